@@ -1,0 +1,50 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SYSTEM_LIBRARIES := libegl1 libgles2 libgl1 libglib2.0-0
+# One thread: small tensors run many times slower when two OpenMP teams spin on the same cores.
+ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: help setup system test lint demo clean
+
+help:  ## this text
+	@echo "make TARGET, on a fresh machine too:"
+	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## install everything into .venv and fetch the model files (once)
+
+$(READY): setup.py pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(MAKE) --no-print-directory system
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	-$(BIN)/python -m deja_vu.core.assets
+	touch $@
+
+system:
+	@missing=; \
+	$(BIN)/python -c 'import ctypes; [ctypes.CDLL(f"lib{n}") for n in ("EGL.so.1", "GLESv2.so.2", "GL.so.1", "gthread-2.0.so.0")]' 2>/dev/null \
+	    || missing="$(SYSTEM_LIBRARIES)"; \
+	command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || missing="$$missing g++"; \
+	if [ "$$(uname)" != Linux ] || [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	else \
+	    echo "Some system packages are missing. Install them once, on Debian or Ubuntu: sudo apt-get install -y $$missing"; \
+	fi
+
+test: $(READY)  ## run the tests
+	$(ONE_THREAD) $(BIN)/python -m pytest
+
+lint: $(READY)  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/mypy deja_vu
+
+demo: $(READY)  ## make an avatar of a sample subject, or of VIDEO=me.mp4, in runs/demo
+	$(BIN)/deja-vu demo --out runs/demo $(if $(VIDEO),--video "$(VIDEO)")
+
+clean:  ## remove .venv and what building and testing left; keeps runs/
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis deja_vu/core/libdeja_vu.so
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

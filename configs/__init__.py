@@ -1,0 +1,1 @@
+"""Recipes that override the defaults, installed as `deja_vu.configs`."""

@@ -1,0 +1,36 @@
+"""The one interface of every representation: a trainer, a viewer and a benchmark cannot tell which they hold."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from deja_vu.core.camera import Camera
+from deja_vu.core.gaussians import Gaussians
+from deja_vu.core.head import HeadParams
+from deja_vu.core.image import RenderOutput
+
+
+class Avatar(nn.Module, ABC):
+    """One identity that can be posed and seen."""
+
+    capabilities: frozenset[str] = frozenset()
+    """Optional abilities; `gaussians` where the avatar can be read out as 3D Gaussians."""
+
+    @abstractmethod
+    def render(self, params: HeadParams, camera: Camera, background: Float[Tensor, "*b 3"]) -> RenderOutput:
+        """Pictures of B poses by one camera (or one each), over a background color in [0, 1]."""
+
+    @abstractmethod
+    def regularizers(self) -> dict[str, Tensor]:
+        """Named scalar penalties of the present state, unweighted."""
+
+    @abstractmethod
+    def param_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Trainable parameters by name; the recipe gives each name a learning rate."""
+
+    def gaussians(self, params: HeadParams) -> Gaussians:
+        """World-space Gaussians of B poses; only where `gaussians` is among the capabilities."""
+        raise TypeError(f"{type(self).__name__} has no Gaussians")

@@ -1,0 +1,89 @@
+"""Blend weights: how tracked parameters choose among the blendmaps."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from deja_vu.core.head import HeadParams
+
+JOINT_SCALE, ROTATION_SCALE = 2.0, 1.5
+"""Weight of a radian of a joint, and of the head, beside an expression's full swing."""
+
+
+def code_features(params: HeadParams, rest_rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "*b D"]:
+    """What the look of a head may depend on: expression, joints, and how the head is turned in the world's light.
+
+    Args:
+        params: pose and expression.
+        rest_rotation: the person's mean head rotation; the turn is measured from it by the sine of each axis' angle.
+    """
+    relative = params.world_from_head[..., :3, :3] @ rest_rotation.T
+    skew = relative - relative.transpose(-1, -2)
+    turn = torch.stack([skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]], -1) / 2
+    return torch.cat([params.expression, params.joints.flatten(-2) * JOINT_SCALE, turn * ROTATION_SCALE], -1)
+
+
+class LinearCode(nn.Module):
+    """Learned linear mixture of the principal components of the training frames' parameters.
+
+    Coordinates are clamped to the range that training frames covered, so that a pose never seen does not extrapolate.
+    """
+
+    noise: float = 0.0
+    """Deviation of the noise added to the coordinates in training mode."""
+
+    def __init__(self, num_features: int, num_maps: int) -> None:
+        super().__init__()
+        self.register_buffer("rest_rotation", torch.eye(3))
+        self.register_buffer("mean", torch.zeros(num_features))
+        self.register_buffer("components", torch.zeros(num_maps, num_features))
+        self.register_buffer("low", -torch.ones(num_maps))
+        self.register_buffer("high", torch.ones(num_maps))
+        self.mix = nn.Parameter(torch.eye(num_maps))
+
+    @torch.no_grad()
+    def fit(self, params: HeadParams) -> None:
+        """Set the principal components from training frames; coordinates get a deviation of at most one."""
+        rotation = params.world_from_head[:, :3, :3].mean(0)
+        u, _, vt = torch.linalg.svd(rotation)
+        self.rest_rotation.copy_(u @ vt)
+        features = code_features(params, self.rest_rotation)
+        self.mean.copy_(features.mean(0))
+        _, spread, axes = torch.linalg.svd(features - self.mean, full_matrices=False)
+        count = min(len(spread), len(self.components))
+        deviation = (spread / max(len(features) - 1, 1) ** 0.5)[:count].clamp_min(1e-6)
+        gain = (deviation / deviation[0]).sqrt() / deviation
+        self.components.zero_()
+        self.components[:count] = axes[:count] * gain[:, None]
+        coordinates = (features - self.mean) @ self.components.T
+        self.low.copy_(coordinates.quantile(0.005, 0))
+        self.high.copy_(coordinates.quantile(0.995, 0))
+
+    def coordinates(self, params: HeadParams) -> Float[Tensor, "*b K"]:
+        """Clamped principal coordinates."""
+        features = code_features(params, self.rest_rotation)
+        return ((features - self.mean) @ self.components.T).clamp(self.low, self.high)
+
+    def forward(self, params: HeadParams) -> Float[Tensor, "*b K"]:
+        coordinates = self.coordinates(params)
+        if self.training and self.noise:
+            coordinates = coordinates + self.noise * torch.randn_like(coordinates)
+        return coordinates @ self.mix.T
+
+
+class SoftmaxCode(nn.Module):
+    """The paper's weights: softmax of the first K expression coefficients (Gaussian Deja-vu, section 3.2)."""
+
+    noise: float = 0.0
+
+    def __init__(self, num_maps: int) -> None:
+        super().__init__()
+        self.num_maps = num_maps
+
+    def fit(self, params: HeadParams) -> None:
+        """Nothing to fit."""
+
+    def forward(self, params: HeadParams) -> Float[Tensor, "*b K"]:
+        return params.expression[..., : self.num_maps].softmax(-1)

@@ -1,0 +1,176 @@
+"""The Gaussian avatar: a UV map of Gaussians on a head model, rectified globally and by expression (Gaussian Deja-vu, WACV 2025)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from deja_vu.avatars.base import Avatar
+from deja_vu.avatars.code import LinearCode, SoftmaxCode
+from deja_vu.core.camera import Camera
+from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, Gaussians, UVGaussianMap
+from deja_vu.core.head import HeadParams
+from deja_vu.core.image import RenderOutput
+from deja_vu.heads.base import HeadModel
+from deja_vu.render.base import rasterize
+from deja_vu.uv.attach import SurfaceFrames, attach, to_gaussians
+from deja_vu.uv.layout import UVLayout, build_layout, resample_weights
+
+
+@dataclass(frozen=True)
+class GaussianConfig:
+    """Size and kind of a Gaussian avatar."""
+
+    uv_size: int = 256
+    """Texels a side of the Gaussian map, 64 to 512."""
+    blend_size: int = 128
+    """Texels a side of the blendmaps, at most `uv_size`; the blend is upsampled once a frame."""
+    blendmaps: int = 16
+    """Number of expression-aware rectification blendmaps; 0 keeps the global map only."""
+    code: Literal["linear", "softmax"] = "linear"
+    """Blend weights: a learned linear code of pose and expression, or the paper's softmax of expressions."""
+    axes: Literal["tangent", "head"] = "tangent"
+    """Frame of offsets and rotations: the surface's tangent frame, or the head's own axes as in the paper."""
+    backend: Literal["auto", "reference", "cpu", "gsplat"] = "auto"
+    """Rasterizer."""
+
+
+GAINS: dict[str, float] = {"position": 0.01, "log_scale": 2.0, "rotation": 1.0, "opacity_logit": 3.0, "color": 4.0}
+"""Raw change of each channel for one unit of a rectification parameter, so that one learning rate serves all."""
+DROPPED_REGIONS = ("neck", "lashes", "eye_socket")
+"""Surface that carries no Gaussians: the torso's part, and what Gaussians of lids and eyeballs cover."""
+
+
+class GaussianAvatar(Avatar):
+    """One Gaussian a valid texel, carried by the posed head."""
+
+    capabilities = frozenset({"gaussians"})
+
+    def __init__(self, head: HeadModel, shape: Float[Tensor, "S"], config: GaussianConfig) -> None:
+        """Start with Gaussians that follow texel spacing, grey and nearly opaque.
+
+        Args:
+            head: parametric head; its identity is fixed to `shape`.
+            shape: the person's identity coefficients.
+            config: sizes.
+        """
+        super().__init__()
+        self.head, self.config = head, config
+        dropped = torch.stack([head.topology.regions[name] for name in DROPPED_REGIONS if name in head.topology.regions]).any(0)
+        self.layout = build_layout(head.topology, config.uv_size, drop=dropped)
+        coarse = build_layout(head.topology, config.blend_size, drop=dropped)
+        self.upsample = None if config.blend_size == config.uv_size else SparseResample(coarse, self.layout)
+        self.register_buffer("shape", shape.clone())
+        neutral = replace(head.neutral((1,)), shape=shape[None])
+        rest = attach(head(neutral), head.topology.faces, self.layout)
+        self.register_buffer("rest_stretch", rest.stretch[0], persistent=False)
+        self.register_buffer("base", _initial_map(rest, self.layout))
+        self.register_buffer("gains", torch.cat([torch.full((c.stop - c.start,), GAINS[name]) for name, c in CHANNELS.items()]), persistent=False)
+        self.rectification = nn.Parameter(torch.zeros(len(self.layout), NUM_CHANNELS))
+        self.blendmaps = nn.Parameter(torch.zeros(config.blendmaps, len(coarse), NUM_CHANNELS))
+        features = head.spec.num_expression + 3 * head.spec.num_joints + 3
+        self.code = SoftmaxCode(config.blendmaps) if config.code == "softmax" else LinearCode(features, config.blendmaps)
+
+    def maps(self, params: HeadParams) -> UVGaussianMap:
+        """Raw map of every pose: base, plus global rectification, plus the blend of the blendmaps."""
+        packed = (self.base + self.gains * self.rectification).expand(*params.expression.shape[:-1], -1, -1)
+        if self.config.blendmaps:
+            blend = (self.code(params) @ self.blendmaps.flatten(1)).unflatten(-1, (-1, NUM_CHANNELS))
+            packed = packed + self.gains * (blend if self.upsample is None else self.upsample(blend))
+        return UVGaussianMap.unpack(packed)
+
+    def surface(self, params: HeadParams) -> SurfaceFrames:
+        """Where the texels are in every pose, with this avatar's identity."""
+        ours = replace(params, shape=self.shape.expand(*params.expression.shape[:-1], -1))
+        surface = attach(self.head(ours), self.head.topology.faces, self.layout)
+        if self.config.axes == "head":
+            surface = replace(surface, frames=params.world_from_head[..., None, :3, :3].expand_as(surface.frames))
+        return surface
+
+    def gaussians(self, params: HeadParams) -> Gaussians:
+        """World-space Gaussians of every pose."""
+        return to_gaussians(self.maps(params), self.surface(params), self.rest_stretch)
+
+    def render(self, params: HeadParams, camera: Camera, background: Float[Tensor, "*b 3"]) -> RenderOutput:
+        return rasterize(self.gaussians(params), camera, background, backend=self.config.backend)
+
+    def regularizers(self) -> dict[str, Tensor]:
+        """Mean squared rectification by channel, and of the blendmaps as a whole."""
+        delta = UVGaussianMap.unpack(self.rectification)
+        terms = {
+            "position": (delta.position.square().sum(-1) * self.position_weight()).mean(),
+            "scale": (delta.log_scale.square().sum(-1)).mean(),
+            "opacity": delta.opacity_logit.square().mean(),
+        }
+        if self.config.blendmaps:
+            terms["blendmaps"] = self.blendmaps.square().mean() * self.config.blendmaps
+        return terms
+
+    def position_weight(self) -> Float[Tensor, "M"]:
+        """How firmly each texel is held to the surface: 1, but 0.05 where hair must travel."""
+        regions = self.head.topology.regions
+        free = regions["scalp"] if "scalp" in regions else torch.zeros(len(self.head.topology.faces), dtype=torch.bool)
+        return torch.where(free[self.layout.faces], 0.05, 1.0)
+
+    def param_groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"rectification": [self.rectification], "blendmaps": [self.blendmaps], "code": list(self.code.parameters())}
+
+
+class SparseResample(nn.Module):
+    """Bilinear resampling between the valid texels of two layouts, as a sparse matrix and its transpose."""
+
+    def __init__(self, coarse: UVLayout, fine: UVLayout) -> None:
+        super().__init__()
+        index, weight = resample_weights(coarse, fine)
+        rows = torch.arange(len(fine))[:, None].expand_as(index)
+        matrix = torch.sparse_coo_tensor(torch.stack([rows.flatten(), index.flatten()]), weight.flatten(), (len(fine), len(coarse)))
+        matrix = matrix.coalesce()
+        self.register_buffer("matrix", matrix.to_sparse_csr(), persistent=False)
+        self.register_buffer("transposed", matrix.T.coalesce().to_sparse_csr(), persistent=False)
+
+    def forward(self, values: Float[Tensor, "*b Mc C"]) -> Float[Tensor, "*b M C"]:
+        flat = values.reshape(-1, *values.shape[-2:])
+        columns = flat.permute(1, 0, 2).flatten(1)
+        spread = _SparseProduct.apply(columns, self.matrix, self.transposed)
+        return spread.unflatten(1, (flat.shape[0], -1)).permute(1, 0, 2).reshape(*values.shape[:-2], -1, values.shape[-1])
+
+
+class _SparseProduct(torch.autograd.Function):
+    """Sparse times dense with a prepared transpose for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, dense: Tensor, matrix: Tensor, transposed: Tensor) -> Tensor:
+        ctx.transposed = transposed
+        return matrix @ dense
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.transposed @ grad.contiguous(), None, None
+
+
+def _initial_map(rest: SurfaceFrames, layout: UVLayout) -> Float[Tensor, "M 13"]:
+    """Deviation 0.7 of the texel spacing in the plane and a third of that across; opacity 0.88; mid grey."""
+    spacing = texel_spacing(rest.points[0], layout)
+    packed = torch.zeros(len(layout), NUM_CHANNELS)
+    log_sigma = (0.7 * spacing).clamp(2e-4, 6e-3).log()
+    packed[:, CHANNELS["log_scale"]] = log_sigma[:, None] + torch.tensor([0.0, 0.0, -1.1])
+    packed[:, CHANNELS["opacity_logit"]] = 2.0
+    return packed
+
+
+def texel_spacing(points: Float[Tensor, "M 3"], layout: UVLayout) -> Float[Tensor, "M"]:
+    """Root mean square distance from each texel to its valid neighbours on the same part of the surface, metres."""
+    image = torch.full((layout.size * layout.size, 3), torch.nan)
+    image[layout.texels] = points
+    image = image.unflatten(0, (layout.size, layout.size))
+    squares = []
+    for axis in (0, 1):
+        for step in (1, -1):
+            distance = (image.roll(step, axis) - image).square().sum(-1)
+            squares.append(torch.where(distance < 0.02**2, distance, torch.nan).flatten()[layout.texels])
+    mean = torch.stack(squares).nanmean(0)
+    return torch.where(mean.isnan(), mean[~mean.isnan()].median(), mean).sqrt()

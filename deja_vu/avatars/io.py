@@ -1,0 +1,102 @@
+"""Avatars on disk: one safetensors file that says in its header what it is, and is refused where it does not fit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import dacite
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from deja_vu.avatars.gaussian import GaussianAvatar, GaussianConfig
+from deja_vu.core.errors import FormatError, InputError
+from deja_vu.heads import load_head
+
+FORMAT_VERSION = 1
+AVATARS = {"gaussian": (GaussianAvatar, GaussianConfig)}
+"""Representations by the name written into the file."""
+
+
+def save_avatar(avatar: GaussianAvatar, path: Path, provenance: dict[str, str]) -> None:
+    """Write an avatar atomically.
+
+    Args:
+        avatar: to be written.
+        path: ends in .safetensors.
+        provenance: text fields to keep in the header (commit, command line, source).
+    """
+    header = {
+        "format": "deja-vu avatar",
+        "version": str(FORMAT_VERSION),
+        "kind": "gaussian",
+        "head": avatar.head.spec.name,
+        "uv_hash": avatar.layout.hash,
+        "config": json.dumps(asdict(avatar.config)),
+        **provenance,
+    }
+    part = path.with_suffix(".part")
+    save_file({name: value.detach().cpu().contiguous() for name, value in avatar.state_dict().items()}, part, metadata=header)
+    part.replace(path)
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """Header of an avatar file.
+
+    Raises:
+        InputError: there is no such file.
+        FormatError: it is not an avatar of this format version.
+    """
+    if not path.is_file():
+        raise InputError(f"No avatar at {path}: expected avatar.safetensors, as `deja-vu personalize` writes it.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise FormatError(f"{path} is damaged or no safetensors file ({error}).") from error
+    if header.get("format") != "deja-vu avatar":
+        raise FormatError(f"{path} holds no avatar: its header has no 'deja-vu avatar' mark.")
+    if header.get("version") != str(FORMAT_VERSION):
+        raise FormatError(f"{path} has avatar format {header.get('version')}, expected {FORMAT_VERSION}. Personalize again with this version.")
+    return header
+
+
+def load_avatar(path: Path, backend: str = "auto") -> GaussianAvatar:
+    """Read an avatar and rebuild it on its head model.
+
+    Args:
+        path: the .safetensors file.
+        backend: rasterizer to render it with.
+
+    Raises:
+        InputError: there is no such file.
+        FormatError: another format, head or UV chart, wrong shapes, or values that are not finite.
+    """
+    header = read_header(path)
+    try:
+        kind, config_type = AVATARS[header["kind"]]
+        config = dacite.from_dict(config_type, {**json.loads(header["config"]), "backend": backend}, dacite.Config(strict=True))
+        head = load_head(header["head"])
+        uv_hash = header["uv_hash"]
+    except (KeyError, json.JSONDecodeError, dacite.DaciteError) as error:
+        raise FormatError(f"{path}: its header does not describe an avatar this version knows ({error}).") from error
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    shape = tensors.get("shape", torch.empty(0))
+    if shape.shape != (head.spec.num_shape,):
+        raise FormatError(f"{path}: the identity has shape {tuple(shape.shape)}, expected ({head.spec.num_shape},).")
+    avatar = kind(head, shape, config)
+    if avatar.layout.hash != uv_hash:
+        raise FormatError(f"{path} was made on another UV chart of head '{header['head']}' ({uv_hash}, expected {avatar.layout.hash}).")
+    expected = {name: tuple(value.shape) for name, value in avatar.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    if expected != found:
+        wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        raise FormatError(f"{path}: tensors do not fit: " + "; ".join(f"{n} is {found.get(n)}, expected {expected.get(n)}" for n in wrong))
+    broken = [name for name, value in tensors.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    if broken:
+        raise FormatError(f"{path}: {', '.join(broken)} hold values that are not finite.")
+    avatar.load_state_dict(tensors)
+    return avatar

@@ -1,0 +1,1 @@
+"""One protocol and one set of metrics for every path."""

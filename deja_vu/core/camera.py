@@ -1,0 +1,60 @@
+"""Pinhole camera: the unit of rendering."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One pinhole camera, or a batch of them with the same image size."""
+
+    camera_from_world: Float[Tensor, "*b 4 4"]
+    """Rigid transform into camera space (OpenCV axes), metres."""
+    intrinsics: Float[Tensor, "*b 3 3"]
+    """Focal lengths and principal point in pixels; a pixel's centre lies at its index + 0.5."""
+    width: int
+    """Image width in pixels."""
+    height: int
+    """Image height in pixels."""
+
+    @staticmethod
+    def from_focal(focal: Float[Tensor, ""] | float, width: int, height: int) -> Camera:
+        """Camera at the world's origin with square pixels and its principal point at the image centre.
+
+        Args:
+            focal: focal length in pixels.
+            width: image width in pixels.
+            height: image height in pixels.
+        """
+        intrinsics = torch.eye(3)
+        intrinsics[0, 0] = intrinsics[1, 1] = torch.as_tensor(focal)
+        intrinsics[0, 2], intrinsics[1, 2] = width / 2, height / 2
+        return Camera(torch.eye(4), intrinsics, width, height)
+
+    def project(self, points: Float[Tensor, "*p n 3"]) -> tuple[Float[Tensor, "*q n 2"], Float[Tensor, "*q n"]]:
+        """Pixel coordinates and depth (metres along the optical axis) of world points [*b n 3]."""
+        rotation, translation = self.camera_from_world[..., :3, :3], self.camera_from_world[..., :3, 3]
+        seen = points @ rotation.transpose(-1, -2) + translation[..., None, :]
+        depth = seen[..., 2]
+        homogeneous = seen @ self.intrinsics.transpose(-1, -2)
+        return homogeneous[..., :2] / depth[..., None].clamp_min(1e-6), depth
+
+    def resized(self, width: int, height: int) -> Camera:
+        """The same view sampled on another pixel grid."""
+        scale = self.intrinsics.new_tensor([width / self.width, height / self.height, 1.0])
+        return replace(self, intrinsics=self.intrinsics * scale[:, None], width=width, height=height)
+
+    def cropped(self, x0: float, y0: float, width: int, height: int) -> Camera:
+        """The window of this view whose top left corner lies at pixel (x0, y0)."""
+        shift = torch.zeros(3, 3, dtype=self.intrinsics.dtype, device=self.intrinsics.device)
+        shift[0, 2], shift[1, 2] = -x0, -y0
+        return replace(self, intrinsics=self.intrinsics + shift, width=width, height=height)
+
+    def to(self, target: torch.device | torch.dtype | str) -> Camera:
+        """The same camera on another device or in another precision."""
+        return replace(self, camera_from_world=self.camera_from_world.to(target), intrinsics=self.intrinsics.to(target))

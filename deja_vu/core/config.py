@@ -1,0 +1,68 @@
+"""Recipes on disk: YAML that overrides dataclass defaults, and nothing else."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import dacite
+import yaml
+
+from deja_vu.core.errors import ConfigError
+
+Config = TypeVar("Config")
+
+
+def load_config(kind: type[Config], path: Path) -> Config:
+    """A config with some defaults overridden by a YAML file.
+
+    Args:
+        kind: frozen dataclass, every field with a default.
+        path: YAML mapping of field names, nested like the dataclass.
+
+    Raises:
+        ConfigError: no such file, not a mapping, an unknown key (the nearest known one is suggested), or a value of another type.
+    """
+    if not path.is_file():
+        raise ConfigError(f"There is no config file {path}.")
+    try:
+        overrides = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(overrides, dict):
+        raise ConfigError(f"{path} must hold a mapping of option names to values, not {type(overrides).__name__}.")
+    _refuse_unknown(kind, overrides, str(path))
+    try:
+        return dacite.from_dict(kind, overrides, dacite.Config(strict=True, cast=[tuple, float]))
+    except (dacite.DaciteError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def dump_config(config: Any, path: Path) -> None:
+    """Write every value of a config as YAML that `load_config` reads back."""
+    path.write_text(yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _refuse_unknown(kind: type, values: dict[str, Any], where: str) -> None:
+    known = get_type_hints(kind)
+    names = [field.name for field in fields(kind)]
+    for key, value in values.items():
+        if key not in names:
+            close = difflib.get_close_matches(str(key), names, n=1, cutoff=0.0)
+            raise ConfigError(f"{where}: unknown option '{key}'. Did you mean '{close[0]}'? Known here: {', '.join(names)}.")
+        inner = known[key]
+        nested = inner if is_dataclass(inner) else next((part for part in get_args(inner) if is_dataclass(part)), None)
+        if nested is not None:
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, dict):
+                    _refuse_unknown(nested, item, f"{where}: {key}")

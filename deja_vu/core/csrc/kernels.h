@@ -1,0 +1,93 @@
+// What the driver (compiled once) and the kernels (compiled once for each instruction set) share.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+namespace deja_vu {
+
+constexpr int kTile = 16;         // pixels a side; 4x4 blocks of 4x4 pixels
+constexpr int kTilePixels = 256;
+constexpr int kSlot = 10;         // floats a (Gaussian, tile) pair gives back: six sums of gradients by the shape, three colors, depth
+
+struct RasterCamera {
+    float rotation[9];
+    float translation[3];
+    float fx, fy, cx, cy;
+    float low_x, high_x, low_y, high_y;  // limits of x / z and y / z in the linearisation
+};
+
+// A projected Gaussian: alpha = 2^(log2_opacity - (a dx^2 + b dx dy + c dy^2)), where dx = pixel - x.
+struct Splat {
+    float x, y, a, b, c, log2_opacity;
+    float slope_x, slope_y;  // -b / 2a and -b / 2c: where the exponent peaks along a line of constant y or x
+    float color[3];
+    float depth;
+    float unused[4];
+};
+
+struct TileRect {
+    uint16_t x0, x1, y0, y1;  // half open; empty where the Gaussian is not seen
+};
+
+// One image's Gaussians as the caller holds them.
+struct RasterSource {
+    const float *means, *quats, *scales, *opacities, *colors;
+    float color_offset, color_scale;  // color = max(0, offset + scale * colors)
+    RasterCamera camera;
+    int count, width, height;
+};
+
+struct RasterGradients {
+    float *means, *quats, *scales, *opacities, *colors;
+};
+
+struct TileEntry {
+    uint32_t splat;
+    uint32_t slot;
+};
+
+// Everything one tile's forward and backward pass read and write.
+struct TileJob {
+    const Splat* splats;
+    const TileEntry* entries;  // of this tile, front to back
+    uint16_t* block_masks;     // an entry's blocks that it may touch
+    uint32_t* last;            // [16] entries a block looked at before all its pixels were opaque
+    float* transmittance;      // [256] in block order
+    float* slots;              // backward only
+    const float* background;   // [3]
+    const float *v_rgb, *v_alpha, *v_depth;  // v_depth may be null
+    float *rgb, *alpha, *depth;              // whole image; read by the backward pass
+    int entry_count, x0, y0, width, height;
+};
+
+struct SsimJob {
+    const float *a, *b;            // [H, W, C] of one image
+    float *map;                    // [H, W, C]
+    float *d_mean, *d_square, *d_product;  // [H, W, C] derivatives by window means of a, a^2, ab; null when not needed
+    const float* v_map;            // backward only
+    float* v_a;                    // backward only
+    int width, height, channels;
+};
+
+struct Kernels {
+    const char* name;
+    void (*project)(const RasterSource&, int begin, int end, Splat*, TileRect*, uint32_t* depth_key);
+    void (*tile_forward)(const TileJob&);
+    void (*tile_backward)(const TileJob&);
+    // camera_sums: 12 floats, d/d rotation (row major) then d/d translation of this range.
+    void (*project_backward)(const RasterSource&, int begin, int end, const TileRect*, const uint32_t* slot_begin, const float* slots,
+                             const RasterGradients&, float* camera_sums);
+    void (*ssim_forward)(const SsimJob&, int row_begin, int row_end, float* scratch);
+    void (*ssim_backward)(const SsimJob&, int row_begin, int row_end, float* scratch);
+};
+
+// Run body(context, item, worker) for every item; worker < threads. Items are claimed in order, results must not depend on it.
+void parallel_for(int items, int threads, void (*body)(void*, int, int), void* context);
+
+// Uninitialised memory on a cache line; throws std::bad_alloc. Give it back with the same number of bytes.
+void* take_memory(size_t bytes);
+void give_memory(void* memory, size_t bytes);
+
+const Kernels& kernels();
+
+}  // namespace deja_vu

@@ -1,0 +1,269 @@
+// Drives the rasterizer: project, sort by depth, hand Gaussians to tiles, composite; and the same backwards. Each stage's results
+// depend on nothing but its inputs: tiles own their pixels and their slots, sums run in a fixed order.
+#include <algorithm>
+#include <limits>
+#include <memory>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "api.h"
+#include "kernels.h"
+
+namespace deja_vu {
+namespace {
+
+constexpr int kRange = 1024;  // Gaussians a work item
+constexpr uint32_t kUnseen = 0;
+
+template <class T>
+class Buffer {
+  public:
+    Buffer() = default;
+    Buffer(Buffer&& other) noexcept : memory(std::exchange(other.memory, nullptr)), bytes(other.bytes) {}
+    ~Buffer() { release(); }
+    void allocate(size_t count) {
+        release();
+        bytes = count * sizeof(T);
+        memory = static_cast<T*>(take_memory(bytes));
+    }
+    void release() {
+        if (memory) give_memory(std::exchange(memory, nullptr), bytes);
+    }
+    T* get() const { return memory; }
+    T& operator[](size_t i) const { return memory[i]; }
+
+  private:
+    T* memory = nullptr;
+    size_t bytes = 0;
+};
+
+struct Image {
+    RasterSource source;
+    const float* background;
+    Buffer<Splat> splats;
+    Buffer<TileRect> rects;
+    Buffer<uint32_t> slot_begin;  // [count + 1]
+    Buffer<TileEntry> entries;
+    Buffer<uint16_t> block_masks;
+    Buffer<uint32_t> tile_begin;  // [tiles + 1]
+    Buffer<uint32_t> last;        // [tiles, 16]
+    Buffer<float> transmittance;  // [tiles, 256]
+    Buffer<uint32_t> keys;        // forward only
+    Buffer<float> slots;          // backward only
+};
+
+struct State {
+    std::vector<Image> images;
+    int tiles_x, tiles_y, ranges;
+    int tiles() const { return tiles_x * tiles_y; }
+};
+
+template <class Body>
+void run_parallel(int items, int threads, const Body& body) {
+    parallel_for(items, threads, [](void* context, int item, int worker) { (*static_cast<const Body*>(context))(item, worker); },
+                 const_cast<Body*>(&body));
+}
+
+RasterSource source_of(const DejaVuRasterInput& in, int image) {
+    RasterSource s;
+    s.means = in.means + image * in.means_step, s.quats = in.quats + image * in.quats_step, s.scales = in.scales + image * in.scales_step;
+    s.opacities = in.opacities + image * in.opacities_step, s.colors = in.colors + image * in.colors_step;
+    s.color_offset = in.color_offset, s.color_scale = in.color_scale;
+    s.count = in.count, s.width = in.width, s.height = in.height;
+    const float *m = in.camera_from_world + image * in.camera_step, *k = in.intrinsics + image * in.intrinsics_step;
+    for (int i = 0; i < 3; ++i) {
+        for (int j = 0; j < 3; ++j) s.camera.rotation[3 * i + j] = m[4 * i + j];
+        s.camera.translation[i] = m[4 * i + 3];
+    }
+    const float w = static_cast<float>(in.width), h = static_cast<float>(in.height);
+    s.camera.fx = k[0], s.camera.fy = k[4], s.camera.cx = k[2], s.camera.cy = k[5];
+    s.camera.low_x = (k[2] + 0.15f * w) / k[0], s.camera.high_x = (w - k[2] + 0.15f * w) / k[0];
+    s.camera.low_y = (k[5] + 0.15f * h) / k[4], s.camera.high_y = (h - k[5] + 0.15f * h) / k[4];
+    return s;
+}
+
+// Indices of the visible Gaussians by depth, ties by index: radix sort of the keys' distance from the nearest.
+std::vector<uint64_t> sorted_by_depth(const uint32_t* keys, int count) {
+    std::vector<uint64_t> items;
+    items.reserve(static_cast<size_t>(count));
+    uint32_t nearest = std::numeric_limits<uint32_t>::max(), furthest = 0;
+    for (int i = 0; i < count; ++i)
+        if (keys[i] != kUnseen) {
+            nearest = std::min(nearest, keys[i]), furthest = std::max(furthest, keys[i]);
+            items.push_back(static_cast<uint64_t>(keys[i]) << 32 | static_cast<uint32_t>(i));
+        }
+    if (items.empty()) return items;
+    constexpr int bits = 11, buckets = 1 << bits;
+    std::vector<uint64_t> other(items.size());
+    for (int shift = 0; (furthest - nearest) >> shift; shift += bits) {
+        uint32_t begin[buckets + 1] = {};
+        const auto digit = [&](uint64_t item) { return ((static_cast<uint32_t>(item >> 32) - nearest) >> shift) & (buckets - 1); };
+        for (const uint64_t item : items) ++begin[digit(item) + 1];
+        for (int b = 0; b < buckets; ++b) begin[b + 1] += begin[b];
+        for (const uint64_t item : items) other[begin[digit(item)]++] = item;
+        items.swap(other);
+        if (shift + bits >= 32) break;
+    }
+    return items;
+}
+
+// Give every visible Gaussian, front to back, to the tiles its box touches.
+void fill_tiles(Image& image, const State& state) {
+    const int count = image.source.count, tiles = state.tiles();
+    image.slot_begin.allocate(static_cast<size_t>(count) + 1);
+    image.tile_begin.allocate(static_cast<size_t>(tiles) + 1);
+    std::vector<uint32_t> cursor(static_cast<size_t>(tiles), 0);
+    size_t total = 0;
+    for (int i = 0; i < count; ++i) {
+        const TileRect r = image.rects[i];
+        image.slot_begin[i] = static_cast<uint32_t>(total);
+        total += static_cast<size_t>(r.x1 - r.x0) * static_cast<size_t>(r.y1 - r.y0);
+        for (int y = r.y0; y < r.y1; ++y)
+            for (int x = r.x0; x < r.x1; ++x) ++cursor[static_cast<size_t>(y * state.tiles_x + x)];
+    }
+    if (total > std::numeric_limits<uint32_t>::max()) throw std::bad_alloc();
+    image.slot_begin[count] = static_cast<uint32_t>(total);
+    uint32_t begin = 0;
+    for (int t = 0; t < tiles; ++t) {
+        image.tile_begin[t] = begin;
+        begin += cursor[static_cast<size_t>(t)];
+        cursor[static_cast<size_t>(t)] = image.tile_begin[t];
+    }
+    image.tile_begin[tiles] = begin;
+    image.entries.allocate(total);
+    for (const uint64_t item : sorted_by_depth(image.keys.get(), count)) {
+        const uint32_t i = static_cast<uint32_t>(item);
+        const TileRect r = image.rects[i];
+        uint32_t slot = image.slot_begin[i];
+        for (int y = r.y0; y < r.y1; ++y)
+            for (int x = r.x0; x < r.x1; ++x) image.entries[cursor[static_cast<size_t>(y * state.tiles_x + x)]++] = {i, slot++};
+    }
+    image.block_masks.allocate(total + 16);  // read sixteen at a time
+    image.last.allocate(static_cast<size_t>(tiles) * 16);
+    image.transmittance.allocate(static_cast<size_t>(tiles) * kTilePixels);
+    image.keys.release();
+}
+
+TileJob job_of(const Image& image, const State& state, int tile, const DejaVuRasterOutput& out, int index) {
+    TileJob job = {};
+    const size_t pixels = static_cast<size_t>(image.source.width) * static_cast<size_t>(image.source.height) * static_cast<size_t>(index);
+    const uint32_t begin = image.tile_begin[tile];
+    job.splats = image.splats.get();
+    job.entries = image.entries.get() + begin, job.block_masks = image.block_masks.get() + begin;
+    job.entry_count = static_cast<int>(image.tile_begin[tile + 1] - begin);
+    job.last = image.last.get() + 16 * tile, job.transmittance = image.transmittance.get() + static_cast<size_t>(kTilePixels) * tile;
+    job.slots = image.slots.get(), job.background = image.background;
+    job.rgb = out.rgb + 3 * pixels, job.alpha = out.alpha + pixels, job.depth = out.depth + pixels;
+    job.x0 = tile % state.tiles_x * kTile, job.y0 = tile / state.tiles_x * kTile;
+    job.width = image.source.width, job.height = image.source.height;
+    return job;
+}
+
+State* forward(const DejaVuRasterInput& in, const DejaVuRasterOutput& out) {
+    auto state = std::make_unique<State>();
+    state->images.resize(static_cast<size_t>(in.images));
+    state->tiles_x = (in.width + kTile - 1) / kTile, state->tiles_y = (in.height + kTile - 1) / kTile;
+    state->ranges = (in.count + kRange - 1) / kRange;
+    const size_t count = static_cast<size_t>(in.count);
+    for (int i = 0; i < in.images; ++i) {
+        Image& image = state->images[static_cast<size_t>(i)];
+        image.source = source_of(in, i), image.background = in.background + i * in.background_step;
+        image.splats.allocate(count), image.rects.allocate(count), image.keys.allocate(count);
+    }
+    const Kernels& kernel = kernels();
+    run_parallel(in.images * state->ranges, in.threads, [&](int item, int) {
+        const Image& image = state->images[static_cast<size_t>(item / state->ranges)];
+        const int begin = item % state->ranges * kRange, end = std::min(begin + kRange, in.count);
+        kernel.project(image.source, begin, end, image.splats.get(), image.rects.get(), image.keys.get());
+    });
+    bool failed = false;  // a thread must not throw
+    run_parallel(in.images, in.threads, [&](int item, int) {
+        try {
+            fill_tiles(state->images[static_cast<size_t>(item)], *state);
+        } catch (const std::bad_alloc&) {
+            __atomic_store_n(&failed, true, __ATOMIC_RELAXED);
+        }
+    });
+    if (failed) throw std::bad_alloc();
+    run_parallel(in.images * state->tiles(), in.threads, [&](int item, int) {
+        const int index = item / state->tiles();
+        kernel.tile_forward(job_of(state->images[static_cast<size_t>(index)], *state, item % state->tiles(), out, index));
+    });
+    return state.release();
+}
+
+void backward_background(const Image& image, const State& state, const float* v_rgb, float* v_background) {
+    double sums[3] = {};
+    for (int tile = 0; tile < state.tiles(); ++tile)
+        for (int p = 0; p < kTilePixels; ++p) {
+            const int x = tile % state.tiles_x * kTile + 4 * (p / 16 % 4) + p % 4, y = tile / state.tiles_x * kTile + 4 * (p / 64) + p / 4 % 4;
+            if (x >= image.source.width || y >= image.source.height) continue;
+            const size_t at = static_cast<size_t>(y) * static_cast<size_t>(image.source.width) + static_cast<size_t>(x);
+            const float through = image.transmittance[static_cast<size_t>(tile) * kTilePixels + static_cast<size_t>(p)];
+            for (int k = 0; k < 3; ++k) sums[k] += static_cast<double>(through * v_rgb[3 * at + static_cast<size_t>(k)]);
+        }
+    for (int k = 0; k < 3; ++k) v_background[k] = static_cast<float>(sums[k]);
+}
+
+void backward(State& state, const DejaVuRasterInput& in, const DejaVuRasterOutput& out, const DejaVuRasterOutput& v_out,
+              const DejaVuRasterGradients& grads) {
+    const Kernels& kernel = kernels();
+    const size_t count = static_cast<size_t>(in.count), pixels = static_cast<size_t>(in.width) * static_cast<size_t>(in.height);
+    for (int i = 0; i < in.images; ++i) {
+        Image& image = state.images[static_cast<size_t>(i)];
+        image.source = source_of(in, i), image.background = in.background + i * in.background_step;  // the data may have moved since
+        image.slots.allocate(static_cast<size_t>(image.slot_begin[in.count]) * kSlot);
+    }
+    run_parallel(in.images * state.tiles(), in.threads, [&](int item, int) {
+        const size_t index = static_cast<size_t>(item / state.tiles());
+        TileJob job = job_of(state.images[index], state, item % state.tiles(), out, static_cast<int>(index));
+        job.v_rgb = v_out.rgb + 3 * pixels * index;
+        job.v_alpha = v_out.alpha ? v_out.alpha + pixels * index : nullptr;
+        job.v_depth = v_out.depth ? v_out.depth + pixels * index : nullptr;
+        kernel.tile_backward(job);
+    });
+    std::vector<float> camera_sums(static_cast<size_t>(in.images * state.ranges) * 12);
+    run_parallel(in.images * state.ranges, in.threads, [&](int item, int) {
+        const size_t index = static_cast<size_t>(item / state.ranges);
+        const Image& image = state.images[index];
+        const int begin = item % state.ranges * kRange, end = std::min(begin + kRange, in.count);
+        const RasterGradients target = {grads.means + 3 * count * index, grads.quats + 4 * count * index, grads.scales + 3 * count * index,
+                                        grads.opacities + count * index, grads.colors + 3 * count * index};
+        kernel.project_backward(image.source, begin, end, image.rects.get(), image.slot_begin.get(),
+                                image.slots.get(), target, camera_sums.data() + static_cast<size_t>(item) * 12);
+    });
+    for (size_t index = 0; index < state.images.size(); ++index) {
+        double sums[12] = {};
+        for (int r = 0; r < state.ranges; ++r)
+            for (int k = 0; k < 12; ++k) sums[k] += static_cast<double>(camera_sums[(index * static_cast<size_t>(state.ranges) + static_cast<size_t>(r)) * 12 + static_cast<size_t>(k)]);
+        for (size_t k = 0; k < 12; ++k) grads.camera_from_world[12 * index + k] = static_cast<float>(sums[k]);
+        if (grads.background) backward_background(state.images[index], state, v_out.rgb + 3 * pixels * index, grads.background + 3 * index);
+        state.images[index].slots.release();
+    }
+}
+
+}  // namespace
+}  // namespace deja_vu
+
+// Returns what the backward pass needs, or null when memory runs out.
+DEJA_VU_API void* deja_vu_raster_forward(const DejaVuRasterInput* in, const DejaVuRasterOutput* out) {
+    try {
+        return deja_vu::forward(*in, *out);
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
+}
+
+// v_out: gradients by rgb (required), alpha and depth (null where none). Returns 0, or 1 when memory runs out.
+DEJA_VU_API int deja_vu_raster_backward(void* state, const DejaVuRasterInput* in, const DejaVuRasterOutput* out,
+                                        const DejaVuRasterOutput* v_out, const DejaVuRasterGradients* grads) {
+    try {
+        deja_vu::backward(*static_cast<deja_vu::State*>(state), *in, *out, *v_out, *grads);
+        return 0;
+    } catch (const std::bad_alloc&) {
+        return 1;
+    }
+}
+
+DEJA_VU_API void deja_vu_raster_free(void* state) { delete static_cast<deja_vu::State*>(state); }

@@ -1,0 +1,77 @@
+"""Gaussians, raw and activated: the one place where the channel order and the activations are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+CHANNELS: dict[str, slice] = {
+    "position": slice(0, 3),
+    "log_scale": slice(3, 6),
+    "rotation": slice(6, 9),
+    "opacity_logit": slice(9, 10),
+    "color": slice(10, 13),
+}
+"""Order of the raw channels in a packed UV Gaussian map."""
+NUM_CHANNELS = 13
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """Activated 3D Gaussians in world space, ready for a rasterizer."""
+
+    means: Float[Tensor, "*b N 3"]
+    """Centres, metres."""
+    quats: Float[Tensor, "*b N 4"]
+    """Rotations wxyz; need not be normalised."""
+    scales: Float[Tensor, "*b N 3"]
+    """Standard deviations along the local axes, metres, positive."""
+    opacities: Float[Tensor, "*b N"]
+    """In [0, 1]."""
+    sh: Float[Tensor, "*b N K 3"]
+    """Spherical-harmonics coefficients of the color, K = 1, 4, 9 or 16; color = 0.5 + sum of basis times coefficient."""
+
+    def __getitem__(self, index: object) -> Gaussians:
+        """Select along the leading batch axis."""
+        return Gaussians(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    def to(self, target: torch.device | torch.dtype | str) -> Gaussians:
+        """The same Gaussians on another device or in another precision."""
+        return Gaussians(*(getattr(self, field.name).to(target) for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class UVGaussianMap:
+    """Raw, additive attributes of one Gaussian per valid texel, in the surface's tangent frame.
+
+    Raw values add: a base map, a network's offset, a global rectification and blendmaps sum channel by channel
+    before they are activated (Gaussian Deja-vu, WACV 2025, section 3).
+    """
+
+    position: Float[Tensor, "*b M 3"]
+    """Offset from the surface point along tangent, bitangent and normal, metres."""
+    log_scale: Float[Tensor, "*b M 3"]
+    """Logarithm of the standard deviation in metres, along tangent, bitangent and normal before rotation."""
+    rotation: Float[Tensor, "*b M 3"]
+    """x, y, z of a quaternion with w = 1, relative to the tangent frame."""
+    opacity_logit: Float[Tensor, "*b M 1"]
+    """Logit of the opacity."""
+    color: Float[Tensor, "*b M 3"]
+    """Degree-0 spherical-harmonics coefficient of each channel."""
+
+    @staticmethod
+    def unpack(packed: Float[Tensor, "*b M 13"]) -> UVGaussianMap:
+        """Split a packed map by the named channels."""
+        return UVGaussianMap(**{name: packed[..., channel] for name, channel in CHANNELS.items()})
+
+    def pack(self) -> Float[Tensor, "*b M 13"]:
+        """Concatenate the named channels in the order of `CHANNELS`."""
+        return torch.cat([getattr(self, name) for name in CHANNELS], dim=-1)
+
+    def quaternions(self) -> Float[Tensor, "*b M 4"]:
+        """Unit quaternions wxyz relative to the tangent frame."""
+        w = torch.ones_like(self.rotation[..., :1])
+        return torch.nn.functional.normalize(torch.cat([w, self.rotation], dim=-1), dim=-1)

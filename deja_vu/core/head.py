@@ -1,0 +1,87 @@
+"""What every head model has in common: the sizes and names of its parameters, its surface, its pose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """Names and sizes of a head model's parameters."""
+
+    name: str
+    """Registry name, written into every tracked folder and avatar."""
+    num_shape: int
+    """Identity components S."""
+    expression_names: tuple[str, ...]
+    """One name for each of the E expressions; ARKit's where the model has them."""
+    joint_names: tuple[str, ...]
+    """One name for each of the J joints that can turn."""
+
+    @property
+    def num_expression(self) -> int:
+        return len(self.expression_names)
+
+    @property
+    def num_joints(self) -> int:
+        return len(self.joint_names)
+
+
+@dataclass(frozen=True)
+class LandmarkSet:
+    """Points on the surface that a landmark detector finds in an image."""
+
+    ids: Int[Tensor, "n"]
+    """Index of each point in the detector's output."""
+    faces: Int[Tensor, "n"]
+    """Triangle that carries it."""
+    bary: Float[Tensor, "n 3"]
+    """Barycentric coordinates in that triangle."""
+    weight: Float[Tensor, "n"]
+    """Trust in [0, 1]; low where a detector slides along a contour."""
+
+
+@dataclass(frozen=True)
+class HeadTopology:
+    """Everything about the surface that does not move."""
+
+    faces: Int[Tensor, "F 3"]
+    """Vertex indices, counter-clockwise seen from outside."""
+    uv: Float[Tensor, "T 2"]
+    """Texture coordinates in [0, 1]; v grows downwards, as image rows do."""
+    uv_faces: Int[Tensor, "F 3"]
+    """Indices into `uv`, a row for each face."""
+    regions: Mapping[str, Bool[Tensor, "F"]]
+    """Named sets of faces. Every head has `skin`; see data/README.md for the names a tracker and an avatar look for."""
+    landmarks: Mapping[str, LandmarkSet]
+    """Landmark sets by detector; `mediapipe` is the one the tracker reads."""
+
+
+@dataclass(frozen=True)
+class HeadParams:
+    """Identity, expression and pose of a head, one or a batch."""
+
+    shape: Float[Tensor, "*b S"]
+    """Identity coefficients, in standard deviations."""
+    expression: Float[Tensor, "*b E"]
+    """Expression coefficients; ARKit-named ones lie mostly in [0, 1]."""
+    joints: Float[Tensor, "*b J 3"]
+    """Axis-angle rotation of each joint, radians."""
+    world_from_head: Float[Tensor, "*b 4 4"]
+    """Rigid head pose, metres."""
+
+    def __getitem__(self, index: object) -> HeadParams:
+        """Select along the leading batch axis."""
+        return HeadParams(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    def __len__(self) -> int:
+        return self.expression.shape[0]
+
+    def to(self, target: torch.device | torch.dtype | str) -> HeadParams:
+        """The same parameters on another device or in another precision."""
+        return HeadParams(*(getattr(self, field.name).to(target) for field in fields(self)))

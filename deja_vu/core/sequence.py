@@ -1,0 +1,185 @@
+"""A tracked video on disk: cropped frames, masks, and the head's parameters in every frame.
+
+Layout of the folder (format version 1):
+  track.json          subject, head, rate, source, crop, warnings
+  params.safetensors  identity, expressions, joints, poses, intrinsics, source indices, times, split
+  frames/NNNNNN.jpg   the square head crop, named by source frame index
+  masks/NNNNNN.png    person alpha, head alpha (person above the soft neck plane), and attention (eyes and mouth)
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from deja_vu.core.camera import Camera
+from deja_vu.core.errors import FormatError, InputError, OutputError
+from deja_vu.core.head import HeadParams
+
+FORMAT_VERSION = 1
+JPEG_QUALITY = 97
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One cropped frame with its masks."""
+
+    image: UInt8[Tensor, "H W 3"]
+    person: UInt8[Tensor, "H W"]
+    """Foreground alpha: head, neck, torso."""
+    head: UInt8[Tensor, "H W"]
+    """Head alpha: the foreground above the fitted head's soft neck plane."""
+    attention: UInt8[Tensor, "H W"]
+    """255 on eyes and mouth, where errors are seen first."""
+
+
+@dataclass(frozen=True)
+class TrackInfo:
+    """What a tracked folder says about itself."""
+
+    subject: str
+    head_name: str
+    fps: float
+    source: str
+    """File name of the video."""
+    source_sha256: str
+    source_frames: int
+    crop: tuple[int, int, int, int]
+    """x0, y0, x1, y1 of the crop in source pixels; may reach beyond the frame, where the picture is white."""
+    resolution: int
+    """Side of the stored crop in pixels."""
+    split: str
+    """How test frames were chosen: tail or blocks."""
+    warnings: tuple[str, ...] = ()
+    version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class TrackedSequence:
+    """A tracked video. Frames stay on disk and are read one at a time."""
+
+    folder: Path
+    info: TrackInfo
+    params: HeadParams
+    """T frames; the identity is the same in all of them."""
+    camera: Camera
+    """One fixed camera at the world's origin, on the crop's pixel grid."""
+    index: Int[Tensor, "T"]
+    """Index of each frame in the source video."""
+    times: Float[Tensor, "T"]
+    """Seconds."""
+    test: Bool[Tensor, "T"]
+    """Frames that training never sees."""
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def frame(self, position: int, resolution: int | None = None) -> Frame:
+        """Read one frame, reduced to another resolution by pixel areas if asked.
+
+        Raises:
+            FormatError: the frame's files are missing or damaged.
+        """
+        name = f"{int(self.index[position]):06d}"
+        image = cv2.imread(str(self.folder / "frames" / f"{name}.jpg"), cv2.IMREAD_COLOR)
+        masks = cv2.imread(str(self.folder / "masks" / f"{name}.png"), cv2.IMREAD_COLOR)
+        if image is None or masks is None:
+            raise FormatError(f"{self.folder}: frame {name} is missing or damaged. Track the video again.")
+        if resolution is not None and resolution != image.shape[0]:
+            size = (resolution, resolution)
+            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            masks = cv2.resize(masks, size, interpolation=cv2.INTER_AREA)
+        rgb = torch.from_numpy(np.ascontiguousarray(image[..., ::-1]))
+        planes = torch.from_numpy(np.ascontiguousarray(masks.transpose(2, 0, 1)))
+        return Frame(rgb, planes[0], planes[1], planes[2])
+
+    def select(self, frames: Tensor) -> TrackedSequence:
+        """Some of the frames, by mask or index."""
+        return replace(self, params=self.params[frames], index=self.index[frames], times=self.times[frames], test=self.test[frames])
+
+    def train_part(self) -> TrackedSequence:
+        """The frames that training may see."""
+        return self.select(~self.test)
+
+    def test_part(self) -> TrackedSequence:
+        """The frames kept for evaluation."""
+        return self.select(self.test)
+
+    def save(self) -> None:
+        """Write track.json and params.safetensors beside frames that are already there."""
+        tensors = {
+            "shape": self.params.shape[0],
+            "expression": self.params.expression,
+            "joints": self.params.joints,
+            "world_from_head": self.params.world_from_head,
+            "intrinsics": self.camera.intrinsics,
+            "index": self.index,
+            "times": self.times,
+            "test": self.test,
+        }
+        save_file({name: value.contiguous() for name, value in tensors.items()}, self.folder / "params.safetensors")
+        (self.folder / "track.json").write_text(json.dumps(asdict(self.info), indent=2) + "\n")
+
+    @staticmethod
+    def load(folder: Path) -> TrackedSequence:
+        """Read a tracked folder.
+
+        Raises:
+            InputError: the folder is not a tracked folder.
+            FormatError: it is of another version, damaged, or holds values that are not finite.
+        """
+        description, parameters = folder / "track.json", folder / "params.safetensors"
+        if not description.is_file() or not parameters.is_file():
+            raise InputError(f"{folder} is not a tracked folder: expected track.json and params.safetensors in it. Make one with: deja-vu track")
+        try:
+            fields = json.loads(description.read_text())
+            if fields.get("version") != FORMAT_VERSION:
+                raise FormatError(f"{folder} has tracking format {fields.get('version')}, expected {FORMAT_VERSION}. Track the video again.")
+            info = TrackInfo(**{**fields, "crop": tuple(fields["crop"]), "warnings": tuple(fields["warnings"])})
+            tensors = load_file(parameters)
+            count = len(tensors["index"])
+            shape = tensors["shape"].expand(count, -1)
+            params = HeadParams(shape, tensors["expression"], tensors["joints"], tensors["world_from_head"])
+            camera = Camera(torch.eye(4), tensors["intrinsics"], info.resolution, info.resolution)
+            sequence = TrackedSequence(folder, info, params, camera, tensors["index"], tensors["times"], tensors["test"])
+        except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
+            raise FormatError(f"{folder} is damaged ({error}). Track the video again.") from error
+        if not all(torch.isfinite(value).all() for value in tensors.values() if value.is_floating_point()):
+            raise FormatError(f"{folder}: parameters hold values that are not finite. Track the video again.")
+        return sequence
+
+
+def write_frame(folder: Path, index: int, image: UInt8[np.ndarray, "H W 3"]) -> None:
+    """Store one crop in a tracked folder.
+
+    Raises:
+        OutputError: it could not be written.
+    """
+    _write(folder / "frames" / f"{index:06d}.jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+
+
+def write_masks(folder: Path, index: int, planes: UInt8[np.ndarray, "H W 3"]) -> None:
+    """Store one frame's person, head and attention masks in a tracked folder.
+
+    Raises:
+        OutputError: they could not be written.
+    """
+    _write(folder / "masks" / f"{index:06d}.png", planes, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+
+
+def _write(path: Path, image: np.ndarray, options: list[int]) -> None:
+    encoded, data = cv2.imencode(path.suffix, image, options)
+    assert encoded, path.suffix
+    try:
+        path.write_bytes(data.tobytes())
+    except OSError as error:
+        raise OutputError(f"{path} could not be written ({error.strerror}). Make room or choose another --out.") from error

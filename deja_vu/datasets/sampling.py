@@ -1,0 +1,94 @@
+"""Batches of frames from a tracked video, decoded ahead of the step that needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from deja_vu.core.camera import Camera
+from deja_vu.core.head import HeadParams
+from deja_vu.core.sequence import Frame, TrackedSequence
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Frames with everything a loss needs, on one pixel grid."""
+
+    positions: Int[Tensor, "B"]
+    """Places in the sequence."""
+    image: Float[Tensor, "B H W 3"]
+    """Cropped frames, sRGB in [0, 1]."""
+    head: Float[Tensor, "B H W 1"]
+    """Head alpha."""
+    counted: Float[Tensor, "B H W 1"]
+    """1 on the head and the true background, 0 on neck and torso, which count for nobody."""
+    attention: Float[Tensor, "B H W 1"]
+    """1 on eyes and mouth."""
+    params: HeadParams
+    camera: Camera
+
+
+class FrameSource:
+    """Reads a sequence at one resolution; keeps decoded frames in memory up to a limit."""
+
+    def __init__(self, sequence: TrackedSequence, resolution: int, cache_bytes: int = 700_000_000) -> None:
+        self.sequence, self.resolution = sequence, resolution
+        self.camera = sequence.camera.resized(resolution, resolution)
+        self.room = cache_bytes // (6 * resolution * resolution)
+        self.kept: dict[int, Frame] = {}
+
+    def read(self, position: int) -> Frame:
+        """One frame, from memory where it is kept."""
+        frame = self.kept.get(position)
+        if frame is None:
+            frame = self.sequence.frame(position, self.resolution)
+            if len(self.kept) < self.room:
+                self.kept[position] = frame
+        return frame
+
+    def batch(self, positions: Int[Tensor, "B"]) -> Batch:
+        """The frames at some positions."""
+        frames = [self.read(int(position)) for position in positions]
+        image, person, head, attention = (
+            torch.stack([getattr(frame, name) for frame in frames]).float() / 255 for name in ("image", "person", "head", "attention")
+        )
+        counted = 1 - (person - head).clamp_min(0)
+        params = self.sequence.params[positions]
+        return Batch(positions, image, head[..., None], counted[..., None], attention[..., None], params, self.camera)
+
+    def stream(self, order: Iterator[Int[Tensor, "B"]]) -> Iterator[Batch]:
+        """Batches in the given order, the next one decoded while the present one is used."""
+        with ThreadPoolExecutor(1) as reader:
+            ahead = None
+            for positions in order:
+                following = reader.submit(self.batch, positions)
+                if ahead is not None:
+                    yield ahead.result()
+                ahead = following
+            if ahead is not None:
+                yield ahead.result()
+
+
+def shuffled(count: int, size: int, steps: int, seed: int, start: int = 0) -> Iterator[Int[Tensor, "B"]]:
+    """Batches of positions in which every position comes once before any comes again; the same for the same seed.
+
+    Args:
+        count: positions to draw from.
+        size: batch size.
+        steps: batches in all.
+        seed: of the shuffle.
+        start: batches to skip, to resume where a run stopped.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    pool = torch.empty(0, dtype=torch.long)
+    for step in range(steps):
+        while len(pool) < size:
+            pool = torch.cat([pool, torch.randperm(count, generator=generator)])
+        taken, pool = pool[:size], pool[size:]
+        if step >= start:
+            yield taken

@@ -1,0 +1,5 @@
+"""A made-up person on video, with known ground truth: for the demo and the tests."""
+
+from deja_vu.datasets.synthetic.subject import PARTS, SyntheticFrame, SyntheticSubject
+
+__all__ = ["PARTS", "SyntheticFrame", "SyntheticSubject"]

@@ -1,0 +1,181 @@
+"""What a made-up person does in front of the camera: talks, blinks, looks around and turns the head."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from deja_vu.core.head import HeadParams
+from deja_vu.heads.base import HeadModel
+from deja_vu.heads.skinning import axis_angle_to_matrix
+
+REHEARSED = 0.8
+"""Share of the clip that plays the script once; the rest plays its beginning again, faster and with other offsets."""
+REPLAY_SPEED = 1.3
+YAW, PITCH, ROLL = math.radians(30.0), math.radians(12.0), math.radians(5.0)
+"""Largest turns of the head."""
+NECK_SHARE = 0.85
+"""Part of a turn that the neck makes; the torso follows with the rest."""
+SWAY = (0.012, 0.008, 0.02)
+"""Largest shifts of the torso in camera axes, metres."""
+DISTANCE, HEIGHT = 0.62, 0.032
+"""Of the head joint: in front of the camera and below its axis, metres."""
+TURN_SECONDS, VISEME_SECONDS, GAZE_SECONDS, BLINK_SECONDS = 2.4, 0.26, 0.7, 1.7
+BLINK_CLOSING, BLINK_CLOSED, BLINK_OPENING = 0.1, 0.05, 0.16
+"""Phases of one blink, seconds."""
+VISEMES: dict[str, dict[str, float]] = {
+    "aa": {"jawOpen": 0.6, "mouthLowerDown": 0.25, "mouthUpperUp": 0.2},
+    "ee": {"jawOpen": 0.16, "mouthSmile": 0.45, "mouthStretch": 0.35, "mouthUpperUp": 0.2},
+    "oo": {"jawOpen": 0.12, "mouthPucker": 0.75, "mouthFunnel": 0.2},
+    "mm": {"mouthPress": 0.4, "mouthRollLower": 0.25, "mouthRollUpper": 0.2},
+    "oh": {"jawOpen": 0.4, "mouthFunnel": 0.6},
+    "ff": {"jawOpen": 0.1, "mouthRollLower": 0.45, "mouthUpperUp": 0.25},
+    "wide": {"jawOpen": 0.9, "mouthLowerDown": 0.2},
+    "smile": {"mouthSmile": 0.8, "cheekSquint": 0.4, "eyeSquint": 0.25, "jawOpen": 0.06},
+}
+"""Mouth shapes by ARKit name; a name without a side means both."""
+BROWS: tuple[dict[str, float], ...] = ({}, {"browInnerUp": 0.7, "browOuterUp": 0.6}, {}, {"browDown": 0.6}, {"browOuterUp": 0.5})
+
+
+def act(head: HeadModel, shape: Float[torch.Tensor, "S"], frames: int, fps: float, seed: int) -> HeadParams:
+    """Parameters of every frame; the first one is neutral and frontal.
+
+    Whatever happens in the last fifth happens in a similar, not the same, way before.
+
+    Args:
+        head: model with ARKit's expressions and joints neck, eye_left and eye_right.
+        shape: identity.
+        frames: length T, at least 1.
+        fps: frame rate, 1/s.
+        seed: chooses the order and strength of what is said.
+    """
+    rng = np.random.default_rng(seed)
+    length = max(REHEARSED * frames / fps, 1e-6)
+    time = np.arange(frames) / fps
+    again = np.maximum(time - length, 0.0)
+    new = _ease(again / 0.3)
+    script = np.where(time > length, again * REPLAY_SPEED, time)
+    tracks = _mouth(script, length, rng) | _cycle(script, length, list(BROWS), 1.1, rng)
+    tracks = {name: value * (1 - 0.12 * new) for name, value in tracks.items()}
+    blink = _blinks(script, length, rng)
+    turn = _turns(script, length) + new[:, None] * np.radians([2.5, -1.5, 1.0]) * np.sin(4.0 * again)[:, None]
+    gaze = _gaze(script, length, rng) + new[:, None] * np.radians([2.0, -1.0])
+    gaze[:, 0] -= 0.45 * turn[:, 0]  # eyes stay behind when the head turns away from the camera
+    gaze[:, 1] -= 0.35 * turn[:, 1]
+    tracks |= {"eyeBlink": blink} | _lids(gaze, blink)
+    expression = np.zeros((frames, head.spec.num_expression), np.float32)
+    for name, value in _sided(tracks, head.spec.expression_names).items():
+        expression[:, head.spec.expression_names.index(name)] = np.clip(value, 0.0, 1.0)
+    joints = np.zeros((frames, head.spec.num_joints, 3), np.float32)
+    for eye in ("eye_left", "eye_right"):
+        joints[:, head.spec.joint_names.index(eye), :2] = np.stack([-gaze[:, 1], gaze[:, 0]], axis=1)
+    joints[:, head.spec.joint_names.index("neck")] = NECK_SHARE * turn[:, [1, 0, 2]]
+    return HeadParams(
+        shape.expand(frames, -1),
+        torch.from_numpy(expression),
+        torch.from_numpy(joints),
+        _torso((1 - NECK_SHARE) * turn, script, length),
+    )
+
+
+def _torso(turn: np.ndarray, time: np.ndarray, length: float) -> Float[torch.Tensor, "T 4 4"]:
+    """Pose of the torso, facing the camera."""
+    pose = torch.eye(4).repeat(len(turn), 1, 1)
+    facing = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+    pose[:, :3, :3] = facing @ axis_angle_to_matrix(torch.from_numpy(turn[:, [1, 0, 2]]).float())
+    wave = np.stack([np.sin(2 * np.pi * cycles * time / length) for cycles in _cycles(length, 1, 3, 2)], axis=1)
+    pose[:, :3, 3] = torch.from_numpy(wave * SWAY + [0.0, HEIGHT, DISTANCE]).float()
+    return pose
+
+
+def _cycles(length: float, *extra: int) -> list[int]:
+    turns = max(2, round(length / TURN_SECONDS))
+    return [turns + more for more in extra]
+
+
+def _turns(time: np.ndarray, length: float) -> np.ndarray:
+    """Yaw (to the subject's left), pitch (down) and roll of the head, radians [T 3]; zero at both ends of the script."""
+    cycles = _cycles(length, 0, 1, -1)
+    return np.stack([most * np.sin(2 * np.pi * n * time / length) for most, n in zip((YAW, PITCH, ROLL), cycles, strict=True)], axis=1)
+
+
+def _mouth(time: np.ndarray, length: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    names: list[str] = []
+    while len(names) * VISEME_SECONDS < length:
+        names += list(rng.permutation(list(VISEMES)))
+    shapes = [VISEMES[name] for name in names]
+    return _cycle(time, length, shapes, VISEME_SECONDS, rng)
+
+
+def _cycle(time: np.ndarray, length: float, shapes: list[dict[str, float]], seconds: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """One shape after the other at even steps with eased passages, neutral at both ends of the script."""
+    count = max(3, round(length / seconds) + 1)
+    keys = [shapes[k % len(shapes)] for k in range(count)]
+    strength = rng.uniform(0.75, 1.1, count)
+    strength[[0, -1]] = 0.0
+    names = sorted({name for shape in shapes for name in shape})
+    return {name: _through(time, length, [s * key.get(name, 0.0) for s, key in zip(strength, keys, strict=True)]) for name in names}
+
+
+def _through(time: np.ndarray, length: float, values: list[float] | np.ndarray) -> np.ndarray:
+    """Eased passage through values at even steps from 0 to `length`."""
+    position = np.clip(time / length, 0.0, 1.0) * (len(values) - 1)
+    left = np.minimum(position.astype(int), len(values) - 2)
+    blend = _ease(position - left)
+    array = np.asarray(values)
+    return array[left] * (1 - blend) + array[left + 1] * blend
+
+
+def _blinks(time: np.ndarray, length: float, rng: np.random.Generator) -> np.ndarray:
+    closed = np.zeros_like(time)
+    start = 0.95 * min(1.0, length / BLINK_SECONDS)
+    whole = BLINK_CLOSING + BLINK_CLOSED + BLINK_OPENING
+    while start + whole < length:
+        since = time - start
+        opening = 1 - _ease((since - BLINK_CLOSING - BLINK_CLOSED) / BLINK_OPENING)
+        closed = np.maximum(closed, np.minimum(_ease(since / BLINK_CLOSING), opening))
+        start += BLINK_SECONDS * rng.uniform(0.7, 1.1)
+    return closed
+
+
+def _gaze(time: np.ndarray, length: float, rng: np.random.Generator) -> np.ndarray:
+    """Direction of both eyes in the head, yaw to the subject's left and pitch down, radians [T 2]: fixations with quick passages."""
+    count = max(3, round(length / GAZE_SECONDS) + 1)
+    targets = rng.uniform([-0.3, -0.14], [0.3, 0.14], (count, 2))
+    targets[[0, 1, -1]] = 0.0
+    position = np.clip(time / length, 0.0, 1.0) * (count - 1)
+    left = np.minimum(position.astype(int), count - 2)
+    blend = _ease((position - left - 0.8) / 0.2)[:, None]
+    return targets[left] * (1 - blend) + targets[left + 1] * blend
+
+
+def _lids(gaze: np.ndarray, blink: np.ndarray) -> dict[str, np.ndarray]:
+    """Lids follow the eyeballs: ARKit's eyeLook shapes from the angle, which reach one at about 25 degrees."""
+    yaw, pitch = gaze.T / math.radians(25.0) * (1 - blink)
+    return {
+        "eyeLookDown": np.maximum(pitch, 0),
+        "eyeLookUp": np.maximum(-pitch, 0),
+        "eyeLookOutLeft": np.maximum(yaw, 0),
+        "eyeLookInRight": np.maximum(yaw, 0),
+        "eyeLookInLeft": np.maximum(-yaw, 0),
+        "eyeLookOutRight": np.maximum(-yaw, 0),
+    }
+
+
+def _sided(tracks: Mapping[str, np.ndarray], known: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Names as the head has them: one that it lacks stands for its left and right."""
+    sided: dict[str, np.ndarray] = {}
+    for name, value in tracks.items():
+        for full in (name,) if name in known else (f"{name}Left", f"{name}Right"):
+            sided[full] = value
+    return sided
+
+
+def _ease(x: np.ndarray) -> np.ndarray:
+    """Smooth step from 0 at 0 to 1 at 1."""
+    x = np.clip(x, 0.0, 1.0)
+    return x * x * (3 - 2 * x)

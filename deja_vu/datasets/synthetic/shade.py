@@ -1,0 +1,224 @@
+"""Light on skin, eyes, hair and cloth. Directions are in camera axes (x right, y down, z forward), colours linear."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deja_vu.core.camera import Camera
+from deja_vu.render.mesh import rasterize_mesh
+
+
+@dataclass(frozen=True)
+class Light:
+    """A far lamp."""
+
+    towards: tuple[float, float, float]
+    """Direction in which it is seen; any length."""
+    color: tuple[float, float, float]
+    """Radiance times pi."""
+
+
+KEY = Light((-0.6, -0.55, -0.75), (1.35, 1.24, 1.10))
+FILL = Light((0.85, -0.05, -0.65), (0.26, 0.30, 0.36))
+RIM = Light((0.75, -0.55, 0.6), (0.75, 0.80, 0.88))
+SKY, GROUND = (0.22, 0.24, 0.27), (0.11, 0.085, 0.075)
+"""Light from above and from below."""
+SKIN_WRAP = (0.38, 0.20, 0.15)
+"""How far light seeps round into the shade, by channel: red goes farthest."""
+SHADOW_SIZE, SHADOW_DISTANCE, SHADOW_FIELD = 400, 4.0, 0.62
+"""Shadow map: pixels a side, distance of its camera, width of what it sees, metres."""
+
+
+@dataclass(frozen=True)
+class ShadowMap:
+    """Depth of the scene as the key light sees it."""
+
+    camera: Camera
+    depth: Float[Tensor, "s s"]
+    """Metres; 9 where there is nothing."""
+
+    def lit(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
+        """1 where the key light reaches a world point, 0 where something is well in front of it."""
+        pixels, depth = self.camera.project(points)
+        index = (pixels - 0.5).round().long().clamp(0, SHADOW_SIZE - 1)
+        blocker = self.depth[index[:, 1], index[:, 0]]
+        return 1 - ((depth - blocker - 0.004) / 0.006).clamp(0, 1)
+
+
+def cast_shadows(vertices: Float[Tensor, "V 3"], faces: Tensor, centre: Float[Tensor, "3"]) -> ShadowMap:
+    """The shadow map of a mesh.
+
+    Args:
+        vertices: world space, metres.
+        faces: vertex indices.
+        centre: middle of what has to be covered.
+    """
+    camera = look_along(-direction(KEY), centre, SHADOW_DISTANCE, SHADOW_FIELD, SHADOW_SIZE)
+    seen = rasterize_mesh(vertices, faces, camera)
+    return ShadowMap(camera, torch.where(seen.face_id >= 0, seen.depth, torch.full_like(seen.depth, 9.0)))
+
+
+def look_along(forward: Float[Tensor, "3"], centre: Float[Tensor, "3"], distance: float, field: float, size: int) -> Camera:
+    """A square camera far off, so that it is nearly orthographic.
+
+    Args:
+        forward: unit viewing direction in the world.
+        centre: point in the middle of the picture.
+        distance: of the camera from it, metres.
+        field: width of what is seen there, metres.
+        size: pixels a side.
+    """
+    helper = torch.tensor([1.0, 0.0, 0.0]) if forward[1].abs() > 0.9 else torch.tensor([0.0, 1.0, 0.0])
+    right = torch.linalg.cross(helper, forward)
+    right = right / right.norm()
+    rotation = torch.stack([right, torch.linalg.cross(forward, right), forward])
+    pose = torch.eye(4)
+    pose[:3, :3], pose[:3, 3] = rotation, -rotation @ (centre - forward * distance)
+    flat = Camera.from_focal(size * distance / field, size, size)
+    return Camera(pose, flat.intrinsics, size, size)
+
+
+def direction(light: Light) -> Float[Tensor, "3"]:
+    """Unit vector towards a lamp."""
+    towards = torch.tensor(light.towards)
+    return towards / towards.norm()
+
+
+def shade_skin(
+    color: Float[Tensor, "n 3"], gloss: Float[Tensor, "n"], normal: Float[Tensor, "n 3"], view: Float[Tensor, "n 3"], open_: Float[Tensor, "n"], lit: Float[Tensor, "n"]
+) -> Float[Tensor, "n 3"]:
+    """Radiance of skin.
+
+    Args:
+        color: reflectance.
+        gloss: strength of the highlight, 0 to 1.
+        normal: unit, outward.
+        view: unit, towards the camera.
+        open_: share of the surroundings that the point sees.
+        lit: 1 where the key light reaches it.
+    """
+    wrap = torch.tensor(SKIN_WRAP)
+    lit3 = lit[:, None] ** torch.tensor([0.75, 1.0, 1.1])  # a shadow's edge on skin is red
+    light = _ambient(normal) * _bounced(open_, color)
+    light = light + _wrapped(normal, KEY, wrap) * lit3
+    light = light + _wrapped(normal, FILL, wrap) * (0.35 + 0.65 * open_[:, None]) + _wrapped(normal, RIM, wrap) * open_[:, None]
+    facing = (normal * view).sum(1).clamp(0, 1)
+    fresnel = 0.035 + 0.45 * (1 - facing) ** 5
+    shine = torch.zeros_like(color)
+    for lamp, exponent, strength in ((KEY, 14.0, 0.8), (KEY, 55.0, 1.6), (RIM, 18.0, 1.2), (FILL, 18.0, 0.8)):
+        half = view + direction(lamp)
+        lobe = (normal * half).sum(1) / half.norm(dim=1)
+        amount = strength * (exponent + 8) / 25 * lobe.clamp(0, 1) ** exponent * (lit if lamp is KEY else open_)
+        shine = shine + (amount * fresnel * gloss * open_)[:, None] * torch.tensor(lamp.color)
+    return color * light + shine
+
+
+def shade_cloth(color: Float[Tensor, "n 3"], normal: Float[Tensor, "n 3"], view: Float[Tensor, "n 3"], open_: Float[Tensor, "n"], lit: Float[Tensor, "n"]) -> Float[Tensor, "n 3"]:
+    """Radiance of cloth: diffuse, with a soft bright edge; arguments as in `shade_skin`."""
+    wrap = torch.tensor([0.15, 0.15, 0.15])
+    light = _ambient(normal) * open_[:, None] + _wrapped(normal, KEY, wrap) * lit[:, None] + (_wrapped(normal, FILL, wrap) + _wrapped(normal, RIM, wrap)) * open_[:, None]
+    fuzz = 0.25 * (1 - (normal * view).sum(1).clamp(0, 1)) ** 3
+    return color * light * (1 + fuzz[:, None])
+
+
+def shade_hair(
+    color: Float[Tensor, "n 3"], along: Float[Tensor, "n 3"], normal: Float[Tensor, "n 3"], view: Float[Tensor, "n 3"], lit: Float[Tensor, "n"]
+) -> Float[Tensor, "n 3"]:
+    """Radiance of hair (Kajiya and Kay, SIGGRAPH 1989): fibres scatter round their axis, with two highlights.
+
+    Args:
+        color: reflectance.
+        along: unit direction of the fibre.
+        normal: unit, outward from the tuft.
+        view: unit, towards the camera.
+        lit: 1 where the key light reaches it.
+    """
+    total = color * _ambient(normal) * 0.8
+    for lamp, reach in ((KEY, 0.25 + 0.75 * lit), (FILL, torch.ones_like(lit)), (RIM, torch.ones_like(lit))):
+        towards = direction(lamp)
+        across = (1 - (along @ towards) ** 2).clamp_min(0).sqrt()
+        facing = ((normal @ towards + 0.3) / 1.3).clamp(0, 1) * reach
+        half = view + towards
+        half = half / half.norm(dim=1, keepdim=True)
+        sine = (1 - (along * half).sum(1) ** 2).clamp_min(0).sqrt()
+        white, tinted = 0.055 * sine**90, 0.55 * sine**22
+        total = total + (facing[:, None] * torch.tensor(lamp.color)) * (color * (0.75 * across + tinted)[:, None] + white[:, None])
+    return total
+
+
+def shade_eyes(
+    q: Float[Tensor, "n 3"], iris: Float[Tensor, "3"], normal: Float[Tensor, "n 3"], view: Float[Tensor, "n 3"], lids: Float[Tensor, "n"], lit: Float[Tensor, "n"]
+) -> Float[Tensor, "n 3"]:
+    """Radiance of eyeballs.
+
+    Args:
+        q: unit direction from the eyeball's centre in the eyeball's own axes (z through the pupil).
+        iris: reflectance of the iris.
+        normal: unit, outward, camera axes.
+        view: unit, towards the camera.
+        lids: 1 far from the lids, less beside them.
+        lit: 1 where the key light reaches it.
+    """
+    color, mirror = paint_eye(q, iris)
+    light = _ambient(normal) + _wrapped(normal, KEY, torch.full((3,), 0.3)) * (0.3 + 0.7 * lit[:, None]) + _wrapped(normal, FILL, torch.full((3,), 0.3))
+    total = color * light * lids[:, None]
+    for lamp, strength in ((KEY, 3.0), (FILL, 0.8)):
+        half = view + direction(lamp)
+        lobe = ((normal * half).sum(1) / half.norm(dim=1)).clamp(0, 1)
+        glint = torch.sigmoid((lobe - math.cos(math.radians(8.0))) * 1800.0)
+        total = total + (strength * glint * mirror * (0.3 + 0.7 * lids))[:, None] * torch.tensor(lamp.color)
+    return total
+
+
+IRIS_ANGLE, PUPIL_ANGLE = math.asin(0.0062 / 0.0149), math.asin(0.0023 / 0.0149)
+"""Half angles of iris and pupil seen from the eyeball's centre."""
+
+
+def paint_eye(q: Float[Tensor, "n 3"], iris: Float[Tensor, "3"]) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n"]]:
+    """Reflectance of the eyeball, and how clearly it mirrors lamps (the cornea more than the white).
+
+    Args:
+        q: unit direction from the eyeball's centre, z through the pupil.
+        iris: mean reflectance of the iris.
+    """
+    angle = torch.acos(q[:, 2].clamp(-1, 1))
+    turn = torch.atan2(q[:, 1], q[:, 0])
+    r = angle / IRIS_ANGLE
+    fibres = 0.5 + 0.25 * torch.sin(turn * 23 + 3 * torch.sin(turn * 5)) + 0.25 * torch.sin(turn * 41 + 7 * r)
+    collar = torch.exp(-(((r - 0.52) / 0.13) ** 2))
+    ring = _step(r, 0.72, 1.0)
+    inside = iris * ((0.7 + 0.9 * fibres * r) * (1 - 0.75 * ring) + 0.7 * collar)[:, None]
+    inside = inside + (torch.tensor([0.10, 0.06, 0.02]) * (collar * 0.35)[:, None])
+    inside = inside * (1 - _step(angle, PUPIL_ANGLE * 1.06, PUPIL_ANGLE * 0.94) * 0.985)[:, None]
+    pink = _step(angle, 0.5, 1.15)
+    white = torch.tensor([0.60, 0.56, 0.53]) * (1 - pink[:, None] * torch.tensor([0.15, 0.42, 0.42]))
+    edge = _step(r, 1.06, 0.95)[:, None]
+    return white * (1 - edge) + inside * edge, 0.35 + 0.65 * _step(r, 1.25, 1.0)
+
+
+
+
+def _step(x: Tensor, low: float, high: float) -> Tensor:
+    t = ((x - low) / (high - low)).clamp(0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def _ambient(normal: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+    up = (0.5 - 0.5 * normal[:, 1:2]).clamp(0, 1)
+    return torch.tensor(GROUND) + (torch.tensor(SKY) - torch.tensor(GROUND)) * up
+
+
+def _bounced(open_: Float[Tensor, "n"], color: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+    """Darkening of a hollow whose walls have this colour: bright walls return some light (Jimenez et al., 2016, in spirit)."""
+    o = open_[:, None]
+    return o / (1 - color.clamp(0, 0.9) * (1 - o))
+
+
+def _wrapped(normal: Float[Tensor, "n 3"], lamp: Light, wrap: Float[Tensor, "3"]) -> Float[Tensor, "n 3"]:
+    facing = (normal @ direction(lamp))[:, None]
+    return ((facing + wrap) / (1 + wrap)).clamp_min(0) * torch.tensor(lamp.color)

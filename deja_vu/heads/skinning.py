@@ -1,0 +1,54 @@
+"""Linear blend skinning as pure functions of tensors."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def axis_angle_to_matrix(axis_angle: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
+    """Rotation matrices by the exponential map, smooth at zero.
+
+    Args:
+        axis_angle: rotation axis times angle, radians.
+    """
+    x, y, z = axis_angle.unbind(-1)
+    zero = torch.zeros_like(x)
+    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+    return torch.linalg.matrix_exp(skew)
+
+
+def joint_transforms(
+    rotations: Float[Tensor, "*b J 3 3"], pivots: Float[Tensor, "*b J 3"], parents: tuple[int, ...]
+) -> Float[Tensor, "*b J+1 4 4"]:
+    """Rigid motion of every joint's part relative to rest, the root's (identity) first.
+
+    Args:
+        rotations: rotation of each joint relative to its parent.
+        pivots: rest position of each joint, metres.
+        parents: index of each joint's parent, -1 for the root; a parent precedes its children.
+    """
+    assert all(parent < joint for joint, parent in enumerate(parents)), parents
+    batch = rotations.shape[:-3]
+    root = torch.eye(4, dtype=rotations.dtype, device=rotations.device).expand(*batch, 4, 4)
+    moved = [root]
+    for joint, parent in enumerate(parents):
+        rotation, pivot = rotations[..., joint, :, :], pivots[..., joint, :]
+        about_pivot = torch.cat([rotation, (pivot - (rotation @ pivot[..., None])[..., 0])[..., None]], dim=-1)
+        about_pivot = torch.cat([about_pivot, root[..., 3:, :]], dim=-2)
+        moved.append(moved[parent + 1] @ about_pivot)
+    return torch.stack(moved, dim=-3)
+
+
+def blend_transforms(
+    transforms: Float[Tensor, "*b J1 4 4"], weights: Float[Tensor, "V J1"]
+) -> tuple[Float[Tensor, "*b V 3 3"], Float[Tensor, "*b V 3"]]:
+    """Linear part and translation of each vertex's blended transform.
+
+    Args:
+        transforms: one rigid motion a joint, root included.
+        weights: skinning weights, rows sum to one.
+    """
+    blended = (weights @ transforms[..., :3, :].flatten(-2)).unflatten(-1, (3, 4))
+    return blended[..., :3], blended[..., 3]

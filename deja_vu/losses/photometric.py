@@ -1,0 +1,155 @@
+"""Losses between two images: Huber, structural similarity."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import warnings
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from deja_vu.core import native
+
+WINDOW, SIGMA = 11, 1.5
+"""Taps and standard deviation of the window, pixels (Wang et al., 2004)."""
+C1, C2 = 0.01**2, 0.03**2
+"""Stabilisers for images in [0, 1]."""
+
+
+def ssim_map(a: Float[Tensor, "*b H W C"], b: Float[Tensor, "*b H W C"]) -> Float[Tensor, "*b H W C"]:
+    """Structural similarity of every pixel and channel, borders reflected; gradients reach both images.
+
+    float32 images on the CPU take a fused native pass when only `a` needs a gradient; everything else plain torch.
+
+    Args:
+        a: image in [0, 1], at least 6 pixels a side.
+        b: image of the same shape.
+
+    Raises:
+        ValueError: the shapes differ or are too small.
+
+    Source:
+        Wang et al., Image Quality Assessment, TIP 2004; borders as in torchmetrics' StructuralSimilarityIndexMeasure.
+    """
+    if a.shape != b.shape or a.dim() < 3 or min(a.shape[-3:-1]) <= WINDOW // 2 or a.dtype != b.dtype or a.device != b.device:
+        raise ValueError(
+            f"ssim needs two images [.., H, W, C] of one shape, type and device, at least {WINDOW // 2 + 1} pixels a side; "
+            f"got {tuple(a.shape)} {a.dtype} {a.device} and {tuple(b.shape)} {b.dtype} {b.device}"
+        )
+    needs_b = torch.is_grad_enabled() and b.requires_grad
+    if a.is_cpu and a.dtype == torch.float32 and not needs_b and _native_library():
+        flat = (-1, *a.shape[-3:]) if a.numel() else (0, *a.shape[-3:])
+        differentiable = torch.is_grad_enabled() and a.requires_grad
+        return _SsimMap.apply(a.reshape(flat), b.reshape(flat), differentiable).view(a.shape)
+    return _ssim_torch(a, b)
+
+
+def ssim(
+    a: Float[Tensor, "*b H W C"], b: Float[Tensor, "*b H W C"], reduction: Literal["mean", "none"] = "mean"
+) -> Float[Tensor, ""] | Float[Tensor, "*b"]:
+    """Mean structural similarity, of all images or of each.
+
+    Args:
+        a: image in [0, 1].
+        b: image of the same shape.
+        reduction: `mean` over everything, or `none` for one value an image.
+    """
+    values = ssim_map(a, b).mean(dim=(-3, -2, -1))
+    return values.mean() if reduction == "mean" else values
+
+
+def dssim_loss(
+    a: Float[Tensor, "*b H W C"], b: Float[Tensor, "*b H W C"], mask: Float[Tensor, "*b H W 1"] | None = None
+) -> Float[Tensor, ""]:
+    """Structural dissimilarity (1 - SSIM) / 2, in [0, 1], averaged over all pixels or by weight.
+
+    Args:
+        a: image in [0, 1].
+        b: image of the same shape.
+        mask: weight of each pixel, not negative.
+    """
+    return masked_mean(0.5 * (1 - ssim_map(a, b)), mask)
+
+
+def huber(
+    a: Float[Tensor, "*b H W C"], b: Float[Tensor, "*b H W C"], delta: float, mask: Float[Tensor, "*b H W 1"] | None = None
+) -> Float[Tensor, ""]:
+    """Huber loss: d^2 / 2 for |d| <= delta, beyond it delta (|d| - delta / 2); averaged over all pixels or by weight.
+
+    Args:
+        a: image.
+        b: image of the same shape.
+        delta: where the parabola goes over into straight lines, positive.
+        mask: weight of each pixel, not negative.
+    """
+    if mask is None:
+        return functional.huber_loss(a, b, delta=delta)
+    return masked_mean(functional.huber_loss(a, b, reduction="none", delta=delta), mask)
+
+
+def masked_mean(values: Float[Tensor, "*b H W C"], mask: Float[Tensor, "*b H W 1"] | None) -> Float[Tensor, ""]:
+    """Mean weighted by a mask, 0 where all weights are 0; the plain mean without one."""
+    if mask is None:
+        return values.mean()
+    weights = mask.to(values.dtype).expand_as(values)
+    return (values * weights).sum() / weights.sum().clamp_min(torch.finfo(values.dtype).tiny)
+
+
+@functools.cache
+def _native_library() -> bool:
+    try:
+        native.load()
+    except native.NativeError as error:
+        warnings.warn(f"structural similarity with plain torch, tens of times slower than the native one: {error}", stacklevel=3)
+        return False
+    return True
+
+
+class _SsimMap(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, a: Tensor, b: Tensor, differentiable: bool) -> Tensor:
+        a, b = a.detach().contiguous(), b.detach().contiguous()
+        values = torch.empty_like(a)
+        derivatives = [torch.empty_like(a) for _ in range(3)] if differentiable else []
+        names = ("d_mean", "d_square", "d_product")
+        _call("forward", a, b, map=values, **dict(zip(names, derivatives, strict=False)))
+        if differentiable:
+            ctx.save_for_backward(a, b, *derivatives)
+        return values
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, v_map: Tensor):
+        a, b, d_mean, d_square, d_product = ctx.saved_tensors
+        v_a = torch.empty_like(a)
+        _call("backward", a, b, d_mean=d_mean, d_square=d_square, d_product=d_product, v_map=v_map.contiguous(), v_a=v_a)
+        return v_a, None, None
+
+
+def _call(direction: str, a: Tensor, b: Tensor, **tensors: Tensor) -> None:
+    images, height, width, channels = a.shape
+    pointers = {name: tensor.data_ptr() for name, tensor in {"a": a, "b": b, **tensors}.items()}
+    size = {"images": images, "width": width, "height": height, "channels": channels, "threads": torch.get_num_threads()}
+    arguments = native.Ssim(**pointers, **size)
+    if getattr(native.load(), f"deja_vu_ssim_{direction}")(ctypes.byref(arguments)):
+        raise MemoryError(f"no memory for the structural similarity of images {tuple(a.shape)}")
+
+
+def _ssim_torch(a: Tensor, b: Tensor) -> Tensor:
+    channels, shape = a.shape[-1], a.shape
+    offsets = torch.arange(WINDOW, dtype=a.dtype, device=a.device) - WINDOW // 2
+    taps = torch.softmax(-(offsets**2) / (2 * SIGMA**2), dim=0).expand(5 * channels, 1, -1)
+    a, b = (image.reshape(-1, *shape[-3:]).movedim(-1, 1) for image in (a, b))
+    a, b = (functional.pad(image, [WINDOW // 2] * 4, mode="reflect") for image in (a, b))
+    stacked = torch.cat([a, b, a * a, b * b, a * b], dim=1)
+    for kernel in (taps[..., None, :], taps[..., None]):
+        stacked = functional.conv2d(stacked, kernel, groups=5 * channels)
+    mean_a, mean_b, square_a, square_b, product = stacked.chunk(5, dim=1)
+    variances = (square_a - mean_a**2).clamp_min(0) + (square_b - mean_b**2).clamp_min(0)
+    covariance = product - mean_a * mean_b
+    values = (2 * mean_a * mean_b + C1) * (2 * covariance + C2) / ((mean_a**2 + mean_b**2 + C1) * (variances + C2))
+    return values.movedim(1, -1).reshape(shape)

@@ -1,0 +1,132 @@
+"""One rasterizer interface: Gaussians, a camera and a background in, a picture out."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deja_vu.core import native
+from deja_vu.core.camera import Camera
+from deja_vu.core.gaussians import Gaussians
+from deja_vu.core.image import RenderOutput
+from deja_vu.render import cpu, gsplat, reference
+
+Rasterizer = Callable[[Gaussians, Camera, Tensor], RenderOutput]
+
+RASTERIZERS: dict[str, Rasterizer] = {
+    "reference": reference.rasterize,
+    "cpu": cpu.rasterize,
+    "gsplat": gsplat.rasterize,
+}
+"""Every entry gives the same answer: see tests/render/test_conformance.py."""
+
+
+def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "*b 3"], backend: str = "auto") -> RenderOutput:
+    """Render Gaussians with 3D Gaussian Splatting, differentiably.
+
+    Gaussians, camera and background may each be single or a batch [b]; single ones serve every image of the batch.
+    Gradients reach every attribute of the Gaussians, the background and `camera.camera_from_world`, not the intrinsics.
+
+    Args:
+        gaussians: in world space, metres; spherical harmonics of degree 0 to 3.
+        camera: one or b views, all of one size.
+        background: colour behind the Gaussians, in [0, 1].
+        backend: a key of `RASTERIZERS`, or `auto`: gsplat for CUDA tensors, cpu for others, reference for float64 or where the
+            native library can be neither found nor compiled (one warning says so).
+
+    Returns:
+        Colour over the background, coverage and expected depth; a batch if any argument is one.
+
+    Raises:
+        ValueError: an argument has a wrong shape, type, device or a value that is not finite, or the backend is not known.
+        MissingAssetError: the backend asked for is not available on this machine.
+
+    Source:
+        Kerbl et al., 3D Gaussian Splatting, SIGGRAPH 2023; constants and borders as in gsplat 1.5.
+    """
+    _check(gaussians, camera, background)
+    batches = {gaussians.means.shape[:-2], camera.camera_from_world.shape[:-2], camera.intrinsics.shape[:-2], background.shape[:-1]} - {()}
+    if len(batches) > 1 or any(len(batch) > 1 for batch in batches):
+        raise ValueError(
+            f"gaussians {tuple(gaussians.means.shape)}, camera_from_world {tuple(camera.camera_from_world.shape)}, intrinsics "
+            f"{tuple(camera.intrinsics.shape)} and background {tuple(background.shape)} do not share one leading batch axis"
+        )
+    count = next(iter(batches))[0] if batches else 1
+    batched = Gaussians(*(_expanded(getattr(gaussians, name), count, inner) for name, inner in _GAUSSIAN_AXES.items()))
+    view = Camera(_expanded(camera.camera_from_world, count, 2), _expanded(camera.intrinsics, count, 2), camera.width, camera.height)
+    draw = _backend(backend, gaussians.means) if batched.means.numel() else _blank
+    output = draw(batched, view, _expanded(background, count, 1))
+    if batches:
+        return output
+    return RenderOutput(output.rgb[0], output.alpha[0], None if output.depth is None else output.depth[0])
+
+
+def _blank(gaussians: Gaussians, camera: Camera, background: Tensor) -> RenderOutput:
+    """Pictures without Gaussians; differentiable as any other, with zero gradients."""
+    anchor = sum(getattr(gaussians, name).sum() for name in _GAUSSIAN_AXES) + camera.camera_from_world.sum()
+    blank = 0 * anchor + gaussians.means.new_zeros(background.shape[0], camera.height, camera.width, 1)
+    return RenderOutput(blank + background[:, None, None, :], blank, blank)
+
+
+_GAUSSIAN_AXES = {"means": 2, "quats": 2, "scales": 2, "opacities": 1, "sh": 3}
+
+
+def _expanded(tensor: Tensor, count: int, inner: int) -> Tensor:
+    return tensor if tensor.dim() > inner else tensor.expand(count, *tensor.shape)
+
+
+def _backend(name: str, like: Tensor) -> Rasterizer:
+    if name == "auto":
+        if like.is_cuda:
+            name = "gsplat"
+        else:
+            name = "cpu" if like.dtype == torch.float32 and _native_library() else "reference"
+    if name not in RASTERIZERS:
+        raise ValueError(f"there is no rasterizer {name!r}; known are auto, {', '.join(RASTERIZERS)}")
+    return RASTERIZERS[name]
+
+
+@functools.cache
+def _native_library() -> bool:
+    try:
+        native.load()
+    except native.NativeError as error:
+        warnings.warn(f"rendering with plain torch, hundreds of times slower than the native rasterizer: {error}", stacklevel=4)
+        return False
+    return True
+
+
+def _check(gaussians: Gaussians, camera: Camera, background: Tensor) -> None:
+    """Refuse what no rasterizer can draw, naming the argument."""
+    batch, count = gaussians.means.shape[:-2], gaussians.means.shape[-2]
+    expected = {"means": (3,), "quats": (4,), "scales": (3,), "opacities": (), "sh": (gaussians.sh.shape[-2], 3)}
+    tensors = {f"gaussians.{name}": (getattr(gaussians, name), (*batch, count, *inner)) for name, inner in expected.items()}
+    tensors["camera.camera_from_world"] = camera.camera_from_world, (*camera.camera_from_world.shape[:-2], 4, 4)
+    tensors["camera.intrinsics"] = camera.intrinsics, (*camera.intrinsics.shape[:-2], 3, 3)
+    tensors["background"] = background, (*background.shape[:-1], 3)
+    like = gaussians.means
+    if like.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"gaussians.means is {like.dtype}; expected float32, or float64 with the reference rasterizer")
+    for name, (tensor, shape) in tensors.items():
+        if tuple(tensor.shape) != tuple(shape):
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {tuple(shape)}")
+        if tensor.dtype != like.dtype or tensor.device != like.device:
+            raise ValueError(f"{name} is {tensor.dtype} on {tensor.device}; gaussians.means is {like.dtype} on {like.device}")
+        if tensor.numel() and not _all_finite(tensor):
+            raise ValueError(f"{name} holds {(~tensor.isfinite()).sum().item()} values that are not finite")
+    if gaussians.sh.shape[-2] not in (1, 4, 9, 16):
+        raise ValueError(f"gaussians.sh has {gaussians.sh.shape[-2]} coefficients; expected 1, 4, 9 or 16 (degree 0 to 3)")
+    if camera.width < 1 or camera.height < 1:
+        raise ValueError(f"camera is {camera.width}x{camera.height} pixels; expected at least 1x1")
+    if camera.intrinsics.requires_grad and torch.is_grad_enabled():
+        raise ValueError("camera.intrinsics requires a gradient, which the rasterizers do not give; detach it or move the camera instead")
+
+
+def _all_finite(tensor: Tensor) -> bool:
+    low, high = torch.aminmax(tensor.detach())  # one pass; a NaN anywhere makes both NaN
+    return bool(low.isfinite() & high.isfinite())

@@ -1,0 +1,120 @@
+"""The native CPU rasterizer: same answer as `reference` in float32, some thousand times faster (sources in `core/csrc`)."""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deja_vu.core import native
+from deja_vu.core.camera import Camera
+from deja_vu.core.conventions import SH_C0
+from deja_vu.core.errors import MissingAssetError
+from deja_vu.core.gaussians import Gaussians
+from deja_vu.core.image import RenderOutput
+from deja_vu.render.sh import sh_sum
+
+_ATTRIBUTES = ("means", "quats", "scales", "opacities", "colors", "camera_from_world", "intrinsics", "background")
+
+
+def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "b 3"]) -> RenderOutput:
+    """Render a batch; see `deja_vu.render.base.rasterize`, which checks the arguments.
+
+    Args:
+        gaussians: batch of b, float32.
+        camera: batch of b.
+        background: colour behind each image.
+
+    Raises:
+        ValueError: the tensors are not float32 on the CPU.
+        MissingAssetError: the native library is neither installed nor can it be compiled.
+    """
+    if gaussians.means.dtype != torch.float32 or not gaussians.means.is_cpu:
+        raise ValueError(f"the cpu rasterizer draws float32 on the CPU, not {gaussians.means.dtype} on {gaussians.means.device}")
+    try:
+        native.load()
+    except native.NativeError as error:
+        raise MissingAssetError(f"The cpu rasterizer needs its native library: {error}") from error
+    if gaussians.sh.shape[-2] == 1:
+        colors, scale = gaussians.sh[..., 0, :], SH_C0
+    else:
+        colors, scale = sh_sum(gaussians.sh, gaussians.means, camera), 1.0
+    shape = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities)
+    inputs = (*shape, colors, camera.camera_from_world, camera.intrinsics, background)
+    differentiable = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
+    rgb, alpha, depth = _Rasterize.apply(camera.width, camera.height, scale, differentiable, *inputs)
+    return RenderOutput(rgb, alpha, depth)
+
+
+class _State:
+    """What the forward pass keeps for the backward pass, in native memory."""
+
+    def __init__(self, address: int) -> None:
+        self.address = address
+        self._free = native.load().deja_vu_raster_free  # bound here, as globals may be gone when the interpreter ends
+
+    def __del__(self) -> None:
+        self._free(self.address)
+
+
+class _Rasterize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, width: int, height: int, color_scale: float, differentiable: bool, *inputs: Tensor):
+        inputs = tuple(_images_contiguous(tensor) for tensor in inputs)
+        means = inputs[0]
+        rgb, alpha, depth = (means.new_empty(means.shape[0], height, width, channels) for channels in (3, 1, 1))
+        arguments, outputs = _raster_input(inputs, width, height, color_scale), _raster_output(rgb, alpha, depth)
+        address = native.load().deja_vu_raster_forward(ctypes.byref(arguments), ctypes.byref(outputs))
+        if not address:
+            raise MemoryError(f"no memory to rasterize {means.shape[0]} images of {means.shape[1]} Gaussians at {width}x{height}")
+        state = _State(address)
+        if differentiable:
+            ctx.state, ctx.color_scale = state, color_scale
+            ctx.save_for_backward(*inputs, rgb, alpha, depth)
+            ctx.set_materialize_grads(False)
+        return rgb, alpha, depth
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, v_rgb: Tensor | None, v_alpha: Tensor | None, v_depth: Tensor | None):
+        *inputs, rgb, alpha, depth = ctx.saved_tensors
+        images, height, width, _ = rgb.shape
+        v_rgb = torch.zeros_like(rgb) if v_rgb is None else v_rgb.contiguous()
+        v_alpha, v_depth = (None if v is None else v.contiguous() for v in (v_alpha, v_depth))
+        grads = {name: torch.empty(t.shape, dtype=t.dtype) for name, t in zip(_ATTRIBUTES[:5], inputs, strict=False)}
+        grads["camera_from_world"], grads["background"] = rgb.new_empty(images, 3, 4), rgb.new_empty(images, 3)
+        arguments = _raster_input(inputs, width, height, ctx.color_scale)
+        outputs, v_outputs = _raster_output(rgb, alpha, depth), _raster_output(v_rgb, v_alpha, v_depth)
+        if not ctx.needs_input_grad[-1]:
+            del grads["background"]
+        targets = native.RasterGradients(**{name: grad.data_ptr() for name, grad in grads.items()})
+        failed = native.load().deja_vu_raster_backward(
+            ctx.state.address, *(ctypes.byref(struct) for struct in (arguments, outputs, v_outputs, targets))
+        )
+        if failed:
+            raise MemoryError(f"no memory for the gradient of {images} images of {inputs[0].shape[1]} Gaussians at {width}x{height}")
+        flat = grads["camera_from_world"].flatten(1)
+        grads["camera_from_world"] = rgb.new_zeros(images, 4, 4)
+        grads["camera_from_world"][:, :3, :3], grads["camera_from_world"][:, :3, 3] = flat[:, :9].unflatten(1, (3, 3)), flat[:, 9:]
+        return None, None, None, None, *(grads.get(name) for name in _ATTRIBUTES)
+
+
+def _images_contiguous(tensor: Tensor) -> Tensor:
+    """The same values with each image's data in one piece; images that share their data (stride 0) go on sharing it."""
+    tensor = tensor.detach()
+    return tensor if tensor.shape[0] and tensor[0].is_contiguous() else tensor.contiguous()
+
+
+def _raster_input(inputs: tuple[Tensor, ...] | list[Tensor], width: int, height: int, color_scale: float) -> native.RasterInput:
+    fields: dict[str, int | float] = {}
+    for name, tensor in zip(_ATTRIBUTES, inputs, strict=True):
+        fields[name], fields[f"{name}_step"] = tensor.data_ptr(), tensor.stride(0)
+    images, count = inputs[0].shape[:2]
+    size = {"images": images, "count": count, "width": width, "height": height, "threads": torch.get_num_threads()}
+    return native.RasterInput(**fields, **size, color_offset=0.5, color_scale=color_scale)
+
+
+def _raster_output(rgb: Tensor | None, alpha: Tensor | None, depth: Tensor | None) -> native.RasterOutput:
+    return native.RasterOutput(*(None if tensor is None else tensor.data_ptr() for tensor in (rgb, alpha, depth)))

@@ -1,0 +1,194 @@
+"""MediaPipe's face landmarker: 478 landmarks, 52 expression scores and a rough pose for each face in a picture."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from deja_vu.core.assets import locate
+from deja_vu.core.errors import MissingAssetError
+from deja_vu.tracking.video import Image
+
+if TYPE_CHECKING:
+    from mediapipe.tasks.python.vision import FaceLandmarker
+
+NUM_LANDMARKS = 478
+ARKIT_NAMES: tuple[str, ...] = (
+    "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight",
+    "cheekPuff", "cheekSquintLeft", "cheekSquintRight",
+    "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight", "eyeLookInLeft", "eyeLookInRight",
+    "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight", "eyeSquintLeft", "eyeSquintRight",
+    "eyeWideLeft", "eyeWideRight",
+    "jawForward", "jawLeft", "jawOpen", "jawRight",
+    "mouthClose", "mouthDimpleLeft", "mouthDimpleRight", "mouthFrownLeft", "mouthFrownRight", "mouthFunnel",
+    "mouthLeft", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight", "mouthPucker",
+    "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmileLeft",
+    "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight",
+    "noseSneerLeft", "noseSneerRight", "tongueOut",
+)  # fmt: skip
+"""Order of the expression scores. The detector has no `tongueOut`; its score is always 0."""
+SAME_FACE_OVERLAP = 0.2
+"""Overlap of two boxes from which a face counts as the same one in the next frame."""
+APT_COMMAND = "apt-get install -y libegl1 libgles2 libgl1 libglib2.0-0"
+"""System libraries that the mediapipe and OpenCV wheels link on Linux."""
+
+
+@dataclass(frozen=True)
+class FaceObservation:
+    """One face in one picture."""
+
+    landmarks: Float[np.ndarray, "478 3"]
+    """x right, y down in pixels of the picture (a pixel's centre at index + 0.5); z away from the camera at the same scale."""
+    blendshapes: Float[np.ndarray, "52"]
+    """Scores in [0, 1], ordered as `ARKIT_NAMES`."""
+    transform: Float[np.ndarray, "4 4"]
+    """Pose of MediaPipe's canonical face in front of its own camera: centimetres, x right, y up, looking along -z."""
+    num_faces: int = 1
+    """Faces seen in this picture, this one included."""
+
+    @property
+    def box(self) -> Float[np.ndarray, "4"]:
+        """x0, y0, x1, y1 around the landmarks, pixels."""
+        return np.concatenate([self.landmarks[:, :2].min(0), self.landmarks[:, :2].max(0)])
+
+    @property
+    def width(self) -> float:
+        """Longer side of the landmark box, pixels: unlike the width alone it does not shrink in profile."""
+        box = self.box
+        return float(max(box[2] - box[0], (box[3] - box[1]) / 1.25))
+
+
+class LandmarkDetector:
+    """MediaPipe's FaceLandmarker; use it in a `with` block.
+
+    Each picture is looked at on its own. MediaPipe's video mode smooths landmarks in time, which makes them trail the picture by a
+    third of a frame, and after a jump it finds the same face twice; the fit smooths without delay instead.
+    """
+
+    def __init__(self, max_faces: int = 3) -> None:
+        """Load the model.
+
+        Args:
+            max_faces: faces looked for in each picture.
+
+        Raises:
+            MissingAssetError: mediapipe, a system library or the model file is absent.
+        """
+        self._previous: np.ndarray | None = None
+        self._warm = False
+        with quiet():
+            self._landmarker = _create(max_faces)
+
+    def __enter__(self) -> LandmarkDetector:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the model."""
+        with quiet():
+            self._landmarker.close()
+
+    def detect(self, rgb: Image) -> FaceObservation | None:
+        """The face that continues the previous picture's, else the largest; None where there is none.
+
+        Args:
+            rgb: picture.
+        """
+        faces = self.detect_all(rgb)
+        if not faces:
+            return None
+        chosen = max(faces, key=lambda face: face.width)
+        previous = self._previous
+        if previous is not None:
+            continued = max(faces, key=lambda face: overlap(face.box, previous))
+            if overlap(continued.box, previous) > SAME_FACE_OVERLAP:
+                chosen = continued
+        self._previous = chosen.box
+        return chosen
+
+    def detect_all(self, rgb: Image) -> list[FaceObservation]:
+        """Every face in one picture.
+
+        Args:
+            rgb: picture.
+        """
+        import mediapipe
+
+        assert rgb.dtype == np.uint8, rgb.dtype
+        image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(rgb))
+        with contextlib.nullcontext() if self._warm else quiet():
+            result = self._landmarker.detect(image)
+        self._warm = True
+        height, width = rgb.shape[:2]
+        scale = np.array([width, height, width], dtype=np.float32)
+        return [
+            FaceObservation(
+                np.array([(p.x, p.y, p.z) for p in points], dtype=np.float32) * scale,
+                _scores(scores),
+                np.asarray(pose, dtype=np.float32),
+                len(result.face_landmarks),
+            )
+            for points, scores, pose in zip(
+                result.face_landmarks, result.face_blendshapes, result.facial_transformation_matrixes, strict=True
+            )
+        ]
+
+
+def _create(max_faces: int) -> FaceLandmarker:
+    model = locate("face_landmarker")
+    try:
+        from mediapipe.tasks.python import BaseOptions, vision
+
+        options = vision.FaceLandmarkerOptions(
+            base_options=BaseOptions(model_asset_path=str(model)),
+            running_mode=vision.RunningMode.IMAGE,
+            num_faces=max_faces,
+            output_face_blendshapes=True,
+            output_facial_transformation_matrixes=True,
+        )
+        return vision.FaceLandmarker.create_from_options(options)
+    except (ImportError, OSError) as error:
+        raise missing_mediapipe(error) from error
+
+
+def missing_mediapipe(error: Exception) -> MissingAssetError:
+    """The error that says how to make mediapipe load."""
+    if isinstance(error, ModuleNotFoundError):
+        return MissingAssetError(f"The package {error.name} is not installed. Tracking needs it: pip install 'mediapipe>=1.2'")
+    return MissingAssetError(f"mediapipe cannot load a system library: {error}. On Debian or Ubuntu run as root: {APT_COMMAND}")
+
+
+def _scores(categories: Sequence[Any]) -> Float[np.ndarray, "52"]:
+    by_name = {category.category_name: category.score for category in categories}
+    return np.array([by_name.get(name, 0.0) for name in ARKIT_NAMES], dtype=np.float32)
+
+
+def overlap(a: Float[np.ndarray, "4"], b: Float[np.ndarray, "4"]) -> float:
+    """Intersection over union of two boxes (x0, y0, x1, y1)."""
+    inner = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
+    union = (a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - inner
+    return float(inner / union) if union > 0 else 0.0
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Drop what native libraries write to file descriptor 2; Python's own errors still arrive as exceptions."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as sink:
+            os.dup2(sink.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

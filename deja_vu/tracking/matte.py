@@ -1,0 +1,338 @@
+"""Person matte at video rate: a coarse segmenter, refined to the edge by the local colors of both sides.
+
+The segmenter (MediaPipe selfie segmentation, 256x256) says roughly where the person is. Between what is surely person and surely
+background, alpha follows from the compositing equation I = a F + (1 - a) B with F and B taken from the sure pixels
+nearby; where the two colors are too alike for that, a color guided filter (He et al., ECCV 2010) carries the segmenter's edge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from deja_vu.core.assets import locate
+from deja_vu.core.errors import MissingAssetError
+from deja_vu.tracking.detector import missing_mediapipe, quiet
+from deja_vu.tracking.video import Image
+
+Plane = Float[np.ndarray, "H W"]
+Color = Float[np.ndarray, "H W 3"]
+
+INNER_BAND = 0.016
+"""Depth inside the segmenter's edge to which it is not believed, shares of the picture's side."""
+OUTER_BAND = 0.026
+"""The same outside the edge: thin hair is what it misses most."""
+NOISE = 1.5e-4
+"""Variance of a channel from compression and sensor, colors in [0, 1]: (3 / 255)^2 and a little."""
+CORE = 0.6
+"""Part of the landmarks' hull that is person whatever the segmenter says; in profile the outline's landmarks leave the face."""
+FACE = 0.94
+"""Part of the hull in which the segmenter's yes is believed to the edge."""
+PLAIN_SHARE = 0.9
+"""Share of the border that must have one color for the background to count as plain."""
+PLAIN_TOLERANCE = 2.5 / 255
+"""Largest deviation from that color."""
+STILL = 4.0 / 255
+"""Color change between frames below which a pixel keeps part of its previous coverage."""
+KEEP = 0.5
+"""Share of the previous frame's coverage kept where nothing moved."""
+
+
+@dataclass(frozen=True)
+class Matte:
+    """Coverage of the person and the person's own color."""
+
+    alpha: UInt8[np.ndarray, "H W"]
+    """0 background to 255 person."""
+    foreground: UInt8[np.ndarray, "H W 3"]
+    """Color without the background that shines through at edges; the picture's own where alpha is 255 or 0."""
+
+
+class Matting:
+    """Mattes of the frames of one video, in order; use it in a `with` block."""
+
+    def __init__(self, closed_form: bool = False) -> None:
+        """Load the segmenter.
+
+        Args:
+            closed_form: solve the matting Laplacian in the uncertain band instead (seconds a frame, needs pymatting).
+
+        Raises:
+            MissingAssetError: the segmenter, mediapipe or pymatting is absent.
+        """
+        if closed_form:
+            _load_pymatting()
+        self.closed_form = closed_form
+        self._previous: tuple[Plane, Color] | None = None
+        self._warm = False
+        with quiet():
+            self._segmenter = _create()
+
+    def __enter__(self) -> Matting:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        with quiet():
+            self._segmenter.close()
+
+    def __call__(
+        self, rgb: Image, landmarks: Float[np.ndarray, "n 2"] | None = None, sure_foreground: Bool[np.ndarray, "H W"] | None = None
+    ) -> Matte:
+        """Matte of the next frame.
+
+        Args:
+            rgb: square head crop.
+            landmarks: of the face, pixels of the crop; their hull is person, and only what hangs together with it is kept.
+            sure_foreground: further pixels that are person.
+        """
+        image = rgb.astype(np.float32) / 255
+        sure = np.zeros(rgb.shape[:2], dtype=bool) if sure_foreground is None else sure_foreground.copy()
+        coarse = self._steady(self._segment(rgb), image)
+        if landmarks is not None:
+            sure |= face_hull(landmarks, rgb.shape[:2], CORE)
+        plain = plain_background(image)
+        if plain is not None:
+            coarse = _against_plain(image, plain, sure, coarse)
+        if landmarks is not None:
+            sure |= face_hull(landmarks, rgb.shape[:2], FACE) & (coarse > 0.5)
+        trimap = _trimap(coarse, sure)
+        front = spread_color(image, trimap.person)
+        back = spread_color(image, trimap.empty)
+        if self.closed_form:
+            alpha = _closed_form(image, trimap)
+        else:
+            alpha = _project(image, trimap, front, back, guided_filter(image, trimap))
+        alpha = _connected(alpha, sure)
+        return Matte(np.rint(alpha * 255).astype(np.uint8), _unmix(rgb, image, alpha, front.mean, back.mean))
+
+    def _segment(self, rgb: Image) -> Plane:
+        import mediapipe
+
+        image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(rgb))
+        if self._warm:
+            result = self._segmenter.segment(image)
+        else:
+            with quiet():
+                result = self._segmenter.segment(image)
+        self._warm = True
+        return result.confidence_masks[-1].numpy_view().reshape(rgb.shape[:2]).copy()
+
+    def _steady(self, coarse: Plane, image: Color) -> Plane:
+        """Average with the previous frame where the picture stands still, against flicker; moving edges are not smeared."""
+        if self._previous is not None and self._previous[0].shape == coarse.shape:
+            before, seen = self._previous
+            change = cv2.blur(_largest(cv2.absdiff(image, seen)), (5, 5))
+            kept = KEEP * np.exp(-((change / STILL) ** 2))
+            coarse = coarse + kept * (before - coarse)
+        self._previous = (coarse, image)
+        return coarse
+
+
+def _create():
+    model = locate("selfie_segmenter")
+    try:
+        from mediapipe.tasks.python import BaseOptions, vision
+
+        options = vision.ImageSegmenterOptions(
+            base_options=BaseOptions(model_asset_path=str(model)), output_confidence_masks=True, output_category_mask=False
+        )
+        return vision.ImageSegmenter.create_from_options(options)
+    except (ImportError, OSError) as error:
+        raise missing_mediapipe(error) from error
+
+
+def _total(color: Color) -> Plane:
+    """Sum over the channels; NumPy's own takes ten times longer on a last axis of three."""
+    return cv2.transform(color, np.ones((1, 3), np.float32))
+
+
+def _largest(color: Color) -> Plane:
+    """Largest channel."""
+    first, second, third = cv2.split(color)
+    return np.maximum(np.maximum(first, second), third)
+
+
+def face_hull(landmarks: Float[np.ndarray, "n 2"], shape: tuple[int, ...], scale: float) -> Bool[np.ndarray, "H W"]:
+    """Pixels within the convex hull of the landmarks, scaled about their mean."""
+    centre = landmarks.mean(0)
+    hull = cv2.convexHull((centre + scale * (landmarks - centre)).astype(np.int32))
+    return cv2.fillConvexPoly(np.zeros(shape[:2], np.uint8), hull, 1).astype(bool)
+
+
+def plain_background(image: Color) -> Float[np.ndarray, "3"] | None:
+    """The color of the picture's upper border where it has only one, as in a studio or an already cut-out video."""
+    side = len(image)
+    edge = max(2, side // 64)
+    ring = np.concatenate(
+        [image[:edge].reshape(-1, 3), image[: side // 2, :edge].reshape(-1, 3), image[: side // 2, -edge:].reshape(-1, 3)]
+    )
+    color = np.median(ring, axis=0)
+    alike = np.abs(ring - color).max(-1) < PLAIN_TOLERANCE
+    return color if alike.mean() > PLAIN_SHARE else None
+
+
+def _against_plain(image: Color, background: Float[np.ndarray, "3"], sure: Bool[np.ndarray, "H W"], coarse: Plane) -> Plane:
+    """Coverage 0 where the background's color reaches in from the border, else 1: exact where hair ends, blind to holes.
+
+    What the segmenter sees nothing of, far around, stays out: a stain on the wall is not a person.
+    """
+    alike = (cv2.GaussianBlur(_largest(np.abs(image - background)), (0, 0), 1.0) < 2 * PLAIN_TOLERANCE) & ~sure
+    framed = np.pad(alike, 1, constant_values=True).astype(np.uint8)
+    _, labels = cv2.connectedComponents(framed, connectivity=4)
+    differs = labels[1:-1, 1:-1] != labels[0, 0]
+    reach = _distance_to(coarse > 0.1) < 0.08 * len(image)
+    return (differs & reach).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Trimap:
+    """What is surely person, surely background, and how the coarse coverage runs between."""
+
+    person: Bool[np.ndarray, "H W"]
+    empty: Bool[np.ndarray, "H W"]
+    unknown: Bool[np.ndarray, "H W"]
+    coarse: Plane
+    """The segmenter's coverage, 1 and 0 at the sure pixels."""
+    taper: Plane
+    """1 at the segmenter's edge, falling to 0 at the outer end of the band."""
+
+
+def _distance_to(mask: Bool[np.ndarray, "H W"]) -> Plane:
+    """Distance of each pixel to the nearest one of the mask, pixels."""
+    return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+
+
+def _trimap(coarse: Plane, sure: Bool[np.ndarray, "H W"]) -> _Trimap:
+    side = len(coarse)
+    outside = _distance_to(coarse > 0.1)
+    person = (_distance_to(coarse < 0.9) > max(2.0, INNER_BAND * side)) | sure
+    empty = (outside > max(2.0, OUTER_BAND * side)) & ~sure
+    taper = np.clip(2 - 2 * outside / (OUTER_BAND * side), 0, 1)
+    filled = np.where(person, 1, np.where(empty, 0, coarse)).astype(np.float32)
+    return _Trimap(person, empty, ~(person | empty), filled, taper)
+
+
+@dataclass(frozen=True)
+class LocalColor:
+    """Mean color of the known pixels around each pixel, and how much they differ."""
+
+    mean: Color
+    variance: Plane
+    """Summed over the channels."""
+
+
+def spread_color(image: Color, known: Bool[np.ndarray, "H W"]) -> LocalColor:
+    """Mean color and its variance of the known pixels around each pixel.
+
+    Means over growing neighbourhoods (at a quarter of the size), up to the whole picture; the nearest one that holds enough known
+    pixels counts.
+    """
+    height, width = known.shape
+    quarter = (max(1, width // 4), max(1, height // 4))
+    weight = cv2.resize(known.astype(np.float32), quarter, interpolation=cv2.INTER_AREA)
+    color = cv2.resize(cv2.copyTo(image, known.astype(np.uint8)), quarter, interpolation=cv2.INTER_AREA)
+    square = _total(color * color) / np.maximum(weight, 1e-6)
+    stack = np.dstack([color, square, weight])
+    total = np.broadcast_to(stack.mean((0, 1)), stack.shape)
+    for radius in (32, 8, 3):
+        window = (2 * max(1, round(radius * width / 512)) + 1,) * 2
+        level = cv2.blur(cv2.blur(stack, window), window)
+        # A wide mean counts as a hundredth of a pixel: it decides only where the near one holds next to nothing.
+        total = level + total * (0.01 / np.maximum(total[..., 4:], 1e-6))
+    total /= np.maximum(total[..., 4:], 1e-6)
+    variance = np.maximum(total[..., 3] - _total(total[..., :3] ** 2), 0)
+    return LocalColor(cv2.resize(total[..., :3], (width, height)), cv2.resize(variance, (width, height)))
+
+
+def _project(image: Color, trimap: _Trimap, front: LocalColor, back: LocalColor, fallback: Plane) -> Plane:
+    """Alpha along the line from the background's to the person's color, trusted as far as the two stand apart."""
+    at = trimap.unknown
+    axis = front.mean[at] - back.mean[at]
+    length = np.einsum("nc,nc->n", axis, axis)
+    along = np.einsum("nc,nc->n", image[at] - back.mean[at], axis) / np.maximum(length, 1e-6)
+    trust = length / (length + 4 * (front.variance[at] + back.variance[at]) + 12 * NOISE)
+    # The ends are pulled in by a twentieth, so that noise about either color leaves no veil.
+    mixed = trust * np.clip((along - 0.05) / 0.9, 0, 1) + (1 - trust) * fallback[at]
+    alpha = trimap.coarse.copy()
+    alpha[at] = np.clip(mixed, 0, 1) * trimap.taper[at]
+    return alpha
+
+
+def guided_filter(image: Color, trimap: _Trimap) -> Plane:
+    """Coarse coverage made to follow the picture's edges: a local linear function of color, fitted at half size."""
+    height, width = trimap.coarse.shape
+    half = (max(1, width // 2), max(1, height // 2))
+    guide = cv2.resize(image, half, interpolation=cv2.INTER_AREA)
+    target = cv2.resize(trimap.coarse, half, interpolation=cv2.INTER_AREA)
+    window = (2 * max(1, width // 100) + 1,) * 2
+    r, g, b = cv2.split(guide)
+    moments = cv2.blur(cv2.merge([r * r, r * g, r * b, g * g, g * b, b * b]), window)
+    mean, mean_target = cv2.blur(guide, window), cv2.blur(target, window)
+    joint = cv2.blur(guide * target[..., None], window) - mean * mean_target[..., None]
+    slope = _solve_symmetric(_covariance(moments, mean), joint)
+    offset = mean_target - _total(slope * mean)
+    slope, offset = cv2.blur(slope, window), cv2.blur(offset, window)
+    return np.clip(_total(cv2.resize(slope, (width, height)) * image) + cv2.resize(offset, (width, height)), 0, 1)
+
+
+def _covariance(moments: Float[np.ndarray, "H W 6"], mean: Color) -> list[Plane]:
+    """Entries xx, xy, xz, yy, yz, zz of each window's color covariance, with the filter's regularization on the diagonal."""
+    pairs = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+    return [moments[..., k] - mean[..., i] * mean[..., j] + (i == j) * 5e-4 for k, (i, j) in enumerate(pairs)]
+
+
+def _solve_symmetric(matrix: list[Plane], right: Color) -> Color:
+    """Solve symmetric 3x3 systems by cofactors, much faster than LAPACK on small ones."""
+    xx, xy, xz, yy, yz, zz = matrix
+    c00, c01, c02 = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
+    c11, c12, c22 = xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy
+    scale = 1 / (xx * c00 + xy * c01 + xz * c02)
+    x, y, z = cv2.split(right)
+    return cv2.merge(
+        [(c00 * x + c01 * y + c02 * z) * scale, (c01 * x + c11 * y + c12 * z) * scale, (c02 * x + c12 * y + c22 * z) * scale]
+    )
+
+
+def _connected(alpha: Plane, sure: Bool[np.ndarray, "H W"]) -> Plane:
+    """Keep what hangs together with the sure pixels (else the largest part), and close small holes in it."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((alpha > 0.3).astype(np.uint8))
+    if count <= 1:
+        return alpha
+    inside = np.bincount(labels[sure], minlength=count)[1:]
+    main = 1 + int(np.argmax(inside if inside.any() else stats[1:, cv2.CC_STAT_AREA]))
+    near = cv2.dilate((labels == main).astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
+    alpha = np.where(near, alpha, 0)
+    _, holes, areas, _ = cv2.connectedComponentsWithStats((alpha < 0.95).astype(np.uint8), connectivity=4)
+    small = areas[:, cv2.CC_STAT_AREA] < 0.001 * alpha.size
+    small[0] = False
+    return np.where(small[holes], 1, alpha).astype(np.float32)
+
+
+def _unmix(rgb: Image, image: Color, alpha: Plane, front: Color, back: Color) -> Image:
+    """The person's color at the edge: the picture less the background's share, and the local color where little is left."""
+    edge = (alpha > 0.004) & (alpha < 0.996)
+    a = alpha[edge][:, None]
+    own = np.clip((image[edge] - (1 - a) * back[edge]) / np.maximum(a, 0.1), 0, 1)
+    trust = np.clip((a - 0.1) / 0.4, 0, 1)
+    color = trust * own + (1 - trust) * front[edge]
+    result = rgb.copy()
+    result[edge] = np.rint(np.clip(color, 0, 1) * 255).astype(np.uint8)
+    return result
+
+
+def _load_pymatting():
+    try:
+        from pymatting import estimate_alpha_cf
+    except ImportError as error:
+        raise MissingAssetError("Closed-form matting needs the package pymatting: pip install pymatting") from error
+    return estimate_alpha_cf
+
+
+def _closed_form(image: Color, trimap: _Trimap) -> Plane:
+    """Levin, Lischinski and Weiss, CVPR 2006."""
+    known = np.where(trimap.unknown, 0.5, trimap.coarse).astype(np.float64)
+    return _load_pymatting()(image.astype(np.float64), known).astype(np.float32)

@@ -1,0 +1,260 @@
+"""Refine pose and expression by the pixels: every frame against a texture of the same head lifted from training frames.
+
+The texture holds a mean color and a deviation for each of P surface points. A frame's light is a second-order spherical
+harmonic of the world normal (Ramamoorthi and Hanrahan, SIGGRAPH 2001), solved in closed form in each step, so that a head
+that turns in fixed light does not pull the pose.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from deja_vu.core.camera import Camera
+from deja_vu.heads.base import HeadModel, surface_points
+from deja_vu.render.mesh import rasterize_mesh
+from deja_vu.tracking.equations import NormalEquations
+from deja_vu.tracking.fit import FitConfig, Observations, Priors, add_landmarks, add_video_priors
+from deja_vu.tracking.state import TrackState, Unknowns, project
+from deja_vu.uv.attach import vertex_normals
+from deja_vu.uv.layout import build_layout
+
+CHUNK_FRAMES = 16
+DEPTH_TOLERANCE = 0.006
+"""A point further than this behind the nearest surface is hidden, metres."""
+
+
+@dataclass(frozen=True)
+class PhotometricConfig:
+    """Deviations and steps of the photometric refinement."""
+
+    rounds: int = 2
+    """How often the texture is lifted anew."""
+    steps: int = 3
+    """Gauss-Newton steps after each lift."""
+    point_grid: int = 64
+    """Texels a side of the grid from which surface points are taken."""
+    color: float = 0.08
+    """Floor of a point's color deviation; points that vary more between frames count less."""
+    correlation: float = 5.0
+    """How many neighbouring points count as one independent measurement."""
+    landmark_px: float = 5.0
+    """Deviation of a landmark beside the pixels, pixels of a 512-pixel crop."""
+    expression: float = 0.2
+    """Deviation of an expression from the landmarker's score."""
+    min_facing: float = 0.25
+    """Least cosine between a point's normal and the direction to the camera."""
+    video_frames: int = 60
+    """Training frames from which identity and focal length are refined along with the poses; 0 leaves both."""
+
+
+@dataclass(frozen=True)
+class SurfaceTexture:
+    """Mean appearance of the head's surface points."""
+
+    color: Float[Tensor, "P 3"]
+    deviation: Float[Tensor, "P"]
+    """Deviation between training frames after the light is divided out."""
+    seen: Float[Tensor, "P"]
+    """How many training frames showed the point."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Small crops of all frames, on the pixel grid of `camera`."""
+
+    rgb: UInt8[Tensor, "T H W 3"]
+    alpha: UInt8[Tensor, "T H W"]
+    camera: Camera
+
+
+class SurfacePoints:
+    """Surface points with everything needed to see them: the restricted head, and their places on the full mesh."""
+
+    def __init__(self, head: HeadModel, grid: int) -> None:
+        regions = head.topology.regions
+        keep = regions["face"] | regions["eye_left"] | regions["eye_right"]
+        layout = build_layout(head.topology, grid, drop=~keep)
+        self.head, self.corners, self.bary = head, layout.corners, layout.bary
+        self.points = head.at_points(layout.faces, layout.bary)
+
+    def look(self, state: TrackState, frames: slice | Tensor, camera: Camera) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Pixels [B P 2], world normals [B P 3], facing cosine [B P] and visibility [B P] of some frames."""
+        vertices = self.head(state.params(frames))
+        faces = self.head.topology.faces
+        world = surface_points(vertices, self.corners, self.bary)
+        normals = torch.nn.functional.normalize(surface_points(vertex_normals(vertices, faces), self.corners, self.bary), dim=-1)
+        facing = -(normals * torch.nn.functional.normalize(world, dim=-1)).sum(-1)
+        pixels, depth = camera.project(world)
+        coarse = camera.resized(128, 128)
+        buffer = rasterize_mesh(vertices, faces, coarse).depth
+        grid = pixels / torch.tensor([camera.width / 2, camera.height / 2]) - 1
+        nearest = grid_sample(buffer[:, None], grid[:, None], mode="nearest", align_corners=False)[:, 0, 0]
+        visible = (depth < nearest + DEPTH_TOLERANCE) & (grid.abs().amax(-1) < 0.99)
+        return pixels, normals, facing, visible
+
+
+def sample(images: UInt8[Tensor, "B H W C"], pixels: Float[Tensor, "B P 2"]) -> Float[Tensor, "B P C"]:
+    """Bilinear samples in [0, 1] at pixel coordinates; the border is repeated."""
+    size = torch.tensor([images.shape[2] / 2, images.shape[1] / 2])
+    grid = (pixels / size - 1)[:, None]
+    picture = images.permute(0, 3, 1, 2).float() / 255
+    return grid_sample(picture, grid, mode="bilinear", padding_mode="border", align_corners=False)[:, :, 0].transpose(1, 2)
+
+
+def light_basis(normals: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 9"]:
+    """Real spherical harmonics up to degree two of unit normals, without their constants."""
+    x, y, z = normals.unbind(-1)
+    return torch.stack([torch.ones_like(x), x, y, z, x * y, y * z, x * z, x * x - y * y, 3 * z * z - 1], -1)
+
+
+class PhotometricRefiner:
+    """Alternates between lifting the texture from training frames and moving all frames onto it."""
+
+    def __init__(self, head: HeadModel, pictures: Pictures, train: Bool[Tensor, "T"], config: PhotometricConfig, fit: FitConfig) -> None:
+        self.head, self.pictures, self.train, self.config = head, pictures, train, config
+        self.fit = replace(fit, landmark_px=config.landmark_px)
+        self.surface = SurfacePoints(head, config.point_grid)
+        marks = head.topology.landmarks["mediapipe"]
+        self.marks, self.mark_points = marks, head.at_points(marks.faces, marks.bary)
+
+    def refine(self, state: TrackState, seen: Observations) -> tuple[TrackState, SurfaceTexture]:
+        """Run all rounds; every frame, trained on or not, is treated alike."""
+        train = self.train.nonzero()[:, 0]
+        for turn in range(self.config.rounds):
+            texture = self.lift(state, train)
+            if self.config.video_frames and turn < self.config.rounds - 1:
+                state = self._refine_video(state, seen, texture, train)
+                texture = self.lift(state, train)
+            everything = torch.arange(len(state.expression))
+            for _ in range(self.config.steps):
+                state = self._step(state, seen, texture, everything, shared=False)
+        return state, self.lift(state, train)
+
+    def lift(self, state: TrackState, train: Int[Tensor, "n"]) -> SurfaceTexture:
+        """Mean color of every point over training frames, weighted by how squarely it is seen, its light divided out."""
+        picked = train[torch.linspace(0, len(train) - 1, min(len(train), 100)).round().long().unique()]
+        color = self._lift_pass(state, picked, None)
+        for _ in range(2):
+            color = self._lift_pass(state, picked, color)
+        return color
+
+    def _lift_pass(self, state: TrackState, frames: Int[Tensor, "n"], before: SurfaceTexture | None) -> SurfaceTexture:
+        count = len(self.surface.corners)
+        total, weight, square, seen = torch.zeros(count, 3), torch.zeros(count), torch.zeros(count), torch.zeros(count)
+        for chunk in frames.split(CHUNK_FRAMES):
+            pixels, normals, trust = self._trusted(state, chunk, chunk)
+            color = sample(self.pictures.rgb[chunk], pixels)
+            seen += (trust > 0).sum(0)
+            if before is not None:
+                light = self._light(color, normals, trust, before)
+                residual = color - light * before.color
+                trust = trust / (1 + (residual.square().mean(-1) / (3 * self.config.color) ** 2))
+                square += (trust * residual.square().mean(-1)).sum(0)
+                total += (trust[..., None] * color * light).sum(0)
+                weight += (trust[..., None] * light.square()).mean(-1).sum(0)
+            else:
+                total += (trust[..., None] * color).sum(0)
+                weight += trust.sum(0)
+        safe = weight.clamp_min(1e-6)
+        return SurfaceTexture(total / safe[:, None], (square / safe).sqrt(), seen)
+
+    def _trusted(self, state: TrackState, at: Int[Tensor, "n"], source: Int[Tensor, "n"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Pixels, normals and trust of the points in the state's frames `at`, whose pictures are `source`."""
+        pixels, normals, facing, visible = self.surface.look(state, at, state.camera(self.pictures.camera))
+        inside = sample(self.pictures.alpha[source][..., None], pixels)[..., 0] > 0.9
+        return pixels, normals, (facing - self.config.min_facing).clamp_min(0) * visible * inside
+
+    @staticmethod
+    def _light(color: Tensor, normals: Tensor, trust: Tensor, texture: SurfaceTexture) -> Float[Tensor, "B P 1"]:
+        """Brightness of every point: the spherical harmonic that best maps the texture to each frame's colors."""
+        basis = light_basis(normals)
+        rows = basis * texture.color.norm(dim=-1)[:, None]
+        seen = (color * texture.color).sum(-1) / texture.color.norm(dim=-1).clamp_min(1e-3)
+        weight = trust / (texture.deviation**2 + 0.05**2)
+        left = rows.transpose(1, 2) @ (rows * weight[..., None])
+        right = (rows * (weight * seen)[..., None]).sum(1)
+        ridge = 0.02 * weight.sum(1)[:, None].expand(-1, 9) * texture.color.square().mean()
+        ridge = ridge + 1e-6
+        right[:, 0] += ridge[:, 0]
+        solved = torch.linalg.solve(left + torch.diag_embed(ridge), right)
+        return (basis @ solved[..., None]).clamp(0.3, 3.0)
+
+    def _refine_video(self, state: TrackState, seen: Observations, texture: SurfaceTexture, train: Int[Tensor, "n"]) -> TrackState:
+        picked = train[torch.linspace(0, len(train) - 1, min(len(train), self.config.video_frames)).round().long().unique()]
+        some, seen_some = state.select(picked), seen.select(picked)
+        for _ in range(self.config.steps):
+            some = self._step(some, seen_some, texture, picked, shared=True)
+        return replace(state, shape=some.shape, log_focal=some.log_focal)
+
+    def _step(
+        self, state: TrackState, seen: Observations, texture: SurfaceTexture, source: Int[Tensor, "n"], *, shared: bool
+    ) -> TrackState:
+        unknowns = Unknowns.of(self.head)
+        priors = Priors(self.head, seen, self.fit, self.config.expression)
+        system = NormalEquations.zeros(len(source), unknowns.size, len(state.shape) + 1 if shared else 0)
+        add_landmarks(system, self.mark_points, self.marks, state, seen, self.fit)
+        self._add_colors(system, state, texture, source, unknowns)
+        priors.add(system, state)
+        if shared:
+            add_video_priors(system, state, seen, self.fit)
+        step, video_step = system.solve(priors.coupling, priors.change(state))
+        state = unknowns.update(state, step)
+        if shared:
+            state = replace(state, shape=state.shape + video_step[:-1], log_focal=state.log_focal + video_step[-1])
+        return state
+
+    def _add_colors(
+        self, system: NormalEquations, state: TrackState, texture: SurfaceTexture, source: Int[Tensor, "n"], unknowns: Unknowns
+    ) -> None:
+        """Add the color differences between every frame and the relit texture, two rows a point.
+
+        The three channels' gradients are folded into a 2 x 2 structure matrix, whose root whitens the pixel derivative.
+        """
+        camera = state.camera(self.pictures.camera)
+        known = texture.seen >= 3
+        deviation = (texture.deviation**2 + self.config.color**2).sqrt()
+        for start in range(0, len(source), CHUNK_FRAMES):
+            frames = slice(start, start + CHUNK_FRAMES)
+            at = torch.arange(len(source))[frames]
+            pixels, normals, trust = self._trusted(state, at, source[frames])
+            images = self.pictures.rgb[source[frames]]
+            color = sample(images, pixels)
+            light = self._light(color, normals, trust * known, texture)
+            residual = color - light * texture.color
+            robust = 1 / (1 + residual.square().mean(-1) / (2 * deviation) ** 2) ** 2
+            weight = (trust * known * robust).clamp_max(1) / deviation**2 / self.config.correlation
+            dx, dy = pixels.new_tensor([1.0, 0.0]), pixels.new_tensor([0.0, 1.0])
+            slope = torch.stack(
+                [
+                    (sample(images, pixels + dx) - sample(images, pixels - dx)) / 2,
+                    (sample(images, pixels + dy) - sample(images, pixels - dy)) / 2,
+                ],
+                -1,
+            )
+            root, whitened = _fold_channels(slope, residual)
+            projection = project(self.surface.points, state.params(frames), camera, unknowns, shared=len(system.video) > 0)
+            rows = (root @ projection.by_frame).flatten(1, 2)
+            by_video = None if projection.by_video is None else (root @ projection.by_video).flatten(1, 2)
+            system.add(frames, rows, by_video, whitened.flatten(1), weight[..., None].expand_as(whitened).flatten(1))
+
+
+def _fold_channels(slope: Float[Tensor, "B P 3 2"], residual: Float[Tensor, "B P 3"]) -> tuple[Float[Tensor, "B P 2 2"], Float[Tensor, "B P 2"]]:
+    """Two rows that give the same normal equations as three channels: S = U'U (Cholesky), and residual U^-T G'r."""
+    tensor = slope.transpose(-1, -2) @ slope
+    a = tensor[..., 0, 0] + 1e-8
+    c = tensor[..., 1, 1] + 1e-8
+    b = tensor[..., 0, 1]
+    u00 = a.sqrt()
+    u01 = b / u00
+    u11 = (c - u01**2).clamp_min(1e-8).sqrt()
+    right = (slope * residual[..., None]).sum(-2)
+    r0 = right[..., 0] / u00
+    r1 = (right[..., 1] - u01 * r0) / u11
+    zero = torch.zeros_like(u00)
+    root = torch.stack([torch.stack([u00, u01], -1), torch.stack([zero, u11], -1)], -2)
+    return root, torch.stack([r0, r1], -1)

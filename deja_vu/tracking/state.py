@@ -1,0 +1,144 @@
+"""What the tracker solves for, and how the image of a surface point moves with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deja_vu.core.camera import Camera
+from deja_vu.core.head import HeadParams
+from deja_vu.heads.base import HeadModel
+from deja_vu.heads.skinning import axis_angle_to_matrix
+
+POSE = 6
+"""Unknowns of a frame's rigid pose: rotation (world axes, about the head's origin), then translation."""
+JOINT_STEP = 1e-2
+"""Finite-difference step for joint rotations, radians: truncation and float32 rounding both stay under 1 % of the slope."""
+
+
+@dataclass(frozen=True)
+class TrackState:
+    """Identity and focal length of a video, pose and expression of its T frames."""
+
+    shape: Float[Tensor, "S"]
+    log_focal: Float[Tensor, ""]
+    """Logarithm of the focal length over the window's width, so that it holds on every pixel grid."""
+    expression: Float[Tensor, "T E"]
+    joints: Float[Tensor, "T J 3"]
+    world_from_head: Float[Tensor, "T 4 4"]
+
+    def params(self, frames: slice | Tensor = slice(None)) -> HeadParams:
+        """Head parameters of some frames; the identity is repeated."""
+        expression = self.expression[frames]
+        shape = self.shape.expand(len(expression), -1)
+        return HeadParams(shape, expression, self.joints[frames], self.world_from_head[frames])
+
+    def camera(self, window: Camera) -> Camera:
+        """The window's camera with the state's focal length."""
+        intrinsics = window.intrinsics.clone()
+        intrinsics[0, 0] = intrinsics[1, 1] = self.log_focal.exp() * window.width
+        return replace(window, intrinsics=intrinsics)
+
+    def select(self, frames: Tensor) -> TrackState:
+        """The same video with some of its frames only."""
+        return replace(self, expression=self.expression[frames], joints=self.joints[frames], world_from_head=self.world_from_head[frames])
+
+
+@dataclass(frozen=True)
+class Unknowns:
+    """Order of one frame's unknowns: pose, expressions, then the joints that turn."""
+
+    num_expression: int
+    joints: tuple[int, ...]
+
+    @staticmethod
+    def of(head: HeadModel) -> Unknowns:
+        """All expressions and every joint but the neck, which a head without a torso cannot tell from its pose."""
+        turning = tuple(i for i, name in enumerate(head.spec.joint_names) if name != "neck")
+        return Unknowns(head.spec.num_expression, turning)
+
+    @property
+    def size(self) -> int:
+        return POSE + self.num_expression + 3 * len(self.joints)
+
+    @property
+    def expression(self) -> slice:
+        return slice(POSE, POSE + self.num_expression)
+
+    def joint(self, joint: int) -> slice:
+        start = POSE + self.num_expression + 3 * self.joints.index(joint)
+        return slice(start, start + 3)
+
+    def update(self, state: TrackState, step: Float[Tensor, "T D"]) -> TrackState:
+        """Apply a step of all frames' unknowns; expressions stay within [-0.5, 1.5]."""
+        turn = axis_angle_to_matrix(step[:, :3])
+        pose = state.world_from_head.clone()
+        pose[:, :3, :3] = turn @ pose[:, :3, :3]
+        pose[:, :3, 3] = pose[:, :3, 3] + step[:, 3:6]
+        joints = state.joints.clone()
+        for joint in self.joints:
+            joints[:, joint] += step[:, self.joint(joint)]
+        expression = (state.expression + step[:, self.expression]).clamp(-0.5, 1.5)
+        return replace(state, world_from_head=pose, joints=joints, expression=expression)
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Image of P surface points in B frames, and its derivatives."""
+
+    pixels: Float[Tensor, "B P 2"]
+    depth: Float[Tensor, "B P"]
+    by_frame: Float[Tensor, "B P 2 D"]
+    """Derivative by each frame's unknowns, in the order of `Unknowns`."""
+    by_video: Float[Tensor, "B P 2 C"] | None
+    """Derivative by identity coefficients, then the logarithm of the focal length."""
+
+
+def project(points: HeadModel, params: HeadParams, camera: Camera, unknowns: Unknowns, *, shared: bool) -> Projection:
+    """Project a point-sampled head (see `HeadModel.at_points`) and differentiate.
+
+    Args:
+        points: head restricted to P points.
+        params: B frames.
+        camera: camera at the world's origin (world space is camera space).
+        unknowns: order of the derivatives.
+        shared: whether to differentiate by identity and focal length too.
+    """
+    rest = points.rest(params)
+    world, linear = points.skin(rest, params)
+    x, y, z = world.unbind(-1)
+    z = z.clamp_min(1e-3)
+    focal = camera.intrinsics[0, 0]
+    zero = torch.zeros_like(x)
+    slope = torch.stack([torch.stack([focal / z, zero, -focal * x / z**2], -1), torch.stack([zero, focal / z, -focal * y / z**2], -1)], -2)
+    arm = world - params.world_from_head[:, None, :3, 3]
+    ax, ay, az = arm.unbind(-1)
+    turn = torch.stack([zero, az, -ay, -az, zero, ax, ay, -ax, zero], -1).unflatten(-1, (3, 3))
+    seen = slope @ linear
+    columns = [slope @ turn, slope, _basis_slope(seen, points.expression_basis)]
+    for joint in unknowns.joints:
+        columns.append(slope @ _joint_slope(points, rest, params, world, joint))
+    centre = camera.intrinsics[:2, 2]
+    pixels = focal * world[..., :2] / z[..., None] + centre
+    by_video = None
+    if shared:
+        by_video = torch.cat([_basis_slope(seen, points.shape_basis), (pixels - centre)[..., None]], -1)
+    return Projection(pixels, z, torch.cat(columns, -1), by_video)
+
+
+def _basis_slope(seen: Float[Tensor, "B P 2 3"], basis: Float[Tensor, "E P 3"]) -> Float[Tensor, "B P 2 E"]:
+    return seen @ basis.permute(1, 2, 0)
+
+
+def _joint_slope(points: HeadModel, rest: Tensor, params: HeadParams, world: Tensor, joint: int) -> Float[Tensor, "B P 3 3"]:
+    columns = []
+    for axis in range(3):
+        nudged = params.joints.clone()
+        nudged[:, joint, axis] += JOINT_STEP
+        columns.append((points.skin(rest, replace(params, joints=nudged))[0] - world) / JOINT_STEP)
+    return torch.stack(columns, -1)
+
+

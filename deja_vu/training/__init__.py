@@ -1,0 +1,1 @@
+"""What every trainer shares: where it runs, what it logs, and how it resumes."""

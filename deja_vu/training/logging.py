@@ -1,0 +1,92 @@
+"""One place for a run's numbers: TensorBoard curves, the same scalars as JSON lines, and what a progress bar shows."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from jaxtyping import Float
+from torch import Tensor
+
+from deja_vu.core.errors import OutputError
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class RunLogger:
+    """Writes the scalars and pictures of one run into its folder; use it in a `with` block.
+
+    A resumed run appends: entries of steps that it computes again are dropped first, so that every step stands in the file once.
+    """
+
+    def __init__(self, folder: Path, resume_step: int | None = None) -> None:
+        """Open the logs.
+
+        Args:
+            folder: the run's folder; made when it does not exist.
+            resume_step: first step that will be logged again; None starts a new log.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        from torch.utils.tensorboard import SummaryWriter  # takes a second to import, and only runs need it
+
+        path = folder / METRICS_FILE
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            kept = [] if resume_step is None or not path.exists() else _entries_before(path, resume_step)
+            path.write_text("".join(kept))
+            self._file = path.open("a")
+            self._board = SummaryWriter(str(folder), purge_step=resume_step)
+        except OSError as error:
+            raise OutputError(f"The run's log in {folder} cannot be written ({error}). Choose another output folder.") from error
+        self._start = time.perf_counter()
+
+    def scalars(self, step: int, values: Mapping[str, float | Tensor]) -> None:
+        """Write one value of every curve.
+
+        Args:
+            step: optimisation step.
+            values: a number for each curve; names like `loss/huber` are grouped by TensorBoard.
+        """
+        numbers = {name: float(value) for name, value in values.items()}
+        for name, number in numbers.items():
+            self._board.add_scalar(name, number, step)
+        # JSON has no NaN; a missing number is null there and stays visible in TensorBoard.
+        entry = {name: number if math.isfinite(number) else None for name, number in numbers.items()}
+        self._file.write(json.dumps({"step": step, "seconds": round(time.perf_counter() - self._start, 3), **entry}) + "\n")
+        self._file.flush()
+
+    def image(self, step: int, name: str, image: Float[Tensor, "H W 3"]) -> None:
+        """Show a picture in [0, 1] in TensorBoard."""
+        self._board.add_image(name, image.detach().clamp(0, 1).cpu(), step, dataformats="HWC")
+
+    def text(self, name: str, text: str) -> None:
+        """Show a text, such as the run's configuration, in TensorBoard."""
+        self._board.add_text(name, f"```\n{text}\n```")
+
+    def close(self) -> None:
+        """Write what is still buffered."""
+        self._file.close()
+        self._board.close()
+
+    def __enter__(self) -> RunLogger:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _entries_before(path: Path, step: int) -> list[str]:
+    """Complete lines of a log with a smaller step; an interrupted run may have left half a line at the end."""
+    lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+    return [line for line in lines if json.loads(line)["step"] < step]
+
+
+def postfix(values: Mapping[str, float | Tensor], digits: int = 3) -> str:
+    """Numbers as a progress bar shows them behind its rate: `loss=0.0123 psnr=31.2`."""
+    return " ".join(f"{name}={float(value):.{digits}g}" for name, value in values.items())

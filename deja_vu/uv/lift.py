@@ -1,0 +1,69 @@
+"""Carry image colors onto texels, and fill texels that no image shows."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import grid_sample, interpolate, normalize
+
+from deja_vu.core.camera import Camera
+from deja_vu.uv.attach import SurfaceFrames
+from deja_vu.uv.layout import UVLayout
+
+DEPTH_TOLERANCE = 0.006
+"""A texel further than this behind the nearest surface is hidden, metres."""
+
+
+class ColorLift:
+    """Weighted mean of the colors that texels show in some frames; squarely seen texels weigh more."""
+
+    def __init__(self, count: int) -> None:
+        self.total, self.weight = torch.zeros(count, 3), torch.zeros(count)
+
+    def add(
+        self,
+        surface: SurfaceFrames,
+        camera: Camera,
+        depth: Float[Tensor, "B h w"],
+        image: Float[Tensor, "B H W 3"],
+        alpha: Float[Tensor, "B H W 1"],
+    ) -> None:
+        """Add B frames.
+
+        Args:
+            surface: posed texels of every frame.
+            camera: the frames' camera, at the world's origin.
+            depth: depth of the posed mesh on any grid over the same view; infinite or 0 where there is none.
+            image: colors in [0, 1].
+            alpha: where the picture shows the head, in [0, 1].
+        """
+        pixels, distance = camera.project(surface.points)
+        grid = (pixels / torch.tensor([camera.width / 2, camera.height / 2]) - 1)[:, None]
+        nearest = grid_sample(depth[:, None], grid, mode="nearest", align_corners=False)[:, 0, 0]
+        facing = -(surface.frames[..., 2] * normalize(surface.points, dim=-1)).sum(-1)
+        picture = torch.cat([image, alpha], -1).permute(0, 3, 1, 2)
+        seen = grid_sample(picture, grid, padding_mode="border", align_corners=False)[:, :, 0].transpose(1, 2)
+        trust = facing.clamp_min(0).square() * (distance < nearest + DEPTH_TOLERANCE) * (seen[..., 3] > 0.95)
+        self.total += (trust[..., None] * seen[..., :3]).sum(0)
+        self.weight += trust.sum(0)
+
+    def colors(self, layout: UVLayout) -> Float[Tensor, "M 3"]:
+        """Mean color of every texel in [0, 1]; texels never seen take the color of their surroundings in the chart."""
+        known = self.weight > 0.05
+        return fill(self.total / self.weight.clamp_min(1e-6)[:, None], known, layout)
+
+
+def fill(values: Float[Tensor, "M C"], known: Tensor, layout: UVLayout) -> Float[Tensor, "M C"]:
+    """Push-pull: unknown texels take the average of the finest pyramid level that knows anything there."""
+    weight = layout.scatter(known.float()[:, None]).permute(2, 0, 1)[None]
+    image = layout.scatter(values * known[:, None]).permute(2, 0, 1)[None]
+    levels = [(image, weight)]
+    while levels[-1][1].shape[-1] > 1:
+        image, weight = (torch.nn.functional.avg_pool2d(level, 2, ceil_mode=True) for level in levels[-1])
+        levels.append((image, weight))
+    filled = levels[-1][0] / levels[-1][1].clamp_min(1e-8)
+    for image, weight in reversed(levels[:-1]):
+        coarse = interpolate(filled, size=image.shape[-2:], mode="bilinear", align_corners=False)
+        filled = torch.where(weight > 1e-6, image / weight.clamp_min(1e-6), coarse)
+    return filled[0].flatten(1).T[layout.texels]

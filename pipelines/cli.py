@@ -1,0 +1,161 @@
+"""The command line: `deja-vu COMMAND --help` explains each command."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from deja_vu.avatars import load_avatar
+from deja_vu.core.config import load_config
+from deja_vu.core.errors import ConfigError, DejaVuError
+from deja_vu.core.sequence import TrackedSequence
+from deja_vu.datasets.synthetic import write_sample
+from deja_vu.pipelines.doctor import run as doctor
+from deja_vu.pipelines.drive import drive as drive_avatar
+from deja_vu.pipelines.evaluate import evaluate_run
+from deja_vu.pipelines.personalize import Recipe, personalize
+from deja_vu.pipelines.runs import find_avatar, find_track, open_run
+from deja_vu.pipelines.track import TrackConfig, track
+
+Positional = tyro.conf.Positional
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `deja-vu`; mistakes of the user end with exit code 2 and one clear message."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        recipe = chosen_recipe(arguments)
+        tyro.extras.subcommand_cli_from_dict(commands(recipe), args=arguments, prog="deja-vu", description=__doc__)
+    except DejaVuError as error:
+        print(f"deja-vu: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def chosen_recipe(arguments: Sequence[str]) -> Recipe:
+    """The recipe named by `--config`, a YAML file or one that ships with the package; the defaults without it."""
+    for position, argument in enumerate(arguments):
+        if argument == "--config" or argument.startswith("--config="):
+            name = argument.partition("=")[2] or (arguments[position + 1] if position + 1 < len(arguments) else "")
+            if name.endswith((".yaml", ".yml")):
+                return load_config(Recipe, Path(name))
+            shipped = resources.files("deja_vu.configs") / f"{name}.yaml"
+            if not shipped.is_file():
+                names = sorted(item.name[:-5] for item in resources.files("deja_vu.configs").iterdir() if item.name.endswith(".yaml"))
+                raise ConfigError(f"There is no recipe '{name}'. Shipped: {', '.join(names)}; or give the path of a .yaml file.")
+            with resources.as_file(shipped) as path:
+                return load_config(Recipe, path)
+    return Recipe()
+
+
+def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
+    """Every command, with the chosen recipe's values as its defaults."""
+
+    def personalize_command(
+        video: Positional[Path],
+        *,
+        out: Path,
+        config: str | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        recipe: Annotated[Recipe, tyro.conf.arg(name="")] = defaults,
+    ) -> None:
+        """From a video to a drivable avatar, tracking included.
+
+        Args:
+            video: the video, or a folder that `deja-vu track` made.
+            out: run folder; gets avatar.safetensors, metrics.json, compare.png, turntable.mp4, curves.
+            config: recipe by name (paper) or path of a YAML file; flags override it.
+            resume: continue the run in `out` exactly where it stopped.
+            overwrite: delete the run in `out` and start anew.
+            recipe: every value of the recipe.
+        """
+        personalize(video, out, recipe, resume=resume, overwrite=overwrite)
+
+    def track_command(
+        video: Positional[Path],
+        *,
+        out: Path,
+        config: str | None = None,
+        overwrite: bool = False,
+        recipe: Annotated[TrackConfig, tyro.conf.arg(name="")] = defaults.track,
+    ) -> None:
+        """Track a video into a folder that other commands read.
+
+        Args:
+            video: the video.
+            out: folder to fill; overlay.mp4 in it shows how well tracking holds.
+            config: recipe by name or path of a YAML file; flags override it.
+            overwrite: replace what `out` holds.
+            recipe: every value of the tracker's recipe.
+        """
+        open_run(out, resume=False, overwrite=overwrite)
+        track(video, out, recipe)
+
+    return {
+        "personalize": personalize_command,
+        "track": track_command,
+        "drive": drive_command,
+        "evaluate": evaluate_command,
+        "sample": sample_command,
+        "doctor": doctor_command,
+    }
+
+
+def drive_command(run: Positional[Path], *, motion: Path, out: Path = Path("driven.mp4")) -> None:
+    """Drive an avatar with the motion of another video.
+
+    Args:
+        run: run folder of `deja-vu personalize`.
+        motion: a video, or a folder that `deja-vu track` made.
+        out: video to write.
+    """
+    avatar = load_avatar(find_avatar(run))
+    person = TrackedSequence.load(find_track(run))
+    if motion.is_dir():
+        drive_avatar(avatar, person, TrackedSequence.load(find_track(motion)), out)
+        return
+    with tempfile.TemporaryDirectory(prefix="deja-vu-") as folder:
+        drive_avatar(avatar, person, track(motion, Path(folder), TrackConfig(head=person.info.head_name)), out)
+
+
+def evaluate_command(run: Positional[Path], *, json_path: Annotated[Path | None, tyro.conf.arg(name="json")] = None, save_frames: Path | None = None) -> None:
+    """Score an avatar on its held-out frames.
+
+    Args:
+        run: run folder of `deja-vu personalize`.
+        json_path: file for the metrics; they are printed in any case.
+        save_frames: folder for render_, target_, head_ and person_ PNGs of every test frame, and frames.json.
+    """
+    metrics = evaluate_run(run, save_frames)
+    text = json.dumps(metrics, indent=2)
+    print(text)
+    if json_path is not None:
+        json_path.write_text(text + "\n")
+
+
+def sample_command(out: Positional[Path], *, frames: int = 150) -> None:
+    """Write a video of a made-up person, with known ground truth, to try everything on.
+
+    Args:
+        out: .mp4 file to write.
+        frames: length of the video at 25 frames a second.
+    """
+    write_sample(out, frames)
+
+
+def doctor_command() -> None:
+    """Say which head, landmarker, rasterizer, device and optional parts are available, and how to get what is missing."""
+    sys.exit(doctor())
+
+
+if __name__ == "__main__":
+    main()

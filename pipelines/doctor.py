@@ -1,0 +1,148 @@
+"""What this machine has: heads, model files, rasterizers, device, codecs, optional parts; and the command that adds what is missing."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from deja_vu.core import native
+from deja_vu.core.assets import ASSETS, cache_dir, find
+from deja_vu.core.errors import DejaVuError, MissingAssetError
+from deja_vu.heads import HEADS, load_head
+from deja_vu.tracking.detector import LandmarkDetector
+from deja_vu.tracking.matte import Matting
+
+FETCH = "python -m deja_vu.core.assets"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One part and its state."""
+
+    part: str
+    available: bool
+    detail: str
+    """What was found, or why it is missing."""
+    fix: str = ""
+    """Command or step that adds it."""
+    needed: bool = False
+    """Whether the way from a video to an avatar needs it."""
+
+
+def run() -> int:
+    """Print what is available and how to add the rest; 0 when a video can be made into an avatar here, else 1."""
+    missing = 0
+    print(f"Python {platform.python_version()}, PyTorch {torch.__version__}, {platform.system()} {platform.machine()}\n")
+    for finding in findings():
+        mark = "ok" if finding.available else "MISSING" if finding.needed else "-"
+        print(f"{mark:8}{finding.part:28}{finding.detail}", flush=True)
+        if not finding.available and finding.fix:
+            print(f"{'':36}-> {finding.fix}")
+        missing += finding.needed and not finding.available
+    print(f"\n{missing} needed part(s) missing." if missing else "\nAll that a video needs to become an avatar is here; - marks extras.")
+    return 1 if missing else 0
+
+
+def findings() -> Iterator[Finding]:
+    """Every part in turn; slow ones (loading a model) are looked at when their turn comes."""
+    yield _device()
+    yield from _rasterizers()
+    yield from _heads()
+    yield from _model_files()
+    yield _loads("landmark detector", LandmarkDetector)
+    yield _loads("person segmenter", Matting)
+    yield _codecs()
+    yield from _optional()
+
+
+def _device() -> Finding:
+    if torch.cuda.is_available():
+        return Finding("device", True, f"cuda: {torch.cuda.get_device_name()}")
+    threads = os.environ.get("OMP_NUM_THREADS", "not set")
+    return Finding("device", True, f"cpu, {os.cpu_count()} cores (no CUDA device found; OMP_NUM_THREADS {threads})")
+
+
+def _rasterizers() -> Iterator[Finding]:
+    try:
+        yield Finding("rasterizer cpu", True, f"native library, instruction set {native.variant()}", needed=True)
+    except native.NativeError as error:
+        yield Finding("rasterizer cpu", False, str(error), "apt-get install -y g++", needed=True)
+    if not torch.cuda.is_available():
+        yield Finding("rasterizer gsplat", False, "needs a CUDA device; cpu is used")
+    else:
+        yield _imports("rasterizer gsplat", "gsplat", "pip install 'gsplat>=1.5,<2'")
+    yield Finding("rasterizer reference", True, "PyTorch, slow, defines the answer")
+
+
+def _heads() -> Iterator[Finding]:
+    for name in HEADS:
+        try:
+            head = load_head(name)
+        except DejaVuError as error:
+            yield Finding(f"head {name}", False, *_reason_and_way(error), needed=name == "anny")
+        else:
+            detail = f"{len(head.template)} vertices, {head.spec.num_shape} identity components, {head.spec.num_expression} expressions"
+            yield Finding(f"head {name}", True, detail, needed=name == "anny")
+
+
+def _model_files() -> Iterator[Finding]:
+    for name, asset in ASSETS.items():
+        try:
+            path = find(name)
+        except MissingAssetError as error:
+            yield Finding(asset.filename, False, str(error), needed=True)
+            continue
+        detail = str(path) if path else f"for {asset.purpose}; not in {cache_dir()}"
+        yield Finding(asset.filename, path is not None, detail, FETCH, needed=True)
+
+
+def _loads(part: str, model: type[LandmarkDetector] | type[Matting]) -> Finding:
+    asset = "face_landmarker" if model is LandmarkDetector else "selfie_segmenter"
+    try:
+        if find(asset) is None:
+            return Finding(part, False, "its model file is missing, see above", FETCH, needed=True)
+        with model():
+            return Finding(part, True, "loads", needed=True)
+    except MissingAssetError as error:
+        return Finding(part, False, *_reason_and_way(error), needed=True)
+
+
+def _reason_and_way(error: DejaVuError) -> tuple[str, str]:
+    """Our errors say first what is wrong, then what to do."""
+    reason, _, way = str(error).replace("\n", " ").partition(". ")
+    return reason, way
+
+
+def _codecs() -> Finding:
+    try:
+        import av
+    except ImportError as error:
+        return Finding("video codecs", False, str(error), "pip install av", needed=True)
+    lacking = []
+    for codec in ("h264", "hevc", "vp9", "av1", "libx264"):
+        try:
+            av.Codec(codec, "w" if codec.startswith("lib") else "r")
+        except av.codec.codec.UnknownCodecError:
+            lacking.append(codec)
+    detail = f"PyAV {av.__version__} with FFmpeg {av.ffmpeg_version_info}" + (f", without {', '.join(lacking)}" if lacking else "")
+    return Finding("video codecs", not {"h264", "libx264"} & set(lacking), detail, "pip install --force-reinstall av", needed=True)
+
+
+def _optional() -> Iterator[Finding]:
+    yield _imports("pytorch3d", "pytorch3d.transforms", "pip install easypytorch3d")
+    yield _imports("tensorboard", "tensorboard", "pip install tensorboard")
+    yield _imports("closed-form matting", "pymatting", "pip install pymatting")
+    yield _imports("anny (to bake heads)", "anny", "pip install anny")
+
+
+def _imports(part: str, module: str, fix: str) -> Finding:
+    try:
+        loaded = importlib.import_module(module)
+    except (ImportError, OSError) as error:
+        return Finding(part, False, f"{module} does not import: {error}", fix)
+    return Finding(part, True, f"{module.partition('.')[0]} {getattr(loaded, '__version__', '')}".strip())

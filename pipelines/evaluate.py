@@ -1,0 +1,140 @@
+"""Score an avatar on the frames it never saw, beside what a mean image or the nearest training frame would score."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from tqdm import tqdm
+
+from deja_vu.avatars import Avatar, load_avatar
+from deja_vu.bench.metrics import FrameMetrics, average
+from deja_vu.core.image import over
+from deja_vu.core.sequence import TrackedSequence
+from deja_vu.datasets.sampling import Batch, FrameSource
+from deja_vu.losses.perceptual import PerceptualDistance
+from deja_vu.pipelines.runs import find_avatar, find_track
+
+MAX_TEST_FRAMES = 350
+NEAREST_SIDE = 64
+"""Side to which frames are reduced to find the nearest training frame by pixels."""
+WHITE = torch.ones(3)
+
+
+@dataclass(frozen=True)
+class Method:
+    """Something that predicts a test frame."""
+
+    name: str
+    predict: Callable[[Batch], Float[Tensor, "H W 3"]]
+
+
+def evaluate(sequence: TrackedSequence, methods: Sequence[Method], save_frames: Path | None = None) -> dict[str, dict[str, float]]:
+    """Mean metrics of every method over the test frames.
+
+    Args:
+        sequence: tracked video with its split.
+        methods: the first one's frames are saved.
+        save_frames: folder for render_, target_, head_ and person_ PNGs of every test frame, and frames.json.
+    """
+    test = sequence.test_part()
+    positions = torch.linspace(0, len(test) - 1, min(len(test), MAX_TEST_FRAMES)).round().long().unique()
+    source = FrameSource(test, sequence.info.resolution, cache_bytes=0)
+    scorer = FrameMetrics(PerceptualDistance.load())
+    scores: dict[str, list[dict[str, float]]] = {method.name: [] for method in methods}
+    if save_frames is not None:
+        _start_frames(save_frames, sequence)
+    for batch in tqdm(source.stream(iter(positions[:, None])), total=len(positions), desc="evaluate", unit="frame"):
+        target = over(batch.image, batch.head, WHITE)[0]
+        for number, method in enumerate(methods):
+            image = method.predict(batch)
+            scores[method.name].append(scorer.score(image, target, batch.counted[0]))
+            if number == 0 and save_frames is not None:
+                _save_frame(save_frames, test, int(batch.positions[0]), image, target)
+    return {name: average(rows) for name, rows in scores.items()}
+
+
+def evaluate_run(run: Path, save_frames: Path | None = None, others: Sequence[Method] = ()) -> dict[str, Any]:
+    """Metrics of a finished run: what metrics.json of the run says, its scores measured again, beside baselines and other methods."""
+    sequence = TrackedSequence.load(find_track(run))
+    methods = [avatar_method("test", load_avatar(find_avatar(run))), *baseline_methods(sequence.train_part())]
+    if (run / "global_only.safetensors").is_file():
+        methods.append(avatar_method("global_only", load_avatar(run / "global_only.safetensors")))
+    scores = evaluate(sequence, [*methods, *others], save_frames)
+    recorded = json.loads((run / "metrics.json").read_text()) if (run / "metrics.json").is_file() else {}
+    return recorded | {"test": scores.pop("test"), "baselines": scores}
+
+
+def compare_sheet(sequence: TrackedSequence, avatar: Avatar, path: Path, count: int = 6) -> None:
+    """Picture of held-out frames: target, render and absolute error (times four), a row each."""
+    test = sequence.test_part()
+    source = FrameSource(test, sequence.info.resolution, cache_bytes=0)
+    render = avatar_method("render", avatar).predict
+    rows = []
+    for position in torch.linspace(0, len(test) - 1, min(count, len(test))).round().long().unique():
+        batch = source.batch(position[None])
+        target, image = over(batch.image, batch.head, WHITE)[0], render(batch)
+        error = ((image - target).abs() * batch.counted[0] * 4).clamp(0, 1)
+        rows.append(torch.cat([target, image, error], dim=1))
+    cv2.imwrite(str(path), to_bytes(torch.cat(rows, dim=0))[..., ::-1])
+
+
+def to_bytes(image: Float[Tensor, "H W C"]) -> UInt8[np.ndarray, "H W C"]:
+    """8-bit picture of values in [0, 1]."""
+    return (image.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+
+
+def avatar_method(name: str, avatar: Avatar) -> Method:
+    """Renders of an avatar with the tracked parameters."""
+
+    @torch.no_grad()
+    def predict(batch: Batch) -> Tensor:
+        return avatar.render(batch.params, batch.camera, WHITE).rgb[0].clamp(0, 1)
+
+    return Method(name, predict)
+
+
+def baseline_methods(train: TrackedSequence) -> list[Method]:
+    """The mean of all training heads over white, and the training head whose small picture is nearest to the test frame's."""
+    small = FrameSource(train, NEAREST_SIDE, cache_bytes=0)
+    large = FrameSource(train, train.info.resolution, cache_bytes=0)
+    tiny, total = [], torch.zeros(train.info.resolution, train.info.resolution, 3)
+    for position in range(len(train)):
+        batch = large.batch(torch.tensor([position]))
+        total += over(batch.image, batch.head, WHITE)[0]
+        reduced = small.batch(torch.tensor([position]))
+        tiny.append(over(reduced.image, reduced.head, WHITE)[0])
+    pictures = torch.stack(tiny)
+    mean = total / len(train)
+
+    def nearest(batch: Batch) -> Tensor:
+        target = over(batch.image, batch.head, WHITE)[0]
+        reduced = torch.from_numpy(cv2.resize(target.numpy(), (NEAREST_SIDE, NEAREST_SIDE), interpolation=cv2.INTER_AREA))
+        found = (pictures - reduced).square().flatten(1).sum(1).argmin()
+        match = large.batch(found[None])
+        return over(match.image, match.head, WHITE)[0]
+
+    return [Method("mean_image", lambda batch: mean), Method("nearest_frame", nearest)]
+
+
+def _start_frames(folder: Path, sequence: TrackedSequence) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    description = {"crop": list(sequence.info.crop), "resolution": sequence.info.resolution, "background": [255, 255, 255]}
+    (folder / "frames.json").write_text(json.dumps(description, indent=2) + "\n")
+
+
+def _save_frame(folder: Path, test: TrackedSequence, position: int, image: Tensor, target: Tensor) -> None:
+    name = f"{int(test.index[position]):06d}.png"
+    frame = test.frame(position)
+    cv2.imwrite(str(folder / f"render_{name}"), to_bytes(image)[..., ::-1])
+    cv2.imwrite(str(folder / f"target_{name}"), to_bytes(target)[..., ::-1])
+    cv2.imwrite(str(folder / f"head_{name}"), frame.head.numpy())
+    cv2.imwrite(str(folder / f"person_{name}"), frame.person.numpy())

@@ -1,0 +1,188 @@
+"""From a video to a tracked folder: find the face, crop, matte, fit the head to landmarks, refine it by the pixels, mask the neck."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+import warnings
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from deja_vu.core.camera import Camera
+from deja_vu.core.sequence import TrackedSequence, TrackInfo, write_frame, write_masks
+from deja_vu.heads import load_head
+from deja_vu.heads.base import HeadModel
+from deja_vu.tracking.fit import FitConfig, Observations, fit_landmarks, landmark_errors
+from deja_vu.tracking.landmarks import ARKIT_NAMES, Crop, Detections, detect_video
+from deja_vu.tracking.masks import HeadMasks
+from deja_vu.tracking.matte import Matting
+from deja_vu.tracking.overlay import write_overlay
+from deja_vu.tracking.photometric import PhotometricConfig, PhotometricRefiner, Pictures
+from deja_vu.tracking.state import TrackState
+from deja_vu.tracking.video import read_frames
+
+TEST_SHARE = 0.2
+BLOCK, BLOCK_PERIOD = 16, 5
+PICTURE_SIDE = 256
+"""Side of the small crops against which the photometric refinement runs."""
+
+
+@dataclass(frozen=True)
+class TrackConfig:
+    """Recipe of the tracker."""
+
+    head: str = "anny"
+    """Head model."""
+    resolution: int = 512
+    """Side of the stored head crop, pixels."""
+    split: Literal["tail", "blocks"] = "tail"
+    """Test frames: the last 20 %, or every fifth block of 16 frames."""
+    max_frames: int | None = None
+    """Read only so many frames."""
+    closed_form_matte: bool = False
+    """Slow closed-form matting (needs pymatting) instead of the one at video rate."""
+    fit: FitConfig = field(default_factory=FitConfig)
+    photometric: PhotometricConfig = field(default_factory=PhotometricConfig)
+
+
+def track(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
+    """Track a video into a folder that reloads with `TrackedSequence.load`.
+
+    Args:
+        video: file with one person's face.
+        out: folder to fill; made if missing.
+        config: recipe.
+
+    Raises:
+        InputError: the video cannot be used; nothing is written then.
+    """
+    head = load_head(config.head)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with tqdm(desc="find face", unit="frame") as bar:
+            detections = detect_video(video, config.max_frames, partial(advance, bar))
+    notes = tuple(dict.fromkeys(str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)))
+    for note in notes:
+        print(f"note: {note}")
+    for name in ("frames", "masks"):
+        shutil.rmtree(out / name, ignore_errors=True)
+        (out / name).mkdir(parents=True)
+    pictures, alphas = crop_frames(video, detections, config, out)
+    seen = observe(detections, config)
+    test = split_frames(len(seen.times), config.split)
+    started = time.monotonic()
+    state = fit_landmarks(head, seen, config.fit)
+    error = landmark_errors(head, state, seen).median()
+    print(f"fit to landmarks: median error {error:.2f} px of {config.resolution}, {time.monotonic() - started:.1f} s")
+    started = time.monotonic()
+    small = Pictures(pictures, alphas, seen.window.resized(PICTURE_SIDE, PICTURE_SIDE))
+    state, texture = PhotometricRefiner(head, small, ~test, config.photometric, config.fit).refine(state, seen)
+    print(f"refined by pixels: color deviation {texture.deviation[texture.seen > 3].median():.3f}, {time.monotonic() - started:.1f} s")
+    write_head_masks(head, state, seen.window, detections, config, out)
+    info = TrackInfo(
+        subject=video.stem,
+        head_name=config.head,
+        fps=detections.info.fps,
+        source=video.name,
+        source_sha256=hashlib.sha256(video.read_bytes()).hexdigest(),
+        source_frames=detections.frames_read,
+        crop=(detections.crop.x0, detections.crop.y0, detections.crop.x0 + detections.crop.size, detections.crop.y0 + detections.crop.size),
+        resolution=config.resolution,
+        split=config.split,
+        warnings=notes,
+    )
+    index = torch.from_numpy(detections.index[detections.found]).long()
+    sequence = TrackedSequence(out, info, state.params(), state.camera(seen.window), index, seen.times, test)
+    sequence.save()
+    write_overlay(head, sequence, out / "overlay.mp4")
+    return sequence
+
+
+def advance(bar: tqdm, done: int, total: int) -> None:
+    """Move a bar to `done` of `total`."""
+    bar.total = total
+    bar.update(done - bar.n)
+
+
+def crop_frames(video: Path, detections: Detections, config: TrackConfig, out: Path) -> tuple[Tensor, Tensor]:
+    """Store the crop and person alpha of every frame with a face; return small copies uint8 [T 256 256 3] and [T 256 256]."""
+    wanted = {int(index): place for place, index in enumerate(detections.index[detections.found])}
+    side = config.resolution
+    pictures = torch.empty(len(wanted), PICTURE_SIDE, PICTURE_SIDE, 3, dtype=torch.uint8)
+    alphas = torch.empty(len(wanted), PICTURE_SIDE, PICTURE_SIDE, dtype=torch.uint8)
+    landmarks = window_landmarks(detections, side)
+    with Matting(closed_form=config.closed_form_matte) as matting, tqdm(total=len(wanted), desc="crop and matte", unit="frame") as bar:
+        for index, _, image in read_frames(video, max_frames=config.max_frames):
+            place = wanted.get(index)
+            if place is None:
+                continue
+            crop = cut(image, detections.crop, side)
+            matte = matting(crop, landmarks=landmarks[place])
+            write_frame(out, index, matte.foreground)
+            write_masks(out, index, np.repeat(matte.alpha[..., None], 3, axis=2))
+            pictures[place] = torch.from_numpy(cv2.resize(crop, (PICTURE_SIDE, PICTURE_SIDE), interpolation=cv2.INTER_AREA))
+            alphas[place] = torch.from_numpy(cv2.resize(matte.alpha, (PICTURE_SIDE, PICTURE_SIDE), interpolation=cv2.INTER_AREA))
+            bar.update()
+    return pictures, alphas
+
+
+def cut(image: np.ndarray, crop: Crop, side: int) -> np.ndarray:
+    """The crop of a frame, white beyond the frame's border, resized to `side` pixels."""
+    padded = np.full((crop.size, crop.size, 3), 255, np.uint8)
+    height, width = image.shape[:2]
+    left, top = max(0, -crop.x0), max(0, -crop.y0)
+    x0, y0 = max(0, crop.x0), max(0, crop.y0)
+    x1, y1 = min(width, crop.x0 + crop.size), min(height, crop.y0 + crop.size)
+    padded[top : top + y1 - y0, left : left + x1 - x0] = image[y0:y1, x0:x1]
+    method = cv2.INTER_AREA if crop.size > side else cv2.INTER_CUBIC
+    return cv2.resize(padded, (side, side), interpolation=method)
+
+
+def window_landmarks(detections: Detections, side: int) -> np.ndarray:
+    """Landmarks of the frames with a face, in pixels of the resized crop [T 478 2]."""
+    origin = np.array([detections.crop.x0, detections.crop.y0], np.float32)
+    return (detections.landmarks[detections.found, :, :2] - origin) * (side / detections.crop.size)
+
+
+def observe(detections: Detections, config: TrackConfig) -> Observations:
+    """What the solver needs of the frames in which a face was found."""
+    info, crop, side = detections.info, detections.crop, config.resolution
+    whole = Camera.from_focal(config.fit.focal_ratio * max(info.width, info.height), info.width, info.height)
+    window = whole.cropped(crop.x0, crop.y0, crop.size, crop.size).resized(side, side)
+    return Observations(
+        torch.from_numpy(window_landmarks(detections, side)).float(),
+        torch.from_numpy(detections.scores[detections.found]).float(),
+        ARKIT_NAMES,
+        window,
+        torch.from_numpy(detections.times[detections.found]).float(),
+    )
+
+
+def split_frames(count: int, split: str) -> Tensor:
+    """Which of the frames are for test only [T] bool."""
+    place = torch.arange(count)
+    if split == "blocks":
+        return (place // BLOCK) % BLOCK_PERIOD == BLOCK_PERIOD - 1
+    return place >= round(count * (1 - TEST_SHARE))
+
+
+def write_head_masks(head: HeadModel, state: TrackState, window: Camera, detections: Detections, config: TrackConfig, out: Path) -> None:
+    """Complete the stored masks: head alpha is the person's above the soft neck plane; attention is on eyes and mouth."""
+    masks = HeadMasks(head, state.shape)
+    camera = state.camera(window)
+    indices = detections.index[detections.found]
+    for start in tqdm(range(0, len(indices), 16), desc="mask neck", unit="batch"):
+        weights, attention = masks.render(state.params(slice(start, start + 16)), camera, config.resolution)
+        for offset, index in enumerate(indices[start : start + 16]):
+            person = cv2.imread(str(out / "masks" / f"{index:06d}.png"), cv2.IMREAD_COLOR)[..., 0]
+            above = np.rint(person * (weights[offset] / 255.0)).astype(np.uint8)
+            write_masks(out, int(index), np.stack([person, above, attention[offset]], axis=-1))

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from deja_vu.heads.skinning import axis_angle_to_matrix, blend_transforms, joint_transforms
+
+PARENTS = (-1, 0, 0, 1)
+angles = st.lists(st.floats(-3, 3), min_size=3, max_size=3)
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@given(angles)
+@settings(deadline=None, max_examples=50)
+def test_rotations_agree_with_scipy(vector: list[float]) -> None:
+    ours = axis_angle_to_matrix(torch.tensor(vector, dtype=torch.float64))
+    torch.testing.assert_close(
+        ours, torch.from_numpy(Rotation.from_rotvec(vector).as_matrix()), atol=1e-9, rtol=0
+    )  # matrix_exp stops its series at 2e-11
+
+
+def test_gradients_at_zero_and_elsewhere() -> None:
+    zero = torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(axis_angle_to_matrix, zero)
+    assert torch.autograd.gradcheck(axis_angle_to_matrix, random(2, 3).requires_grad_())
+
+    def skin(axis_angle: torch.Tensor, pivots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return blend_transforms(joint_transforms(axis_angle_to_matrix(axis_angle), pivots, PARENTS), random(6, 5).softmax(1))
+
+    assert torch.autograd.gradcheck(skin, (random(2, 4, 3).requires_grad_(), random(2, 4, 3, seed=1).requires_grad_()))
+
+
+def test_without_rotation_nothing_moves() -> None:
+    moved = joint_transforms(torch.eye(3, dtype=torch.float64).expand(2, 4, 3, 3), random(2, 4, 3), PARENTS)
+    torch.testing.assert_close(moved, torch.eye(4, dtype=torch.float64).expand(2, 5, 4, 4))
+
+
+def test_a_joint_turns_about_its_pivot() -> None:
+    rotations, pivots = axis_angle_to_matrix(random(4, 3)), random(4, 3, seed=1)
+    moved = joint_transforms(rotations, pivots, PARENTS)
+    torch.testing.assert_close(moved[1, :3, :3] @ pivots[0] + moved[1, :3, 3], pivots[0])
+    # A child turns with its parent, then about its own pivot: parent's motion, applied to (turn about the pivot).
+    point = random(3, seed=2)
+    about_own = rotations[1] @ (point - pivots[1]) + pivots[1]
+    about_parent = rotations[0] @ (about_own - pivots[0]) + pivots[0]
+    torch.testing.assert_close(moved[2, :3, :3] @ point + moved[2, :3, 3], about_parent)
+
+
+def test_a_turning_parent_carries_its_children_rigidly() -> None:
+    axis_angle = torch.zeros(4, 3, dtype=torch.float64)
+    axis_angle[0] = random(3)
+    moved = joint_transforms(axis_angle_to_matrix(axis_angle), random(4, 3, seed=1), PARENTS)
+    for child in (2, 3, 4):
+        torch.testing.assert_close(moved[child], moved[1])
+    torch.testing.assert_close(moved[0], torch.eye(4, dtype=torch.float64))
+
+
+def test_blending_one_motion_is_that_motion() -> None:
+    motion = joint_transforms(axis_angle_to_matrix(random(1, 3)), random(1, 3, seed=1), (-1,))[1]
+    linear, translation = blend_transforms(motion.expand(5, 4, 4), random(7, 5).softmax(1))
+    torch.testing.assert_close(linear, motion[:3, :3].expand(7, 3, 3))
+    torch.testing.assert_close(translation, motion[:3, 3].expand(7, 3))

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from deja_vu.core.assets import find
+from deja_vu.tracking.matte import Matting, guided_filter, plain_background, spread_color
+from deja_vu.tracking.matte import _connected as connected
+from deja_vu.tracking.matte import _solve_symmetric as solve_symmetric
+from deja_vu.tracking.matte import _trimap as trimap
+
+needs_model = pytest.mark.skipif(find("selfie_segmenter") is None, reason="the segmenter was not fetched: python -m deja_vu.core.assets")
+SIDE = 256
+
+
+def disc(radius, soft=2.0, centre=(SIDE / 2, SIDE / 2)):
+    """Coverage of a soft-edged disc."""
+    y, x = np.mgrid[:SIDE, :SIDE] + 0.5
+    return np.clip((radius - np.hypot(x - centre[0], y - centre[1])) / soft + 0.5, 0, 1).astype(np.float32)
+
+
+def cutout(rgb, matte, background):
+    """The matte's foreground over another color."""
+    alpha = matte.alpha[..., None] / 255
+    return matte.foreground * alpha + np.array(background) * (1 - alpha)
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    """Head of NASA's public-domain portrait from scikit-image, 512 px, and a rough hull of its face."""
+    image = pytest.importorskip("skimage.data").astronaut()[0:230, 110:340]
+    face = np.array([(70, 60), (160, 60), (165, 110), (115, 180), (70, 120)], np.float32)
+    return cv2.resize(image, (512, 512), interpolation=cv2.INTER_CUBIC), face * 512 / 230
+
+
+def test_symmetric_systems_agree_with_lapack():
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(5, 6, 3, 3))
+    matrix = root @ root.swapaxes(-1, -2) + 0.1 * np.eye(3)
+    right = rng.normal(size=(5, 6, 3))
+    entries = [matrix[..., i, j] for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))]
+    np.testing.assert_allclose(solve_symmetric(entries, right), np.linalg.solve(matrix, right[..., None])[..., 0], rtol=1e-9)
+
+
+def test_guided_filter_finds_the_pictures_edge():
+    # The coarse edge is 5 px too far out; the picture shows the true one, and the filter moves most of the way.
+    true, coarse = disc(70, soft=1), disc(75, soft=6)
+    image = np.where(true[..., None] > 0.5, (0.7, 0.5, 0.4), (0.2, 0.3, 0.3)).astype(np.float32)
+    refined = guided_filter(image, trimap(coarse, np.zeros_like(true, bool)))
+    assert np.abs(refined - true).mean() < 0.5 * np.abs(coarse - true).mean()
+
+
+def test_spread_color_is_the_mean_of_known_pixels():
+    image = np.full((SIDE, SIDE, 3), 0.9, np.float32)
+    image[:, : SIDE // 2] = (0.2, 0.4, 0.6)
+    known = np.zeros((SIDE, SIDE), bool)
+    known[:, : SIDE // 2 - 16] = True
+    color = spread_color(image, known)
+    # Everywhere, near or far, only known pixels count; they are all alike, so their variance is 0.
+    np.testing.assert_allclose(color.mean, np.broadcast_to((0.2, 0.4, 0.6), image.shape), atol=2e-3)
+    assert color.variance.max() < 2e-3
+
+
+def test_only_what_hangs_together_with_the_face_is_kept():
+    face, stranger = disc(50), disc(20, centre=(30, 30))
+    kept = connected(np.maximum(face, stranger), disc(10) > 0.5)
+    assert kept[30, 30] == 0
+    np.testing.assert_array_equal(kept[80:180, 80:180], face[80:180, 80:180])
+    hole = face.copy()
+    hole[120:124, 120:124] = 0
+    assert connected(hole, disc(5) > 0.5)[121, 121] == 1
+
+
+def test_plain_backgrounds_are_told_from_others():
+    white = np.ones((SIDE, SIDE, 3), np.float32)
+    white[140:] = 0.3
+    np.testing.assert_allclose(plain_background(white), 1)
+    textured = np.random.default_rng(0).random((SIDE, SIDE, 3), dtype=np.float32)
+    assert plain_background(textured) is None
+    ramp = np.broadcast_to(np.linspace(0, 1, SIDE, dtype=np.float32)[None, :, None], (SIDE, SIDE, 3))
+    assert plain_background(ramp) is None
+
+
+@needs_model
+class TestMatting:
+    def test_known_composite_over_white(self, portrait):
+        # Oracle: cut the head out with one matte, paste it over white, and matte that picture again.
+        image, face = portrait
+        with Matting() as matting:
+            first = matting(image, face)
+        over_white = np.rint(cutout(image, first, (255, 255, 255))).astype(np.uint8)
+        with Matting() as matting:
+            again = matting(over_white, face)
+        difference = np.abs(again.alpha.astype(float) - first.alpha) / 255
+        assert difference.mean() < 0.02
+        # Over white, recovered color and coverage give the picture back: what is not white is explained.
+        assert np.abs(cutout(over_white, again, (255, 255, 255)) - over_white).mean() < 1.5
+
+    def test_face_is_whole_and_far_background_gone(self, portrait):
+        image, face = portrait
+        with Matting() as matting:
+            matte = matting(image, face)
+        hull = cv2.fillConvexPoly(np.zeros(image.shape[:2], np.uint8), face.astype(np.int32), 1).astype(bool)
+        assert matte.alpha.dtype == np.uint8
+        assert matte.foreground.shape == image.shape
+        assert matte.alpha[hull].min() > 250
+        assert matte.alpha[:40, :40].max() == 0
+        inside = matte.alpha == 255
+        np.testing.assert_array_equal(matte.foreground[inside], image[inside])
+
+    def test_no_background_color_bleeds_into_the_edge(self, portrait):
+        image, face = portrait
+        with Matting() as matting:
+            alpha = matting(image, face).alpha[..., None] / 255
+        # On a saturated ground a wrong edge color shows at once.
+        ground = np.array([0, 255, 0])
+        on_green = np.rint(image * alpha + ground * (1 - alpha)).astype(np.uint8)
+        with Matting() as matting:
+            matte = matting(on_green, face)
+        edge = (matte.alpha > 64) & (matte.alpha < 230)
+        assert edge.sum() > 100
+        excess = lambda rgb: (rgb[edge][:, 1].astype(float) - rgb[edge][:, [0, 2]].max(1)).clip(0).mean()  # noqa: E731
+        assert excess(matte.foreground) < 0.35 * excess(on_green)
+
+    def test_still_pictures_do_not_flicker(self, portrait):
+        image, face = portrait
+        rng = np.random.default_rng(0)
+        with Matting() as matting:
+            mattes = [matting(np.clip(image + rng.normal(0, 2, image.shape), 0, 255).astype(np.uint8), face).alpha for _ in range(4)]
+        change = np.abs(mattes[-1].astype(float) - mattes[-2]) / 255
+        assert change.mean() < 0.004
+
+    def test_sure_foreground_is_kept(self, portrait):
+        image, face = portrait
+        held = np.zeros(image.shape[:2], bool)
+        held[300:330, 250:280] = True
+        with Matting() as matting:
+            assert matting(image, face, held).alpha[held].min() == 255
+
+    def test_the_terminal_stays_clean(self, portrait, capfd):
+        with Matting() as matting:
+            matting(*portrait)
+        assert capfd.readouterr() == ("", "")

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from deja_vu.core.errors import FormatError, OutputError
+from deja_vu.training.checkpoint import load_checkpoint, save_checkpoint
+
+
+def build(width: int = 8, names: tuple[str, str] = ("first", "second")) -> tuple[nn.Module, torch.optim.Optimizer]:
+    model = nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width), nn.Dropout(0.3), nn.Linear(width, 1))
+    groups = [{"params": model[0].parameters(), "lr": 0.02, "name": names[0]}, {"params": model[3].parameters(), "name": names[1]}]
+    return model, torch.optim.Adam(groups, lr=0.01)
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> list[float]:
+    """A few steps that draw batches, dropout masks and batch statistics."""
+    losses = []
+    for _ in range(steps):
+        points = torch.randn(16, 3)
+        loss = (model(points)[:, 0] - points.square().sum(1)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, optimizer = build()
+    train(model, optimizer, 20)
+    save_checkpoint(tmp_path / "last.pt", 20, model, optimizer, {"best": 1.5, "order": [3, 1, 2], "curve": torch.arange(3)})
+    expected = train(model, optimizer, 20)
+
+    torch.manual_seed(123)
+    resumed, fresh = build()
+    train(resumed, fresh, 3)
+    step, extra = load_checkpoint(tmp_path / "last.pt", resumed, fresh)
+    assert (step, extra["best"], extra["order"], extra["curve"].tolist()) == (20, 1.5, [3, 1, 2], [0, 1, 2])
+    assert train(resumed, fresh, 20) == expected  # bit for bit
+    for ours, theirs in zip(resumed.state_dict().values(), model.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (build(width=9), r"another model: 0\.bias \(file \[8\]"),
+        (build(names=("first", "third")), "another optimiser"),
+        ((nn.Linear(3, 1), None), "none"),
+    ],
+)
+def test_a_mismatch_is_refused_and_changes_nothing(tmp_path: Path, other: tuple, message: str) -> None:
+    save_checkpoint(tmp_path / "last.pt", 1, *build())
+    model, optimizer = other
+    before, random = {name: value.clone() for name, value in model.state_dict().items()}, torch.get_rng_state()
+    with pytest.raises(FormatError, match=message):
+        load_checkpoint(tmp_path / "last.pt", model, optimizer)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"cos\nsystem\n(S'true'\ntR."])
+def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "last.pt").write_bytes(content)
+    with pytest.raises(FormatError, match="--overwrite"):
+        load_checkpoint(tmp_path / "last.pt", *build())
+
+
+def test_a_truncated_file_and_another_version_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, 1, *build())
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(FormatError, match="no readable checkpoint"):
+        load_checkpoint(path, *build())
+    torch.save({"format": 99}, path)
+    with pytest.raises(FormatError, match="format 99"):
+        load_checkpoint(path, *build())
+    with pytest.raises(FormatError, match="no readable checkpoint"):
+        load_checkpoint(tmp_path / "missing.pt", *build())
+
+
+def test_a_failed_save_keeps_the_former_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, 1, *build())
+    (tmp_path / "last.pt.part").mkdir()  # the name of the partial file is taken, even for a privileged user
+    with pytest.raises(OutputError, match="cannot be written"):
+        save_checkpoint(path, 2, *build())
+    assert load_checkpoint(path, *build())[0] == 1
