@@ -31,7 +31,6 @@ REQUIRES = [
     "pyyaml>=6",
     "safetensors>=0.4",
     "jaxtyping>=0.3",
-    "torchmetrics>=1.4",
     "filelock>=3.12",
 ]
 EXTRAS = {
@@ -40,7 +39,7 @@ EXTRAS = {
     "gltf": ["pygltflib>=1.16"],
     "dev": [
         *("pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.5", "hypothesis>=6.100", "beartype>=0.18"),
-        *("ruff>=0.6", "mypy>=1.10", "scikit-image>=0.24"),
+        *("ruff>=0.6", "mypy>=1.10", "scikit-image>=0.24", "torchmetrics>=1.4"),
     ],
 }
 

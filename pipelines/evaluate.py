@@ -24,6 +24,8 @@ from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.pipelines.runs import find_avatar, find_track
 
 MAX_TEST_FRAMES = 350
+PERCEPTUAL_FRAMES = 30
+"""Frames, evenly spaced among the test frames, on which the perceptual distance is measured; the other metrics use all."""
 NEAREST_SIDE = 64
 """Side to which frames are reduced to find the nearest training frame by pixels."""
 WHITE = torch.ones(3)
@@ -52,11 +54,13 @@ def evaluate(sequence: TrackedSequence, methods: Sequence[Method], save_frames: 
     scores: dict[str, list[dict[str, float]]] = {method.name: [] for method in methods}
     if save_frames is not None:
         _start_frames(save_frames, sequence)
-    for batch in tqdm(source.stream(iter(positions[:, None])), total=len(positions), desc="evaluate", unit="frame"):
+    every = max(1, -(-len(positions) // PERCEPTUAL_FRAMES))
+    for count, batch in enumerate(tqdm(source.stream(iter(positions[:, None])), total=len(positions), desc="evaluate", unit="frame")):
         target = over(batch.image, batch.head, WHITE)[0]
+        reference = scorer.reference(target, batch.counted[0], perceptual=count % every == 0)
         for number, method in enumerate(methods):
             image = method.predict(batch)
-            scores[method.name].append(scorer.score(image, target, batch.counted[0]))
+            scores[method.name].append(scorer.score(image, reference))
             if number == 0 and save_frames is not None:
                 _save_frame(save_frames, test, int(batch.positions[0]), image, target)
     return {name: average(rows) for name, rows in scores.items()}

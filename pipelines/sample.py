@@ -16,7 +16,7 @@ from deja_vu.tracking.video import Image, write_video
 TRUTH_SUFFIX = ".truth.safetensors"
 
 
-def write_sample(path: Path, frames: int = 150, *, size: int = 512, seed: int = 0, fps: float = 25.0) -> SyntheticSubject:
+def write_sample(path: Path, frames: int = 150, *, size: int = 512, seed: int = 2, fps: float = 25.0) -> SyntheticSubject:
     """Write a video of a made-up person, and beside it the truth as `<name>.truth.safetensors`.
 
     The truth holds, for every frame, the head model's parameters (`expression`, `joints`, `world_from_head`), the pose of the skull

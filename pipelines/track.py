@@ -177,7 +177,7 @@ def split_frames(count: int, split: str) -> Tensor:
 
 def write_head_masks(head: HeadModel, state: TrackState, window: Camera, detections: Detections, config: TrackConfig, out: Path) -> None:
     """Complete the stored masks: head alpha is the person's above the soft neck plane; attention is on eyes and mouth."""
-    masks = HeadMasks(head, state.shape)
+    masks = HeadMasks(head)
     camera = state.camera(window)
     indices = detections.index[detections.found]
     for start in tqdm(range(0, len(indices), 16), desc="mask neck", unit="batch"):

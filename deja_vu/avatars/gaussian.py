@@ -17,8 +17,9 @@ from deja_vu.core.head import HeadParams
 from deja_vu.core.image import RenderOutput
 from deja_vu.heads.base import HeadModel
 from deja_vu.render.base import rasterize
-from deja_vu.uv.attach import SurfaceFrames, attach, to_gaussians
-from deja_vu.uv.layout import UVLayout, build_layout, resample_weights
+from deja_vu.uv.attach import SurfaceFrames, attach
+from deja_vu.uv.carry import Resample, SummedMap, build_carrier, carry
+from deja_vu.uv.layout import UVLayout, build_layout
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ class GaussianAvatar(Avatar):
     """One Gaussian a valid texel, carried by the posed head."""
 
     capabilities = frozenset({"gaussians"})
+    shape: Tensor
+    base: Tensor
+    gains: Tensor
+    rest_stretch: Tensor
 
     def __init__(self, head: HeadModel, shape: Float[Tensor, "S"], config: GaussianConfig) -> None:
         """Start with Gaussians that follow texel spacing, grey and nearly opaque.
@@ -63,7 +68,8 @@ class GaussianAvatar(Avatar):
         dropped = torch.stack([head.topology.regions[name] for name in DROPPED_REGIONS if name in head.topology.regions]).any(0)
         self.layout = build_layout(head.topology, config.uv_size, drop=dropped)
         coarse = build_layout(head.topology, config.blend_size, drop=dropped)
-        self.upsample = None if config.blend_size == config.uv_size else SparseResample(coarse, self.layout)
+        self.upsample = None if config.blend_size == config.uv_size else Resample(coarse, self.layout)
+        self.carrier = build_carrier(head.topology.faces, len(head.template), self.layout, self.upsample, len(coarse))
         self.register_buffer("shape", shape.clone())
         neutral = replace(head.neutral((1,)), shape=shape[None])
         rest = attach(head(neutral), head.topology.faces, self.layout)
@@ -75,25 +81,31 @@ class GaussianAvatar(Avatar):
         features = head.spec.num_expression + 3 * head.spec.num_joints + 3
         self.code = SoftmaxCode(config.blendmaps) if config.code == "softmax" else LinearCode(features, config.blendmaps)
 
+    def summed(self, params: HeadParams) -> SummedMap:
+        """Terms of every pose's raw map: base, global rectification, and the blend of the blendmaps."""
+        batch = params.expression.shape[:-1]
+        weights = self.code(params) if self.config.blendmaps else self.base.new_zeros(*batch, 0)
+        return SummedMap(self.base, self.gains, self.rectification, weights, self.blendmaps, self.upsample)
+
     def maps(self, params: HeadParams) -> UVGaussianMap:
-        """Raw map of every pose: base, plus global rectification, plus the blend of the blendmaps."""
-        packed = (self.base + self.gains * self.rectification).expand(*params.expression.shape[:-1], -1, -1)
-        if self.config.blendmaps:
-            blend = (self.code(params) @ self.blendmaps.flatten(1)).unflatten(-1, (-1, NUM_CHANNELS))
-            packed = packed + self.gains * (blend if self.upsample is None else self.upsample(blend))
-        return UVGaussianMap.unpack(packed)
+        """Raw map of every pose."""
+        return UVGaussianMap.unpack(self.summed(params).packed())
+
+    def vertices(self, params: HeadParams) -> Float[Tensor, "*b V 3"]:
+        """The head in every pose, with this avatar's identity."""
+        return self.head(replace(params, shape=self.shape.expand(*params.expression.shape[:-1], -1)))
 
     def surface(self, params: HeadParams) -> SurfaceFrames:
         """Where the texels are in every pose, with this avatar's identity."""
-        ours = replace(params, shape=self.shape.expand(*params.expression.shape[:-1], -1))
-        surface = attach(self.head(ours), self.head.topology.faces, self.layout)
+        surface = attach(self.vertices(params), self.head.topology.faces, self.layout)
         if self.config.axes == "head":
             surface = replace(surface, frames=params.world_from_head[..., None, :3, :3].expand_as(surface.frames))
         return surface
 
     def gaussians(self, params: HeadParams) -> Gaussians:
         """World-space Gaussians of every pose."""
-        return to_gaussians(self.maps(params), self.surface(params), self.rest_stretch)
+        axes = params.world_from_head[..., :3, :3] if self.config.axes == "head" else None
+        return carry(self.summed(params), self.vertices(params), self.carrier, self.rest_stretch, axes)
 
     def render(self, params: HeadParams, camera: Camera, background: Float[Tensor, "*b 3"]) -> RenderOutput:
         return rasterize(self.gaussians(params), camera, background, backend=self.config.backend)
@@ -118,38 +130,6 @@ class GaussianAvatar(Avatar):
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"rectification": [self.rectification], "blendmaps": [self.blendmaps], "code": list(self.code.parameters())}
-
-
-class SparseResample(nn.Module):
-    """Bilinear resampling between the valid texels of two layouts, as a sparse matrix and its transpose."""
-
-    def __init__(self, coarse: UVLayout, fine: UVLayout) -> None:
-        super().__init__()
-        index, weight = resample_weights(coarse, fine)
-        rows = torch.arange(len(fine))[:, None].expand_as(index)
-        matrix = torch.sparse_coo_tensor(torch.stack([rows.flatten(), index.flatten()]), weight.flatten(), (len(fine), len(coarse)))
-        matrix = matrix.coalesce()
-        self.register_buffer("matrix", matrix.to_sparse_csr(), persistent=False)
-        self.register_buffer("transposed", matrix.T.coalesce().to_sparse_csr(), persistent=False)
-
-    def forward(self, values: Float[Tensor, "*b Mc C"]) -> Float[Tensor, "*b M C"]:
-        flat = values.reshape(-1, *values.shape[-2:])
-        columns = flat.permute(1, 0, 2).flatten(1)
-        spread = _SparseProduct.apply(columns, self.matrix, self.transposed)
-        return spread.unflatten(1, (flat.shape[0], -1)).permute(1, 0, 2).reshape(*values.shape[:-2], -1, values.shape[-1])
-
-
-class _SparseProduct(torch.autograd.Function):
-    """Sparse times dense with a prepared transpose for the backward pass."""
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, dense: Tensor, matrix: Tensor, transposed: Tensor) -> Tensor:
-        ctx.transposed = transposed
-        return matrix @ dense
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.transposed @ grad.contiguous(), None, None
 
 
 def _initial_map(rest: SurfaceFrames, layout: UVLayout) -> Float[Tensor, "M 13"]:

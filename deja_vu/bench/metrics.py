@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,18 @@ METRICS = ("psnr", "ssim", "st_lpips", "l1")
 """PSNR in dB (higher is better), SSIM (higher), ST-LPIPS with AlexNet (lower), mean absolute error (lower)."""
 
 
+@dataclass(frozen=True)
+class Reference:
+    """A target prepared to be compared with several images."""
+
+    target: Float[Tensor, "H W 3"]
+    """Head over white."""
+    counted: Float[Tensor, "H W 1"]
+    """Weight of each pixel, 0 on neck and torso."""
+    features: list[Tensor] | None
+    """Perceptual features, None where the perceptual distance is left out."""
+
+
 class FrameMetrics:
     """Scores single frames; a method's score is the mean over frames."""
 
@@ -22,29 +35,37 @@ class FrameMetrics:
         self.perceptual = perceptual
 
     @torch.no_grad()
-    def score(
-        self, image: Float[Tensor, "H W 3"], target: Float[Tensor, "H W 3"], counted: Float[Tensor, "H W 1"]
-    ) -> dict[str, float]:
-        """Metrics of one frame.
+    def reference(self, target: Float[Tensor, "H W 3"], counted: Float[Tensor, "H W 1"], *, perceptual: bool) -> Reference:
+        """Prepare a target; its perceptual features, the dearest part, are computed once for all methods."""
+        features = self.perceptual.encode(_masked(target, counted)[None]) if perceptual else None
+        return Reference(target, counted, features)
 
-        Args:
-            image: render over white.
-            target: head over white.
-            counted: weight of each pixel, 0 on neck and torso.
-        """
-        squared = ((image - target).square() * counted).sum() / (3 * counted.sum())
-        absolute = ((image - target).abs() * counted).sum() / (3 * counted.sum())
-        shown = image * counted + (1 - counted)
-        wanted = target * counted + (1 - counted)
-        similarity = ssim_map(shown, wanted)
-        return {
-            "psnr": float(-10 * torch.log10(squared.clamp_min(1e-10))),
-            "ssim": float((similarity * counted).sum() / (similarity.shape[-1] * counted.sum())),
-            "st_lpips": float(self.perceptual(shown[None], wanted[None])[0]),
-            "l1": float(absolute),
+    @torch.no_grad()
+    def score(self, image: Float[Tensor, "H W 3"], reference: Reference) -> dict[str, float]:
+        """Metrics of one frame; without `st_lpips` where the reference has no features."""
+        target, counted = reference.target, reference.counted
+        difference = (image - target) * counted
+        total = 3 * counted.sum()
+        shown = _masked(image, counted)
+        similarity = ssim_map(shown, _masked(target, counted))
+        scores = {
+            "psnr": float(-10 * torch.log10(((image - target) * difference).sum().clamp_min(1e-10) / total)),
+            "ssim": float((similarity * counted).sum() / total),
+            "l1": float(difference.abs().sum() / total),
         }
+        if reference.features is not None:
+            scores["st_lpips"] = float(self.perceptual.distance(self.perceptual.encode(shown[None]), reference.features)[0])
+        return scores
+
+
+def _masked(image: Tensor, counted: Tensor) -> Tensor:
+    return image * counted + (1 - counted)
 
 
 def average(scores: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Mean of every metric over frames, rounded to five digits."""
-    return {name: round(sum(score[name] for score in scores) / len(scores), 5) for name in METRICS}
+    """Mean of every metric over the frames that have it, rounded to five digits."""
+    means = {}
+    for name in METRICS:
+        values = [score[name] for score in scores if name in score]
+        means[name] = round(sum(values) / len(values), 5)
+    return means

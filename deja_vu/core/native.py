@@ -20,7 +20,7 @@ from pathlib import Path
 
 SOURCE_FOLDER = Path(__file__).parent / "csrc"
 LIBRARY_NAME = "libdeja_vu.so"
-UNITS = ("raster", "images", "mesh", "threads", "memory", "dispatch")
+UNITS = ("raster", "images", "mesh", "attach", "threads", "memory", "dispatch")
 """Sources compiled once, for any processor of the machine's kind."""
 FLAGS = (
     *("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast"),
@@ -84,6 +84,18 @@ class Mesh(ctypes.Structure):
     )
 
 
+class Attach(ctypes.Structure):
+    """Mirrors DejaVuAttach in csrc/api.h."""
+
+    _fields_ = _fields(
+        "vertices faces texel_faces bary face_gradients rest_stretch axes vertex_face_begin vertex_faces base gains rectification "
+        "weights blendmaps taps tap_weights means quats scales opacities colors frames v_means v_quats v_scales v_opacities v_colors "
+        "coarse_begin coarse_texels vertex_texel_begin vertex_texels coarse_weights vertex_weights "
+        "v_base v_rectification v_weights v_blendmaps v_vertices",
+        ints="images vertex_count face_count count coarse_count maps threads",
+    )
+
+
 _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "deja_vu_raster_forward": (ctypes.c_void_p, [ctypes.POINTER(RasterInput), ctypes.POINTER(RasterOutput)]),
     "deja_vu_raster_backward": (
@@ -94,6 +106,8 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "deja_vu_ssim_forward": (ctypes.c_int, [ctypes.POINTER(Ssim)]),
     "deja_vu_ssim_backward": (ctypes.c_int, [ctypes.POINTER(Ssim)]),
     "deja_vu_mesh": (ctypes.c_int, [ctypes.POINTER(Mesh)]),
+    "deja_vu_attach_forward": (ctypes.c_int, [ctypes.POINTER(Attach)]),
+    "deja_vu_attach_backward": (ctypes.c_int, [ctypes.POINTER(Attach)]),
     "deja_vu_variant": (ctypes.c_char_p, []),
     "deja_vu_select_variant": (ctypes.c_int, [ctypes.c_char_p]),
     "deja_vu_source_key": (ctypes.c_char_p, []),

@@ -32,6 +32,10 @@ CORE = 0.6
 """Part of the landmarks' hull that is person whatever the segmenter says; in profile the outline's landmarks leave the face."""
 FACE = 0.94
 """Part of the hull in which the segmenter's yes is believed to the edge."""
+DOUBT = 20.0
+"""How much the spread of the local colors counts against the compositing equation; 16 to 32 come nearest to closed-form matting."""
+PLAIN_DOUBT = 2.0
+"""The same before a plain background, whose color is known for certain."""
 PLAIN_SHARE = 0.9
 """Share of the border that must have one color for the background to count as plain."""
 PLAIN_TOLERANCE = 2.5 / 255
@@ -105,7 +109,8 @@ class Matting:
         if self.closed_form:
             alpha = _closed_form(image, trimap)
         else:
-            alpha = _project(image, trimap, front, back, guided_filter(image, trimap))
+            doubt = DOUBT if plain is None else PLAIN_DOUBT
+            alpha = _project(image, trimap, front, back, guided_filter(image, trimap), doubt)
         alpha = _connected(alpha, sure)
         return Matte(np.rint(alpha * 255).astype(np.uint8), _unmix(rgb, image, alpha, front.mean, back.mean))
 
@@ -248,13 +253,13 @@ def spread_color(image: Color, known: Bool[np.ndarray, "H W"]) -> LocalColor:
     return LocalColor(cv2.resize(total[..., :3], (width, height)), cv2.resize(variance, (width, height)))
 
 
-def _project(image: Color, trimap: _Trimap, front: LocalColor, back: LocalColor, fallback: Plane) -> Plane:
+def _project(image: Color, trimap: _Trimap, front: LocalColor, back: LocalColor, fallback: Plane, doubt: float) -> Plane:
     """Alpha along the line from the background's to the person's color, trusted as far as the two stand apart."""
     at = trimap.unknown
     axis = front.mean[at] - back.mean[at]
     length = np.einsum("nc,nc->n", axis, axis)
     along = np.einsum("nc,nc->n", image[at] - back.mean[at], axis) / np.maximum(length, 1e-6)
-    trust = length / (length + 4 * (front.variance[at] + back.variance[at]) + 12 * NOISE)
+    trust = length / (length + doubt * (front.variance[at] + back.variance[at]) + 12 * NOISE)
     # The ends are pulled in by a twentieth, so that noise about either color leaves no veil.
     mixed = trust * np.clip((along - 0.05) / 0.9, 0, 1) + (1 - trust) * fallback[at]
     alpha = trimap.coarse.copy()
@@ -282,7 +287,7 @@ def guided_filter(image: Color, trimap: _Trimap) -> Plane:
 def _covariance(moments: Float[np.ndarray, "H W 6"], mean: Color) -> list[Plane]:
     """Entries xx, xy, xz, yy, yz, zz of each window's color covariance, with the filter's regularization on the diagonal."""
     pairs = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
-    return [moments[..., k] - mean[..., i] * mean[..., j] + (i == j) * 5e-4 for k, (i, j) in enumerate(pairs)]
+    return [moments[..., k] - mean[..., i] * mean[..., j] + (i == j) * 1e-4 for k, (i, j) in enumerate(pairs)]
 
 
 def _solve_symmetric(matrix: list[Plane], right: Color) -> Color:

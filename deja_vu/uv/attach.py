@@ -50,8 +50,8 @@ def attach(vertices: Float[Tensor, "*b V 3"], faces: Int[Tensor, "F 3"], layout:
     points = p0 * layout.bary[:, 0:1] + p1 * layout.bary[:, 1:2] + p2 * layout.bary[:, 2:3]
     with torch.no_grad():
         normals = vertex_normals(vertices, faces)
-        normal = sum(normals.index_select(-2, layout.corners[:, k]) * layout.bary[:, k : k + 1] for k in range(3))
-        normal = normalize(normal, dim=-1)
+        n0, n1, n2 = (normals.index_select(-2, layout.corners[:, corner]) for corner in range(3))
+        normal = normalize(n0 * layout.bary[:, 0:1] + n1 * layout.bary[:, 1:2] + n2 * layout.bary[:, 2:3], dim=-1)
         e1, e2 = p1 - p0, p2 - p0
         along_u = e1 * layout.uv_gradient[:, 0:1] + e2 * layout.uv_gradient[:, 1:2]
         tangent = normalize(along_u - (along_u * normal).sum(-1, keepdim=True) * normal, dim=-1)

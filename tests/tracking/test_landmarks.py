@@ -13,7 +13,7 @@ from deja_vu.tracking.detector import ARKIT_NAMES, FaceObservation, LandmarkDete
 from deja_vu.tracking.landmarks import detect_video, find_crop
 from deja_vu.tracking.video import InputWarning, write_video
 
-needs_model = pytest.mark.skipif(find("face_landmarker") is None, reason="face_landmarker.task was not fetched: python -m deja_vu.core.assets")
+needs_model = pytest.mark.skipif(find("face_landmarker") is None, reason="the landmarker was not fetched: python -m deja_vu.core.assets")
 HEIGHT, WIDTH = 240, 240
 
 
@@ -78,7 +78,7 @@ class TestDetector:
     def test_no_smoothing_delay(self, portrait):
         # A face that jumps is found where it is, not where it was.
         with LandmarkDetector() as detector:
-            for i in range(5):
+            for _ in range(5):
                 still = detector.detect(scene(portrait, (400, 400), [(60, 60)]))
             jumped = detector.detect(scene(portrait, (400, 400), [(72, 60)]))
         assert abs(float((jumped.landmarks - still.landmarks)[:, 0].mean()) - 12) < 1.0

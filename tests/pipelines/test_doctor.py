@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from deja_vu.pipelines.doctor import FETCH, findings, run
+
+
+def test_missing_model_files_are_named_with_their_remedy(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DEJA_VU_CACHE", str(tmp_path))
+    assert run() == 1
+    printed = capsys.readouterr().out
+    assert printed.count("MISSING") == 5  # three files, and the two models that read them
+    assert FETCH in printed
+    assert "face_landmarker.task" in printed
+
+
+def test_every_part_has_a_name_and_a_state():
+    parts = {finding.part: finding for finding in findings()}
+    assert parts["head toy"].available
+    assert parts["rasterizer reference"].available
+    assert not parts["head flame2020"].available or "vertices" in parts["head flame2020"].detail
+    assert all(finding.detail for finding in parts.values())
+    assert all(finding.fix for finding in parts.values() if finding.needed and not finding.available)
