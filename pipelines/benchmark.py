@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deja_vu.core.batch import Batch
 from deja_vu.core.errors import DejaVuError, InputError
 from deja_vu.core.sequence import TrackedSequence
-from deja_vu.datasets.sampling import Batch
 from deja_vu.pipelines.evaluate import Method, evaluate_run
 from deja_vu.pipelines.personalize import Recipe, personalize, write_json
 from deja_vu.pipelines.runs import find_track
@@ -69,6 +69,7 @@ def benchmark(clips: list[Path], out: Path, recipe: Recipe, *, reuse: bool) -> s
         write_json(run / "metrics.json", metrics)
         rows.append((clip.name, metrics))
     table = markdown(rows)
+    out.mkdir(parents=True, exist_ok=True)
     (out / "table.md").write_text(table)
     return table
 
@@ -79,12 +80,18 @@ def read(run: Path) -> dict[str, Any]:
 
 
 def frames_method(video: Path, sequence: TrackedSequence) -> Method:
-    """Another system's render of the same frames, on our crop and over its own white background."""
+    """Another system's render of the same frames, on our crop and over its own white background.
+
+    Raises:
+        InputError: it ends before the last test frame.
+    """
     x0, y0, x1, _ = sequence.info.crop
     crop, side = Crop(x0, y0, x1 - x0), sequence.info.resolution
     wanted = set(sequence.test_part().index.tolist())
     kept = {index: torch.from_numpy(cut(image, crop, side)) for index, _, image in read_frames(video, max_fps=None) if index in wanted}
     order = sequence.test_part().index
+    if wanted - kept.keys():
+        raise InputError(f"{video} ends before test frame {max(wanted)}. Expected a render of the same frames as {sequence.info.source}.")
 
     def predict(batch: Batch) -> Tensor:
         return kept[int(order[batch.positions[0]])].float() / 255
@@ -101,7 +108,7 @@ def markdown(rows: list[tuple[str, dict[str, Any]]]) -> str:
     named = ("global_only", "mean_image", "nearest_frame")
     for name, metrics in rows:
         baselines, seconds = metrics["baselines"], metrics["seconds"]
-        cells = [cell(metrics["test"]), *(cell(baselines[key]) for key in named)]
+        cells = [cell(metrics["test"]), *(cell(baselines[key]) if key in baselines else "" for key in named)]
         others = "; ".join(f"{key} {cell(value)}" for key, value in baselines.items() if key not in named)
         lines.append(
             f"| {name} | {metrics['frames']} | {seconds['track']:.0f} + {seconds['personalize']:.0f} | {metrics['peak_mb']} | "

@@ -12,16 +12,17 @@ from typing import Annotated
 
 import tyro
 
-from deja_vu.avatars import load_avatar
 from deja_vu.core.config import load_config
 from deja_vu.core.errors import ConfigError, DejaVuError
 from deja_vu.core.sequence import TrackedSequence
-from deja_vu.datasets.synthetic import write_sample
+from deja_vu.pipelines.benchmark import benchmark
+from deja_vu.pipelines.demo import demo
 from deja_vu.pipelines.doctor import run as doctor
 from deja_vu.pipelines.drive import drive as drive_avatar
 from deja_vu.pipelines.evaluate import evaluate_run
 from deja_vu.pipelines.personalize import Recipe, personalize
-from deja_vu.pipelines.runs import find_avatar, find_track, open_run
+from deja_vu.pipelines.runs import find_track, load_pair, open_run
+from deja_vu.pipelines.sample import write_sample
 from deja_vu.pipelines.track import TrackConfig, track
 
 Positional = tyro.conf.Positional
@@ -35,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tyro.extras.subcommand_cli_from_dict(commands(recipe), args=arguments, prog="deja-vu", description=__doc__)
     except DejaVuError as error:
         print(f"deja-vu: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:  # a full disk, a folder that cannot be written
+        print(f"deja-vu: {error.filename or 'A file'} cannot be used: {error.strerror or error}. Make room or choose another place.", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -100,11 +104,49 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
         open_run(out, resume=False, overwrite=overwrite)
         track(video, out, recipe)
 
+    def benchmark_command(
+        clips: Positional[list[Path]],
+        *,
+        out: Path,
+        config: str | None = None,
+        reuse: bool = False,
+        recipe: Annotated[Recipe, tyro.conf.arg(name="")] = defaults,
+    ) -> None:
+        """The main job on several clips, beside other systems' renders, as one table.
+
+        Args:
+            clips: videos, or folders with gt.mp4 and other systems' renders of the same frames (*.mp4).
+            out: folder for one run a clip, and table.md.
+            config: recipe by name or path of a YAML file; flags override it.
+            reuse: score finished runs in `out` instead of computing them again.
+            recipe: every value of the recipe.
+        """
+        print(benchmark(clips, out, recipe, reuse=reuse))
+
+    def demo_command(
+        *,
+        out: Path = Path("runs/demo"),
+        video: Path | None = None,
+        config: str | None = None,
+        recipe: Annotated[Recipe, tyro.conf.arg(name="")] = defaults,
+    ) -> None:
+        """Everything once: a made-up person's video (or yours) becomes an avatar, and a sample motion drives it.
+
+        Args:
+            out: run folder; an earlier demo in it is replaced.
+            video: your own video instead of a made-up person's.
+            config: recipe by name or path of a YAML file; flags override it.
+            recipe: every value of the recipe.
+        """
+        demo(out, video, recipe)
+
     return {
         "personalize": personalize_command,
         "track": track_command,
         "drive": drive_command,
         "evaluate": evaluate_command,
+        "benchmark": benchmark_command,
+        "demo": demo_command,
         "sample": sample_command,
         "doctor": doctor_command,
     }
@@ -118,8 +160,7 @@ def drive_command(run: Positional[Path], *, motion: Path, out: Path = Path("driv
         motion: a video, or a folder that `deja-vu track` made.
         out: video to write.
     """
-    avatar = load_avatar(find_avatar(run))
-    person = TrackedSequence.load(find_track(run))
+    avatar, person = load_pair(run)
     if motion.is_dir():
         drive_avatar(avatar, person, TrackedSequence.load(find_track(motion)), out)
         return

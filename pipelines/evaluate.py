@@ -17,11 +17,13 @@ from tqdm import tqdm
 
 from deja_vu.avatars import Avatar, load_avatar
 from deja_vu.bench.metrics import FrameMetrics, average
+from deja_vu.core.batch import Batch
+from deja_vu.core.errors import OutputError
 from deja_vu.core.image import over
 from deja_vu.core.sequence import TrackedSequence
-from deja_vu.datasets.sampling import Batch, FrameSource
+from deja_vu.datasets.sampling import FrameSource
 from deja_vu.losses.perceptual import PerceptualDistance
-from deja_vu.pipelines.runs import find_avatar, find_track
+from deja_vu.pipelines.runs import load_pair
 
 MAX_TEST_FRAMES = 350
 PERCEPTUAL_FRAMES = 30
@@ -68,8 +70,8 @@ def evaluate(sequence: TrackedSequence, methods: Sequence[Method], save_frames: 
 
 def evaluate_run(run: Path, save_frames: Path | None = None, others: Sequence[Method] = ()) -> dict[str, Any]:
     """Metrics of a finished run: what metrics.json of the run says, its scores measured again, beside baselines and other methods."""
-    sequence = TrackedSequence.load(find_track(run))
-    methods = [avatar_method("test", load_avatar(find_avatar(run))), *baseline_methods(sequence.train_part())]
+    avatar, sequence = load_pair(run)
+    methods = [avatar_method("test", avatar), *baseline_methods(sequence.train_part())]
     if (run / "global_only.safetensors").is_file():
         methods.append(avatar_method("global_only", load_avatar(run / "global_only.safetensors")))
     scores = evaluate(sequence, [*methods, *others], save_frames)
@@ -88,7 +90,17 @@ def compare_sheet(sequence: TrackedSequence, avatar: Avatar, path: Path, count: 
         target, image = over(batch.image, batch.head, WHITE)[0], render(batch)
         error = ((image - target).abs() * batch.counted[0] * 4).clamp(0, 1)
         rows.append(torch.cat([target, image, error], dim=1))
-    cv2.imwrite(str(path), to_bytes(torch.cat(rows, dim=0))[..., ::-1])
+    write_png(path, to_bytes(torch.cat(rows, dim=0))[..., ::-1])
+
+
+def write_png(path: Path, image: UInt8[np.ndarray, "H W *C"]) -> None:
+    """Write a picture, grey or in OpenCV's channel order.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    if not cv2.imwrite(str(path), image):
+        raise OutputError(f"{path} could not be written. Make room or choose another folder.")
 
 
 def to_bytes(image: Float[Tensor, "H W C"]) -> UInt8[np.ndarray, "H W C"]:
@@ -130,15 +142,19 @@ def baseline_methods(train: TrackedSequence) -> list[Method]:
 
 
 def _start_frames(folder: Path, sequence: TrackedSequence) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     description = {"crop": list(sequence.info.crop), "resolution": sequence.info.resolution, "background": [255, 255, 255]}
-    (folder / "frames.json").write_text(json.dumps(description, indent=2) + "\n")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "frames.json").write_text(json.dumps(description, indent=2) + "\n")
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written ({error.strerror}). Choose another folder.") from error
 
 
 def _save_frame(folder: Path, test: TrackedSequence, position: int, image: Tensor, target: Tensor) -> None:
     name = f"{int(test.index[position]):06d}.png"
     frame = test.frame(position)
-    cv2.imwrite(str(folder / f"render_{name}"), to_bytes(image)[..., ::-1])
-    cv2.imwrite(str(folder / f"target_{name}"), to_bytes(target)[..., ::-1])
-    cv2.imwrite(str(folder / f"head_{name}"), frame.head.numpy())
-    cv2.imwrite(str(folder / f"person_{name}"), frame.person.numpy())
+    known = frame.known > 127
+    write_png(folder / f"render_{name}", to_bytes(image)[..., ::-1])
+    write_png(folder / f"target_{name}", to_bytes(target)[..., ::-1])
+    write_png(folder / f"head_{name}", (frame.head * known).numpy())
+    write_png(folder / f"person_{name}", frame.person.masked_fill(~known, 255).numpy())

@@ -9,7 +9,7 @@ import json
 import math
 import resource
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +18,32 @@ from torch import Tensor
 from tqdm import tqdm
 
 from deja_vu.avatars import GaussianAvatar, GaussianConfig, save_avatar
+from deja_vu.core.batch import Batch
 from deja_vu.core.config import dump_config
 from deja_vu.core.conventions import SH_C0
 from deja_vu.core.errors import DivergedError
 from deja_vu.core.gaussians import CHANNELS
+from deja_vu.core.image import RenderOutput
 from deja_vu.core.sequence import TrackedSequence
-from deja_vu.datasets.sampling import Batch, FrameSource, shuffled
+from deja_vu.datasets.sampling import FrameSource, shuffled
 from deja_vu.heads import load_head
 from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.pipelines.drive import show
 from deja_vu.pipelines.evaluate import compare_sheet, evaluate_run
-from deja_vu.pipelines.runs import clear_run, find_track, machine, open_run, record
+from deja_vu.pipelines.runs import clear_run, find_track, machine, open_run, record, refuse_other_recipe
 from deja_vu.pipelines.track import TrackConfig, track
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.training.checkpoint import load_checkpoint, save_checkpoint
+from deja_vu.training.interrupt import interrupts_wait
 from deja_vu.training.logging import RunLogger
-from deja_vu.training.objective import LossWeights, Objective
+from deja_vu.training.objective import LossWeights, Objective, head_window
+from deja_vu.uv.hull import HairHull
 from deja_vu.uv.lift import ColorLift
+
+START_RESOLUTION = 256
+"""Side of the frames from which hair height and colors are taken, pixels."""
+
+REMEDY = "Lower the learning rate, or track the video again if its frames' parameters are to blame."
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ class Phase:
     """Frames a step."""
     blendmaps: bool = False
     """Whether blendmaps and their code are trained; else the global map alone."""
-    perceptual_every: int = 4
+    perceptual_every: int = 2
     """Steps from one perceptual term to the next; its weight is multiplied accordingly. 0 leaves it out."""
 
 
@@ -64,19 +73,20 @@ class PersonalizeConfig:
     avatar: GaussianConfig = field(default_factory=GaussianConfig)
     loss: LossWeights = field(default_factory=LossWeights)
     phases: tuple[Phase, ...] = (
-        Phase(steps=500, resolution=256, learning_rate=0.02, final_rate=0.3),
-        Phase(steps=1500, resolution=256, learning_rate=0.01, final_rate=0.2, blendmaps=True),
-        Phase(steps=250, resolution=512, learning_rate=0.003, final_rate=0.3, blendmaps=True),
+        Phase(steps=300, resolution=256, learning_rate=0.02, final_rate=0.3),
+        Phase(steps=900, resolution=512, learning_rate=0.01, final_rate=0.15, blendmaps=True),
     )
-    """Stage 1 (global), stage 2 (blendmaps), and a finish at full resolution."""
+    """Stage 1 (the global map) and stage 2 (blendmaps on top of it)."""
     blendmap_rate: float = 0.5
     """Learning rate of the blendmaps over that of the global map."""
     code_rate: float = 0.1
     """Learning rate of the blend code over that of the global map."""
-    code_noise: float = 0.05
+    code_noise: float = 0.2
     """Deviation of the noise added to the blend code's coordinates in training."""
     lift_frames: int = 24
     """Training frames whose colors start the avatar."""
+    perceptual_window: int = 192
+    """Side of the random window on the head in which the perceptual term is measured, pixels."""
     random_background: float = 0.5
     """Fraction of steps over a random grey instead of white, which teaches coverage."""
     log_every: int = 20
@@ -103,14 +113,20 @@ def personalize(video: Path, out: Path, recipe: Recipe, *, resume: bool, overwri
         recipe: what to compute.
         resume: continue an interrupted run.
         overwrite: start anew in a folder that holds a run.
+
+    Raises:
+        OutputError: `out` holds a run and neither flag is given, or it cannot be written.
+        ConfigError: the run to resume was started with another recipe.
     """
     config = recipe.personalize
     open_run(out, resume=resume, overwrite=overwrite)
+    if resume:
+        refuse_other_recipe(out, recipe)
     started = time.monotonic()
     sequence = tracked(video, out, recipe.track, resume=resume)
     if overwrite:
-        clear_run(out)
-    provenance = record(out, recipe)
+        clear_run(out, keep=sequence.folder)
+    provenance = record(out, sequence.folder)
     dump_config(recipe, out / "config.yaml")
     seconds = {"track": time.monotonic() - started}
     avatar = start_avatar(sequence.train_part(), config)
@@ -119,7 +135,7 @@ def personalize(video: Path, out: Path, recipe: Recipe, *, resume: bool, overwri
     seconds["total"] = time.monotonic() - started
     seconds["personalize"] = seconds["total"] - seconds["track"]
     description = {
-        "video": video.name,
+        "video": sequence.info.source,
         "frames": len(sequence),
         "resolution": sequence.info.resolution,
         "device": machine(),
@@ -164,19 +180,28 @@ def summary(metrics: dict[str, Any], out: Path) -> str:
     return "\n".join(lines)
 
 
+@torch.no_grad()
 def start_avatar(sequence: TrackedSequence, config: PersonalizeConfig) -> GaussianAvatar:
-    """Avatar with the tracked identity, its colors lifted from training frames, its blend code fitted to their parameters."""
+    """Avatar with the tracked identity; hair height and colors come from training frames, the blend code from their parameters."""
     head = load_head(sequence.info.head_name)
     avatar = GaussianAvatar(head, sequence.params.shape[0], config.avatar)
     avatar.code.fit(sequence.params)
-    source = FrameSource(sequence, 512, cache_bytes=0)
-    lift = ColorLift(len(avatar.layout))
-    with torch.no_grad():
-        for position in torch.linspace(0, len(sequence) - 1, min(config.lift_frames, len(sequence))).round().long().unique():
+    source = FrameSource(sequence, START_RESOLUTION)
+    spread = torch.linspace(0, len(sequence) - 1, min(config.lift_frames, len(sequence))).round().long().unique()
+    if config.avatar.axes == "tangent":
+        hull = HairHull(len(avatar.layout))
+        for position in spread:
             batch = source.batch(position[None])
-            depth = rasterize_mesh(head(batch.params), head.topology.faces, batch.camera.resized(256, 256)).depth
-            lift.add(avatar.surface(batch.params), batch.camera, depth, batch.image, batch.head)
-        avatar.base[:, CHANNELS["color"]] = (lift.colors(avatar.layout) - 0.5) / SH_C0
+            hull.add(avatar.surface(batch.params), batch.camera, batch.person, batch.known)
+        avatar.raise_hair(hull.thickness(avatar.layout, avatar.hairy()))
+    lift = ColorLift(len(avatar.layout))
+    for position in spread:
+        batch = source.batch(position[None])
+        depth = rasterize_mesh(head(batch.params), head.topology.faces, batch.camera).depth
+        surface = avatar.surface(batch.params)
+        raised = surface.points + (surface.frames @ avatar.base[:, CHANNELS["position"], None])[..., 0]
+        lift.add(replace(surface, points=raised), batch.camera, depth, batch.image, batch.head)
+    avatar.base[:, CHANNELS["color"]] = (lift.colors(avatar.layout) - 0.5) / SH_C0
     return avatar
 
 
@@ -196,10 +221,11 @@ def train(avatar: GaussianAvatar, sequence: TrackedSequence, config: Personalize
     wants_perceptual = config.loss.perceptual > 0 and any(phase.perceptual_every for phase in config.phases)
     objective = Objective(config.loss, PerceptualDistance.load() if wants_perceptual else None)
     optimizer = make_optimizer(avatar, config)
-    done = load_checkpoint(run / "checkpoint.pt", avatar, optimizer)[0] if resume else 0
+    checkpoint = run / "checkpoint.pt"
+    done = load_checkpoint(checkpoint, avatar, optimizer)[0] if resume and checkpoint.is_file() else 0
     avatar.train()
     avatar.code.noise = config.code_noise
-    with RunLogger(run, resume_step=done if resume else None) as logger:
+    with RunLogger(run, resume_step=done + 1 if resume else None) as logger:
         begin = 0
         for number, phase in enumerate(config.phases, 1):
             end = begin + phase.steps
@@ -209,9 +235,10 @@ def train(avatar: GaussianAvatar, sequence: TrackedSequence, config: Personalize
                 except KeyboardInterrupt:
                     print(f"\nInterrupted. The run is kept; continue it with --resume (folder {run}).")
                     raise
-                if not phase.blendmaps and number < len(config.phases):
-                    save_avatar(avatar, run / "global_only.safetensors", {"phase": str(number)})
+            if done <= end and not phase.blendmaps and number < len(config.phases):
+                save_avatar(avatar, run / "global_only.safetensors", {"phase": str(number)})
             begin = end
+    avatar.eval()
 
 
 def make_optimizer(avatar: GaussianAvatar, config: PersonalizeConfig) -> torch.optim.Adam:
@@ -233,7 +260,7 @@ def train_phase(
     span: tuple[int, int, int],
 ) -> None:
     """One phase, from step span[1] of span[0] .. span[2]."""
-    begin, step, end = span
+    begin, step, _ = span
     set_trained(avatar, phase)
     source = FrameSource(sequence, phase.resolution)
     order = shuffled(len(sequence), phase.batch, phase.steps, seed=config.seed + begin, start=step - begin)
@@ -241,30 +268,34 @@ def train_phase(
     bar = tqdm(source.stream(order), total=phase.steps, initial=step - begin, desc=f"personalize {phase.resolution}²", unit="it")
     try:
         for batch in bar:
-            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+            # All of a step's random numbers follow from its number, so that a step cut short by Ctrl-C can be repeated.
+            generator = torch.manual_seed(config.seed * 1_000_003 + step)
             progress = (step - begin) / phase.steps
             for group in optimizer.param_groups:
                 group["lr"] = phase.learning_rate * group["relative"] * phase.final_rate**progress
             background = draw_background(config, generator)
-            params = batch.params
-            out = avatar.render(params, batch.camera, background)
+            out = render_finite(avatar, batch, background, step)
             perceptual = bool(phase.perceptual_every) and step % phase.perceptual_every == 0
-            terms = objective.terms(out, batch, background, with_perceptual=perceptual)
+            window = head_window(batch.head, config.perceptual_window, generator) if perceptual else None
+            terms = objective.terms(out, batch, background, window=window)
             terms |= avatar.regularizers()
             weighted = terms | ({"perceptual": terms["perceptual"] * phase.perceptual_every} if "perceptual" in terms else {})
             loss = objective.total(weighted)
             refuse_divergence(terms, batch.positions, step)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            optimizer.step()
-            step += 1
+            with interrupts_wait():
+                optimizer.step()
+                step += 1
             if step % config.log_every == 0:
                 log_step(logger, bar, terms, loss, optimizer, step)
             if step % config.picture_every == 0:
                 log_picture(logger, avatar, fixed, objective, step)
                 save_checkpoint(run / "checkpoint.pt", step, avatar, optimizer)
-    finally:
+    except KeyboardInterrupt:
         save_checkpoint(run / "checkpoint.pt", step, avatar, optimizer)
+        raise
+    save_checkpoint(run / "checkpoint.pt", step, avatar, optimizer)
 
 
 def set_trained(avatar: GaussianAvatar, phase: Phase) -> None:
@@ -282,11 +313,31 @@ def draw_background(config: PersonalizeConfig, generator: torch.Generator) -> Te
     return torch.ones(3)
 
 
+def render_finite(avatar: GaussianAvatar, batch: Batch, background: Tensor, step: int) -> RenderOutput:
+    """Render a batch; what is no longer finite, and so cannot be drawn, stops the run by its name.
+
+    Raises:
+        DivergedError: a frame's parameters, the avatar's, or the Gaussians that follow from both are not finite.
+    """
+    try:
+        return avatar.render(batch.params, batch.camera, background)
+    except ValueError:
+        drawn = avatar.gaussians(batch.params)
+        tensors = {f"frames' {name}": getattr(batch.params, name) for name in ("expression", "joints", "world_from_head")}
+        tensors |= {f"avatar's {name}": value for name, value in avatar.named_parameters()}
+        tensors |= {f"Gaussians' {name}": getattr(drawn, name) for name in ("means", "quats", "scales", "opacities", "sh")}
+        broken = [name for name, value in tensors.items() if not value.isfinite().all()]
+        if not broken:
+            raise
+        where = f"at step {step} on frames {batch.positions.tolist()}"
+        raise DivergedError(f"The {', the '.join(broken)} hold values that are not finite {where}. {REMEDY}") from None
+
+
 def refuse_divergence(terms: dict[str, Tensor], positions: Tensor, step: int) -> None:
     """Stop at the first value that is not finite, naming the term and the frames."""
     for name, value in terms.items():
         if not math.isfinite(float(value.detach())):
-            raise DivergedError(f"The term '{name}' became {float(value)} at step {step} on frames {positions.tolist()}. Lower the learning rate.")
+            raise DivergedError(f"The term '{name}' became {float(value)} at step {step} on frames {positions.tolist()}. {REMEDY}")
 
 
 def log_step(logger: RunLogger, bar: tqdm, terms: dict[str, Tensor], loss: Tensor, optimizer: torch.optim.Adam, step: int) -> None:
@@ -303,7 +354,9 @@ def log_step(logger: RunLogger, bar: tqdm, terms: dict[str, Tensor], loss: Tenso
 def log_picture(logger: RunLogger, avatar: GaussianAvatar, fixed: Batch, objective: Objective, step: int) -> None:
     """A fixed training frame: target beside render."""
     white = torch.ones(3)
+    avatar.eval()
     out = avatar.render(fixed.params, fixed.camera, white)
+    avatar.train()
     logger.image(step, "train/target_render", torch.cat([objective.target(fixed, white)[0], out.rgb[0].clamp(0, 1)], dim=1))
 
 

@@ -11,7 +11,10 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from deja_vu.core.errors import InputError, OutputError
+from deja_vu.avatars import GaussianAvatar, load_avatar
+from deja_vu.core.config import load_config
+from deja_vu.core.errors import ConfigError, FormatError, InputError, OutputError
+from deja_vu.core.sequence import TrackedSequence
 
 RECORDED_PACKAGES = ("torch", "numpy", "mediapipe", "av")
 
@@ -28,27 +31,49 @@ def open_run(folder: Path, *, resume: bool, overwrite: bool) -> None:
         raise OutputError(f"{folder} is a file. Expected a folder to write into.")
     if folder.is_dir() and any(folder.iterdir()) and not (resume or overwrite):
         raise OutputError(f"{folder} is not empty. Add --resume to continue that run, --overwrite to start anew, or choose another --out.")
-    if resume and not (folder / "run.json").is_file():
-        raise OutputError(f"{folder} holds no run to resume (no run.json). Leave --resume out.")
+    if resume and not any((folder / name).exists() for name in ("run.json", "track")):
+        raise OutputError(f"{folder} holds no run to resume (neither run.json nor track). Leave --resume out.")
     ancestor = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
-    if not os.access(ancestor, os.W_OK):
+    if not ancestor.is_dir():
+        raise OutputError(f"{folder} cannot be made: {ancestor} is a file. Choose another --out.")
+    if not os.access(ancestor, os.W_OK | os.X_OK):
         raise OutputError(f"{folder} cannot be written: {ancestor} is read-only. Choose another --out.")
 
 
-def clear_run(folder: Path) -> None:
-    """Delete what an earlier run left, but for its tracked folder."""
-    for item in folder.iterdir():
-        if item.name == "track":
+def clear_run(folder: Path, keep: Path) -> None:
+    """Delete what an earlier run left, but for one tracked folder.
+
+    Raises:
+        OutputError: the tracked folder is the run folder itself, or above it.
+    """
+    kept = keep.resolve()
+    if folder.resolve().is_relative_to(kept):
+        raise OutputError(f"{folder} holds the tracked video to learn from, which --overwrite would delete. Choose another --out.")
+    for item in folder.iterdir() if folder.is_dir() else ():
+        if kept.is_relative_to(item.resolve()):
             continue
-        if item.is_dir():
+        if item.is_dir() and not item.is_symlink():
             shutil.rmtree(item)
         else:
             item.unlink()
 
 
-def record(folder: Path, config: object) -> dict[str, str]:
-    """Write run.json: version, commit, command line, machine; returns what an avatar's header repeats of it."""
-    facts = {"commit": commit(), "command": " ".join(sys.argv), "python": platform.python_version(), "machine": machine()}
+def refuse_other_recipe(folder: Path, recipe: object) -> None:
+    """Refuse to resume a run with another recipe than it was started with, which would give a mixture of both.
+
+    Raises:
+        ConfigError: a value differs.
+    """
+    path = folder / "config.yaml"
+    if path.is_file() and load_config(type(recipe), path) != recipe:
+        raise ConfigError(f"{folder} was started with another recipe. Add --config {path} to resume with it, or --overwrite to start anew.")
+
+
+def record(folder: Path, tracked: Path) -> dict[str, str]:
+    """Write run.json: tracked folder, commit, command line, machine; returns what an avatar's header repeats of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {"tracked": str(tracked.resolve())}
+    facts |= {"commit": commit(), "command": " ".join(sys.argv), "python": platform.python_version(), "machine": machine()}
     facts |= {name: metadata.version(name) for name in RECORDED_PACKAGES}
     (folder / "run.json").write_text(json.dumps(facts, indent=2) + "\n")
     return {"commit": facts["commit"], "command": facts["command"]}
@@ -73,6 +98,20 @@ def machine() -> str:
     return f"{name}, {os.cpu_count()} cores"
 
 
+def load_pair(run: Path) -> tuple[GaussianAvatar, TrackedSequence]:
+    """The avatar of a run and the tracked video it was learned from.
+
+    Raises:
+        InputError: one of them is not there.
+        FormatError: one is damaged, or they belong to different heads.
+    """
+    avatar, sequence = load_avatar(find_avatar(run)), TrackedSequence.load(find_track(run))
+    ours, theirs = avatar.head.spec.name, sequence.info.head_name
+    if ours != theirs:
+        raise FormatError(f"{run}: the avatar has head '{ours}', but the video was tracked with head '{theirs}'. Personalize again.")
+    return avatar, sequence
+
+
 def find_avatar(run: Path) -> Path:
     """The avatar file of a run folder, or the file itself.
 
@@ -86,12 +125,15 @@ def find_avatar(run: Path) -> Path:
 
 
 def find_track(folder: Path) -> Path:
-    """The tracked folder of a run, or the folder itself.
+    """The tracked folder of a run, wherever the run took it from, or the folder itself.
 
     Raises:
         InputError: neither is tracked.
     """
-    for candidate in (folder / "track", folder):
+    candidates = [folder / "track", folder]
+    if (folder / "run.json").is_file():
+        candidates.append(Path(json.loads((folder / "run.json").read_text()).get("tracked", folder)))
+    for candidate in candidates:
         if (candidate / "track.json").is_file():
             return candidate
     raise InputError(f"{folder} holds no tracked video: expected track.json in it or in its track/ folder.")

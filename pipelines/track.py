@@ -18,9 +18,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from deja_vu.core.camera import Camera
+from deja_vu.core.errors import InputError, OutputError
 from deja_vu.core.sequence import TrackedSequence, TrackInfo, write_frame, write_masks
 from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
+from deja_vu.tracking.bars import BarFinder
 from deja_vu.tracking.fit import FitConfig, Observations, fit_landmarks, landmark_errors
 from deja_vu.tracking.landmarks import ARKIT_NAMES, Crop, Detections, detect_video
 from deja_vu.tracking.masks import HeadMasks
@@ -73,27 +75,29 @@ def track(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
     notes = tuple(dict.fromkeys(str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)))
     for note in notes:
         print(f"note: {note}")
-    for name in ("frames", "masks"):
-        shutil.rmtree(out / name, ignore_errors=True)
-        (out / name).mkdir(parents=True)
-    pictures, alphas = crop_frames(video, detections, config, out)
     seen = observe(detections, config)
     test = split_frames(len(seen.times), config.split)
+    if not test.any():
+        raise InputError(f"{video}: {len(test)} frames with a face are too few to keep some for the test by split '{config.split}'.")
+    clear_track(out)
+    pictures, alphas, known = crop_frames(video, detections, config, out)
     started = time.monotonic()
     state = fit_landmarks(head, seen, config.fit)
     error = landmark_errors(head, state, seen).median()
     print(f"fit to landmarks: median error {error:.2f} px of {config.resolution}, {time.monotonic() - started:.1f} s")
     started = time.monotonic()
-    small = Pictures(pictures, alphas, seen.window.resized(PICTURE_SIDE, PICTURE_SIDE))
+    small = Pictures(pictures, alphas, shrunk(known), seen.window.resized(PICTURE_SIDE, PICTURE_SIDE))
     state, texture = PhotometricRefiner(head, small, ~test, config.photometric, config.fit).refine(state, seen)
     print(f"refined by pixels: color deviation {texture.deviation[texture.seen > 3].median():.3f}, {time.monotonic() - started:.1f} s")
-    write_head_masks(head, state, seen.window, detections, config, out)
+    write_head_masks(head, state, seen.window, detections, known, out)
+    with video.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     info = TrackInfo(
         subject=video.stem,
         head_name=config.head,
         fps=detections.info.fps,
         source=video.name,
-        source_sha256=hashlib.sha256(video.read_bytes()).hexdigest(),
+        source_sha256=digest,
         source_frames=detections.frames_read,
         crop=(detections.crop.x0, detections.crop.y0, detections.crop.x0 + detections.crop.size, detections.crop.y0 + detections.crop.size),
         resolution=config.resolution,
@@ -107,37 +111,62 @@ def track(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
     return sequence
 
 
+def clear_track(folder: Path) -> None:
+    """Make a tracked folder, or empty an older one: without track.json first, so that it never passes for finished.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        (folder / "track.json").unlink(missing_ok=True)
+        for name in ("frames", "masks"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+            (folder / name).mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written ({error.strerror}). Choose another --out.") from error
+
+
 def advance(bar: tqdm, done: int, total: int) -> None:
     """Move a bar to `done` of `total`."""
     bar.total = total
     bar.update(done - bar.n)
 
 
-def crop_frames(video: Path, detections: Detections, config: TrackConfig, out: Path) -> tuple[Tensor, Tensor]:
-    """Store the crop and person alpha of every frame with a face; return small copies uint8 [T 256 256 3] and [T 256 256]."""
+def crop_frames(video: Path, detections: Detections, config: TrackConfig, out: Path) -> tuple[Tensor, Tensor, np.ndarray]:
+    """Store the crop and person alpha of every frame with a face.
+
+    Returns:
+        Small copies of both, uint8 [T 256 256 3] and [T 256 256], and where the crop shows what was filmed, uint8 [side side].
+    """
     wanted = {int(index): place for place, index in enumerate(detections.index[detections.found])}
     side = config.resolution
     pictures = torch.empty(len(wanted), PICTURE_SIDE, PICTURE_SIDE, 3, dtype=torch.uint8)
     alphas = torch.empty(len(wanted), PICTURE_SIDE, PICTURE_SIDE, dtype=torch.uint8)
-    landmarks = window_landmarks(detections, side)
+    landmarks, bars = window_landmarks(detections, side), BarFinder()
     with Matting(closed_form=config.closed_form_matte) as matting, tqdm(total=len(wanted), desc="crop and matte", unit="frame") as bar:
         for index, _, image in read_frames(video, max_frames=config.max_frames):
             place = wanted.get(index)
             if place is None:
                 continue
+            bars.add(image)
             crop = cut(image, detections.crop, side)
             matte = matting(crop, landmarks=landmarks[place])
             write_frame(out, index, matte.foreground)
-            write_masks(out, index, np.repeat(matte.alpha[..., None], 3, axis=2))
-            pictures[place] = torch.from_numpy(cv2.resize(crop, (PICTURE_SIDE, PICTURE_SIDE), interpolation=cv2.INTER_AREA))
-            alphas[place] = torch.from_numpy(cv2.resize(matte.alpha, (PICTURE_SIDE, PICTURE_SIDE), interpolation=cv2.INTER_AREA))
+            write_masks(out, index, np.repeat(matte.alpha[..., None], 4, axis=2))
+            pictures[place], alphas[place] = shrunk(crop), shrunk(matte.alpha)
             bar.update()
-    return pictures, alphas
+    filmed = np.where(bars.known(*image.shape[:2]), 255, 0).astype(np.uint8)
+    return pictures, alphas, cut(np.repeat(filmed[..., None], 3, axis=2), detections.crop, side, border=0)[..., 0]
 
 
-def cut(image: np.ndarray, crop: Crop, side: int) -> np.ndarray:
-    """The crop of a frame, white beyond the frame's border, resized to `side` pixels."""
-    padded = np.full((crop.size, crop.size, 3), 255, np.uint8)
+def shrunk(image: np.ndarray) -> Tensor:
+    """Small copy for the photometric refinement."""
+    return torch.from_numpy(cv2.resize(image, (PICTURE_SIDE, PICTURE_SIDE), interpolation=cv2.INTER_AREA))
+
+
+def cut(image: np.ndarray, crop: Crop, side: int, border: int = 255) -> np.ndarray:
+    """The crop of a frame, white (or `border`) beyond the frame's edge, resized to `side` pixels."""
+    padded = np.full((crop.size, crop.size, 3), border, np.uint8)
     height, width = image.shape[:2]
     left, top = max(0, -crop.x0), max(0, -crop.y0)
     x0, y0 = max(0, crop.x0), max(0, crop.y0)
@@ -175,14 +204,14 @@ def split_frames(count: int, split: str) -> Tensor:
     return place >= round(count * (1 - TEST_SHARE))
 
 
-def write_head_masks(head: HeadModel, state: TrackState, window: Camera, detections: Detections, config: TrackConfig, out: Path) -> None:
-    """Complete the stored masks: head alpha is the person's above the soft neck plane; attention is on eyes and mouth."""
+def write_head_masks(head: HeadModel, state: TrackState, window: Camera, detections: Detections, known: np.ndarray, out: Path) -> None:
+    """Complete the stored masks: head alpha is the person's without neck and torso; attention is on eyes and mouth."""
     masks = HeadMasks(head)
     camera = state.camera(window)
     indices = detections.index[detections.found]
     for start in tqdm(range(0, len(indices), 16), desc="mask neck", unit="batch"):
-        weights, attention = masks.render(state.params(slice(start, start + 16)), camera, config.resolution)
+        weights, attention = masks.render(state.params(slice(start, start + 16)), camera, window.width)
         for offset, index in enumerate(indices[start : start + 16]):
-            person = cv2.imread(str(out / "masks" / f"{index:06d}.png"), cv2.IMREAD_COLOR)[..., 0]
+            person = cv2.imread(str(out / "masks" / f"{index:06d}.png"), cv2.IMREAD_UNCHANGED)[..., 0]
             above = np.rint(person * (weights[offset] / 255.0)).astype(np.uint8)
-            write_masks(out, int(index), np.stack([person, above, attention[offset]], axis=-1))
+            write_masks(out, int(index), np.stack([person, above, attention[offset], known], axis=-1))

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from deja_vu.avatars.base import Avatar
 from deja_vu.avatars.code import LinearCode, SoftmaxCode
 from deja_vu.core.camera import Camera
+from deja_vu.core.errors import ConfigError
 from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, Gaussians, UVGaussianMap
 from deja_vu.core.head import HeadParams
 from deja_vu.core.image import RenderOutput
@@ -62,8 +63,12 @@ class GaussianAvatar(Avatar):
             head: parametric head; its identity is fixed to `shape`.
             shape: the person's identity coefficients.
             config: sizes.
+
+        Raises:
+            ConfigError: the sizes do not fit each other or the head.
         """
         super().__init__()
+        _check_sizes(head, config)
         self.head, self.config = head, config
         dropped = torch.stack([head.topology.regions[name] for name in DROPPED_REGIONS if name in head.topology.regions]).any(0)
         self.layout = build_layout(head.topology, config.uv_size, drop=dropped)
@@ -122,24 +127,52 @@ class GaussianAvatar(Avatar):
             terms["blendmaps"] = self.blendmaps.square().mean() * self.config.blendmaps
         return terms
 
+    def raise_hair(self, height: Float[Tensor, "M"]) -> None:
+        """Lift the base map off the surface and widen it accordingly, in place.
+
+        Args:
+            height: of the hair over every texel, along the normal, metres.
+        """
+        neutral = replace(self.head.neutral((1,)), shape=self.shape[None])
+        rest = attach(self.head(neutral), self.head.topology.faces, self.layout)
+        raised = rest.points[0] + height[:, None] * rest.frames[0, :, :, 2]
+        self.base[:, CHANNELS["position"].stop - 1] = height
+        self.base[:, CHANNELS["log_scale"]] = spaced_log_scale(raised, self.layout)
+
+    def hairy(self) -> Bool[Tensor, "M"]:
+        """Texels on which hair may grow."""
+        return self.head.topology.regions["scalp"][self.layout.faces]
+
     def position_weight(self) -> Float[Tensor, "M"]:
         """How firmly each texel is held to the surface: 1, but 0.05 where hair must travel."""
-        regions = self.head.topology.regions
-        free = regions["scalp"] if "scalp" in regions else torch.zeros(len(self.head.topology.faces), dtype=torch.bool)
-        return torch.where(free[self.layout.faces], 0.05, 1.0)
+        return torch.where(self.hairy(), 0.05, 1.0)
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"rectification": [self.rectification], "blendmaps": [self.blendmaps], "code": list(self.code.parameters())}
 
 
+def _check_sizes(head: HeadModel, config: GaussianConfig) -> None:
+    if config.blend_size > config.uv_size:
+        raise ConfigError(f"blend_size {config.blend_size} is more than uv_size {config.uv_size}. Expected at most as many texels a side.")
+    if config.code == "softmax" and config.blendmaps > head.spec.num_expression:
+        raise ConfigError(
+            f"The softmax code takes one expression for each blendmap, but {config.blendmaps} blendmaps are set and head "
+            f"'{head.spec.name}' has {head.spec.num_expression} expressions. Set fewer blendmaps, or use the linear code."
+        )
+
+
 def _initial_map(rest: SurfaceFrames, layout: UVLayout) -> Float[Tensor, "M 13"]:
-    """Deviation 0.7 of the texel spacing in the plane and a third of that across; opacity 0.88; mid grey."""
-    spacing = texel_spacing(rest.points[0], layout)
+    """Scales that follow texel spacing, opacity 0.88, mid grey."""
     packed = torch.zeros(len(layout), NUM_CHANNELS)
-    log_sigma = (0.7 * spacing).clamp(2e-4, 6e-3).log()
-    packed[:, CHANNELS["log_scale"]] = log_sigma[:, None] + torch.tensor([0.0, 0.0, -1.1])
+    packed[:, CHANNELS["log_scale"]] = spaced_log_scale(rest.points[0], layout)
     packed[:, CHANNELS["opacity_logit"]] = 2.0
     return packed
+
+
+def spaced_log_scale(points: Float[Tensor, "M 3"], layout: UVLayout) -> Float[Tensor, "M 3"]:
+    """Deviations of 0.7 of the distance to neighbouring texels in the plane, and a third of that across (log of metres)."""
+    log_sigma = (0.7 * texel_spacing(points, layout)).clamp(2e-4, 6e-3).log()
+    return log_sigma[:, None] + torch.tensor([0.0, 0.0, -1.1])
 
 
 def texel_spacing(points: Float[Tensor, "M 3"], layout: UVLayout) -> Float[Tensor, "M"]:

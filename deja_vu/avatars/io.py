@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from deja_vu.avatars.gaussian import GaussianAvatar, GaussianConfig
-from deja_vu.core.errors import FormatError, InputError
+from deja_vu.core.errors import FormatError, InputError, OutputError
 from deja_vu.heads import load_head
 
 FORMAT_VERSION = 1
@@ -27,6 +27,9 @@ def save_avatar(avatar: GaussianAvatar, path: Path, provenance: dict[str, str]) 
         avatar: to be written.
         path: ends in .safetensors.
         provenance: text fields to keep in the header (commit, command line, source).
+
+    Raises:
+        OutputError: the file cannot be written; a former one is kept.
     """
     header = {
         "format": "deja-vu avatar",
@@ -38,8 +41,13 @@ def save_avatar(avatar: GaussianAvatar, path: Path, provenance: dict[str, str]) 
         **provenance,
     }
     part = path.with_suffix(".part")
-    save_file({name: value.detach().cpu().contiguous() for name, value in avatar.state_dict().items()}, part, metadata=header)
-    part.replace(path)
+    try:
+        save_file({name: value.detach().cpu().contiguous() for name, value in avatar.state_dict().items()}, part, metadata=header)
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        if part.is_file():
+            part.unlink()
+        raise OutputError(f"{path} could not be written ({error}). Make room or choose another --out.") from error
 
 
 def read_header(path: Path) -> dict[str, str]:
@@ -80,10 +88,10 @@ def load_avatar(path: Path, backend: str = "auto") -> GaussianAvatar:
         config = dacite.from_dict(config_type, {**json.loads(header["config"]), "backend": backend}, dacite.Config(strict=True))
         head = load_head(header["head"])
         uv_hash = header["uv_hash"]
-    except (KeyError, json.JSONDecodeError, dacite.DaciteError) as error:
+    except (KeyError, TypeError, json.JSONDecodeError, dacite.DaciteError) as error:
         raise FormatError(f"{path}: its header does not describe an avatar this version knows ({error}).") from error
     with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
     shape = tensors.get("shape", torch.empty(0))
     if shape.shape != (head.spec.num_shape,):
         raise FormatError(f"{path}: the identity has shape {tuple(shape.shape)}, expected ({head.spec.num_shape},).")

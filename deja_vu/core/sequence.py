@@ -4,7 +4,8 @@ Layout of the folder (format version 1):
   track.json          subject, head, rate, source, crop, warnings
   params.safetensors  identity, expressions, joints, poses, intrinsics, source indices, times, split
   frames/NNNNNN.jpg   the square head crop, named by source frame index
-  masks/NNNNNN.png    person alpha, head alpha (person above the soft neck plane), and attention (eyes and mouth)
+  masks/NNNNNN.png    four planes: person alpha, head alpha (the person without neck and torso), attention (eyes and mouth), and
+                      known (0 beyond the frame's border and behind bars)
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Frame:
     """Head alpha: the foreground above the fitted head's soft neck plane."""
     attention: UInt8[Tensor, "H W"]
     """255 on eyes and mouth, where errors are seen first."""
+    known: UInt8[Tensor, "H W"]
+    """255 where the frame shows what was filmed, 0 beyond its border and behind bars."""
 
 
 @dataclass(frozen=True)
@@ -87,20 +90,21 @@ class TrackedSequence:
         """Read one frame, reduced to another resolution by pixel areas if asked.
 
         Raises:
-            FormatError: the frame's files are missing or damaged.
+            FormatError: the frame's files are missing, damaged or of another size.
         """
         name = f"{int(self.index[position]):06d}"
         image = cv2.imread(str(self.folder / "frames" / f"{name}.jpg"), cv2.IMREAD_COLOR)
-        masks = cv2.imread(str(self.folder / "masks" / f"{name}.png"), cv2.IMREAD_COLOR)
-        if image is None or masks is None:
+        masks = cv2.imread(str(self.folder / "masks" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+        side = self.info.resolution
+        if image is None or masks is None or image.shape != (side, side, 3) or masks.shape != (side, side, 4):
             raise FormatError(f"{self.folder}: frame {name} is missing or damaged. Track the video again.")
-        if resolution is not None and resolution != image.shape[0]:
+        if resolution is not None and resolution != side:
             size = (resolution, resolution)
             image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
             masks = cv2.resize(masks, size, interpolation=cv2.INTER_AREA)
         rgb = torch.from_numpy(np.ascontiguousarray(image[..., ::-1]))
         planes = torch.from_numpy(np.ascontiguousarray(masks.transpose(2, 0, 1)))
-        return Frame(rgb, planes[0], planes[1], planes[2])
+        return Frame(rgb, *planes)
 
     def select(self, frames: Tensor) -> TrackedSequence:
         """Some of the frames, by mask or index."""
@@ -115,7 +119,11 @@ class TrackedSequence:
         return self.select(self.test)
 
     def save(self) -> None:
-        """Write track.json and params.safetensors beside frames that are already there."""
+        """Write track.json and params.safetensors beside frames that are already there.
+
+        Raises:
+            OutputError: they could not be written.
+        """
         tensors = {
             "shape": self.params.shape[0],
             "expression": self.params.expression,
@@ -126,8 +134,11 @@ class TrackedSequence:
             "times": self.times,
             "test": self.test,
         }
-        save_file({name: value.contiguous() for name, value in tensors.items()}, self.folder / "params.safetensors")
-        (self.folder / "track.json").write_text(json.dumps(asdict(self.info), indent=2) + "\n")
+        try:
+            save_file({name: value.contiguous() for name, value in tensors.items()}, self.folder / "params.safetensors")
+            (self.folder / "track.json").write_text(json.dumps(asdict(self.info), indent=2) + "\n")
+        except (OSError, SafetensorError) as error:
+            raise OutputError(f"{self.folder} could not be written ({error}). Make room or choose another --out.") from error
 
     @staticmethod
     def load(folder: Path) -> TrackedSequence:
@@ -141,12 +152,13 @@ class TrackedSequence:
         if not description.is_file() or not parameters.is_file():
             raise InputError(f"{folder} is not a tracked folder: expected track.json and params.safetensors in it. Make one with: deja-vu track")
         try:
-            fields = json.loads(description.read_text())
+            fields = dict(json.loads(description.read_text()))
             if fields.get("version") != FORMAT_VERSION:
                 raise FormatError(f"{folder} has tracking format {fields.get('version')}, expected {FORMAT_VERSION}. Track the video again.")
             info = TrackInfo(**{**fields, "crop": tuple(fields["crop"]), "warnings": tuple(fields["warnings"])})
             tensors = load_file(parameters)
             count = len(tensors["index"])
+            _check_shapes(tensors, count)
             shape = tensors["shape"].expand(count, -1)
             params = HeadParams(shape, tensors["expression"], tensors["joints"], tensors["world_from_head"])
             camera = Camera(torch.eye(4), tensors["intrinsics"], info.resolution, info.resolution)
@@ -158,6 +170,16 @@ class TrackedSequence:
         return sequence
 
 
+def _check_shapes(tensors: dict[str, Tensor], count: int) -> None:
+    """Refuse tensors that do not belong to one video of `count` frames; sizes that depend on the head are None."""
+    per_frame = {"index": (), "times": (), "test": (), "expression": (None,), "joints": (None, 3), "world_from_head": (4, 4)}
+    expected = {"shape": (None,), "intrinsics": (3, 3)} | {name: (count, *size) for name, size in per_frame.items()}
+    for name, sizes in expected.items():
+        found = tuple(tensors[name].shape)
+        if len(found) != len(sizes) or any(size not in (None, side) for side, size in zip(found, sizes, strict=True)):
+            raise ValueError(f"{name} has shape {found}, expected {sizes}")
+
+
 def write_frame(folder: Path, index: int, image: UInt8[np.ndarray, "H W 3"]) -> None:
     """Store one crop in a tracked folder.
 
@@ -167,8 +189,8 @@ def write_frame(folder: Path, index: int, image: UInt8[np.ndarray, "H W 3"]) -> 
     _write(folder / "frames" / f"{index:06d}.jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
 
 
-def write_masks(folder: Path, index: int, planes: UInt8[np.ndarray, "H W 3"]) -> None:
-    """Store one frame's person, head and attention masks in a tracked folder.
+def write_masks(folder: Path, index: int, planes: UInt8[np.ndarray, "H W 4"]) -> None:
+    """Store one frame's person, head, attention and known masks in a tracked folder.
 
     Raises:
         OutputError: they could not be written.

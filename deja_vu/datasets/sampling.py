@@ -4,33 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from deja_vu.core.camera import Camera
-from deja_vu.core.head import HeadParams
+from deja_vu.core.batch import Batch
 from deja_vu.core.sequence import Frame, TrackedSequence
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Frames with everything a loss needs, on one pixel grid."""
-
-    positions: Int[Tensor, "B"]
-    """Places in the sequence."""
-    image: Float[Tensor, "B H W 3"]
-    """Cropped frames, sRGB in [0, 1]."""
-    head: Float[Tensor, "B H W 1"]
-    """Head alpha."""
-    counted: Float[Tensor, "B H W 1"]
-    """1 on the head and the true background, 0 on neck and torso, which count for nobody."""
-    attention: Float[Tensor, "B H W 1"]
-    """1 on eyes and mouth."""
-    params: HeadParams
-    camera: Camera
 
 
 class FrameSource:
@@ -39,7 +19,7 @@ class FrameSource:
     def __init__(self, sequence: TrackedSequence, resolution: int, cache_bytes: int = 700_000_000) -> None:
         self.sequence, self.resolution = sequence, resolution
         self.camera = sequence.camera.resized(resolution, resolution)
-        self.room = cache_bytes // (6 * resolution * resolution)
+        self.room = cache_bytes // (7 * resolution * resolution)
         self.kept: dict[int, Frame] = {}
 
     def read(self, position: int) -> Frame:
@@ -54,12 +34,14 @@ class FrameSource:
     def batch(self, positions: Int[Tensor, "B"]) -> Batch:
         """The frames at some positions."""
         frames = [self.read(int(position)) for position in positions]
-        image, person, head, attention = (
-            torch.stack([getattr(frame, name) for frame in frames]).float() / 255 for name in ("image", "person", "head", "attention")
+        image, person, head, attention, known = (
+            torch.stack([getattr(frame, name) for frame in frames]).float() / 255
+            for name in ("image", "person", "head", "attention", "known")
         )
-        counted = 1 - (person - head).clamp_min(0)
+        counted = (1 - (person - head).clamp_min(0)) * known
         params = self.sequence.params[positions]
-        return Batch(positions, image, head[..., None], counted[..., None], attention[..., None], params, self.camera)
+        masks = (plane[..., None] for plane in (head, person, known, counted, attention))
+        return Batch(positions, image, *masks, params, self.camera)
 
     def stream(self, order: Iterator[Int[Tensor, "B"]]) -> Iterator[Batch]:
         """Batches in the given order, the next one decoded while the present one is used."""

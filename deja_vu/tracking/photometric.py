@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
-from torch.nn.functional import grid_sample
+from torch.nn.functional import grid_sample, normalize
 
 from deja_vu.core.camera import Camera
 from deja_vu.heads.base import HeadModel, surface_points
@@ -20,7 +20,8 @@ from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.tracking.equations import NormalEquations
 from deja_vu.tracking.fit import FitConfig, Observations, Priors, add_landmarks, add_video_priors
 from deja_vu.tracking.state import TrackState, Unknowns, project
-from deja_vu.uv.attach import vertex_normals
+from deja_vu.uv.attach import attach, vertex_normals
+from deja_vu.uv.hull import HairHull
 from deja_vu.uv.layout import build_layout
 
 CHUNK_FRAMES = 16
@@ -48,6 +49,8 @@ class PhotometricConfig:
     """Deviation of an expression from the landmarker's score."""
     min_facing: float = 0.25
     """Least cosine between a point's normal and the direction to the camera."""
+    hull_frames: int = 24
+    """Training frames whose silhouettes give the hair's height; hair is tracked from the second round on."""
     video_frames: int = 60
     """Training frames from which identity and focal length are refined along with the poses; 0 leaves both."""
 
@@ -69,33 +72,50 @@ class Pictures:
 
     rgb: UInt8[Tensor, "T H W 3"]
     alpha: UInt8[Tensor, "T H W"]
+    known: UInt8[Tensor, "H W"]
+    """255 where the crop shows what was filmed."""
     camera: Camera
 
 
 class SurfacePoints:
     """Surface points with everything needed to see them: the restricted head, and their places on the full mesh."""
 
-    def __init__(self, head: HeadModel, grid: int) -> None:
+    def __init__(self, head: HeadModel, grid: int, heights: Float[Tensor, "P"] | None = None) -> None:
+        """Choose points on face, eyeballs and scalp.
+
+        Args:
+            head: full model.
+            grid: texels a side of the grid from which points are taken.
+            heights: how far each point is raised off the bald head along its normal, metres; without it, the scalp has no points.
+        """
         regions = head.topology.regions
-        keep = regions["face"] | regions["eye_left"] | regions["eye_right"]
-        layout = build_layout(head.topology, grid, drop=~keep)
-        self.head, self.corners, self.bary = head, layout.corners, layout.bary
-        self.points = head.at_points(layout.faces, layout.bary)
+        keep = regions["face"] | regions["eye_left"] | regions["eye_right"] | regions["scalp"]
+        self.layout = build_layout(head.topology, grid, drop=~keep)
+        self.hairy = regions["scalp"][self.layout.faces]
+        self.usable = ~self.hairy if heights is None else torch.ones_like(self.hairy)
+        self.heights = torch.zeros(len(self.layout)) if heights is None else heights
+        self.head = head
+        self.points = head.at_points(self.layout.faces, self.layout.bary)
+        normals = self._interpolated(vertex_normals(head.template, head.topology.faces))
+        self.points.template += self.heights[:, None] * normals
 
     def look(self, state: TrackState, frames: slice | Tensor, camera: Camera) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Pixels [B P 2], world normals [B P 3], facing cosine [B P] and visibility [B P] of some frames."""
         vertices = self.head(state.params(frames))
         faces = self.head.topology.faces
-        world = surface_points(vertices, self.corners, self.bary)
-        normals = torch.nn.functional.normalize(surface_points(vertex_normals(vertices, faces), self.corners, self.bary), dim=-1)
-        facing = -(normals * torch.nn.functional.normalize(world, dim=-1)).sum(-1)
+        normals = self._interpolated(vertex_normals(vertices, faces))
+        world = self._interpolated(vertices) + self.heights[:, None] * normals
+        facing = -(normals * normalize(world, dim=-1)).sum(-1)
         pixels, depth = camera.project(world)
         coarse = camera.resized(128, 128)
         buffer = rasterize_mesh(vertices, faces, coarse).depth
         grid = pixels / torch.tensor([camera.width / 2, camera.height / 2]) - 1
         nearest = grid_sample(buffer[:, None], grid[:, None], mode="nearest", align_corners=False)[:, 0, 0]
-        visible = (depth < nearest + DEPTH_TOLERANCE) & (grid.abs().amax(-1) < 0.99)
-        return pixels, normals, facing, visible
+        unhidden = (nearest == 0) | (depth < nearest + DEPTH_TOLERANCE)
+        return pixels, normals, facing, unhidden & (grid.abs().amax(-1) < 0.99) & self.usable
+
+    def _interpolated(self, values: Float[Tensor, "*b V 3"]) -> Float[Tensor, "*b P 3"]:
+        return surface_points(values, self.layout.corners, self.layout.bary)
 
 
 def sample(images: UInt8[Tensor, "B H W C"], pixels: Float[Tensor, "B P 2"]) -> Float[Tensor, "B P C"]:
@@ -126,6 +146,8 @@ class PhotometricRefiner:
         """Run all rounds; every frame, trained on or not, is treated alike."""
         train = self.train.nonzero()[:, 0]
         for turn in range(self.config.rounds):
+            if turn == 1:
+                self.surface = SurfacePoints(self.head, self.config.point_grid, self._hair_heights(state, train))
             texture = self.lift(state, train)
             if self.config.video_frames and turn < self.config.rounds - 1:
                 state = self._refine_video(state, seen, texture, train)
@@ -134,6 +156,17 @@ class PhotometricRefiner:
             for _ in range(self.config.steps):
                 state = self._step(state, seen, texture, everything, shared=False)
         return state, self.lift(state, train)
+
+    def _hair_heights(self, state: TrackState, train: Int[Tensor, "n"]) -> Float[Tensor, "P"]:
+        """How far hair stands off each point, from the silhouettes of training frames."""
+        hull = HairHull(len(self.surface.layout))
+        picked = train[torch.linspace(0, len(train) - 1, min(len(train), self.config.hull_frames)).round().long().unique()]
+        camera = state.camera(self.pictures.camera)
+        for chunk in picked.split(CHUNK_FRAMES):
+            surface = attach(self.head(state.params(chunk)), self.head.topology.faces, self.surface.layout)
+            person = self.pictures.alpha[chunk][..., None].float() / 255
+            hull.add(surface, camera, person, (self.pictures.known / 255.0)[None, ..., None].expand_as(person))
+        return hull.thickness(self.surface.layout, self.surface.hairy)
 
     def lift(self, state: TrackState, train: Int[Tensor, "n"]) -> SurfaceTexture:
         """Mean color of every point over training frames, weighted by how squarely it is seen, its light divided out."""
@@ -144,7 +177,7 @@ class PhotometricRefiner:
         return color
 
     def _lift_pass(self, state: TrackState, frames: Int[Tensor, "n"], before: SurfaceTexture | None) -> SurfaceTexture:
-        count = len(self.surface.corners)
+        count = len(self.surface.layout)
         total, weight, square, seen = torch.zeros(count, 3), torch.zeros(count), torch.zeros(count), torch.zeros(count)
         for chunk in frames.split(CHUNK_FRAMES):
             pixels, normals, trust = self._trusted(state, chunk, chunk)

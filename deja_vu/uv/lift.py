@@ -34,7 +34,7 @@ class ColorLift:
         Args:
             surface: posed texels of every frame.
             camera: the frames' camera, at the world's origin.
-            depth: depth of the posed mesh on any grid over the same view; infinite or 0 where there is none.
+            depth: depth of the posed mesh on any grid over the same view; 0 where there is none.
             image: colors in [0, 1].
             alpha: where the picture shows the head, in [0, 1].
         """
@@ -44,7 +44,8 @@ class ColorLift:
         facing = -(surface.frames[..., 2] * normalize(surface.points, dim=-1)).sum(-1)
         picture = torch.cat([image, alpha], -1).permute(0, 3, 1, 2)
         seen = grid_sample(picture, grid, padding_mode="border", align_corners=False)[:, :, 0].transpose(1, 2)
-        trust = facing.clamp_min(0).square() * (distance < nearest + DEPTH_TOLERANCE) * (seen[..., 3] > 0.95)
+        unhidden = (nearest == 0) | (distance < nearest + DEPTH_TOLERANCE)
+        trust = facing.clamp_min(0).square() * unhidden * (seen[..., 3] > 0.95)
         self.total += (trust[..., None] * seen[..., :3]).sum(0)
         self.weight += trust.sum(0)
 

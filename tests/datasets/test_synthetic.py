@@ -69,7 +69,7 @@ def test_the_figure_fills_the_pixels_that_its_vertices_project_to(subject, monke
         rows, columns = np.nonzero(subject.render(index).person)
         found = torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
         expected = torch.cat([pixels.amin(0).floor(), pixels.amax(0).ceil()])
-        assert (found - expected).abs().max() <= 1  # a strand's point is thinner than a sample and may fall between two
+        assert (found - expected).abs().max() <= 3  # the last centimetre of a strand is thinner than a sample and may fall between two
 
 
 def test_pupils_are_dark_and_lie_where_the_truth_says(subject):
@@ -81,7 +81,25 @@ def test_pupils_are_dark_and_lie_where_the_truth_says(subject):
         for x, y in pixels.long().tolist():
             assert image.parts[y, x] == PARTS.index("eyes")
             around = grey[y - 1 : y + 2, x - 1 : x + 2]
-            assert np.sort(around.ravel())[:5].mean() < 0.5 * skin  # of nine pixels some may carry the lamp's reflection
+            assert np.sort(around.ravel())[:2].mean() < 0.35 * skin  # a pupil is three pixels wide, and part of it mirrors the lamp
+
+
+def test_paint_sits_on_the_face_in_every_pose(subject):
+    marks = subject.head.topology.landmarks["mediapipe"]
+    turned = int(subject.params.joints[:, subject.head.spec.joint_names.index("neck"), 1].abs().argmax())
+    for index in (0, turned):
+        vertices = subject.head(subject.params[index])
+        points, _ = subject.camera.project((vertices[subject.head.topology.faces[marks.faces]] * marks.bary[..., None]).sum(1))
+        image = subject.render(index).image.astype(np.float32)
+
+        def colour(*pairs, points=points, image=image):
+            middles = [points[torch.isin(marks.ids, torch.tensor(pair))].mean(0).long().tolist() for pair in pairs]
+            return np.mean([image[y, x] for x, y in middles], axis=0)
+
+        brows = colour((105, 52), (66, 65), (334, 282), (296, 295))  # upper and lower edge
+        forehead, lips, chin = colour((151, 9), (108, 337)), colour((0, 11), (16, 17)), colour((199, 200))
+        assert brows.mean() < 0.75 * forehead.mean()
+        assert lips[0] / lips[1] > 1.15 * chin[0] / chin[1]  # redder
 
 
 def test_closed_lids_hide_the_eyes(subject):

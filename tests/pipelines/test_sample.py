@@ -27,8 +27,8 @@ def test_a_sample_is_a_video_with_the_truth_beside_it(tmp_path):
     vertices = head(params)
     camera = Camera(torch.eye(4), truth["intrinsics"], 96, 96)
     assert torch.allclose(camera.project(vertices)[0], subject.camera.project(subject.head(subject.params))[0], atol=1e-3)
-    nearest = torch.cdist(truth["pupils"], vertices).amin(-1)
-    assert nearest.max() < 1e-6  # the pupils are points of the surface
+    nearest = (truth["pupils"][:, :, None] - vertices[:, None]).norm(dim=-1).amin(-1)
+    assert nearest.max() < 4e-3  # the pupils lie on the eyeballs, whose triangles are 5 mm wide
 
     neck = head.spec.joint_names.index("neck")
     crown = head.topology.faces[head.topology.regions["scalp"]].flatten()

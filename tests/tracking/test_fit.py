@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from deja_vu.core.camera import Camera
-from deja_vu.core.head import HeadParams
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
 from deja_vu.tracking.equations import NormalEquations

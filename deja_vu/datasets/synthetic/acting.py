@@ -111,7 +111,9 @@ def _mouth(time: np.ndarray, length: float, rng: np.random.Generator) -> dict[st
     return _cycle(time, length, shapes, VISEME_SECONDS, rng)
 
 
-def _cycle(time: np.ndarray, length: float, shapes: list[dict[str, float]], seconds: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def _cycle(
+    time: np.ndarray, length: float, shapes: list[dict[str, float]], seconds: float, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
     """One shape after the other at even steps with eased passages, neutral at both ends of the script."""
     count = max(3, round(length / seconds) + 1)
     keys = [shapes[k % len(shapes)] for k in range(count)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -46,17 +45,17 @@ class Figure:
         normals = vertex_normals(rest, head.topology.faces)
         self.hair = grow_hair(head, rest.numpy(), normals.numpy(), seed)
         self.shirt = sew_shirt(seed)
-        count = len(head.topology.faces), len(self.hair.faces), len(self.shirt.faces)
         self.first_hair, self.first_shirt = len(rest), len(rest) + len(self.hair.vertices)
-        self.faces: Int[Tensor, "F 3"] = torch.cat(
-            [_trimmed_lashes(head), torch.from_numpy(self.hair.faces) + self.first_hair, torch.from_numpy(self.shirt.faces) + self.first_shirt]
-        )
-        part = torch.full((count[0],), PARTS.index("skin"))
+        strands, cloth = torch.from_numpy(self.hair.faces), torch.from_numpy(self.shirt.faces)
+        self.faces: Int[Tensor, "F 3"] = torch.cat([_trimmed_lashes(head), strands + self.first_hair, cloth + self.first_shirt])
+        part = torch.full((len(head.topology.faces),), PARTS.index("skin"))
         for region, name in REGION_PARTS.items():
             part[head.topology.regions[region]] = PARTS.index(name)
-        self.part: Int[Tensor, "F"] = torch.cat([part, *(torch.full((n,), PARTS.index(p)) for n, p in zip(count[1:], ("hair", "shirt"), strict=True))])
+        dressed = [torch.full((len(faces),), PARTS.index(name)) for faces, name in ((strands, "hair"), (cloth, "shirt"))]
+        self.part: Int[Tensor, "F"] = torch.cat([part, *dressed])
         self.openness = self._openness()
-        self.casters: Int[Tensor, "f 3"] = self.faces[(self.part != PARTS.index("hair")) | (torch.arange(len(self.faces)) // (STRAND_POINTS - 1) % 3 == 0)]
+        third = torch.arange(len(self.faces)) // (STRAND_POINTS - 1) % 3 == 0
+        self.casters: Int[Tensor, "f 3"] = self.faces[(self.part != PARTS.index("hair")) | third]
         """Triangles that throw shadows: of the hair every third strand will do."""
 
     def pose(self, params: HeadParams) -> tuple[Float[Tensor, "V 3"], Float[Tensor, "V 3"], Float[Tensor, "V 3"]]:
@@ -73,7 +72,7 @@ class Figure:
         return torch.cat(vertices), torch.cat(normals), torch.cat(along)
 
     def _openness(self) -> Float[Tensor, "V"]:
-        """Share of the surroundings that each vertex sees: the mouth's with the jaw half open, the rest at rest."""
+        """Share of the surroundings that each vertex sees: the mouth's with the jaw half open, the rest at rest; of hair its shade."""
         mouth = torch.zeros(len(self.head.template), dtype=torch.bool)
         mouth[self.head.topology.faces[self.part[: len(self.head.topology.faces)] == PARTS.index("mouth")]] = True
         closed = self._seen_sky(self._neutral)
@@ -81,8 +80,7 @@ class Figure:
         expression[self.head.spec.expression_names.index("jawOpen")] = 0.5
         opened = self._seen_sky(HeadParams(self._neutral.shape, expression, self._neutral.joints, self._neutral.world_from_head))
         head = torch.where(mouth, opened[: len(mouth)], closed[: len(mouth)])
-        garments = [torch.from_numpy(garment.shade) for garment in (self.hair, self.shirt)]
-        return torch.cat([head, garments[0], closed[self.first_shirt :]])
+        return torch.cat([head, torch.from_numpy(self.hair.shade), closed[self.first_shirt :]])
 
     def _seen_sky(self, params: HeadParams) -> Float[Tensor, "V"]:
         """Cosine-weighted share of evenly spread directions in which a vertex sees nothing of the figure."""

@@ -20,11 +20,24 @@ from deja_vu.render.mesh import rasterize_mesh
 
 TEXTURE_SIZE = 1024
 LIGHT_SKIN, DARK_SKIN = np.array([0.74, 0.42, 0.29], np.float32), np.array([0.17, 0.085, 0.055], np.float32)
-HAIR_COLORS = np.array([[0.018, 0.012, 0.009], [0.06, 0.03, 0.016], [0.13, 0.065, 0.03], [0.3, 0.17, 0.075], [0.16, 0.05, 0.02]], np.float32)
+HAIR_COLORS = np.array(
+    [[0.018, 0.012, 0.009], [0.06, 0.03, 0.016], [0.13, 0.065, 0.03], [0.3, 0.17, 0.075], [0.16, 0.05, 0.02]], np.float32
+)
 IRIS_COLORS = np.array([[0.12, 0.175, 0.225], [0.09, 0.16, 0.09], [0.13, 0.06, 0.02], [0.06, 0.028, 0.012], [0.16, 0.13, 0.05]], np.float32)
 SHIRT_COLORS = np.array([[0.03, 0.07, 0.13], [0.06, 0.12, 0.09], [0.2, 0.05, 0.045], [0.3, 0.28, 0.25], [0.05, 0.05, 0.055]], np.float32)
 BROW_LINE = np.array([[0.0115, 0.0525], [0.018, 0.0558], [0.026, 0.0583], [0.035, 0.0594], [0.043, 0.0575], [0.0505, 0.0525]], np.float32)
 """Middle of the left brow from nose to temple, x and y."""
+MOLES = np.array(
+    [
+        [0.031, -0.018, 0.094],
+        [-0.05, 0.012, 0.079],
+        [-0.014, -0.052, 0.1],
+        [0.024, 0.082, 0.093],
+        [-0.034, 0.07, 0.088],
+        [0.055, -0.03, 0.066],
+    ]
+)
+"""Where moles may be."""
 HAIRLINE_ANGLE = [0.0, 20.0, 38.0, 50.0, 60.0, 68.0, 76.0, 84.0, 92.0, 104.0, 118.0, 135.0, 180.0]
 HAIRLINE_HEIGHT = [0.104, 0.104, 0.097, 0.082, 0.066, 0.05, 0.022, 0.036, 0.05, 0.046, 0.02, -0.02, -0.04]
 """Lowest hair on the mean head by the angle from the front in the horizontal plane, degrees and metres."""
@@ -132,16 +145,16 @@ def _complexion(rest: np.ndarray, look: Appearance) -> tuple[np.ndarray, np.ndar
     where = _bump(mirrored, (0.03, 0.01, 0.1), 0.03) + 0.3 * smooth_step(y, 0.06, 0.08)
     color = _blend(color, look.skin * np.array([0.55, 0.38, 0.3], np.float32), look.freckles * 0.75 * np.clip(where, 0, 1) * spots)
     for mole in _moles(look.seed):
-        color = _blend(color, look.skin * np.array([0.3, 0.2, 0.18], np.float32), 0.8 * smooth_step(np.linalg.norm(rest - mole, axis=1), 0.0019, 0.0011))
+        spot = smooth_step(np.linalg.norm(rest - mole, axis=1), 0.0019, 0.0011)
+        color = _blend(color, look.skin * np.array([0.3, 0.2, 0.18], np.float32), 0.8 * spot)
     gloss = 0.32 + 0.25 * _bump(mirrored, (0.0, 0.012, 0.115), 0.014) + 0.18 * _bump(mirrored, (0.0, 0.08, 0.1), 0.03)
     return color.astype(np.float32), (gloss * (1 + 0.35 * fractal_noise(rest, 0.004, 2, look.seed + 4))).astype(np.float32)
 
 
 def _moles(seed: int) -> np.ndarray:
     """A few marks on the front of the mean head."""
-    sites = np.array([[0.031, -0.018, 0.094], [-0.05, 0.012, 0.079], [-0.014, -0.052, 0.1], [0.024, 0.082, 0.093], [-0.034, 0.07, 0.088], [0.055, -0.03, 0.066]])
     rng = np.random.default_rng([seed, 2])
-    return sites[rng.permutation(len(sites))[:4]] + rng.normal(0, 0.003, (4, 3)) * [1, 1, 0]
+    return MOLES[rng.permutation(len(MOLES))[:4]] + rng.normal(0, 0.003, (4, 3)) * [1, 1, 0]
 
 
 def _lip_color(rest: np.ndarray, look: Appearance) -> np.ndarray:

@@ -30,8 +30,26 @@ SKY, GROUND = (0.22, 0.24, 0.27), (0.11, 0.085, 0.075)
 """Light from above and from below."""
 SKIN_WRAP = (0.38, 0.20, 0.15)
 """How far light seeps round into the shade, by channel: red goes farthest."""
-SHADOW_SIZE, SHADOW_DISTANCE, SHADOW_FIELD = 400, 4.0, 0.62
+SHADOW_SIZE, SHADOW_DISTANCE, SHADOW_FIELD = 320, 4.0, 0.62
 """Shadow map: pixels a side, distance of its camera, width of what it sees, metres."""
+
+
+IRIS_ANGLE, PUPIL_ANGLE = math.asin(0.0062 / 0.0149), math.asin(0.0023 / 0.0149)
+"""Half angles of iris and pupil seen from the eyeball's centre."""
+
+
+@dataclass(frozen=True)
+class Facing:
+    """How surface points lie to the camera and the lamps."""
+
+    normal: Float[Tensor, "n 3"]
+    """Unit, outward."""
+    view: Float[Tensor, "n 3"]
+    """Unit, towards the camera."""
+    openness: Float[Tensor, "n"]
+    """Share of the surroundings that the point sees."""
+    lit: Float[Tensor, "n"]
+    """1 where the key light reaches it, 0 in its shadow."""
 
 
 @dataclass(frozen=True)
@@ -89,19 +107,15 @@ def direction(light: Light) -> Float[Tensor, "3"]:
     return towards / towards.norm()
 
 
-def shade_skin(
-    color: Float[Tensor, "n 3"], gloss: Float[Tensor, "n"], normal: Float[Tensor, "n 3"], view: Float[Tensor, "n 3"], open_: Float[Tensor, "n"], lit: Float[Tensor, "n"]
-) -> Float[Tensor, "n 3"]:
+def shade_skin(color: Float[Tensor, "n 3"], gloss: Float[Tensor, "n"], at: Facing) -> Float[Tensor, "n 3"]:
     """Radiance of skin.
 
     Args:
         color: reflectance.
         gloss: strength of the highlight, 0 to 1.
-        normal: unit, outward.
-        view: unit, towards the camera.
-        open_: share of the surroundings that the point sees.
-        lit: 1 where the key light reaches it.
+        at: the points.
     """
+    normal, view, open_, lit = at.normal, at.view, at.openness, at.lit
     wrap = torch.tensor(SKIN_WRAP)
     lit3 = lit[:, None] ** torch.tensor([0.75, 1.0, 1.1])  # a shadow's edge on skin is red
     light = _ambient(normal) * _bounced(open_, color)
@@ -118,26 +132,24 @@ def shade_skin(
     return color * light + shine
 
 
-def shade_cloth(color: Float[Tensor, "n 3"], normal: Float[Tensor, "n 3"], view: Float[Tensor, "n 3"], open_: Float[Tensor, "n"], lit: Float[Tensor, "n"]) -> Float[Tensor, "n 3"]:
-    """Radiance of cloth: diffuse, with a soft bright edge; arguments as in `shade_skin`."""
-    wrap = torch.tensor([0.15, 0.15, 0.15])
-    light = _ambient(normal) * open_[:, None] + _wrapped(normal, KEY, wrap) * lit[:, None] + (_wrapped(normal, FILL, wrap) + _wrapped(normal, RIM, wrap)) * open_[:, None]
-    fuzz = 0.25 * (1 - (normal * view).sum(1).clamp(0, 1)) ** 3
+def shade_cloth(color: Float[Tensor, "3"], at: Facing) -> Float[Tensor, "n 3"]:
+    """Radiance of cloth of one reflectance: diffuse, with a soft bright edge."""
+    wrap = torch.full((3,), 0.15)
+    soft = _ambient(at.normal) + _wrapped(at.normal, FILL, wrap) + _wrapped(at.normal, RIM, wrap)
+    light = soft * at.openness[:, None] + _wrapped(at.normal, KEY, wrap) * at.lit[:, None]
+    fuzz = 0.25 * (1 - (at.normal * at.view).sum(1).clamp(0, 1)) ** 3
     return color * light * (1 + fuzz[:, None])
 
 
-def shade_hair(
-    color: Float[Tensor, "n 3"], along: Float[Tensor, "n 3"], normal: Float[Tensor, "n 3"], view: Float[Tensor, "n 3"], lit: Float[Tensor, "n"]
-) -> Float[Tensor, "n 3"]:
+def shade_hair(color: Float[Tensor, "n 3"], along: Float[Tensor, "n 3"], at: Facing) -> Float[Tensor, "n 3"]:
     """Radiance of hair (Kajiya and Kay, SIGGRAPH 1989): fibres scatter round their axis, with two highlights.
 
     Args:
         color: reflectance.
         along: unit direction of the fibre.
-        normal: unit, outward from the tuft.
-        view: unit, towards the camera.
-        lit: 1 where the key light reaches it.
+        at: the points, with normals outward from the tuft.
     """
+    normal, view, lit = at.normal, at.view, at.lit
     total = color * _ambient(normal) * 0.8
     for lamp, reach in ((KEY, 0.25 + 0.75 * lit), (FILL, torch.ones_like(lit)), (RIM, torch.ones_like(lit))):
         towards = direction(lamp)
@@ -151,21 +163,18 @@ def shade_hair(
     return total
 
 
-def shade_eyes(
-    q: Float[Tensor, "n 3"], iris: Float[Tensor, "3"], normal: Float[Tensor, "n 3"], view: Float[Tensor, "n 3"], lids: Float[Tensor, "n"], lit: Float[Tensor, "n"]
-) -> Float[Tensor, "n 3"]:
+def shade_eyes(q: Float[Tensor, "n 3"], iris: Float[Tensor, "3"], lids: Float[Tensor, "n"], at: Facing) -> Float[Tensor, "n 3"]:
     """Radiance of eyeballs.
 
     Args:
         q: unit direction from the eyeball's centre in the eyeball's own axes (z through the pupil).
         iris: reflectance of the iris.
-        normal: unit, outward, camera axes.
-        view: unit, towards the camera.
         lids: 1 far from the lids, less beside them.
-        lit: 1 where the key light reaches it.
+        at: the points.
     """
+    normal, view, wrap = at.normal, at.view, torch.full((3,), 0.3)
     color, mirror = paint_eye(q, iris)
-    light = _ambient(normal) + _wrapped(normal, KEY, torch.full((3,), 0.3)) * (0.3 + 0.7 * lit[:, None]) + _wrapped(normal, FILL, torch.full((3,), 0.3))
+    light = _ambient(normal) + _wrapped(normal, KEY, wrap) * (0.3 + 0.7 * at.lit[:, None]) + _wrapped(normal, FILL, wrap)
     total = color * light * lids[:, None]
     for lamp, strength in ((KEY, 3.0), (FILL, 0.8)):
         half = view + direction(lamp)
@@ -173,10 +182,6 @@ def shade_eyes(
         glint = torch.sigmoid((lobe - math.cos(math.radians(8.0))) * 1800.0)
         total = total + (strength * glint * mirror * (0.3 + 0.7 * lids))[:, None] * torch.tensor(lamp.color)
     return total
-
-
-IRIS_ANGLE, PUPIL_ANGLE = math.asin(0.0062 / 0.0149), math.asin(0.0023 / 0.0149)
-"""Half angles of iris and pupil seen from the eyeball's centre."""
 
 
 def paint_eye(q: Float[Tensor, "n 3"], iris: Float[Tensor, "3"]) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n"]]:
@@ -201,8 +206,6 @@ def paint_eye(q: Float[Tensor, "n 3"], iris: Float[Tensor, "3"]) -> tuple[Float[
     return white * (1 - edge) + inside * edge, 0.35 + 0.65 * _step(r, 1.25, 1.0)
 
 
-
-
 def _step(x: Tensor, low: float, high: float) -> Tensor:
     t = ((x - low) / (high - low)).clamp(0, 1)
     return t * t * (3 - 2 * t)
@@ -214,7 +217,7 @@ def _ambient(normal: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
 
 
 def _bounced(open_: Float[Tensor, "n"], color: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
-    """Darkening of a hollow whose walls have this colour: bright walls return some light (Jimenez et al., 2016, in spirit)."""
+    """Darkening of a hollow whose walls have this colour: bright walls return some of the light."""
     o = open_[:, None]
     return o / (1 - color.clamp(0, 0.9) * (1 - o))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -78,10 +78,7 @@ class _Points:
     face: Int[Tensor, "n"]
     corners: Int[Tensor, "n 3"]
     bary: Float[Tensor, "n 3"]
-    normal: Float[Tensor, "n 3"]
-    view: Float[Tensor, "n 3"]
-    openness: Float[Tensor, "n"]
-    lit: Float[Tensor, "n"]
+    facing: shade.Facing
 
 
 class SyntheticSubject:
@@ -121,15 +118,16 @@ class SyntheticSubject:
 
     def pupils(self, index: int) -> Float[Tensor, "2 3"]:
         """World position of the left and the right pupil's front in one frame, metres."""
-        faces = [self._front_of_eye(side) for side in ("left", "right")]
-        return self.head(self.params[index])[faces]
+        vertices = self.head(self.params[index])
+        return torch.stack([_mix(vertices, *self._front_of_eye(side))[0] for side in ("left", "right")])
 
     def render(self, index: int) -> SyntheticFrame:
         """Draw one frame."""
         vertices, normals, along = self.figure.pose(self.params[index])
         posed = _Posed(vertices, normals, along)
         grids = [self._look(vertices, self.camera.resized(self.size * fineness, self.size * fineness)) for fineness in (1, SAMPLES)]
-        person = cv2.resize((grids[1].part > 0).float().reshape(2 * (self.size * SAMPLES,)).numpy(), (self.size, self.size), interpolation=cv2.INTER_AREA)
+        covered = (grids[1].part > 0).float().reshape(self.size * SAMPLES, -1).numpy()
+        person = cv2.resize(covered, (self.size, self.size), interpolation=cv2.INTER_AREA)
         linear = self._radiance(grids[0], grids[1], posed) + self._room * (1 - person[..., None])
         parts = grids[0].part.reshape(self.size, self.size).numpy()
         return SyntheticFrame(self._expose(linear, index), np.round(person * 255).astype(np.uint8), parts)
@@ -163,14 +161,14 @@ class SyntheticSubject:
         bary = torch.cat([coarse.bary.index_select(0, one), fine.bary.index_select(0, many)])
         ray = torch.cat([_rays(one, coarse.camera), _rays(many, fine.camera)])
         corners = self.figure.faces.index_select(0, face)
-        normal = _unit(_mix(posed.normals, corners, bary))
-        return _Points(face, corners, bary, normal, -_unit(ray), _mix(self.figure.openness[:, None], corners, bary)[:, 0], lit)
+        openness = _mix(self.figure.openness[:, None], corners, bary)[:, 0]
+        return _Points(face, corners, bary, shade.Facing(_unit(_mix(posed.normals, corners, bary)), -_unit(ray), openness, lit))
 
     def _shade(self, name: str, point: _Points, camera: Camera, sample: Tensor, posed: _Posed) -> Float[Tensor, "n 3"]:
         """Radiance of one part's points; `sample` are their places on the camera's grid, for parts that lie in openings."""
         if name == "skin":
             color = self._sample_texture(point)
-            return shade.shade_skin(color[:, :3], color[:, 3], point.normal, point.view, point.openness, point.lit)
+            return shade.shade_skin(color[:, :3], color[:, 3], point.facing)
         if name == "eyes":
             return self._eyes(point, _recess(sample, camera, EYE_RECESS))
         if name == "mouth":
@@ -179,8 +177,8 @@ class SyntheticSubject:
             return torch.from_numpy(0.5 * self.look.hair + 0.04 * self.look.skin).repeat(len(point.face), 1)
         if name == "hair":
             fibre = _unit(_mix(posed.along, point.corners, point.bary))
-            return shade.shade_hair(torch.from_numpy(self.look.hair) * point.openness[:, None], fibre, point.normal, point.view, point.lit)
-        return shade.shade_cloth(torch.from_numpy(self.look.shirt), point.normal, point.view, point.openness, point.lit)
+            return shade.shade_hair(torch.from_numpy(self.look.hair) * point.facing.openness[:, None], fibre, point.facing)
+        return shade.shade_cloth(torch.from_numpy(self.look.shirt), point.facing)
 
     def _lit(self, grid: _Grid, vertices: Tensor) -> Float[Tensor, "n"]:
         """Share of the key light that reaches each pixel, with soft edges."""
@@ -190,21 +188,22 @@ class SyntheticSubject:
         both[pixel] = torch.stack([shadow.lit(_rays(pixel, self.camera) * grid.depth[pixel, None]), torch.ones(len(pixel))], dim=1)
         width = max(3, int(self.size * 0.009) | 1)
         blurred = cv2.blur(cv2.blur(both.reshape(self.size, self.size, 2).numpy(), (width, width)), (width, width))
-        return torch.from_numpy(np.minimum(blurred[..., 0] / np.maximum(blurred[..., 1], 1e-3), 1.0)).flatten()
+        return torch.from_numpy(np.clip(blurred[..., 0] / np.maximum(blurred[..., 1], 1e-3), 0.0, 1.0)).flatten()
 
     def _sample_texture(self, point: _Points) -> Float[Tensor, "n 4"]:
         """Colour and gloss of the skin."""
         corners = self.head.topology.uv_faces.index_select(0, point.face)
         uv = _mix(self.head.topology.uv, corners, point.bary).numpy() * len(self._texture) - 0.5
         rows = -(-len(uv) // 1024)  # cv2.remap wants a picture, no side over 32,767
-        padded = np.zeros((rows * 1024, 2), np.float32)
-        padded[: len(uv)] = uv
-        found = cv2.remap(self._texture, padded.reshape(rows, 1024, 2), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        padded = np.zeros((2, rows * 1024), np.float32)
+        padded[:, : len(uv)] = uv.T
+        u, v = padded.reshape(2, rows, 1024)
+        found = cv2.remap(self._texture, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return torch.from_numpy(found.reshape(-1, 4)[: len(uv)])
 
     def _eyes(self, point: _Points, open_: Float[Tensor, "n"]) -> Float[Tensor, "n 3"]:
         q = _unit(_mix(self._eye_directions, point.corners, point.bary))
-        return shade.shade_eyes(q, torch.from_numpy(self.look.iris), point.normal, point.view, open_, point.lit)
+        return shade.shade_eyes(q, torch.from_numpy(self.look.iris), open_, point.facing)
 
     def _mouth(self, point: _Points, open_: Float[Tensor, "n"]) -> Float[Tensor, "n 3"]:
         """Teeth, tongue and gums; the deeper the darker."""
@@ -217,8 +216,8 @@ class SyntheticSubject:
         color = torch.where(teeth[:, None], enamel, flesh)
         depth = ((rest[:, 2] - 0.03) / 0.055).clamp(0.05, 1) ** 1.5
         gloss = torch.where(teeth, 0.9, 0.6) * depth
-        lit = 0.2 + 0.8 * point.lit
-        return shade.shade_skin(color, gloss, point.normal, point.view, point.openness.clamp_max(0.7) * depth, lit) * (depth * open_)[:, None]
+        facing = replace(point.facing, openness=point.facing.openness.clamp_max(0.7) * depth, lit=0.2 + 0.8 * point.facing.lit)
+        return shade.shade_skin(color, gloss, facing) * (depth * open_)[:, None]
 
     def _expose(self, linear: np.ndarray, index: int) -> UInt8[np.ndarray, "H W 3"]:
         """Tone curve, sRGB's gamma and the sensor's noise."""
@@ -227,15 +226,25 @@ class SyntheticSubject:
         return np.clip(developed + SENSOR_NOISE * noise + 0.5, 0, 255).astype(np.uint8)
 
     def _directions_in_eyes(self) -> Float[Tensor, "V 3"]:
-        """Direction of each vertex from the nearer eyeball's centre on the mean head."""
-        names, template = self.head.spec.joint_names, self.head.template
-        left, right = (self.head.joint_pivots[names.index(f"eye_{side}")] for side in ("left", "right"))
-        centre = torch.where(template[:, :1] > 0, left, right)
-        return (template - centre) / (template - centre).norm(dim=1, keepdim=True).clamp_min(1e-9)
+        """Direction of each eyeball vertex from its centre, z along the eyeball's axis; zero elsewhere."""
+        directions = torch.zeros_like(self.head.template)
+        for side in ("left", "right"):
+            ball = self.head.topology.faces[self.head.topology.regions[f"eye_{side}"]].unique()
+            around = _unit(self.head.template[ball] - self.head.joint_pivots[self.head.spec.joint_names.index(f"eye_{side}")])
+            axis = _unit(around[around[:, 2].topk(8).indices].mean(0, keepdim=True))[0]  # the innermost ring has eight vertices
+            across = torch.linalg.cross(torch.tensor([0.0, 1.0, 0.0]), axis)
+            across = across / across.norm()
+            directions[ball] = around @ torch.stack([across, torch.linalg.cross(axis, across), axis], dim=1)
+        return directions
 
-    def _front_of_eye(self, side: str) -> int:
-        ball = self.head.topology.faces[self.head.topology.regions[f"eye_{side}"]].unique()
-        return int(ball[self._eye_directions[ball, 2].argmax()])
+    def _front_of_eye(self, side: str) -> tuple[Int[Tensor, "1 3"], Float[Tensor, "1 3"]]:
+        """Corners and barycentric coordinates of the point that the eyeball's axis goes through, where `_eyes` paints the pupil."""
+        ball = self.head.topology.faces[self.head.topology.regions[f"eye_{side}"]]
+        front = ball[self._eye_directions[ball][..., 2].amin(1) > 0.5]
+        weight = torch.linalg.solve(self._eye_directions[front].double().transpose(1, 2), torch.tensor([0.0, 0.0, 1.0]).double())
+        weight = (weight / weight.sum(1, keepdim=True)).float()
+        hit = weight.amin(1).argmax()
+        return front[hit, None], weight[hit, None]
 
 
 def paint_room(size: int, seed: int) -> Float[np.ndarray, "s s 3"]:
@@ -249,13 +258,14 @@ def paint_room(size: int, seed: int) -> Float[np.ndarray, "s s 3"]:
         x = 0.62
         while x < 1.0:
             width, tall = rng.uniform(0.018, 0.05), rng.uniform(0.08, 0.2)
-            picture[(columns > x) & (columns < x + width) & (rows > shelf - tall) & (rows < shelf)] = rng.uniform(0.04, 0.4) * rng.uniform(0.35, 1.4, 3)
+            book = (columns > x) & (columns < x + width) & (rows > shelf - tall) & (rows < shelf)
+            picture[book] = rng.uniform(0.04, 0.4) * rng.uniform(0.35, 1.4, 3)
             x += width + rng.choice([0.004, 0.05])
     window = (columns > -1) & (columns < 0.2) & (rows > 0.04) & (rows < 0.6)
     picture[window] = [0.85, 0.95, 1.1]
     picture[window & ((np.abs(columns - 0.1) < 0.009) | (np.abs(rows - 0.32) < 0.009))] = 0.2
     plant = fractal_noise(np.stack([columns.ravel(), rows.ravel()], axis=1), 0.045, 2, seed + 52).reshape(size, size)
-    leaves = (np.hypot((columns - 0.13) / 0.13, (rows - 0.72) / 0.16) < 0.85 + 0.7 * plant)
+    leaves = np.hypot((columns - 0.13) / 0.13, (rows - 0.72) / 0.16) < 0.85 + 0.7 * plant
     picture[leaves] = [0.035, 0.11, 0.04]
     blurred = cv2.GaussianBlur(picture, (0, 0), 0.02 * size, borderType=cv2.BORDER_REFLECT)
     grain = fractal_noise(np.stack([columns.ravel(), rows.ravel()], axis=1), 0.12, 2, seed + 51).reshape(size, size, 1)

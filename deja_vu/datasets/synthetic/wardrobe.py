@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from deja_vu.datasets.synthetic.noise import fractal_noise, smooth_step, value_noise
+from deja_vu.datasets.synthetic.noise import fractal_noise, smooth_step
 from deja_vu.datasets.synthetic.paint import hair_cover
 from deja_vu.heads.base import HeadModel
 
-STRANDS, STRAND_POINTS = 5000, 6
+STRANDS, STRAND_POINTS = 4800, 5
 STRAND_WIDTH = [0.0009, 0.0019, 0.0017, 0.0006]
 """From root to tip, metres."""
 EAR_CLEARANCE = 0.0045
@@ -151,8 +151,7 @@ def _ribbons(path: np.ndarray, up: np.ndarray, brightness: np.ndarray, rng: np.r
     index = np.arange(count * steps * 2).reshape(count, steps, 2)
     a, b, c, d = index[:, :-1, 0], index[:, :-1, 1], index[:, 1:, 0], index[:, 1:, 1]
     faces = np.concatenate([np.stack([a, b, d], -1).reshape(-1, 3), np.stack([a, d, c], -1).reshape(-1, 3)])
-    doubled = [np.repeat(field, 2, axis=1).reshape(-1, 3) for field in (along, normal)]
-    return Garment(edges.reshape(-1, 3).astype(np.float32), faces, *(d.astype(np.float32) for d in doubled), np.repeat(shade, 2, axis=1).ravel().astype(np.float32))
+    return _garment(edges, faces, np.repeat(along, 2, axis=1), np.repeat(normal, 2, axis=1), np.repeat(shade, 2, axis=1))
 
 
 def sew_shirt(seed: int) -> Garment:
@@ -178,8 +177,12 @@ def sew_shirt(seed: int) -> Garment:
     normal = np.cross(down, round_)
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-9
     along = down / (np.linalg.norm(down, axis=-1, keepdims=True) + 1e-9)
-    shade = 1 + 0.3 * (value_noise(flat, 0.05, seed + 42) - 0.5)
-    return Garment(*(field.reshape(-1, 3).astype(np.float32) for field in (points,)), faces, along.reshape(-1, 3).astype(np.float32), normal.reshape(-1, 3).astype(np.float32), shade.astype(np.float32))
+    return _garment(points, faces, along, normal, np.ones(points.shape[:2]))
+
+
+def _garment(vertices: np.ndarray, faces: np.ndarray, along: np.ndarray, normal: np.ndarray, shade: np.ndarray) -> Garment:
+    vertices, along, normal = (field.reshape(-1, 3).astype(np.float32) for field in (vertices, along, normal))
+    return Garment(vertices, faces, along, normal, shade.ravel().astype(np.float32))
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:

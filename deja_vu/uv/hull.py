@@ -1,0 +1,69 @@
+"""How far hair stands off the bald head: the visual hull of many silhouettes along each texel's normal."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from deja_vu.core.camera import Camera
+from deja_vu.uv.attach import SurfaceFrames
+from deja_vu.uv.layout import UVLayout
+from deja_vu.uv.lift import fill
+
+DEEPEST, HIGHEST, STEPS = -0.006, 0.045, 18
+"""Range of heights over the surface that is searched, metres, and number of samples."""
+INSIDE_SHARE = 0.9
+"""Share of the frames in which a point must lie on the person; the rest forgives matting and tracking."""
+BLUR = 5
+"""Window over which heights are averaged in the chart, texels of a 256-texel map."""
+
+
+class HairHull:
+    """Counts, for heights along every texel's normal, how often the point lies on the person."""
+
+    def __init__(self, count: int) -> None:
+        self.heights = torch.linspace(DEEPEST, HIGHEST, STEPS)
+        self.inside, self.total = torch.zeros(count, STEPS), torch.zeros(count, STEPS)
+
+    def add(self, surface: SurfaceFrames, camera: Camera, person: Float[Tensor, "B H W 1"], known: Float[Tensor, "B H W 1"]) -> None:
+        """Add B silhouettes.
+
+        Args:
+            surface: posed texels of every frame.
+            camera: the frames' camera, at the world's origin.
+            person: alpha of the whole person, torso included.
+            known: 1 where the picture shows what was filmed.
+        """
+        picture = torch.cat([person, known], -1).permute(0, 3, 1, 2)
+        for step, height in enumerate(self.heights):
+            pixels, _ = camera.project(surface.points + height * surface.frames[..., 2])
+            grid = pixels / torch.tensor([camera.width / 2, camera.height / 2]) - 1
+            covered, within = (grid_sample(picture, grid[:, None], align_corners=False)[:, :, 0] > 0.5).float().unbind(1)
+            self.inside[:, step] += (covered * within).sum(0)
+            self.total[:, step] += within.sum(0)
+
+    def thickness(self, layout: UVLayout, hairy: Bool[Tensor, "M"]) -> Float[Tensor, "M"]:
+        """Height of the hair over every texel, metres; 0 where no hair grows.
+
+        Texels that no silhouette bounds, such as the crown of a head that never nods, take the height of their surroundings.
+
+        Args:
+            layout: the texels' chart.
+            hairy: texels on which hair may grow.
+        """
+        kept = self.inside >= INSIDE_SHARE * self.total.clamp_min(1)
+        reached = kept.float().cumprod(1).sum(1).long()
+        height = self.heights[(reached - 1).clamp_min(0)]
+        bounded = hairy & (reached < STEPS)
+        if not bounded.any():
+            return torch.zeros(len(layout))
+        known = bounded | ~hairy
+        heights = fill(torch.where(bounded, height, torch.zeros_like(height))[:, None], known, layout)
+        window = max(1, BLUR * layout.size // 256) | 1
+        weight = layout.scatter(torch.ones(len(layout), 1)).permute(2, 0, 1)[None]
+        image = layout.scatter(heights).permute(2, 0, 1)[None]
+        smooth, share = (torch.nn.functional.avg_pool2d(x, window, 1, window // 2) for x in (image, weight))
+        flat = (smooth / share.clamp_min(1e-6))[0, 0].flatten()[layout.texels]
+        return torch.where(hairy, flat.clamp_min(DEEPEST), torch.zeros_like(flat))

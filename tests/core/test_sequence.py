@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from deja_vu.core.camera import Camera
+from deja_vu.core.errors import FormatError, InputError, OutputError
+from deja_vu.core.head import HeadParams
+from deja_vu.core.sequence import Frame, TrackedSequence, TrackInfo, write_frame, write_masks
+
+FRAMES, SIDE = 6, 32
+
+
+def picture(index: int) -> np.ndarray:
+    """A smooth picture, which JPEG keeps well, with red, green and blue that differ."""
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    return np.stack([100 + 4 * rows, 60 + 3 * columns, np.full_like(rows, 20 + 10 * index)], -1).astype(np.uint8)
+
+
+def planes(index: int) -> np.ndarray:
+    return np.random.default_rng(index).integers(0, 256, (SIDE, SIDE, 4), dtype=np.uint8)
+
+
+@pytest.fixture
+def sequence(tmp_path: Path) -> TrackedSequence:
+    """Six frames with gaps in the source, on disk."""
+    generator = torch.Generator().manual_seed(0)
+    for name in ("frames", "masks"):
+        (tmp_path / name).mkdir()
+    index = torch.tensor([0, 1, 2, 5, 6, 9])
+    for source in index.tolist():
+        write_frame(tmp_path, source, picture(source))
+        write_masks(tmp_path, source, planes(source))
+    pose = torch.eye(4).repeat(FRAMES, 1, 1)
+    pose[:, :3, 3] = torch.randn(FRAMES, 3, generator=generator)
+    shape = torch.randn(4, generator=generator).expand(FRAMES, -1)
+    params = HeadParams(shape, torch.rand(FRAMES, 5, generator=generator), torch.randn(FRAMES, 2, 3, generator=generator), pose)
+    info = TrackInfo("me", "toy", 29.97, "me.mp4", "0" * 64, 10, (-4, 3, 60, 67), SIDE, "tail", ("two faces",))
+    made = TrackedSequence(tmp_path, info, params, Camera.from_focal(77.5, SIDE, SIDE), index, index / 30, index > 5)
+    made.save()
+    return made
+
+
+def test_a_saved_sequence_loads_equal(sequence) -> None:
+    loaded = TrackedSequence.load(sequence.folder)
+    assert loaded.info == sequence.info
+    assert len(loaded) == FRAMES
+    for field in fields(HeadParams):
+        assert torch.equal(getattr(loaded.params, field.name), getattr(sequence.params, field.name)), field.name
+    for name in ("index", "times", "test"):
+        assert torch.equal(getattr(loaded, name), getattr(sequence, name)), name
+    assert torch.equal(loaded.camera.intrinsics, sequence.camera.intrinsics)
+    assert torch.equal(loaded.camera.camera_from_world, torch.eye(4))
+    assert (loaded.camera.width, loaded.camera.height) == (SIDE, SIDE)
+
+
+def test_frames_come_back_by_position_in_rgb_and_with_their_masks(sequence) -> None:
+    frame = sequence.frame(3)
+    assert isinstance(frame, Frame)
+    assert frame.image.dtype == frame.person.dtype == torch.uint8
+    assert (frame.image.int() - torch.from_numpy(picture(5)).int()).abs().max() <= 6  # JPEG at quality 97
+    for plane, name in enumerate(("person", "head", "attention", "known")):
+        np.testing.assert_array_equal(getattr(frame, name).numpy(), planes(5)[..., plane])  # PNG keeps all
+
+
+def test_a_reduced_frame_is_the_mean_over_pixel_areas(sequence) -> None:
+    small, large = sequence.frame(2, SIDE // 4), sequence.frame(2)
+    mean = large.image.float().unflatten(0, (8, 4)).unflatten(2, (8, 4)).mean((1, 3))
+    assert (small.image.float() - mean).abs().max() <= 0.5 + 1e-3
+    assert small.person.shape == (8, 8)
+    assert sequence.frame(2, SIDE).image.equal(large.image)
+
+
+def test_parts_keep_train_and_test_apart(sequence) -> None:
+    train, test = sequence.train_part(), sequence.test_part()
+    assert train.index.tolist() == [0, 1, 2, 5]
+    assert test.index.tolist() == [6, 9]
+    assert torch.equal(test.params.expression, sequence.params.expression[4:])
+    assert test.frame(0).image.equal(sequence.frame(4).image)
+    assert sequence.select(torch.tensor([3, 1])).index.tolist() == [5, 1]
+
+
+def test_a_missing_or_damaged_frame_is_refused_by_its_name(sequence) -> None:
+    (sequence.folder / "frames" / "000001.jpg").unlink()
+    (sequence.folder / "masks" / "000002.png").unlink()
+    (sequence.folder / "frames" / "000005.jpg").write_bytes(b"no picture")
+    cut = sequence.folder / "frames" / "000006.jpg"
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    half = sequence.folder / "masks" / "000009.png"
+    half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
+    sequence.frame(0)
+    for position, name in enumerate(("000001", "000002", "000005", "000006", "000009"), 1):
+        with pytest.raises(FormatError, match=f"frame {name} is missing or damaged"):
+            sequence.frame(position)
+
+
+def test_a_frame_of_another_size_or_without_all_masks_is_refused(sequence) -> None:
+    cv2.imwrite(str(sequence.folder / "frames" / "000001.jpg"), np.zeros((SIDE, SIDE // 2, 3), np.uint8))
+    cv2.imwrite(str(sequence.folder / "masks" / "000002.png"), np.zeros((SIDE // 2, SIDE // 2, 4), np.uint8))
+    cv2.imwrite(str(sequence.folder / "masks" / "000005.png"), np.zeros((SIDE, SIDE, 3), np.uint8))
+    for position in (1, 2, 3):
+        for resolution in (None, 16):
+            with pytest.raises(FormatError, match="missing or damaged"):
+                sequence.frame(position, resolution)
+
+
+def test_a_folder_that_is_not_tracked_is_refused(sequence, tmp_path) -> None:
+    with pytest.raises(InputError, match="is not a tracked folder"):
+        TrackedSequence.load(tmp_path / "none")
+    (sequence.folder / "params.safetensors").unlink()
+    with pytest.raises(InputError, match=r"params\.safetensors"):
+        TrackedSequence.load(sequence.folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 2}, "format 2, expected 1"),
+        ({"version": None}, "format None, expected 1"),
+        ({"fps": None, "colour": 3}, "damaged"),
+        ({"crop": 5}, "damaged"),
+    ],
+)
+def test_another_version_or_other_fields_are_refused(sequence, change, message) -> None:
+    path = sequence.folder / "track.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(FormatError, match=message):
+        TrackedSequence.load(sequence.folder)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '"text"'])
+def test_a_damaged_description_is_refused(sequence, content) -> None:
+    (sequence.folder / "track.json").write_text(content)
+    with pytest.raises(FormatError):
+        TrackedSequence.load(sequence.folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("expression", lambda value: value.where(value < value.max(), torch.nan), "not finite"),
+        ("intrinsics", lambda value: value / 0, "not finite"),
+        ("joints", lambda value: None, "damaged"),
+        ("expression", lambda value: value[:-1].clone(), "damaged"),
+        ("world_from_head", lambda value: value[:, :3].contiguous(), "damaged"),
+        ("test", lambda value: value[:2].clone(), "damaged"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused(sequence, name, change, message) -> None:
+    path = sequence.folder / "params.safetensors"
+    tensors = load_file(path)
+    tensors[name] = change(tensors[name])
+    save_file({key: value for key, value in tensors.items() if value is not None}, path)
+    with pytest.raises(FormatError, match=message):
+        TrackedSequence.load(sequence.folder)
+
+
+def test_truncated_parameters_are_refused(sequence) -> None:
+    path = sequence.folder / "params.safetensors"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(FormatError, match="damaged"):
+        TrackedSequence.load(sequence.folder)
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path, sequence) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="could not be written"):
+        write_frame(tmp_path / "file", 0, picture(0))
+    with pytest.raises(OutputError, match="could not be written"):
+        write_masks(tmp_path / "absent", 0, planes(0))
+    with pytest.raises(OutputError, match="could not be written"):
+        replace(sequence, folder=tmp_path / "file").save()

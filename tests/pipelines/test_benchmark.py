@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from deja_vu.core.assets import find
+from deja_vu.core.errors import InputError
+from deja_vu.datasets.sampling import FrameSource
+from deja_vu.pipelines.benchmark import benchmark, find_clip, frames_method, markdown
+from deja_vu.tracking.video import write_video
+
+needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.core.assets")
+SCORES = {"psnr": 25.123, "ssim": 0.9, "st_lpips": 0.05, "l1": 0.01}
+
+
+def stripes(index: int) -> np.ndarray:
+    """A frame whose grey tells its index, 200 x 150, with a bright square where the crop is."""
+    image = np.full((150, 200, 3), 4 * index, np.uint8)
+    image[20:116, 10:106] = 60 + 4 * index
+    return image
+
+
+def test_a_clip_is_a_file_or_a_folder_with_renders_beside_it(tmp_path) -> None:
+    (tmp_path / "alone.mp4").touch()
+    assert find_clip(tmp_path / "alone.mp4").others == ()
+    assert find_clip(tmp_path / "alone.mp4").name == "alone"
+    with pytest.raises(InputError, match=r"holds no gt.mp4"):
+        find_clip(tmp_path)
+    (tmp_path / "person").mkdir()
+    for name in ("gt.mp4", "B.mp4", "A.mp4", "notes.txt"):
+        (tmp_path / "person" / name).touch()
+    clip = find_clip(tmp_path / "person")
+    assert (clip.name, clip.video.name, [path.stem for path in clip.others]) == ("person", "gt.mp4", ["A", "B"])
+
+
+def test_other_systems_are_shown_on_our_crop_at_the_same_frames(tracked, tmp_path) -> None:
+    write_video(tmp_path / "Other.mp4", (stripes(index) for index in range(30)), 50, crf=1)
+    method = frames_method(tmp_path / "Other.mp4", tracked)
+    assert method.name == "Other"
+    source = FrameSource(tracked.test_part(), 96)
+    for position, index in enumerate((24, 26, 28)):
+        image = method.predict(source.batch(torch.tensor([position])))
+        assert image.shape == (96, 96, 3)
+        inner = image[2:-2, 2:-2]  # the video's compression rings at the square's border
+        torch.testing.assert_close(inner, torch.full_like(inner, (60 + 4 * index) / 255), rtol=0, atol=3 / 255)
+
+
+def test_a_render_that_is_too_short_is_refused(tracked, tmp_path) -> None:
+    write_video(tmp_path / "Short.mp4", (stripes(index) for index in range(27)), 50)
+    with pytest.raises(InputError, match=r"Short.mp4 .* 28"):
+        frames_method(tmp_path / "Short.mp4", tracked)
+
+
+def test_the_table_names_every_method() -> None:
+    metrics = {
+        "frames": 100,
+        "seconds": {"track": 10.4, "personalize": 20.0, "total": 30.4},
+        "peak_mb": 900,
+        "test": SCORES,
+        "baselines": {"mean_image": {**SCORES, "psnr": 20.0}, "nearest_frame": {**SCORES, "psnr": 21.0}, "Other": {**SCORES, "psnr": 24.0}},
+    }
+    ablated = {**metrics, "baselines": {**metrics["baselines"], "global_only": {**SCORES, "psnr": 23.0}}}
+    table = markdown([("me", metrics), ("you", ablated)])
+    head, rule, first, second = table.splitlines()
+    assert len({line.count("|") for line in (head, rule, first, second)}) == 1
+    for text in ("me", "100", "10 + 20", "900", "25.12/0.900/0.050", "20.00/", "21.00/", "Other 24.00/"):
+        assert text in first
+    assert "23.00" not in first
+    assert "23.00/0.900/0.050" in second
+
+
+@needs_perceptual
+def test_a_clip_that_fails_does_not_stop_the_others(film, small_recipe, tmp_path, capsys) -> None:
+    """A finished run is scored again beside its rival; a clip without a video is named and left out."""
+    from deja_vu.pipelines.personalize import personalize
+
+    out, clip = tmp_path / "out", tmp_path / "person"
+    tracked = film(tmp_path / "tracked")
+    quick = replace(small_recipe.personalize, phases=tuple(replace(phase, steps=2) for phase in small_recipe.personalize.phases))
+    recipe = replace(small_recipe, personalize=quick)
+    personalize(tracked.folder, out / "person", recipe, resume=False, overwrite=False)
+    clip.mkdir()
+    write_video(clip / "gt.mp4", (stripes(index) for index in range(30)), 50)
+    write_video(clip / "Rival.mp4", (stripes(index) for index in range(30)), 50)
+    table = benchmark([tmp_path / "missing.mp4", clip], out, recipe, reuse=True)
+    assert "missing: There is no file" in capsys.readouterr().out
+    assert table == (out / "table.md").read_text()
+    assert len(table.splitlines()) == 3
+    assert "Rival" in table.splitlines()[2]
+    kept = json.loads((out / "person" / "metrics.json").read_text())
+    assert set(kept["baselines"]) == {"mean_image", "nearest_frame", "global_only", "Rival"}
+    assert kept["baselines"]["Rival"]["psnr"] < kept["test"]["psnr"]
+
+
+def test_a_benchmark_of_nothing_but_failures_still_ends(small_recipe, tmp_path, capsys) -> None:
+    table = benchmark([tmp_path / "missing.mp4"], tmp_path / "out", small_recipe, reuse=False)
+    assert "missing" in capsys.readouterr().out
+    assert len(table.splitlines()) == 2

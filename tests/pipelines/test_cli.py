@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from deja_vu.avatars import GaussianAvatar, save_avatar
+from deja_vu.core.assets import find
+from deja_vu.core.config import dump_config
+from deja_vu.heads import load_head
+from deja_vu.pipelines.cli import main
+from deja_vu.pipelines.personalize import Recipe
+from deja_vu.tracking.video import probe, write_video
+
+needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.core.assets")
+needs_landmarker = pytest.mark.skipif(find("face_landmarker") is None, reason="the landmarker is not here: python -m deja_vu.core.assets")
+
+
+@pytest.fixture
+def refused(capfd):
+    """Call the command line and return its one message, after checking that it ends with exit code 2 and no traceback."""
+
+    def call(*arguments: object) -> str:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        message = capfd.readouterr().err
+        assert ended.value.code == 2, message
+        assert message.count("deja-vu: ") == 1, message
+        assert "Traceback" not in message
+        return message[message.index("deja-vu: ") :]
+
+    return call
+
+
+def snapshot(folder: Path) -> dict[str, bytes | None]:
+    """Every path below a folder, and every file's content."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+
+
+def write_noise(path: Path, frames: int = 6) -> Path:
+    """A video in which nobody is."""
+    rng = np.random.default_rng(0)
+    write_video(path, (rng.integers(0, 255, (128, 128, 3), dtype=np.uint8) for _ in range(frames)), 25)
+    return path
+
+
+def bad_video(kind: str, folder: Path) -> Path:
+    """A file that no avatar can be made of."""
+    path = folder / f"{kind}.mp4"
+    if kind == "text":
+        path.write_text("not a video\n" * 100)
+    elif kind == "empty":
+        path.touch()
+    elif kind == "sound":
+        path = folder / "sound.m4a"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("aac", rate=16000)
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
+            frame.rate = 16000
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    elif kind == "truncated":
+        whole = write_noise(folder / "whole.mp4")
+        # Its index comes first; what is left of the frames is not enough for one.
+        path.write_bytes(whole.read_bytes()[:600])
+    elif kind == "noise":
+        write_noise(path)
+    return path
+
+
+BAD_VIDEOS = {
+    "absent": "There is no file",
+    "text": "is not a video",
+    "empty": "is empty",
+    "sound": "only sound",
+    "truncated": "cut off",
+    "noise": "no face was found",
+}
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=needs_landmarker) if kind == "noise" else kind for kind in BAD_VIDEOS]
+)
+def test_a_bad_video_writes_nothing_and_harms_no_old_run(refused, tmp_path, kind) -> None:
+    video, out = bad_video(kind, tmp_path), tmp_path / "runs" / "me"
+    for command in ("personalize", "track"):
+        assert BAD_VIDEOS[kind] in refused(command, video, "--out", out)
+        assert not (tmp_path / "runs").exists()
+    (out / "track" / "frames").mkdir(parents=True)
+    for name in ("avatar.safetensors", "run.json", "metrics.json", "track/track.json", "track/frames/000000.jpg"):
+        (out / name).write_text(f"old {name}")
+    before = snapshot(out)
+    for command in ("personalize", "track"):
+        assert BAD_VIDEOS[kind] in refused(command, video, "--out", out, "--overwrite")
+        assert snapshot(out) == before
+
+
+def test_a_run_in_the_way_is_kept(refused, tmp_path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    before = snapshot(tmp_path)
+    for command in ("personalize", "track"):
+        message = refused(command, tmp_path / "none.mp4", "--out", tmp_path / "run")
+        assert "--resume" in message
+        assert "--overwrite" in message
+    assert "no run to resume" in refused("personalize", tmp_path / "none.mp4", "--out", tmp_path / "new", "--resume")
+    assert snapshot(tmp_path) == before
+
+
+def test_places_that_cannot_be_written_are_refused_before_any_work(refused, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    for command in ("personalize", "track"):
+        assert "is a file" in refused(command, tmp_path / "none.mp4", "--out", tmp_path / "file")
+        assert "is a file" in refused(command, tmp_path / "none.mp4", "--out", tmp_path / "file" / "run")
+    if os.geteuid():
+        (tmp_path / "locked").mkdir(mode=0o555)
+        assert "read-only" in refused("personalize", tmp_path / "none.mp4", "--out", tmp_path / "locked" / "run")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("personalise: {}", "Did you mean 'personalize'"),
+        ("personalize: {phases: [{stepz: 5}]}", "Did you mean 'steps'"),
+        ("track: {split: middle}", "split"),
+    ],
+)
+def test_a_config_with_a_mistake_is_refused(refused, tmp_path, text, expected) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text(text)
+    for flag in (["--config", config], [f"--config={config}"]):
+        assert expected in refused("personalize", tmp_path / "none.mp4", "--out", tmp_path / "run", *flag)
+    assert set(snapshot(tmp_path)) == {"mine.yaml"}
+
+
+def test_a_config_that_does_not_exist_is_refused(refused, tmp_path) -> None:
+    assert "Shipped: paper" in refused("personalize", "x.mp4", "--out", tmp_path / "run", "--config", "papr")
+    assert "no config file" in refused("track", "x.mp4", "--out", tmp_path / "run", "--config", tmp_path / "none.yaml")
+
+
+def test_shipped_recipes_load(refused, tmp_path) -> None:
+    assert "There is no file" in refused("personalize", tmp_path / "none.mp4", "--out", tmp_path / "run", "--config", "paper")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["personalize"], ["personalize", "x.mp4"], ["personalise", "x.mp4"], ["track", "x.mp4", "--out", "y", "--nonsense"]]
+)
+def test_a_mistyped_command_line_ends_with_2_and_does_nothing(arguments, tmp_path, monkeypatch, capfd) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "Traceback" not in capfd.readouterr().err
+    assert snapshot(tmp_path) == {}
+
+
+@pytest.fixture
+def run(film, painted, tmp_path) -> Path:
+    """A finished run of the toy head, as far as evaluate and drive look at it."""
+    film(tmp_path / "run" / "track")
+    save_avatar(painted, tmp_path / "run" / "avatar.safetensors", {})
+    return tmp_path / "run"
+
+
+def change_header(path: Path, **fields: str) -> None:
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata()
+    save_file(load_file(path), path, metadata=header | fields)
+
+
+def test_an_avatar_that_does_not_fit_is_refused(refused, run, painted, small_recipe) -> None:
+    path, motion = run / "avatar.safetensors", run / "track"
+
+    def says(expected: str) -> None:
+        before = snapshot(run)
+        assert expected in refused("evaluate", run, "--json", run / "m.json", "--save-frames", run / "frames")
+        assert expected in refused("drive", run, "--motion", motion, "--out", run / "driven.mp4")
+        assert snapshot(run) == before
+
+    anny = load_head("anny")
+    save_avatar(GaussianAvatar(anny, torch.zeros(anny.spec.num_shape), small_recipe.personalize.avatar), path, {})
+    says("the avatar has head 'anny', but the video was tracked with head 'toy'")
+    save_avatar(painted, path, {})
+    change_header(path, version="7")
+    says("avatar format 7, expected 1")
+    save_avatar(painted, path, {})
+    change_header(path, head="anny")
+    says("the identity has shape (6,)")
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata() | {"head": "toy"}
+    save_file(load_file(path) | {"rectification": torch.zeros(5, 13)}, path, metadata=header)
+    says("rectification is (5, 13)")
+    save_avatar(painted, path, {})
+    tensors = load_file(path)
+    tensors["base"][7, 2] = torch.nan
+    save_file(tensors, path, metadata=header)
+    says("base hold values that are not finite")
+    path.write_bytes(path.read_bytes()[:1000])
+    says("is damaged")
+    path.unlink()
+    says("holds no avatar.safetensors")
+
+
+def test_a_motion_that_cannot_be_used_is_refused(refused, run, film, tmp_path) -> None:
+    other = film(tmp_path / "other")
+    (tmp_path / "other" / "track.json").write_text((tmp_path / "other" / "track.json").read_text().replace('"toy"', '"anny"'))
+    before = snapshot(tmp_path)
+    assert "tracked with head 'anny'" in refused("drive", run, "--motion", other.folder, "--out", tmp_path / "driven.mp4")
+    assert "holds no tracked video" in refused("drive", run, "--motion", run / "track" / "frames", "--out", tmp_path / "driven.mp4")
+    assert "There is no file" in refused("drive", run, "--motion", tmp_path / "none.mp4", "--out", tmp_path / "driven.mp4")
+    assert "does not exist" in refused("drive", run, "--motion", run, "--out", tmp_path / "absent" / "driven.mp4")
+    assert snapshot(tmp_path) == before
+
+
+def test_drive_writes_a_frame_for_each_of_the_motion(run, film, tmp_path) -> None:
+    film(tmp_path / "motion", frames=9)
+    main(["drive", str(run), "--motion", str(tmp_path / "motion"), "--out", str(tmp_path / "driven.mp4")])
+    info = probe(tmp_path / "driven.mp4")
+    assert (info.frames, info.fps, info.width, info.height) == (9, 25.0, 96, 96)
+
+
+@needs_perceptual
+def test_a_full_disk_is_said(refused, run, tmp_path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no device that is always full")
+    assert "No space left" in refused("evaluate", run, "--json", "/dev/full")
+    assert "cannot be written" in refused("evaluate", run, "--save-frames", run / "avatar.safetensors" / "frames")
+
+
+@needs_perceptual
+def test_from_a_tracked_folder_to_scores_and_a_driven_video(film, small_recipe: Recipe, tmp_path, capfd) -> None:
+    """Personalize with a recipe file and a flag over it, then evaluate and drive, all from the command line."""
+    film(tmp_path / "tracked")
+    dump_config(small_recipe, tmp_path / "recipe.yaml")
+    run, saved = tmp_path / "run", tmp_path / "saved"
+    options = ["--config", str(tmp_path / "recipe.yaml"), "--personalize.avatar.blendmaps", "3"]
+    main(["personalize", str(tmp_path / "tracked"), "--out", str(run), *options])
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["config"]["personalize"]["avatar"]["blendmaps"] == 3
+    assert metrics["config"]["personalize"]["phases"][0]["steps"] == 16
+    assert metrics["test"]["psnr"] > metrics["baselines"]["mean_image"]["psnr"] + 3
+    capfd.readouterr()
+    main(["evaluate", str(run), "--json", str(tmp_path / "again.json"), "--save-frames", str(saved)])
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert again == json.loads(capfd.readouterr().out)
+    assert again == metrics
+    assert len(list(saved.glob("render_*.png"))) == 3
+    main(["drive", str(run), "--motion", str(tmp_path / "tracked"), "--out", str(tmp_path / "driven.mp4")])
+    assert probe(tmp_path / "driven.mp4").frames == 15
+    assert probe(run / "turntable.mp4").frames == 150
+
+
+def test_the_installed_command_ends_with_2_and_one_message(tmp_path) -> None:
+    """Once in a process of its own, as a shell sees it."""
+    command = [sys.executable, "-m", "deja_vu.pipelines.cli", "personalize", str(tmp_path / "none.mp4"), "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    message = done.stderr.splitlines()[-1]
+    assert message == f"deja-vu: There is no file {tmp_path / 'none.mp4'}. Expected the path of a video."
+    assert snapshot(tmp_path) == {}
+
+
+def test_every_command_explains_itself(capfd) -> None:
+    for command in ("personalize", "track", "drive", "evaluate", "sample", "doctor", "benchmark"):
+        with pytest.raises(SystemExit) as ended:
+            main([command, "--help"])
+        assert ended.value.code == 0
+        assert command in capfd.readouterr().out
+
+
+def test_the_defaults_are_those_of_the_recipe(tmp_path, small_recipe) -> None:
+    """A dumped recipe is a complete config: the command line turns it back into the same values."""
+    from deja_vu.pipelines.cli import chosen_recipe
+
+    dump_config(replace(small_recipe, track=replace(small_recipe.track, max_frames=7)), tmp_path / "all.yaml")
+    assert chosen_recipe(["--config", str(tmp_path / "all.yaml")]) == replace(small_recipe, track=replace(small_recipe.track, max_frames=7))
+    assert chosen_recipe([]) == Recipe()

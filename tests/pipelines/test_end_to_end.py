@@ -1,0 +1,90 @@
+"""The whole road once: a made-up person's video to an avatar that beats its baselines, drives and is scored again."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from deja_vu.avatars.io import load_avatar
+from deja_vu.core.assets import ASSETS, find
+from deja_vu.core.config import dump_config
+from deja_vu.core.sequence import TrackedSequence
+from deja_vu.pipelines.cli import main
+from deja_vu.pipelines.personalize import Phase, Recipe
+from deja_vu.pipelines.sample import write_sample
+from deja_vu.tracking.video import probe, read_frames
+
+FRAMES, SIDE = 40, 192
+KEYS = set("video frames resolution device gaussians seconds peak_mb test baselines config commit".split())
+
+
+def recipe() -> Recipe:
+    """A quarter of a minute instead of two: small crop, small map, few steps."""
+    whole = Recipe()
+    phases = (
+        Phase(steps=60, resolution=128, learning_rate=0.02),
+        Phase(steps=60, resolution=SIDE, learning_rate=0.01, blendmaps=True),
+    )
+    avatar = replace(whole.personalize.avatar, uv_size=128, blend_size=64, blendmaps=6)
+    personalization = replace(whole.personalize, avatar=avatar, phases=phases, picture_every=100)
+    return replace(whole, track=replace(whole.track, resolution=SIDE), personalize=personalization)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    any(find(name) is None for name in ASSETS), reason="models of MediaPipe and ST-LPIPS are not all here: python -m deja_vu.core.assets"
+)
+def test_from_a_video_to_a_driven_avatar(tmp_path) -> None:
+    video, run, saved = tmp_path / "person.mp4", tmp_path / "run", tmp_path / "saved"
+    write_sample(video, FRAMES, size=256)
+    dump_config(recipe(), tmp_path / "recipe.yaml")
+    started = time.monotonic()
+    main(["personalize", str(video), "--out", str(run), "--config", str(tmp_path / "recipe.yaml")])
+
+    sequence = TrackedSequence.load(run / "track")
+    assert len(sequence) == FRAMES  # a face in every frame
+    assert int(sequence.test.sum()) == 8
+    assert sequence.test[-8:].all()
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert set(metrics) == KEYS
+    assert (metrics["video"], metrics["frames"], metrics["resolution"]) == ("person.mp4", FRAMES, SIDE)
+    assert set(metrics["baselines"]) == {"mean_image", "nearest_frame", "global_only"}
+    for row in (metrics["test"], *metrics["baselines"].values()):
+        assert set(row) == {"psnr", "ssim", "st_lpips", "l1"}
+    seconds = metrics["seconds"]
+    assert 0 < seconds["track"] < seconds["total"] <= time.monotonic() - started
+    assert seconds["track"] + seconds["personalize"] == pytest.approx(seconds["total"], abs=0.2)
+    assert metrics["gaussians"] == len(load_avatar(run / "avatar.safetensors").layout)
+    test, mean = metrics["test"], metrics["baselines"]["mean_image"]
+    assert test["psnr"] > mean["psnr"] + 3
+    assert test["ssim"] > mean["ssim"]
+    assert test["st_lpips"] < mean["st_lpips"]
+    assert test["l1"] < mean["l1"]
+    for name, frames in (("turntable.mp4", 150), ("track/overlay.mp4", FRAMES)):
+        assert probe(run / name).frames == frames
+    assert cv2.imread(str(run / "compare.png")).shape == (6 * SIDE, 3 * SIDE, 3)
+
+    main(["evaluate", str(run), "--json", str(tmp_path / "again.json"), "--save-frames", str(saved)])
+    assert json.loads((tmp_path / "again.json").read_text()) == metrics
+    names = {f"{kind}_{index:06d}.png" for index in sequence.test_part().index.tolist() for kind in ("render", "target", "head", "person")}
+    assert {path.name for path in saved.iterdir()} == {*names, "frames.json"}
+    described = json.loads((saved / "frames.json").read_text())
+    assert described["resolution"] == SIDE
+    # The crop is where it says: the target's head is the source's, scaled.
+    x0, y0, x1, y1 = described["crop"]
+    index = int(sequence.test_part().index[3])
+    source = next(image for place, _, image in read_frames(video) if place == index)
+    padded = cv2.copyMakeBorder(source, 256, 256, 256, 256, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+    crop = cv2.resize(padded[y0 + 256 : y1 + 256, x0 + 256 : x1 + 256], (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(int)
+    target = cv2.imread(str(saved / f"target_{index:06d}.png"))[..., ::-1].astype(int)
+    head = cv2.imread(str(saved / f"head_{index:06d}.png"), cv2.IMREAD_GRAYSCALE)
+    assert (head > 250).mean() > 0.15
+    assert np.abs(target - crop)[head > 250].mean() < 6  # the codec, and foreground colors estimated by the matting
+
+    main(["drive", str(run), "--motion", str(video), "--out", str(tmp_path / "driven.mp4")])
+    assert probe(tmp_path / "driven.mp4").frames == FRAMES

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from deja_vu.avatars import save_avatar
+from deja_vu.core.assets import find
+from deja_vu.core.errors import OutputError
+from deja_vu.core.image import over
+from deja_vu.datasets.sampling import FrameSource
+from deja_vu.pipelines.evaluate import Method, avatar_method, baseline_methods, compare_sheet, evaluate, evaluate_run, write_png
+
+needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.core.assets")
+WHITE = torch.ones(3)
+
+
+@needs_perceptual
+def test_the_person_in_the_video_scores_best_and_guesses_score_as_they_should(tracked, painted) -> None:
+    """The true avatar reaches what JPEG and 8-bit masks leave; the mean image is far below; a copy of the target is perfect."""
+    copy = Method("copy", lambda batch: over(batch.image, batch.head, WHITE)[0])
+    grey = Method("grey", lambda batch: torch.full((96, 96, 3), 0.5))
+    scores = evaluate(tracked, [avatar_method("truth", painted), copy, grey, *baseline_methods(tracked.train_part())])
+    assert set(scores) == {"truth", "copy", "grey", "mean_image", "nearest_frame"}
+    assert scores["truth"]["psnr"] > 33
+    assert scores["truth"]["ssim"] > 0.97
+    assert scores["copy"]["psnr"] > 90
+    assert scores["copy"]["l1"] == scores["copy"]["st_lpips"] == 0
+    assert scores["copy"]["ssim"] == pytest.approx(1, abs=1e-5)
+    assert scores["grey"]["psnr"] < scores["mean_image"]["psnr"] < scores["nearest_frame"]["psnr"] < scores["truth"]["psnr"]
+
+
+@needs_perceptual
+def test_neck_and_torso_count_for_nobody(tracked) -> None:
+    """A method that paints the torso black scores as one that does not."""
+
+    def clean(batch):
+        return over(batch.image, batch.head, WHITE)[0] * 0.9
+
+    def spoiled(batch):
+        return torch.where(batch.counted[0] == 0, torch.zeros(3), clean(batch))
+
+    scores = evaluate(tracked, [Method("clean", clean), Method("spoiled", spoiled)])
+    assert scores["clean"] == scores["spoiled"]
+
+
+@needs_perceptual
+def test_methods_see_test_frames_only_and_once(tracked) -> None:
+    seen = []
+
+    def note(batch):
+        seen.append(batch.positions.tolist())
+        return batch.image[0]
+
+    evaluate(tracked, [Method("note", note)])
+    assert seen == [[0], [1], [2]]
+
+
+def test_baselines_know_training_frames_only(tracked) -> None:
+    source = FrameSource(tracked.train_part(), 96)
+    frames = torch.stack([over(batch.image, batch.head, WHITE)[0] for batch in (source.batch(torch.tensor([i])) for i in range(12))])
+    mean, nearest = baseline_methods(tracked.train_part())
+    test = FrameSource(tracked.test_part(), 96)
+    for position in range(3):
+        batch = test.batch(torch.tensor([position]))
+        torch.testing.assert_close(mean.predict(batch), frames.mean(0))
+        found = nearest.predict(batch)
+        errors = (frames - over(batch.image, batch.head, WHITE)).square().mean((1, 2, 3))
+        chosen = int((frames - found).abs().sum((1, 2, 3)).argmin())
+        assert torch.equal(found, frames[chosen])
+        assert errors[chosen] < 1.1 * errors.min()  # chosen on small pictures, so not always the very best
+
+
+@needs_perceptual
+def test_saved_frames_show_what_was_scored(tracked, painted, tmp_path) -> None:
+    folder = tmp_path / "saved"
+    evaluate(tracked, [avatar_method("truth", painted)], folder)
+    names = [f"{kind}_{index:06d}.png" for index in (24, 26, 28) for kind in ("render", "target", "head", "person")]
+    assert {path.name for path in folder.iterdir()} == {*names, "frames.json"}
+    assert json.loads((folder / "frames.json").read_text()) == {"crop": [10, 20, 106, 116], "resolution": 96, "background": [255, 255, 255]}
+    batch = FrameSource(tracked.test_part(), 96).batch(torch.tensor([1]))
+    target = cv2.imread(str(folder / "target_000026.png"))[..., ::-1].astype(np.float32) / 255
+    np.testing.assert_allclose(target, over(batch.image, batch.head, WHITE)[0].numpy(), atol=0.5 / 255 + 1e-6)
+    render = cv2.imread(str(folder / "render_000026.png"))[..., ::-1].astype(np.float32) / 255
+    with torch.no_grad():
+        expected = painted.render(batch.params, batch.camera, WHITE).rgb[0].clamp(0, 1)
+    np.testing.assert_allclose(render, expected.numpy(), atol=0.5 / 255 + 1e-6)
+    frame = tracked.test_part().frame(1)
+    np.testing.assert_array_equal(cv2.imread(str(folder / "head_000026.png"), cv2.IMREAD_UNCHANGED), frame.head.numpy())
+
+
+@needs_perceptual
+def test_whoever_has_the_saved_frames_can_measure_the_score(tracked, painted, tmp_path) -> None:
+    """PSNR from the PNGs alone: pixels count by one minus person over head, so neck, torso and what was not filmed are left out."""
+    scores = evaluate(tracked, [avatar_method("truth", painted)], tmp_path / "saved")["truth"]
+    found = []
+    for index in (24, 26, 28):
+        pictures = {
+            kind: cv2.imread(str(tmp_path / "saved" / f"{kind}_{index:06d}.png"), cv2.IMREAD_UNCHANGED).astype(float) / 255
+            for kind in ("render", "target", "head", "person")
+        }
+        counted = 1 - np.clip(pictures["person"] - pictures["head"], 0, 1)
+        assert 0.8 < counted.mean() < 0.95
+        error = ((pictures["render"] - pictures["target"]) ** 2 * counted[..., None]).sum() / (3 * counted.sum())
+        found.append(-10 * np.log10(error))
+    assert np.mean(found) == pytest.approx(scores["psnr"], abs=0.15)  # eight bits: a fiftieth of the error at 35 dB
+
+
+@needs_perceptual
+def test_a_run_is_scored_beside_its_ablation_and_others(film, painted, tmp_path) -> None:
+    run = tmp_path / "run"
+    sequence = film(run / "track")
+    save_avatar(painted, run / "avatar.safetensors", {})
+    save_avatar(painted, run / "global_only.safetensors", {})
+    (run / "metrics.json").write_text(json.dumps({"video": "toy.mp4", "test": {"psnr": 0.0}}))
+    other = Method("other_system", lambda batch: batch.image[0])
+    metrics = evaluate_run(run, others=[other])
+    assert metrics["video"] == "toy.mp4"
+    assert set(metrics["baselines"]) == {"mean_image", "nearest_frame", "global_only", "other_system"}
+    assert metrics["test"] == metrics["baselines"]["global_only"] == evaluate(sequence, [avatar_method("truth", painted)])["truth"]
+
+
+def test_the_comparison_shows_target_render_and_error(tracked, painted, tmp_path) -> None:
+    compare_sheet(tracked, painted, tmp_path / "compare.png")
+    sheet = cv2.imread(str(tmp_path / "compare.png"))
+    assert sheet.shape == (3 * 96, 3 * 96, 3)
+    target, render, error = (sheet[:, 96 * k : 96 * (k + 1)].astype(int) for k in range(3))
+    assert np.abs(target - render).mean() < 4
+    bound = np.minimum(4 * np.abs(target - render), 255)
+    assert (error <= bound + 4).all()  # both pictures are rounded before they are compared here
+
+
+def test_a_picture_that_cannot_be_written_is_not_forgotten(tracked, painted, tmp_path) -> None:
+    with pytest.raises(OutputError, match="could not be written"):
+        write_png(tmp_path / "absent" / "x.png", np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(OutputError, match="could not be written"):
+        compare_sheet(tracked, painted, tmp_path / "absent" / "compare.png")

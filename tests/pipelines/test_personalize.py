@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import json
+import math
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from deja_vu.avatars import GaussianAvatar
+from deja_vu.avatars.io import load_avatar
+from deja_vu.core.assets import find
+from deja_vu.core.errors import ConfigError, DivergedError, OutputError
+from deja_vu.core.image import over
+from deja_vu.core.sequence import TrackedSequence
+from deja_vu.datasets.sampling import FrameSource
+from deja_vu.pipelines.personalize import PersonalizeConfig, Phase, Recipe, personalize, refuse_divergence, start_avatar, train
+
+needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.core.assets")
+WHITE = torch.ones(3)
+
+
+def run_training(sequence: TrackedSequence, config: PersonalizeConfig, run: Path) -> GaussianAvatar:
+    torch.manual_seed(0)
+    avatar = start_avatar(sequence.train_part(), config)
+    train(avatar, sequence.train_part(), config, run, resume=False)
+    return avatar
+
+
+def score(avatar: GaussianAvatar, sequence: TrackedSequence) -> float:
+    """Mean over test frames, over white, of the pixels that count."""
+    source, scores = FrameSource(sequence.test_part(), sequence.info.resolution), []
+    for position in range(len(sequence.test_part())):
+        batch = source.batch(torch.tensor([position]))
+        with torch.no_grad():
+            image = avatar.render(batch.params, batch.camera, WHITE).rgb
+        error = ((image - over(batch.image, batch.head, WHITE)).square() * batch.counted).sum() / (3 * batch.counted.sum())
+        scores.append(-10 * math.log10(float(error)))
+    return sum(scores) / len(scores)
+
+
+def mean_image_psnr(sequence: TrackedSequence) -> float:
+    train_part = FrameSource(sequence.train_part(), sequence.info.resolution).batch(torch.arange(len(sequence.train_part())))
+    test = FrameSource(sequence.test_part(), sequence.info.resolution).batch(torch.arange(len(sequence.test_part())))
+    mean = over(train_part.image, train_part.head, WHITE).mean(0)
+    error = ((mean - over(test.image, test.head, WHITE)).square() * test.counted).sum((1, 2, 3)) / (3 * test.counted.sum((1, 2, 3)))
+    return float((-10 * error.log10()).mean())
+
+
+def curve(run: Path, name: str) -> list[float]:
+    return [json.loads(line)[name] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def interrupt_after(avatar: GaussianAvatar, renders: int) -> None:
+    """Press Ctrl-C in the middle of the step that follows so many blended renders: its random numbers are drawn, nothing is updated."""
+    counted = iter(range(renders))
+
+    def press(*_: object) -> None:
+        if next(counted, None) is None:
+            signal.raise_signal(signal.SIGINT)
+
+    avatar.code.register_forward_hook(press)
+
+
+def equal(a: GaussianAvatar, b: GaussianAvatar) -> bool:
+    return all(torch.equal(value, b.state_dict()[name]) for name, value in a.state_dict().items())
+
+
+def test_colors_are_lifted_onto_the_start(tracked, small_recipe) -> None:
+    avatar = start_avatar(tracked.train_part(), small_recipe.personalize)
+    assert score(avatar, tracked) > mean_image_psnr(tracked) + 1
+    assert torch.equal(avatar.shape, tracked.params.shape[0])
+
+
+def test_training_lowers_the_loss_and_beats_the_mean_image(tracked, small_recipe, tmp_path) -> None:
+    started = start_avatar(tracked.train_part(), small_recipe.personalize)
+    avatar = run_training(tracked, small_recipe.personalize, tmp_path / "run")
+    loss = curve(tmp_path / "run", "loss/total")
+    assert len(loss) == 28
+    assert sum(loss[12:16]) < 0.8 * sum(loss[:4])  # within the first phase
+    assert sum(loss[-4:]) < 0.6 * sum(loss[:4])
+    assert score(avatar, tracked) > max(mean_image_psnr(tracked) + 4, score(started, tracked) + 1)
+    assert not avatar.training  # noise on the code is over
+    snapshot = load_avatar(tmp_path / "run" / "global_only.safetensors")
+    assert snapshot.blendmaps.abs().max() == 0
+    assert not torch.equal(snapshot.rectification, avatar.rectification)
+
+
+def test_the_same_recipe_gives_the_same_avatar(tracked, small_recipe, tmp_path) -> None:
+    config = replace(small_recipe.personalize, code_noise=0.2)
+    first = run_training(tracked, config, tmp_path / "first")
+    assert equal(first, run_training(tracked, config, tmp_path / "second"))
+    assert not equal(first, run_training(tracked, replace(config, seed=1), tmp_path / "third"))
+
+
+@pytest.mark.parametrize("renders", [0, 5, 14, 19, 27])
+def test_an_interrupted_run_continues_exactly(tracked, small_recipe, tmp_path, renders) -> None:
+    """Wherever Ctrl-C falls, in either phase and between checkpoints, the resumed run ends with the same bits."""
+    config = replace(small_recipe.personalize, code_noise=0.2)
+    whole = run_training(tracked, config, tmp_path / "whole")
+    avatar = start_avatar(tracked.train_part(), config)
+    interrupt_after(avatar, renders)
+    with pytest.raises(KeyboardInterrupt):
+        train(avatar, tracked.train_part(), config, tmp_path / "cut", resume=False)
+    assert len(curve(tmp_path / "cut", "loss/total")) < 28
+    torch.manual_seed(99)
+    resumed = start_avatar(tracked.train_part(), config)
+    train(resumed, tracked.train_part(), config, tmp_path / "cut", resume=True)
+    assert equal(resumed, whole)
+    assert curve(tmp_path / "cut", "loss/total") == curve(tmp_path / "whole", "loss/total")
+    ours, theirs = (load_avatar(tmp_path / run / "global_only.safetensors") for run in ("cut", "whole"))
+    assert equal(ours, theirs)
+
+
+def test_ctrl_c_during_an_update_is_not_lost_and_not_counted_twice(tracked, small_recipe, tmp_path) -> None:
+    config = small_recipe.personalize
+    whole = run_training(tracked, config, tmp_path / "whole")
+    avatar, updates = start_avatar(tracked.train_part(), config), iter(range(20))
+
+    def press(*_: object) -> None:
+        if next(updates, None) is None:
+            signal.raise_signal(signal.SIGINT)
+
+    handle = register_optimizer_step_post_hook(press)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(avatar, tracked.train_part(), config, tmp_path / "cut", resume=False)
+    finally:
+        handle.remove()
+    resumed = start_avatar(tracked.train_part(), config)
+    train(resumed, tracked.train_part(), config, tmp_path / "cut", resume=True)
+    assert equal(resumed, whole)
+
+
+def test_an_interrupt_at_the_end_of_a_phase_keeps_the_global_snapshot(tracked, small_recipe, tmp_path) -> None:
+    config = small_recipe.personalize
+    only_first = replace(config, phases=config.phases[:1])
+    run_training(tracked, only_first, tmp_path / "run")
+    assert not (tmp_path / "run" / "global_only.safetensors").exists()  # the avatar is global itself
+    resumed = start_avatar(tracked.train_part(), config)
+    train(resumed, tracked.train_part(), config, tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "global_only.safetensors").exists()
+
+
+def test_the_global_phase_leaves_blendmaps_alone(tracked, small_recipe, tmp_path) -> None:
+    config = replace(small_recipe.personalize, phases=small_recipe.personalize.phases[:1])
+    avatar = run_training(tracked, config, tmp_path)
+    assert avatar.blendmaps.abs().max() == 0
+    assert torch.equal(avatar.code.mix, torch.eye(4))
+    assert avatar.rectification.abs().max() > 0
+
+
+@pytest.mark.parametrize("name", ["expression", "world_from_head"])
+def test_a_broken_frame_stops_the_run_and_is_named(tracked, small_recipe, tmp_path, name) -> None:
+    avatar = start_avatar(tracked.train_part(), small_recipe.personalize)
+    values = getattr(tracked.params, name).clone()
+    values[4] = torch.nan
+    broken = replace(tracked, params=replace(tracked.params, **{name: values}))
+    with pytest.raises(DivergedError, match=rf"frames' {name}.* not finite at step \d+ on frames \[.*\b4\b.*\]"):
+        train(avatar, broken.train_part(), small_recipe.personalize, tmp_path, resume=False)
+
+
+@pytest.mark.parametrize(
+    ("rate", "message"),
+    [(1e30, "Gaussians' scales .* not finite"), (math.inf, "avatar's rectification, .* not finite")],
+)
+def test_a_diverging_run_says_what_broke_and_keeps_no_broken_checkpoint(tracked, small_recipe, tmp_path, rate, message) -> None:
+    phases = (Phase(steps=40, resolution=64, learning_rate=rate, perceptual_every=0),)
+    wild = replace(small_recipe.personalize, phases=phases, picture_every=1000)
+    avatar = start_avatar(tracked.train_part(), wild)
+    with pytest.raises(DivergedError, match=rf"{message}.* at step \d+ on frames \[\d+\]\. Lower the learning rate"):
+        train(avatar, tracked.train_part(), wild, tmp_path, resume=False)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_a_term_that_is_not_finite_is_named() -> None:
+    terms = {"huber": torch.tensor(0.1), "dssim": torch.tensor(math.nan), "alpha": torch.tensor(0.2)}
+    with pytest.raises(DivergedError, match=r"The term 'dssim' became nan at step 7 on frames \[3, 5\]"):
+        refuse_divergence(terms, torch.tensor([3, 5]), 7)
+
+
+@needs_perceptual
+def test_personalize_fills_the_run_folder(tracked, small_recipe, tmp_path, capsys) -> None:
+    out = tmp_path / "run"
+    personalize(tracked.folder, out, small_recipe, resume=False, overwrite=False)
+    names = {path.name for path in out.iterdir() if not path.name.startswith("events")}
+    assert names == {
+        *("avatar.safetensors", "global_only.safetensors", "checkpoint.pt", "config.yaml", "run.json"),
+        *("metrics.json", "metrics.jsonl", "compare.png", "turntable.mp4"),
+    }
+    assert any(path.name.startswith("events") for path in out.iterdir())
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert set(metrics) == set("video frames resolution device gaussians seconds peak_mb test baselines config commit".split())
+    assert (metrics["video"], metrics["frames"], metrics["resolution"]) == ("toy.mp4", 15, 96)
+    assert set(metrics["seconds"]) == {"track", "personalize", "total"}
+    assert set(metrics["test"]) == {"psnr", "ssim", "st_lpips", "l1"}
+    assert set(metrics["baselines"]) == {"mean_image", "nearest_frame", "global_only"}
+    assert all(set(row) == set(metrics["test"]) for row in metrics["baselines"].values())
+    avatar = load_avatar(out / "avatar.safetensors")
+    assert metrics["gaussians"] == len(avatar.layout)
+    assert metrics["test"]["psnr"] == pytest.approx(score(avatar, tracked), abs=0.01)
+    assert metrics["baselines"]["mean_image"]["psnr"] == pytest.approx(mean_image_psnr(tracked), abs=0.01)
+    assert metrics["test"]["psnr"] > metrics["baselines"]["mean_image"]["psnr"] + 4
+    assert "compare.png" in capsys.readouterr().out
+
+    # The folder is taken: nothing is touched unless the user says what is meant.
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(OutputError, match=r"--resume .* --overwrite"):
+        personalize(tracked.folder, out, small_recipe, resume=False, overwrite=False)
+    with pytest.raises(OutputError, match="exclude each other"):
+        personalize(tracked.folder, out, small_recipe, resume=True, overwrite=True)
+    other = replace(small_recipe, personalize=replace(small_recipe.personalize, seed=5))
+    with pytest.raises(ConfigError, match=r"another recipe. Add --config .*config.yaml"):
+        personalize(tracked.folder, out, other, resume=True, overwrite=False)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+    # A finished run may be resumed: nothing is left to train, and its scores are measured again.
+    personalize(tracked.folder, out, small_recipe, resume=True, overwrite=False)
+    again = json.loads((out / "metrics.json").read_text())
+    assert again["test"] == metrics["test"]
+    assert equal(load_avatar(out / "avatar.safetensors"), avatar)
+
+    personalize(tracked.folder, out, other, resume=False, overwrite=True)
+    assert not equal(load_avatar(out / "avatar.safetensors"), avatar)
+    TrackedSequence.load(tracked.folder).frame(0)  # --overwrite is for the run, not for what it learned from
+
+
+def test_overwriting_the_tracked_folder_itself_is_refused(tracked, small_recipe: Recipe) -> None:
+    with pytest.raises(OutputError, match="which --overwrite would delete"):
+        personalize(tracked.folder, tracked.folder, small_recipe, resume=False, overwrite=True)
+    TrackedSequence.load(tracked.folder).frame(0)

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from deja_vu.core.assets import find
+from deja_vu.core.errors import InputError, OutputError
+from deja_vu.pipelines.sample import write_sample
+from deja_vu.pipelines.track import BLOCK, BLOCK_PERIOD, TrackConfig, clear_track, split_frames, track
+
+
+@pytest.mark.parametrize("count", [3, 10, 41, 450])
+def test_the_tail_is_the_last_fifth(count) -> None:
+    test = split_frames(count, "tail")
+    assert int(test.sum()) == pytest.approx(0.2 * count, abs=0.5)
+    assert torch.equal(test, test.sort().values)  # no training frame follows a test frame
+
+
+def test_blocks_are_every_fifth_of_sixteen_frames() -> None:
+    test = split_frames(400, "blocks")
+    assert int(test.sum()) == 80
+    begins = (test[1:] & ~test[:-1]).nonzero()[:, 0] + 1
+    assert begins.tolist() == [BLOCK * (BLOCK_PERIOD * k + BLOCK_PERIOD - 1) for k in range(5)]
+
+
+def test_an_older_tracked_folder_never_passes_for_the_new_one(tmp_path) -> None:
+    """Interrupted after the old frames are gone, the folder must not load: its description goes first."""
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "000000.jpg").write_text("old")
+    (tmp_path / "track.json").write_text("{}")
+    clear_track(tmp_path)
+    assert {path.name for path in tmp_path.rglob("*")} == {"frames", "masks"}
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        clear_track(tmp_path / "file" / "track")
+
+
+@pytest.mark.skipif(find("face_landmarker") is None, reason="the landmarker is not here: python -m deja_vu.core.assets")
+@pytest.mark.parametrize(("frames", "split"), [(2, "tail"), (8, "blocks")])
+def test_a_video_too_short_for_a_test_is_refused(tmp_path, frames, split) -> None:
+    write_sample(tmp_path / "person.mp4", frames, size=256)
+    with pytest.raises(InputError, match=f"{frames} frames with a face are too few .* '{split}'"):
+        track(tmp_path / "person.mp4", tmp_path / "out", TrackConfig(split=split))
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import math
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from deja_vu.avatars.gaussian import GaussianAvatar, GaussianConfig
+from deja_vu.core.batch import Batch
+from deja_vu.core.camera import Camera
+from deja_vu.core.image import RenderOutput
+from deja_vu.heads.toy import load as load_toy
+from deja_vu.losses.perceptual import KERNELS, PerceptualDistance
+from deja_vu.training.objective import LossWeights, Objective, head_window
+
+SIDE = 40
+WHITE = torch.ones(3)
+WHOLE = (slice(None), slice(None))
+
+
+def make_batch() -> Batch:
+    """A head in the upper middle, a neck that does not count below it, background elsewhere; eyes are watched."""
+    head, attention, counted = torch.zeros(2, SIDE, SIDE, 1), torch.zeros(2, SIDE, SIDE, 1), torch.ones(2, SIDE, SIDE, 1)
+    head[:, 5:25, 10:30] = 1
+    head[1, 5:8] *= 0.5
+    attention[:, 12:15, 13:27] = 1
+    counted[:, 25:, 10:30] = 0
+    image = torch.rand(2, SIDE, SIDE, 3, generator=torch.Generator().manual_seed(0))
+    params = load_toy().neutral((2,))
+    person = torch.maximum(head, 1 - counted)
+    known = torch.ones(2, SIDE, SIDE, 1)
+    known[:, :, 36:] = 0  # the crop reaches beyond the frame
+    return Batch(
+        positions=torch.arange(2),
+        image=image,
+        head=head,
+        person=person,
+        known=known,
+        counted=counted * known,
+        attention=attention,
+        params=params,
+        camera=Camera.from_focal(50.0, SIDE, SIDE),
+    )
+
+
+def perfect(batch: Batch, background: Tensor) -> RenderOutput:
+    return RenderOutput(batch.image * batch.head + background * (1 - batch.head), batch.head.clone())
+
+
+@pytest.fixture(scope="module")
+def perceptual() -> PerceptualDistance:
+    """Random weights: a distance all the same, and no file."""
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.randn(o, i, k, k, generator=generator) * math.sqrt(2 / (i * k * k)) for o, i, k in KERNELS]
+    return PerceptualDistance(weights, [torch.zeros(o) for o, _, _ in KERNELS], [torch.ones(o) for o, _, _ in KERNELS])
+
+
+@pytest.mark.parametrize("grey", [1.0, 0.3])
+def test_a_perfect_render_over_any_background_costs_nothing(perceptual, grey) -> None:
+    batch, background = make_batch(), torch.full((3,), grey)
+    terms = Objective(LossWeights(), perceptual).terms(perfect(batch, background), batch, background, window=WHOLE)
+    assert set(terms) == {"huber", "alpha", "dssim", "perceptual"}
+    # SSIM of a constant grey subtracts squares in float32, 1e-7 against its stabiliser of 1e-4.
+    assert {name: value.item() for name, value in terms.items()} == pytest.approx(dict.fromkeys(terms, 0.0), abs=1e-5)
+
+
+def test_terms_are_the_weighted_means_written_out() -> None:
+    batch, weights = make_batch(), LossWeights(attention=3.0, neck=0.2)
+    render = perfect(batch, WHITE)
+    rgb = render.rgb + 0.04 * torch.randn(render.rgb.shape)
+    rgb[:, 12:15, 13:15] += 0.5
+    alpha = torch.rand(render.alpha.shape)
+    terms = Objective(weights, None).terms(RenderOutput(rgb, alpha), batch, WHITE, window=None)
+    difference = (rgb - render.rgb).abs()
+    pointwise = torch.where(difference < 0.1, difference.square() / 2, 0.1 * (difference - 0.05))
+    counted = batch.counted.clamp_min(0.2) * batch.known
+    weight = (counted * (1 + 3 * batch.attention)).expand_as(pointwise)
+    torch.testing.assert_close(terms["huber"], (pointwise * weight).sum() / weight.sum())
+    torch.testing.assert_close(terms["alpha"], ((alpha - batch.head).abs() * counted).mean())
+
+
+def test_neck_and_torso_count_for_nothing_when_told_so(perceptual) -> None:
+    batch = make_batch()
+    render = perfect(batch, WHITE)
+    neck = (batch.counted == 0)[..., 0]
+    rgb, alpha = render.rgb.clone(), render.alpha.clone()
+    rgb[neck], alpha[neck] = 0.0, 1.0
+    drawn = RenderOutput(rgb, alpha)
+    free, small = (
+        Objective(LossWeights(neck=value, dssim=0.0), perceptual).terms(drawn, batch, WHITE, window=WHOLE) for value in (0.0, 0.2)
+    )
+    assert {name: value.item() for name, value in free.items()} == pytest.approx(dict.fromkeys(free, 0.0), abs=1e-6)
+    assert small["huber"] > 0.001
+    assert small["alpha"] > 0.001
+
+
+def test_what_was_not_filmed_counts_for_nothing(perceptual) -> None:
+    batch = make_batch()
+    render = perfect(batch, WHITE)
+    rgb, alpha = render.rgb.clone(), render.alpha.clone()
+    rgb[:, :, 36:], alpha[:, :, 36:] = 0.0, 1.0
+    terms = Objective(LossWeights(dssim=0.0, neck=0.2), perceptual).terms(RenderOutput(rgb, alpha), batch, WHITE, window=WHOLE)
+    assert {name: value.item() for name, value in terms.items()} == pytest.approx(dict.fromkeys(terms, 0.0), abs=1e-6)
+
+
+def test_a_missing_head_costs_coverage(perceptual) -> None:
+    batch = make_batch()
+    empty = RenderOutput(torch.ones(2, SIDE, SIDE, 3), torch.zeros(2, SIDE, SIDE, 1))
+    terms = Objective(LossWeights(), perceptual).terms(empty, batch, WHITE, window=WHOLE)
+    torch.testing.assert_close(terms["alpha"], batch.head.mean())  # all of the head counts
+    assert all(value > 0.01 for value in terms.values())
+
+
+def test_terms_that_are_switched_off_are_not_computed(perceptual) -> None:
+    batch = make_batch()
+    objective = Objective(LossWeights(dssim=0.0), perceptual)
+    assert set(objective.terms(perfect(batch, WHITE), batch, WHITE, window=None)) == {"huber", "alpha"}
+    assert set(Objective(LossWeights(), None).terms(perfect(batch, WHITE), batch, WHITE, window=WHOLE)) == {"huber", "alpha", "dssim"}
+
+
+def test_the_perceptual_term_looks_at_its_window_only(perceptual) -> None:
+    batch = make_batch()
+    render = perfect(batch, WHITE)
+    rgb = render.rgb.clone()
+    rgb[:, :4] = 0.0
+    objective = Objective(LossWeights(), perceptual)
+    below = objective.terms(replace(render, rgb=rgb), batch, WHITE, window=(slice(8, 40), slice(4, 36)))
+    above = objective.terms(replace(render, rgb=rgb), batch, WHITE, window=(slice(0, 32), slice(4, 36)))
+    assert below["perceptual"].item() == pytest.approx(0, abs=1e-6)
+    assert above["perceptual"] > 0.01
+
+
+def test_gradients_flow_to_the_render_and_not_to_the_target(perceptual) -> None:
+    batch = make_batch()
+    render = perfect(batch, WHITE)
+    rgb, alpha = (render.rgb + 0.1).requires_grad_(), (render.alpha * 0.9).requires_grad_()
+    objective = Objective(LossWeights(neck=0.0, dssim=0.0), perceptual)
+    objective.total(objective.terms(RenderOutput(rgb, alpha), batch, WHITE, window=WHOLE)).backward()
+    assert rgb.grad[batch.counted.expand_as(rgb) == 0].abs().max() == 0
+    assert rgb.grad[batch.head.expand_as(rgb) == 1].abs().min() > 0
+    assert alpha.grad[batch.head == 1].max() < 0
+
+
+def test_the_total_weighs_every_term() -> None:
+    weights = LossWeights(huber=2.0, dssim=3.0, blendmaps=5.0)
+    terms = {"huber": torch.tensor(1.0), "dssim": torch.tensor(10.0), "blendmaps": torch.tensor(100.0)}
+    assert Objective(weights, None).total(terms).item() == 2 + 30 + 500
+    assert Objective(weights, None).total({}).item() == 0
+
+
+def test_every_penalty_of_an_avatar_has_a_weight() -> None:
+    head = load_toy()
+    avatar = GaussianAvatar(head, torch.zeros(head.spec.num_shape), GaussianConfig(uv_size=64, blend_size=64, blendmaps=2))
+    assert set(avatar.regularizers()) <= {field.name for field in fields(LossWeights)}
+
+
+def test_windows_are_squares_around_the_head_inside_the_picture() -> None:
+    generator, head = torch.Generator().manual_seed(0), make_batch().head
+    seen = torch.zeros(SIDE, SIDE)
+    for _ in range(200):
+        rows, columns = head_window(head, 16, generator)
+        assert (rows.stop - rows.start, columns.stop - columns.start) == (16, 16)
+        assert 0 <= rows.start <= SIDE - 16
+        assert 0 <= columns.start <= SIDE - 16
+        seen[rows, columns] += 1
+    assert seen[5:25, 10:30].min() > 0  # all of the head has its turn
+    assert seen[34:].max() == 0
+    assert head_window(head, 512, generator) == (slice(0, SIDE), slice(0, SIDE))
+    rows, columns = head_window(torch.zeros(1, SIDE, SIDE, 1), 16, generator)  # a frame without a head
+    assert (rows.start + 8, columns.start + 8) == (SIDE // 2, SIDE // 2)
