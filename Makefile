@@ -40,7 +40,7 @@ test: $(READY)  ## run the tests
 
 lint: $(READY)  ## check style and types
 	$(BIN)/ruff check .
-	$(BIN)/mypy deja_vu
+	$(BIN)/mypy deja_vu pipelines
 
 demo: $(READY)  ## make an avatar of a sample subject, or of VIDEO=me.mp4, in runs/demo
 	$(BIN)/deja-vu demo --out runs/demo $(if $(VIDEO),--video "$(VIDEO)")

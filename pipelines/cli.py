@@ -25,8 +25,6 @@ from deja_vu.pipelines.runs import find_track, load_pair, open_run
 from deja_vu.pipelines.sample import write_sample
 from deja_vu.pipelines.track import TrackConfig, track
 
-Positional = tyro.conf.Positional
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `deja-vu`; mistakes of the user end with exit code 2 and one clear message."""
@@ -38,7 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"deja-vu: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:  # a full disk, a folder that cannot be written
-        print(f"deja-vu: {error.filename or 'A file'} cannot be used: {error.strerror or error}. Make room or choose another place.", file=sys.stderr)
+        print(
+            f"deja-vu: {error.filename or 'A file'} cannot be used: {error.strerror or error}. Make room or choose another place.",
+            file=sys.stderr,
+        )
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -64,7 +65,7 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
     """Every command, with the chosen recipe's values as its defaults."""
 
     def personalize_command(
-        video: Positional[Path],
+        video: tyro.conf.Positional[Path],
         *,
         out: Path,
         config: str | None = None,
@@ -85,7 +86,7 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
         personalize(video, out, recipe, resume=resume, overwrite=overwrite)
 
     def track_command(
-        video: Positional[Path],
+        video: tyro.conf.Positional[Path],
         *,
         out: Path,
         config: str | None = None,
@@ -105,7 +106,7 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
         track(video, out, recipe)
 
     def benchmark_command(
-        clips: Positional[list[Path]],
+        clips: tyro.conf.Positional[list[Path]],
         *,
         out: Path,
         config: str | None = None,
@@ -152,7 +153,7 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
     }
 
 
-def drive_command(run: Positional[Path], *, motion: Path, out: Path = Path("driven.mp4")) -> None:
+def drive_command(run: tyro.conf.Positional[Path], *, motion: Path, out: Path = Path("driven.mp4")) -> None:
     """Drive an avatar with the motion of another video.
 
     Args:
@@ -168,7 +169,12 @@ def drive_command(run: Positional[Path], *, motion: Path, out: Path = Path("driv
         drive_avatar(avatar, person, track(motion, Path(folder), TrackConfig(head=person.info.head_name)), out)
 
 
-def evaluate_command(run: Positional[Path], *, json_path: Annotated[Path | None, tyro.conf.arg(name="json")] = None, save_frames: Path | None = None) -> None:
+def evaluate_command(
+    run: tyro.conf.Positional[Path],
+    *,
+    json_path: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+    save_frames: Path | None = None,
+) -> None:
     """Score an avatar on its held-out frames.
 
     Args:
@@ -183,7 +189,7 @@ def evaluate_command(run: Positional[Path], *, json_path: Annotated[Path | None,
         json_path.write_text(text + "\n")
 
 
-def sample_command(out: Positional[Path], *, frames: int = 150) -> None:
+def sample_command(out: tyro.conf.Positional[Path], *, frames: int = 150) -> None:
     """Write a video of a made-up person, with known ground truth, to try everything on.
 
     Args:

@@ -358,5 +358,3 @@ def log_picture(logger: RunLogger, avatar: GaussianAvatar, fixed: Batch, objecti
     out = avatar.render(fixed.params, fixed.camera, white)
     avatar.train()
     logger.image(step, "train/target_render", torch.cat([objective.target(fixed, white)[0], out.rgb[0].clamp(0, 1)], dim=1))
-
-

@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from deja_vu.core.camera import Camera
-from deja_vu.core.errors import InputError, OutputError
+from deja_vu.core.errors import FormatError, InputError, OutputError
 from deja_vu.core.sequence import TrackedSequence, TrackInfo, write_frame, write_masks
 from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
@@ -204,6 +204,18 @@ def split_frames(count: int, split: str) -> Tensor:
     return place >= round(count * (1 - TEST_SHARE))
 
 
+def read_person(folder: Path, index: int) -> np.ndarray:
+    """Person alpha of a frame stored by `crop_frames`, uint8 [H W].
+
+    Raises:
+        FormatError: it is not there any more.
+    """
+    planes = cv2.imread(str(folder / "masks" / f"{index:06d}.png"), cv2.IMREAD_UNCHANGED)
+    if planes is None:
+        raise FormatError(f"{folder}: the masks of frame {index:06d} vanished while tracking. Track the video again.")
+    return planes[..., 0]
+
+
 def write_head_masks(head: HeadModel, state: TrackState, window: Camera, detections: Detections, known: np.ndarray, out: Path) -> None:
     """Complete the stored masks: head alpha is the person's without neck and torso; attention is on eyes and mouth."""
     masks = HeadMasks(head)
@@ -212,6 +224,6 @@ def write_head_masks(head: HeadModel, state: TrackState, window: Camera, detecti
     for start in tqdm(range(0, len(indices), 16), desc="mask neck", unit="batch"):
         weights, attention = masks.render(state.params(slice(start, start + 16)), camera, window.width)
         for offset, index in enumerate(indices[start : start + 16]):
-            person = cv2.imread(str(out / "masks" / f"{index:06d}.png"), cv2.IMREAD_UNCHANGED)[..., 0]
+            person = read_person(out, int(index))
             above = np.rint(person * (weights[offset] / 255.0)).astype(np.uint8)
             write_masks(out, int(index), np.stack([person, above, attention[offset], known], axis=-1))

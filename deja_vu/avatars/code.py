@@ -33,6 +33,11 @@ class LinearCode(nn.Module):
 
     noise: float = 0.0
     """Deviation of the noise added to the coordinates in training mode."""
+    rest_rotation: Tensor
+    mean: Tensor
+    components: Tensor
+    low: Tensor
+    high: Tensor
 
     def __init__(self, num_features: int, num_maps: int) -> None:
         super().__init__()

@@ -80,7 +80,9 @@ class GaussianAvatar(Avatar):
         rest = attach(head(neutral), head.topology.faces, self.layout)
         self.register_buffer("rest_stretch", rest.stretch[0], persistent=False)
         self.register_buffer("base", _initial_map(rest, self.layout))
-        self.register_buffer("gains", torch.cat([torch.full((c.stop - c.start,), GAINS[name]) for name, c in CHANNELS.items()]), persistent=False)
+        self.register_buffer(
+            "gains", torch.cat([torch.full((c.stop - c.start,), GAINS[name]) for name, c in CHANNELS.items()]), persistent=False
+        )
         self.rectification = nn.Parameter(torch.zeros(len(self.layout), NUM_CHANNELS))
         self.blendmaps = nn.Parameter(torch.zeros(config.blendmaps, len(coarse), NUM_CHANNELS))
         features = head.spec.num_expression + 3 * head.spec.num_joints + 3

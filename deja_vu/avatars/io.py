@@ -67,7 +67,9 @@ def read_header(path: Path) -> dict[str, str]:
     if header.get("format") != "deja-vu avatar":
         raise FormatError(f"{path} holds no avatar: its header has no 'deja-vu avatar' mark.")
     if header.get("version") != str(FORMAT_VERSION):
-        raise FormatError(f"{path} has avatar format {header.get('version')}, expected {FORMAT_VERSION}. Personalize again with this version.")
+        raise FormatError(
+            f"{path} has avatar format {header.get('version')}, expected {FORMAT_VERSION}. Personalize again with this version."
+        )
     return header
 
 

@@ -61,7 +61,7 @@ def _refuse_unknown(kind: type, values: dict[str, Any], where: str) -> None:
             close = difflib.get_close_matches(str(key), names, n=1, cutoff=0.0)
             raise ConfigError(f"{where}: unknown option '{key}'. Did you mean '{close[0]}'? Known here: {', '.join(names)}.")
         inner = known[key]
-        nested = inner if is_dataclass(inner) else next((part for part in get_args(inner) if is_dataclass(part)), None)
+        nested = next((part for part in (inner, *get_args(inner)) if isinstance(part, type) and is_dataclass(part)), None)
         if nested is not None:
             for item in value if isinstance(value, list) else [value]:
                 if isinstance(item, dict):

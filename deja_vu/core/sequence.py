@@ -150,11 +150,15 @@ class TrackedSequence:
         """
         description, parameters = folder / "track.json", folder / "params.safetensors"
         if not description.is_file() or not parameters.is_file():
-            raise InputError(f"{folder} is not a tracked folder: expected track.json and params.safetensors in it. Make one with: deja-vu track")
+            raise InputError(
+                f"{folder} is not a tracked folder: expected track.json and params.safetensors in it. Make one with: deja-vu track"
+            )
         try:
             fields = dict(json.loads(description.read_text()))
             if fields.get("version") != FORMAT_VERSION:
-                raise FormatError(f"{folder} has tracking format {fields.get('version')}, expected {FORMAT_VERSION}. Track the video again.")
+                raise FormatError(
+                    f"{folder} has tracking format {fields.get('version')}, expected {FORMAT_VERSION}. Track the video again."
+                )
             info = TrackInfo(**{**fields, "crop": tuple(fields["crop"]), "warnings": tuple(fields["warnings"])})
             tensors = load_file(parameters)
             count = len(tensors["index"])

@@ -40,8 +40,8 @@ class FrameSource:
         )
         counted = (1 - (person - head).clamp_min(0)) * known
         params = self.sequence.params[positions]
-        masks = (plane[..., None] for plane in (head, person, known, counted, attention))
-        return Batch(positions, image, *masks, params, self.camera)
+        head, person, known, counted, attention = (plane[..., None] for plane in (head, person, known, counted, attention))
+        return Batch(positions, image, head, person, known, counted, attention, params, self.camera)
 
     def stream(self, order: Iterator[Int[Tensor, "B"]]) -> Iterator[Batch]:
         """Batches in the given order, the next one decoded while the present one is used."""

@@ -76,7 +76,9 @@ def transfer(motion: TrackedSequence, person: TrackedSequence) -> HeadParams:
         InputError: the motion was tracked with another head model.
     """
     if motion.info.head_name != person.info.head_name:
-        raise InputError(f"The motion was tracked with head '{motion.info.head_name}', the avatar uses '{person.info.head_name}'. Track it again.")
+        raise InputError(
+            f"The motion was tracked with head '{motion.info.head_name}', the avatar uses '{person.info.head_name}'. Track it again."
+        )
     theirs, ours = motion.params, person.params
     rest = ours.expression.quantile(0.25, 0) - theirs.expression.quantile(0.25, 0)
     expression = (theirs.expression + rest).clamp(-0.2, 1.2)

@@ -118,9 +118,7 @@ class HeadModel(nn.Module):
         return mean + (coefficients @ basis.flatten(1)).unflatten(-1, (-1, 3))
 
 
-def surface_points(
-    vertices: Float[Tensor, "*b V 3"], corners: Int[Tensor, "n 3"], bary: Float[Tensor, "n 3"]
-) -> Float[Tensor, "*b n 3"]:
+def surface_points(vertices: Float[Tensor, "*b V 3"], corners: Int[Tensor, "n 3"], bary: Float[Tensor, "n 3"]) -> Float[Tensor, "*b n 3"]:
     """Points given by barycentric coordinates on triangles.
 
     Args:

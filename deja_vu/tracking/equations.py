@@ -58,9 +58,7 @@ class NormalEquations:
         self.video.diagonal().add_(precision)
         self.video_rhs -= precision * offset
 
-    def solve(
-        self, coupling: Float[Tensor, "T1 D"], difference: Float[Tensor, "T1 D"]
-    ) -> tuple[Float[Tensor, "T D"], Float[Tensor, "C"]]:
+    def solve(self, coupling: Float[Tensor, "T1 D"], difference: Float[Tensor, "T1 D"]) -> tuple[Float[Tensor, "T D"], Float[Tensor, "C"]]:
         """Exact minimiser with a first-difference penalty between neighbouring frames (no batch borders).
 
         The frames' part is one symmetric banded system of bandwidth D; the shared part is eliminated by its Schur complement.

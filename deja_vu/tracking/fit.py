@@ -230,5 +230,3 @@ def _landmark_step(
     if shared:
         state = replace(state, shape=state.shape + video_step[:-1], log_focal=state.log_focal + video_step[-1])
     return state
-
-

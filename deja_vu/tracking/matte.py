@@ -303,9 +303,7 @@ def _solve_symmetric(matrix: list[Plane], right: Color) -> Color:
     c11, c12, c22 = xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy
     scale = 1 / (xx * c00 + xy * c01 + xz * c02)
     x, y, z = cv2.split(right)
-    return cv2.merge(
-        [(c00 * x + c01 * y + c02 * z) * scale, (c01 * x + c11 * y + c12 * z) * scale, (c02 * x + c12 * y + c22 * z) * scale]
-    )
+    return cv2.merge([(c00 * x + c01 * y + c02 * z) * scale, (c01 * x + c11 * y + c12 * z) * scale, (c02 * x + c12 * y + c22 * z) * scale])
 
 
 def _connected(alpha: Plane, sure: Bool[np.ndarray, "H W"]) -> Plane:

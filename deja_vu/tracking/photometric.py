@@ -276,7 +276,9 @@ class PhotometricRefiner:
             system.add(frames, rows, by_video, whitened.flatten(1), weight[..., None].expand_as(whitened).flatten(1))
 
 
-def _fold_channels(slope: Float[Tensor, "B P 3 2"], residual: Float[Tensor, "B P 3"]) -> tuple[Float[Tensor, "B P 2 2"], Float[Tensor, "B P 2"]]:
+def _fold_channels(
+    slope: Float[Tensor, "B P 3 2"], residual: Float[Tensor, "B P 3"]
+) -> tuple[Float[Tensor, "B P 2 2"], Float[Tensor, "B P 2"]]:
     """Two rows that give the same normal equations as three channels: S = U'U (Cholesky), and residual U^-T G'r."""
     tensor = slope.transpose(-1, -2) @ slope
     a = tensor[..., 0, 0] + 1e-8

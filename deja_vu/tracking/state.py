@@ -140,5 +140,3 @@ def _joint_slope(points: HeadModel, rest: Tensor, params: HeadParams, world: Ten
         nudged[:, joint, axis] += JOINT_STEP
         columns.append((points.skin(rest, replace(params, joints=nudged))[0] - world) / JOINT_STEP)
     return torch.stack(columns, -1)
-
-

@@ -93,7 +93,9 @@ def _covered_centres(triangles: np.ndarray, size: int) -> tuple[np.ndarray, np.n
     area = _cross(b - a, c - a)
     inside = np.abs(area) > 1e-9
     safe = np.where(inside, area, 1.0)
-    bary = np.stack([_cross(b - centre, c - centre), _cross(c - centre, a - centre), _cross(a - centre, b - centre)], axis=1) / safe[:, None]
+    bary = (
+        np.stack([_cross(b - centre, c - centre), _cross(c - centre, a - centre), _cross(a - centre, b - centre)], axis=1) / safe[:, None]
+    )
     inside &= (bary >= -1e-9).all(1)
     texels, first = np.unique((y * size + x)[inside], return_index=True)
     return texels, owner[inside][first], bary[inside][first]

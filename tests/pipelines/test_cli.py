@@ -89,9 +89,7 @@ BAD_VIDEOS = {
 }
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=needs_landmarker) if kind == "noise" else kind for kind in BAD_VIDEOS]
-)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=needs_landmarker) if kind == "noise" else kind for kind in BAD_VIDEOS])
 def test_a_bad_video_writes_nothing_and_harms_no_old_run(refused, tmp_path, kind) -> None:
     video, out = bad_video(kind, tmp_path), tmp_path / "runs" / "me"
     for command in ("personalize", "track"):

@@ -70,7 +70,13 @@ def test_smoothing_has_no_batch_borders() -> None:
     torch.manual_seed(0)
     frames, size, shared = 6, 5, 3
     system = NormalEquations.zeros(frames, size, shared)
-    system.add(slice(0, frames), torch.randn(frames, 30, size), torch.randn(frames, 30, shared), torch.randn(frames, 30), torch.rand(frames, 30) + 0.1)
+    system.add(
+        slice(0, frames),
+        torch.randn(frames, 30, size),
+        torch.randn(frames, 30, shared),
+        torch.randn(frames, 30),
+        torch.rand(frames, 30) + 0.1,
+    )
     coupling, difference = torch.rand(frames - 1, size) + 0.5, torch.randn(frames - 1, size)
     step, video = system.solve(coupling, difference)
     dense, rhs = torch.zeros(frames * size + shared, frames * size + shared).double(), torch.zeros(frames * size + shared).double()
