@@ -6,9 +6,10 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -24,6 +25,8 @@ from deja_vu.pipelines.personalize import Recipe, personalize
 from deja_vu.pipelines.runs import find_track, load_pair, open_run
 from deja_vu.pipelines.sample import write_sample
 from deja_vu.pipelines.track import TrackConfig, track
+
+Split = Literal["tail", "blocks"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -61,6 +64,15 @@ def chosen_recipe(arguments: Sequence[str]) -> Recipe:
     return Recipe()
 
 
+def varied(recipe: Recipe, split: Split | None, global_only: bool) -> Recipe:
+    """The recipe with another split, or without blendmaps."""
+    track = replace(recipe.track, split=split) if split else recipe.track
+    if not global_only:
+        return replace(recipe, track=track)
+    config = recipe.personalize
+    return replace(recipe, track=track, personalize=replace(config, avatar=replace(config.avatar, blendmaps=0)))
+
+
 def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
     """Every command, with the chosen recipe's values as its defaults."""
 
@@ -71,6 +83,8 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
         config: str | None = None,
         resume: bool = False,
         overwrite: bool = False,
+        split: Split | None = None,
+        global_only: bool = False,
         recipe: Annotated[Recipe, tyro.conf.arg(name="")] = defaults,
     ) -> None:
         """From a video to a drivable avatar, tracking included.
@@ -81,9 +95,11 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
             config: recipe by name (paper) or path of a YAML file; flags override it.
             resume: continue the run in `out` exactly where it stopped.
             overwrite: delete the run in `out` and start anew.
+            split: test frames, the last 20 % (tail) or every fifth block of 16 (blocks); overrides the recipe.
+            global_only: leave the blendmaps out, as an ablation.
             recipe: every value of the recipe.
         """
-        personalize(video, out, recipe, resume=resume, overwrite=overwrite)
+        personalize(video, out, varied(recipe, split, global_only), resume=resume, overwrite=overwrite)
 
     def track_command(
         video: tyro.conf.Positional[Path],
@@ -111,6 +127,8 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
         out: Path,
         config: str | None = None,
         reuse: bool = False,
+        split: Split | None = None,
+        global_only: bool = False,
         recipe: Annotated[Recipe, tyro.conf.arg(name="")] = defaults,
     ) -> None:
         """The main job on several clips, beside other systems' renders, as one table.
@@ -120,9 +138,11 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
             out: folder for one run a clip, and table.md.
             config: recipe by name or path of a YAML file; flags override it.
             reuse: score finished runs in `out` instead of computing them again.
+            split: test frames, the last 20 % (tail) or every fifth block of 16 (blocks); overrides the recipe.
+            global_only: leave the blendmaps out, as an ablation.
             recipe: every value of the recipe.
         """
-        print(benchmark(clips, out, recipe, reuse=reuse))
+        print(benchmark(clips, out, varied(recipe, split, global_only), reuse=reuse))
 
     def demo_command(
         *,

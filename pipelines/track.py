@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import time
 import warnings
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,6 +35,8 @@ from deja_vu.tracking.photometric import PhotometricConfig, PhotometricRefiner, 
 from deja_vu.tracking.state import TrackState
 from deja_vu.tracking.video import read_frames
 
+WORKERS = min(4, os.cpu_count() or 1)
+"""Threads that refine mattes and write pictures."""
 TEST_SHARE = 0.2
 BLOCK, BLOCK_PERIOD = 16, 5
 PICTURE_SIDE = 256
@@ -143,18 +148,28 @@ def crop_frames(video: Path, detections: Detections, config: TrackConfig, out: P
     pictures = torch.empty(len(wanted), PICTURE_SIDE, PICTURE_SIDE, 3, dtype=torch.uint8)
     alphas = torch.empty(len(wanted), PICTURE_SIDE, PICTURE_SIDE, dtype=torch.uint8)
     landmarks, bars = window_landmarks(detections, side), BarFinder()
-    with Matting(closed_form=config.closed_form_matte) as matting, tqdm(total=len(wanted), desc="crop and matte", unit="frame") as bar:
+    bar = tqdm(total=len(wanted), desc="crop and matte", unit="frame")
+    with bar, Matting(closed_form=config.closed_form_matte) as matting, ThreadPoolExecutor(WORKERS) as pool:
+
+        def finish(place: int, index: int, crop: np.ndarray, coarse: np.ndarray) -> None:
+            matte = matting.refine(crop, coarse, landmarks[place])
+            write_frame(out, index, matte.foreground)
+            write_masks(out, index, np.repeat(matte.alpha[..., None], 4, axis=2))
+            pictures[place], alphas[place] = shrunk(crop), shrunk(matte.alpha)
+
+        waiting: deque[Future[None]] = deque()
         for index, _, image in read_frames(video, max_frames=config.max_frames):
             place = wanted.get(index)
             if place is None:
                 continue
             bars.add(image)
             crop = cut(image, detections.crop, side)
-            matte = matting(crop, landmarks=landmarks[place])
-            write_frame(out, index, matte.foreground)
-            write_masks(out, index, np.repeat(matte.alpha[..., None], 4, axis=2))
-            pictures[place], alphas[place] = shrunk(crop), shrunk(matte.alpha)
+            waiting.append(pool.submit(finish, place, index, crop, matting.coarse(crop)))
+            if len(waiting) > 2 * WORKERS:
+                waiting.popleft().result()
             bar.update()
+        for future in waiting:
+            future.result()
     filmed = np.where(bars.known(*image.shape[:2]), 255, 0).astype(np.uint8)
     return pictures, alphas, cut(np.repeat(filmed[..., None], 3, axis=2), detections.crop, side, border=0)[..., 0]
 
@@ -221,9 +236,14 @@ def write_head_masks(head: HeadModel, state: TrackState, window: Camera, detecti
     masks = HeadMasks(head)
     camera = state.camera(window)
     indices = detections.index[detections.found]
-    for start in tqdm(range(0, len(indices), 16), desc="mask neck", unit="batch"):
-        weights, attention = masks.render(state.params(slice(start, start + 16)), camera, window.width)
-        for offset, index in enumerate(indices[start : start + 16]):
-            person = read_person(out, int(index))
-            above = np.rint(person * (weights[offset] / 255.0)).astype(np.uint8)
-            write_masks(out, int(index), np.stack([person, above, attention[offset], known], axis=-1))
+
+    def finish(index: int, weight: np.ndarray, attention: np.ndarray) -> None:
+        person = read_person(out, index)
+        above = np.rint(person * (weight / 255.0)).astype(np.uint8)
+        write_masks(out, index, np.stack([person, above, attention, known], axis=-1))
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for start in tqdm(range(0, len(indices), 16), desc="mask neck", unit="batch"):
+            chunk = slice(start, start + 16)
+            weights, attention = masks.render(state.params(chunk), camera, window.width)
+            list(pool.map(finish, indices[chunk].tolist(), weights, attention))

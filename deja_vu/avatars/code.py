@@ -51,6 +51,8 @@ class LinearCode(nn.Module):
     @torch.no_grad()
     def fit(self, params: HeadParams) -> None:
         """Set the principal components from training frames; coordinates get a deviation of at most one."""
+        if len(self.components) == 0:
+            return
         rotation = params.world_from_head[:, :3, :3].mean(0)
         u, _, vt = torch.linalg.svd(rotation)
         self.rest_rotation.copy_(u @ vt)

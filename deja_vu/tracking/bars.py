@@ -8,7 +8,10 @@ from jaxtyping import Bool, UInt8
 SAME = 24
 """Largest channel difference from the corner's color that still counts as the bar's own; codecs blur the edge."""
 CUT_SHARE = 0.15
-"""Share of the border line that must change at once where a bar ends; a head that merely comes up to plain background starts narrower."""
+"""Share of the border line that must change at once where a bar ends."""
+ABRUPT = 0.7
+"""Least ratio of that change to the widest one of the next lines; a head before a plain wall begins narrow and widens."""
+NEXT_LINES = 8
 THINNEST = 2
 """Bars thinner than this are codec borders, pixels."""
 
@@ -27,7 +30,8 @@ class BarFinder:
             different = (np.abs(turned.astype(np.int16) - turned[0, 0]) > SAME).any(-1)
             lines = different.sum(1)
             begin = int((lines > 0).argmax()) if lines.any() else len(lines)
-            share = float(lines[begin : begin + 2].max(initial=0) / turned.shape[1])
+            first, later = (int(part.max(initial=0)) for part in (lines[begin : begin + 2], lines[begin + 2 : begin + 2 + NEXT_LINES]))
+            share = first / turned.shape[1] if first >= ABRUPT * later else 0.0
             best = self.reach[side]
             if best is None or begin < best:
                 self.reach[side], self.width[side] = begin, share

@@ -93,9 +93,29 @@ class Matting:
             landmarks: of the face, pixels of the crop; their hull is person, and only what hangs together with it is kept.
             sure_foreground: further pixels that are person.
         """
+        return self.refine(rgb, self.coarse(rgb), landmarks, sure_foreground)
+
+    def coarse(self, rgb: Image) -> Plane:
+        """Steadied segmentation of the next frame; frames must come in order."""
+        return self._steady(self._segment(rgb), rgb.astype(np.float32) / 255)
+
+    def refine(
+        self,
+        rgb: Image,
+        coarse: Plane,
+        landmarks: Float[np.ndarray, "n 2"] | None = None,
+        sure_foreground: Bool[np.ndarray, "H W"] | None = None,
+    ) -> Matte:
+        """Matte of a frame from its segmentation; keeps no state, so that frames can be refined side by side.
+
+        Args:
+            rgb: square head crop.
+            coarse: what `coarse` gave for it.
+            landmarks: as in `__call__`.
+            sure_foreground: as in `__call__`.
+        """
         image = rgb.astype(np.float32) / 255
         sure = np.zeros(rgb.shape[:2], dtype=bool) if sure_foreground is None else sure_foreground.copy()
-        coarse = self._steady(self._segment(rgb), image)
         if landmarks is not None:
             sure |= face_hull(landmarks, rgb.shape[:2], CORE)
         plain = plain_background(image)

@@ -153,6 +153,14 @@ def test_the_global_phase_leaves_blendmaps_alone(tracked, small_recipe, tmp_path
     assert avatar.rectification.abs().max() > 0
 
 
+def test_without_blendmaps_the_global_map_is_trained_in_every_phase(tracked, small_recipe, tmp_path) -> None:
+    config = small_recipe.personalize
+    config = replace(config, avatar=replace(config.avatar, blendmaps=0))
+    avatar = run_training(tracked, config, tmp_path)
+    assert avatar.blendmaps.numel() == 0
+    assert score(avatar, tracked) > mean_image_psnr(tracked)
+
+
 @pytest.mark.parametrize("name", ["expression", "world_from_head"])
 def test_a_broken_frame_stops_the_run_and_is_named(tracked, small_recipe, tmp_path, name) -> None:
     avatar = start_avatar(tracked.train_part(), small_recipe.personalize)
