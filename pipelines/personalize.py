@@ -45,6 +45,9 @@ START_RESOLUTION = 256
 
 REMEDY = "Lower the learning rate, or track the video again if its frames' parameters are to blame."
 
+DOUBTED_VIEW = 0.03
+"""Mean squared facing cosine over the training frames below which a texel counts as hardly seen."""
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -202,6 +205,7 @@ def start_avatar(sequence: TrackedSequence, config: PersonalizeConfig) -> Gaussi
         raised = surface.points + (surface.frames @ avatar.base[:, CHANNELS["position"], None])[..., 0]
         lift.add(replace(surface, points=raised), batch.camera, depth, batch.image, batch.head)
     avatar.base[:, CHANNELS["color"]] = (lift.colors(avatar.layout) - 0.5) / SH_C0
+    avatar.doubt.copy_(torch.exp(-lift.weight / len(spread) / DOUBTED_VIEW))
     return avatar
 
 
@@ -242,10 +246,14 @@ def train(avatar: GaussianAvatar, sequence: TrackedSequence, config: Personalize
 
 
 def make_optimizer(avatar: GaussianAvatar, config: PersonalizeConfig) -> torch.optim.Adam:
-    """Adam with a relative learning rate for every parameter group."""
+    """Adam with a relative learning rate for every parameter group.
+
+    Its epsilon lies between the gradients of texels that are seen (1e-6) and of those that are not (3e-8): without it, Adam would
+    move unseen texels as fast as seen ones, at random.
+    """
     relative = {"rectification": 1.0, "blendmaps": config.blendmap_rate, "code": config.code_rate}
     groups = [{"params": params, "lr": 0.0, "relative": relative[name]} for name, params in avatar.param_groups().items() if params]
-    return torch.optim.Adam(groups, eps=1e-12, betas=(0.9, 0.99), fused=True)
+    return torch.optim.Adam(groups, eps=5e-8, betas=(0.9, 0.99), fused=True)
 
 
 def train_phase(

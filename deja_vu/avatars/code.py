@@ -28,7 +28,7 @@ def code_features(params: HeadParams, rest_rotation: Float[Tensor, "3 3"]) -> Fl
 class LinearCode(nn.Module):
     """Learned linear mixture of the principal components of the training frames' parameters.
 
-    Coordinates are clamped to the range that training frames covered, so that a pose never seen does not extrapolate.
+    Coordinates are held to what training frames covered, one by one and as a whole, so that a pose never seen does not extrapolate.
     """
 
     noise: float = 0.0
@@ -36,6 +36,11 @@ class LinearCode(nn.Module):
     rest_rotation: Tensor
     mean: Tensor
     components: Tensor
+    """Principal axes, scaled to coordinates of deviation one."""
+    weight: Tensor
+    """Share of each coordinate in the code: square root of its deviation over the largest one's."""
+    reach: Tensor
+    """Largest norm of the coordinates."""
     low: Tensor
     high: Tensor
 
@@ -44,13 +49,15 @@ class LinearCode(nn.Module):
         self.register_buffer("rest_rotation", torch.eye(3))
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("components", torch.zeros(num_maps, num_features))
+        self.register_buffer("weight", torch.ones(num_maps))
+        self.register_buffer("reach", torch.tensor(max(num_maps, 1) ** 0.5))
         self.register_buffer("low", -torch.ones(num_maps))
         self.register_buffer("high", torch.ones(num_maps))
         self.mix = nn.Parameter(torch.eye(num_maps))
 
     @torch.no_grad()
     def fit(self, params: HeadParams) -> None:
-        """Set the principal components from training frames; coordinates get a deviation of at most one."""
+        """Set the principal components, and the range of the coordinates, from training frames."""
         if len(self.components) == 0:
             return
         rotation = params.world_from_head[:, :3, :3].mean(0)
@@ -61,22 +68,25 @@ class LinearCode(nn.Module):
         _, spread, axes = torch.linalg.svd(features - self.mean, full_matrices=False)
         count = min(len(spread), len(self.components))
         deviation = (spread / max(len(features) - 1, 1) ** 0.5)[:count].clamp_min(1e-6)
-        gain = (deviation / deviation[0]).sqrt() / deviation
         self.components.zero_()
-        self.components[:count] = axes[:count] * gain[:, None]
+        self.components[:count] = axes[:count] / deviation[:, None]
+        self.weight[:count] = (deviation / deviation[0]).sqrt()
         coordinates = (features - self.mean) @ self.components.T
         self.low.copy_(coordinates.quantile(0.005, 0))
         self.high.copy_(coordinates.quantile(0.995, 0))
+        self.reach.copy_(coordinates.norm(dim=1).quantile(0.99))
 
     def coordinates(self, params: HeadParams) -> Float[Tensor, "*b K"]:
-        """Clamped principal coordinates."""
+        """Weighted principal coordinates within the range of training."""
         features = code_features(params, self.rest_rotation)
-        return ((features - self.mean) @ self.components.T).clamp(self.low, self.high)
+        held = ((features - self.mean) @ self.components.T).clamp(self.low, self.high)
+        excess = held.norm(dim=-1, keepdim=True) / self.reach
+        return self.weight * held / excess.clamp_min(1.0)
 
     def forward(self, params: HeadParams) -> Float[Tensor, "*b K"]:
         coordinates = self.coordinates(params)
         if self.training and self.noise:
-            coordinates = coordinates + self.noise * torch.randn_like(coordinates)
+            coordinates = coordinates + self.noise * self.weight * torch.randn_like(coordinates)
         return coordinates @ self.mix.T
 
 

@@ -29,7 +29,7 @@ class GaussianConfig:
 
     uv_size: int = 256
     """Texels a side of the Gaussian map, 64 to 512."""
-    blend_size: int = 128
+    blend_size: int = 64
     """Texels a side of the blendmaps, at most `uv_size`; the blend is upsampled once a frame."""
     blendmaps: int = 16
     """Number of expression-aware rectification blendmaps; 0 keeps the global map only."""
@@ -55,6 +55,8 @@ class GaussianAvatar(Avatar):
     base: Tensor
     gains: Tensor
     rest_stretch: Tensor
+    doubt: Tensor
+    """How little the training frames show of each texel, in [0, 1]; such texels are held to the start."""
 
     def __init__(self, head: HeadModel, shape: Float[Tensor, "S"], config: GaussianConfig) -> None:
         """Start with Gaussians that follow texel spacing, grey and nearly opaque.
@@ -79,6 +81,7 @@ class GaussianAvatar(Avatar):
         neutral = replace(head.neutral((1,)), shape=shape[None])
         rest = attach(head(neutral), head.topology.faces, self.layout)
         self.register_buffer("rest_stretch", rest.stretch[0], persistent=False)
+        self.register_buffer("doubt", torch.zeros(len(self.layout)), persistent=False)
         self.register_buffer("base", _initial_map(rest, self.layout))
         self.register_buffer(
             "gains", torch.cat([torch.full((c.stop - c.start,), GAINS[name]) for name, c in CHANNELS.items()]), persistent=False
@@ -118,12 +121,13 @@ class GaussianAvatar(Avatar):
         return rasterize(self.gaussians(params), camera, background, backend=self.config.backend)
 
     def regularizers(self) -> dict[str, Tensor]:
-        """Mean squared rectification by channel, and of the blendmaps as a whole."""
+        """Mean squared rectification by channel and of texels that no frame shows, and of the blendmaps as a whole."""
         delta = UVGaussianMap.unpack(self.rectification)
         terms = {
             "position": (delta.position.square().sum(-1) * self.position_weight()).mean(),
             "scale": (delta.log_scale.square().sum(-1)).mean(),
             "opacity": delta.opacity_logit.square().mean(),
+            "unseen": (self.rectification.square().sum(-1) * self.doubt).mean(),
         }
         if self.config.blendmaps:
             terms["blendmaps"] = self.blendmaps.square().mean() * self.config.blendmaps

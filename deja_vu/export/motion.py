@@ -50,14 +50,14 @@ def turntable(spec: HeadSpec, rest: HeadParams, frames: int, degrees: float = 30
 
 
 def resting_frame(sequence: TrackedSequence) -> HeadParams:
-    """The frame nearest to the neutral face looking straight on, with its expressions removed, as a batch of one."""
+    """The frame nearest to the neutral face looking straight on, turned to look exactly so, as a batch of one."""
     params = sequence.params
     strength = params.expression.abs().sum(-1)
     position = int((strength + 3 * _turned(params)).argmin())
     found = params[torch.tensor([position])]
     upright = found.world_from_head.clone()
     upright[:, :3, :3] = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
-    return replace(found, expression=torch.zeros_like(found.expression), joints=torch.zeros_like(found.joints), world_from_head=upright)
+    return replace(found, world_from_head=upright)
 
 
 def _turned(params: HeadParams) -> Tensor:

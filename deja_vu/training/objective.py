@@ -36,7 +36,9 @@ class LossWeights:
     """Squared log-scale rectification."""
     opacity: float = 0.0005
     """Squared opacity rectification."""
-    blendmaps: float = 0.3
+    unseen: float = 0.1
+    """Squared rectification of texels that the training frames hardly show."""
+    blendmaps: float = 1.0
     """Squared blendmaps."""
 
 
