@@ -56,7 +56,7 @@ def test_the_file_carries_no_head_model(saved) -> None:
         "base",
         "rectification",
         "blendmaps",
-        *(f"code.{name}" for name in ("mix", "mean", "components", "low", "high", "rest_rotation")),
+        *(f"code.{name}" for name in ("mix", "mean", "components", "weight", "reach", "low", "high", "rest_rotation")),
     }
 
 

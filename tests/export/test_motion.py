@@ -107,13 +107,14 @@ def test_the_turntable_turns_to_both_sides_and_comes_back() -> None:
 
 def test_the_turntable_shows_every_expression_that_the_head_has() -> None:
     head = load_toy()
-    motion = turntable(head.spec, resting_frame(someone()), 150)
+    rest = resting_frame(someone())
+    motion = turntable(head.spec, rest, 150)
     most = dict(zip(head.spec.expression_names, motion.expression.amax(0).tolist(), strict=True))
     shown = {"jawOpen": 0.8, "eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0, "mouthSmileLeft": 0.9, "mouthSmileRight": 0.9, "browInnerUp": 0.9}
     assert most == pytest.approx(shown, abs=0.01)
     change = (motion.expression - motion.expression.roll(-1, 0)).abs().max()
     assert change < 0.15  # a fifth of a second at 30 fps for a whole movement
-    assert torch.equal(motion.expression[0], torch.zeros(6))
+    assert torch.equal(motion.expression[0], rest.expression[0])
 
 
 def test_the_resting_frame_looks_into_the_camera_from_where_the_person_is() -> None:
@@ -124,4 +125,4 @@ def test_the_resting_frame_looks_into_the_camera_from_where_the_person_is() -> N
     assert isinstance(rest, HeadParams)
     assert torch.equal(rest.world_from_head[0, :3, 3], place[3])
     assert torch.equal(rest.world_from_head[0, :3, :3], FACING)
-    assert torch.equal(rest.expression, torch.zeros(1, 6))
+    assert torch.equal(rest.expression, expression[3:4])
