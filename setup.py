@@ -90,6 +90,6 @@ setup(
     package_data={"deja_vu.core": ["csrc/*"], "deja_vu.heads": ["assets/*"], "deja_vu.configs": ["*.yaml"]},
     install_requires=REQUIRES,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["deja-vu = deja_vu.pipelines.cli:main"]},
+    entry_points={"console_scripts": ["deja-vu = deja_vu.pipelines.entry:main"]},
     cmdclass={"build_py": BuildWithNative, "bdist_wheel": PlatformWheel},
 )

@@ -53,7 +53,7 @@ class HairHull:
             layout: the texels' chart.
             hairy: texels on which hair may grow.
         """
-        kept = self.inside >= INSIDE_SHARE * self.total.clamp_min(1)
+        kept = self.inside >= INSIDE_SHARE * self.total
         reached = kept.float().cumprod(1).sum(1).long()
         height = self.heights[(reached - 1).clamp_min(0)]
         bounded = hairy & (reached < STEPS)

@@ -261,7 +261,7 @@ def test_from_a_tracked_folder_to_scores_and_a_driven_video(film, small_recipe: 
 
 def test_the_installed_command_ends_with_2_and_one_message(tmp_path) -> None:
     """Once in a process of its own, as a shell sees it."""
-    command = [sys.executable, "-m", "deja_vu.pipelines.cli", "personalize", str(tmp_path / "none.mp4"), "--out", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "deja_vu.pipelines.entry", "personalize", str(tmp_path / "none.mp4"), "--out", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stdout == ""
