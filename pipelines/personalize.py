@@ -84,6 +84,8 @@ class PersonalizeConfig:
     """Learning rate of the blendmaps over that of the global map."""
     code_rate: float = 0.1
     """Learning rate of the blend code over that of the global map."""
+    correction_rate: float = 0.2
+    """Learning rate of the correction of tracked parameters over that of the global map."""
     code_noise: float = 0.2
     """Deviation of the noise added to the blend code's coordinates in training."""
     lift_frames: int = 24
@@ -251,7 +253,7 @@ def make_optimizer(avatar: GaussianAvatar, config: PersonalizeConfig) -> torch.o
     Its epsilon lies between the gradients of texels that are seen (1e-6) and of those that are not (3e-8): without it, Adam would
     move unseen texels as fast as seen ones, at random.
     """
-    relative = {"rectification": 1.0, "blendmaps": config.blendmap_rate, "code": config.code_rate}
+    relative = {"rectification": 1.0, "blendmaps": config.blendmap_rate, "code": config.code_rate, "correction": config.correction_rate}
     groups = [{"params": params, "lr": 0.0, "relative": relative[name]} for name, params in avatar.param_groups().items() if params]
     return torch.optim.Adam(groups, eps=5e-8, betas=(0.9, 0.99), fused=True)
 

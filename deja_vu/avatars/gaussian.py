@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from deja_vu.avatars.base import Avatar
 from deja_vu.avatars.code import LinearCode, SoftmaxCode
+from deja_vu.avatars.correction import ParamCorrection
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError
 from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, Gaussians, UVGaussianMap
@@ -35,6 +36,8 @@ class GaussianConfig:
     """Number of expression-aware rectification blendmaps; 0 keeps the global map only."""
     code: Literal["linear", "softmax"] = "linear"
     """Blend weights: a learned linear code of pose and expression, or the paper's softmax of expressions."""
+    correction: bool = False
+    """Correct tracked pose and expression as a linear function of the blend code's coordinates (linear code only)."""
     axes: Literal["tangent", "head"] = "tangent"
     """Frame of offsets and rotations: the surface's tangent frame, or the head's own axes as in the paper."""
     backend: Literal["auto", "reference", "cpu", "gsplat"] = "auto"
@@ -90,6 +93,7 @@ class GaussianAvatar(Avatar):
         self.blendmaps = nn.Parameter(torch.zeros(config.blendmaps, len(coarse), NUM_CHANNELS))
         features = head.spec.num_expression + 3 * head.spec.num_joints + 3
         self.code = SoftmaxCode(config.blendmaps) if config.code == "softmax" else LinearCode(features, config.blendmaps)
+        self.correction = ParamCorrection(config.blendmaps, head.spec.num_expression) if config.correction else None
 
     def summed(self, params: HeadParams) -> SummedMap:
         """Terms of every pose's raw map: base, global rectification, and the blend of the blendmaps."""
@@ -101,21 +105,26 @@ class GaussianAvatar(Avatar):
         """Raw map of every pose."""
         return UVGaussianMap.unpack(self.summed(params).packed())
 
-    def vertices(self, params: HeadParams) -> Float[Tensor, "*b V 3"]:
-        """The head in every pose, with this avatar's identity."""
-        return self.head(replace(params, shape=self.shape.expand(*params.expression.shape[:-1], -1)))
+    def corrected(self, params: HeadParams) -> HeadParams:
+        """Parameters with this avatar's identity, and with what it learned about the tracker's errors."""
+        ours = replace(params, shape=self.shape.expand(*params.expression.shape[:-1], -1))
+        if self.correction is None or not isinstance(self.code, LinearCode):
+            return ours
+        return self.correction(ours, self.code.coordinates(params))
 
     def surface(self, params: HeadParams) -> SurfaceFrames:
-        """Where the texels are in every pose, with this avatar's identity."""
-        surface = attach(self.vertices(params), self.head.topology.faces, self.layout)
+        """Where the texels are in every pose, with this avatar's identity and corrections."""
+        ours = self.corrected(params)
+        surface = attach(self.head(ours), self.head.topology.faces, self.layout)
         if self.config.axes == "head":
-            surface = replace(surface, frames=params.world_from_head[..., None, :3, :3].expand_as(surface.frames))
+            surface = replace(surface, frames=ours.world_from_head[..., None, :3, :3].expand_as(surface.frames))
         return surface
 
     def gaussians(self, params: HeadParams) -> Gaussians:
         """World-space Gaussians of every pose."""
-        axes = params.world_from_head[..., :3, :3] if self.config.axes == "head" else None
-        return carry(self.summed(params), self.vertices(params), self.carrier, self.rest_stretch, axes)
+        ours = self.corrected(params)
+        axes = ours.world_from_head[..., :3, :3] if self.config.axes == "head" else None
+        return carry(self.summed(params), self.head(ours), self.carrier, self.rest_stretch, axes)
 
     def render(self, params: HeadParams, camera: Camera, background: Float[Tensor, "*b 3"]) -> RenderOutput:
         return rasterize(self.gaussians(params), camera, background, backend=self.config.backend)
@@ -131,6 +140,8 @@ class GaussianAvatar(Avatar):
         }
         if self.config.blendmaps:
             terms["blendmaps"] = self.blendmaps.square().mean() * self.config.blendmaps
+        if self.correction is not None:
+            terms["correction"] = self.correction.weight.square().sum()
         return terms
 
     def raise_hair(self, height: Float[Tensor, "M"]) -> None:
@@ -154,10 +165,17 @@ class GaussianAvatar(Avatar):
         return torch.where(self.hairy(), 0.05, 1.0)
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
-        return {"rectification": [self.rectification], "blendmaps": [self.blendmaps], "code": list(self.code.parameters())}
+        groups = {"rectification": [self.rectification], "blendmaps": [self.blendmaps], "code": list(self.code.parameters())}
+        if self.correction is not None:
+            groups["correction"] = list(self.correction.parameters())
+        return groups
 
 
 def _check_sizes(head: HeadModel, config: GaussianConfig) -> None:
+    if config.correction and config.code != "linear":
+        raise ConfigError(
+            "The correction of tracked parameters needs the linear code's coordinates. Set code: linear, or correction: false."
+        )
     if config.blend_size > config.uv_size:
         raise ConfigError(f"blend_size {config.blend_size} is more than uv_size {config.uv_size}. Expected at most as many texels a side.")
     if config.code == "softmax" and config.blendmaps > head.spec.num_expression:

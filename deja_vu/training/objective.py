@@ -40,6 +40,8 @@ class LossWeights:
     """Squared rectification of texels that the training frames hardly show."""
     blendmaps: float = 1.0
     """Squared blendmaps."""
+    correction: float = 0.0001
+    """Squared weights of the correction of tracked parameters."""
 
 
 class Objective:

@@ -27,7 +27,7 @@ def test_it_starts_as_an_opaque_grey_head_where_the_mesh_is(config, params, came
     avatar = toy_avatar(config)
     with torch.no_grad():
         out = avatar.render(params, camera, WHITE)
-        face = rasterize_mesh(avatar.vertices(params), avatar.head.topology.faces, camera).face_id
+        face = rasterize_mesh(avatar.head(avatar.corrected(params)), avatar.head.topology.faces, camera).face_id
     assert out.rgb.shape == (2, 64, 64, 3)
     assert out.alpha.shape == (2, 64, 64, 1)
     kept = (face >= 0) & ~avatar.head.topology.regions["neck"][face.clamp_min(0).long()]

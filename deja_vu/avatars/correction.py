@@ -1,0 +1,44 @@
+"""What the tracker gets wrong in the same way every time: a correction of pose and expression, learned with the avatar.
+
+A correction of each training frame on its own would fit them better and help no other frame. This one is a linear function of the
+blend code's coordinates, which every frame has, so it carries over to frames and motions that were never trained on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from deja_vu.core.head import HeadParams
+from deja_vu.heads.skinning import axis_angle_to_matrix
+
+ROTATION_STEP, TRANSLATION_STEP, EXPRESSION_STEP = 0.05, 0.005, 0.3
+"""Radians, metres and expression swing that one unit of the learned weights stands for."""
+
+
+class ParamCorrection(nn.Module):
+    """Linear correction of tracked parameters; zero at the start."""
+
+    def __init__(self, num_coordinates: int, num_expression: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(num_coordinates + 1, 6 + num_expression))
+
+    def forward(self, params: HeadParams, coordinates: Float[Tensor, "*b K"]) -> HeadParams:
+        """Corrected parameters.
+
+        Args:
+            params: as tracked.
+            coordinates: of the blend code, within the range of training.
+        """
+        constant = torch.ones_like(coordinates[..., :1])
+        rotation, translation, expression = (torch.cat([coordinates, constant], -1) @ self.weight).split(
+            [3, 3, self.weight.shape[1] - 6], dim=-1
+        )
+        pose = params.world_from_head
+        turned = axis_angle_to_matrix(ROTATION_STEP * rotation) @ pose[..., :3, :3]
+        moved = pose[..., :3, 3:] + TRANSLATION_STEP * translation[..., None]
+        corrected = torch.cat([torch.cat([turned, moved], -1), pose[..., 3:, :]], -2)
+        return replace(params, world_from_head=corrected, expression=params.expression + EXPRESSION_STEP * expression)
