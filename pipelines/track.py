@@ -26,7 +26,7 @@ from deja_vu.core.sequence import TrackedSequence, TrackInfo, write_frame, write
 from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
 from deja_vu.tracking.bars import BarFinder
-from deja_vu.tracking.fit import FitConfig, Observations, fit_landmarks, landmark_errors
+from deja_vu.tracking.fit import FitConfig, Observations, fit_landmarks, landmark_errors, refuse_untrackable
 from deja_vu.tracking.landmarks import ARKIT_NAMES, Crop, Detections, detect_video
 from deja_vu.tracking.masks import HeadMasks
 from deja_vu.tracking.matte import Matting
@@ -73,6 +73,7 @@ def track(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
         InputError: the video cannot be used; nothing is written then.
     """
     head = load_head(config.head)
+    refuse_untrackable(head)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with tqdm(desc="find face", unit="frame") as bar:

@@ -12,11 +12,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from deja_vu.core.camera import Camera
+from deja_vu.core.errors import ConfigError
 from deja_vu.core.head import LandmarkSet
 from deja_vu.heads.base import HeadModel
 from deja_vu.tracking.equations import NormalEquations
 from deja_vu.tracking.state import TrackState, Unknowns, project
 
+NEEDED_REGIONS = ("skin", "face", "scalp", "neck", "eye_left", "eye_right")
+"""Regions that tracker and avatar ask for by name."""
 CHUNK_POINTS = 40_000
 """Points differentiated at once; bounds the memory of a solver step to about 100 MB."""
 
@@ -122,6 +125,21 @@ class Priors:
         change[:, 0], change[:, 1], change[:, 2] = skew[:, 2, 1] / 2, skew[:, 0, 2] / 2, skew[:, 1, 0] / 2
         change[:, 3:6] = state.world_from_head[1:, :3, 3] - state.world_from_head[:-1, :3, 3]
         return change
+
+
+def refuse_untrackable(head: HeadModel) -> None:
+    """Check that a head names what the tracker looks for.
+
+    Raises:
+        ConfigError: landmarks or regions are missing, as with a FLAME file that lacks its companions.
+    """
+    missing = [f"region {name}" for name in NEEDED_REGIONS if name not in head.topology.regions]
+    missing += [] if "mediapipe" in head.topology.landmarks else ["MediaPipe landmarks"]
+    if missing:
+        raise ConfigError(
+            f"Head '{head.spec.name}' cannot be tracked: it lacks {', '.join(missing)}. For FLAME, put FLAME_masks.pkl and "
+            "mediapipe_landmark_embedding.npz beside the model file; or use head 'anny'."
+        )
 
 
 def fit_landmarks(head: HeadModel, seen: Observations, config: FitConfig) -> TrackState:

@@ -15,8 +15,6 @@ from deja_vu.render.mesh import rasterize_mesh
 
 GRID = 256
 """Pixels a side at which regions are rendered; they are blurred and enlarged afterwards."""
-CHIN = 152
-"""MediaPipe's landmark at the bottom of the chin."""
 BELOW_CHIN = 0.010
 """Distance of the neck plane below the chin, metres."""
 TILT = 0.25
@@ -34,8 +32,8 @@ class HeadMasks:
     def __init__(self, head: HeadModel) -> None:
         self.head, regions = head, head.topology.regions
         marks = head.topology.landmarks["mediapipe"]
-        chin = int((marks.ids == CHIN).nonzero()[0, 0])
-        self.chin = head.at_points(marks.faces[chin : chin + 1], marks.bary[chin : chin + 1])
+        lowest = head.at_points(marks.faces, marks.bary).template[:, 1].argmin()[None]
+        self.chin = head.at_points(marks.faces[lowest], marks.bary[lowest])
         self.neck_faces = regions["neck"]
         self.attention_faces = torch.stack([regions[name] for name in ATTENTION_REGIONS if name in regions]).any(0)
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from deja_vu.core.camera import Camera
+from deja_vu.core.errors import ConfigError
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
 from deja_vu.tracking.equations import NormalEquations
-from deja_vu.tracking.fit import FitConfig, Observations, fit_landmarks, landmark_errors
+from deja_vu.tracking.fit import FitConfig, Observations, fit_landmarks, landmark_errors, refuse_untrackable
 from deja_vu.tracking.state import TrackState, Unknowns, project
 
 
@@ -109,3 +110,11 @@ def test_noise_in_landmarks_is_smoothed(noise: float) -> None:
     found = fit_landmarks(head, seen, FitConfig())
     clean = observe(head, state, window, 0.0)
     assert landmark_errors(head, found, clean).mean() < landmark_errors(head, found, seen).mean()
+
+
+def test_a_head_without_what_tracking_needs_is_refused() -> None:
+    head = load_toy()
+    head.topology = replace(head.topology, regions={"skin": head.topology.regions["skin"]}, landmarks={})
+    with pytest.raises(ConfigError, match=r"region face.*MediaPipe landmarks"):
+        refuse_untrackable(head)
+    refuse_untrackable(load_toy())
