@@ -50,6 +50,8 @@ HIDDEN = (0.0, 0.0)
 """Texture point of the faces that get no texels."""
 EYE_FRONT = np.radians(95)
 """Angle from the optical axis up to which an eyeball gets texels."""
+NAPE_TOP, NAPE_FRONT = -0.005, 0.02
+"""Bare skin below the ear lobes and behind the jaw belongs to the neck, metres in head space."""
 HAIR_FRONT = 0.06
 """Depth of the sideburns in head space, metres."""
 
@@ -289,6 +291,7 @@ def make_regions(cut: Cut, names: Array, source: Source, vertices: Float[Array, 
     """
     middle, centre = cut.uv[cut.uv_faces].mean(1), vertices[cut.faces].mean(1)
     masked = {name: (read_mask(source, name, middle) > 0.5) & (names == "head") for name in ("face", "lips", "eyelids", "ears")}
+    bare = (names == "head") & ~masked["face"] & ~masked["ears"]
     hairline = 0.02 + 0.35 * (centre[:, 2] - HAIR_FRONT).clip(max=0)  # falls from the temples to the nape
     regions = {name: names == name for name in ("neck", "mouth_inner", "eye_socket", *sorted(set(PARTS.values()) - {"body"}))}
     return {
@@ -297,6 +300,7 @@ def make_regions(cut: Cut, names: Array, source: Source, vertices: Float[Array, 
         "ears": masked["ears"],
         "lips": masked["lips"],
         "lids": masked["eyelids"],
-        "scalp": (names == "head") & ~masked["face"] & ~masked["ears"] & (centre[:, 1] > hairline),
+        "scalp": bare & (centre[:, 1] > hairline),
         **regions,
+        "neck": regions["neck"] | (bare & (centre[:, 1] < NAPE_TOP) & (centre[:, 2] < NAPE_FRONT)),
     }
