@@ -19,6 +19,8 @@ BELOW_CHIN = 0.010
 """Distance of the neck plane below the chin, metres."""
 TILT = 0.25
 """Rise of the neck plane per metre towards the back of the head."""
+HALF_WIDTH, SHOULDER_RISE = 0.055, 1.5
+"""Beyond this distance from the middle (metres), the border rises with this slope: shoulders come up there, and little hair."""
 SOFTNESS = 0.004
 """Distance over which what lies beside the mesh fades at the neck plane, metres."""
 EDGE = 1.5
@@ -64,7 +66,8 @@ class HeadMasks:
         chin = self.chin.rest(params)[:, 0]
         points = _to_head(params.world_from_head[:, 2, 3][:, None, None].expand(-1, camera.height, camera.width), params, camera)
         plane = chin[:, 1, None, None] - BELOW_CHIN + TILT * (chin[:, 2, None, None] - points[..., 2])
-        return points[..., 1] - plane
+        beyond = (points[..., 0].abs() - HALF_WIDTH).clamp_min(0)
+        return points[..., 1] - plane - SHOULDER_RISE * beyond
 
 
 def _enlarged(image: np.ndarray, resolution: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from deja_vu.heads.base import HeadModel
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
 from deja_vu.render.mesh import rasterize_mesh
-from deja_vu.tracking.masks import HeadMasks
+from deja_vu.tracking.masks import HALF_WIDTH, SHOULDER_RISE, HeadMasks
 
 SIDE = 256
 CAMERA = Camera.from_focal(380.0, SIDE, SIDE)
@@ -77,7 +77,15 @@ def test_hair_beside_and_above_the_head_counts_and_shoulders_do_not(scene) -> No
     marks = head.topology.landmarks["mediapipe"]
     chin = head.at_points(marks.faces, marks.bary)(params)[0, marks.ids == 152]
     row = float(CAMERA.project(chin)[0][0, 1])
-    assert weight[0][beside[0] & (rows < row - 35)].min() == 255  # the plane rises by 2 cm, 15 pixels, from chin to ear
+    columns = np.arange(SIDE)[None]
+    middle = float(CAMERA.project(params.world_from_head[:1, None, :3, 3])[0][0, 0, 0])
+    pixels_a_metre = float(CAMERA.intrinsics[0, 0] / params.world_from_head[0, 2, 3])
+    out = np.abs(columns - middle) / pixels_a_metre
+    # The plane rises by 2 cm, 15 pixels, from chin to ear, and beyond half the head's width it rises towards the shoulders.
+    over_shoulders = SHOULDER_RISE * (out - HALF_WIDTH).clip(0) * pixels_a_metre
+    assert weight[0][beside[0] & (rows < row - 35 - over_shoulders)].min() == 255
+    assert weight[0][beside[0] & (rows > row - over_shoulders + 20)].max() == 0
+    assert weight[0][beside[0] & (rows > row - 10) & (out > HALF_WIDTH + 0.04)].max() == 0
     assert weight[0][beside[0] & (rows > row + 20)].max() == 0
 
 
