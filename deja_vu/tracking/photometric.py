@@ -7,7 +7,7 @@ that turns in fixed light does not pull the pose.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -19,11 +19,13 @@ from deja_vu.heads.base import HeadModel, surface_points
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.tracking.equations import NormalEquations
 from deja_vu.tracking.fit import FitConfig, Observations, Priors, add_landmarks, add_video_priors
-from deja_vu.tracking.state import TrackState, Unknowns, project
+from deja_vu.tracking.outline import ContourPoints, Outline, OutlineConfig, mean_distance
+from deja_vu.tracking.state import Projection, TrackState, Unknowns, project
 from deja_vu.uv.attach import attach, vertex_normals
 from deja_vu.uv.hull import HairHull
 from deja_vu.uv.layout import build_layout
 
+SURFACE_REGIONS = ("face", "eye_left", "eye_right", "scalp", "ears")
 CHUNK_FRAMES = 16
 DEPTH_TOLERANCE = 0.006
 """A point further than this behind the nearest surface is hidden, metres."""
@@ -43,7 +45,7 @@ class PhotometricConfig:
     """Floor of a point's color deviation; points that vary more between frames count less."""
     correlation: float = 5.0
     """How many neighbouring points count as one independent measurement."""
-    landmark_px: float = 5.0
+    landmark_px: float = 15.0
     """Deviation of a landmark beside the pixels, pixels of a 512-pixel crop."""
     expression: float = 0.2
     """Deviation of an expression from the landmarker's score."""
@@ -53,6 +55,10 @@ class PhotometricConfig:
     """Training frames whose silhouettes give the hair's height; hair is tracked from the second round on."""
     video_frames: int = 60
     """Training frames from which identity and focal length are refined along with the poses; 0 leaves both."""
+    video_landmark_px: float = 5.0
+    """The same while identity and focal length are refined: landmarks say where eyes and mouth are, if not how the head moves."""
+    outline: OutlineConfig = field(default_factory=OutlineConfig)
+    """Measurement of the hair's and ears' outline, from the second round on."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ class SurfaceTexture:
     """Deviation between training frames after the light is divided out."""
     seen: Float[Tensor, "P"]
     """How many training frames showed the point."""
+    inset: Float[Tensor, "P"] | None = None
+    """Mean distance inside the matte's border when the point is on the contour, pixels; None where the outline is left out."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +97,15 @@ class SurfacePoints:
             heights: how far each point is raised off the bald head along its normal, metres; without it, the scalp has no points.
         """
         regions = head.topology.regions
-        keep = regions["face"] | regions["eye_left"] | regions["eye_right"] | regions["scalp"]
+        keep = torch.stack([regions[name] for name in SURFACE_REGIONS if name in regions]).any(0)
         self.layout = build_layout(head.topology, grid, drop=~keep)
         self.hairy = regions["scalp"][self.layout.faces]
         self.usable = ~self.hairy if heights is None else torch.ones_like(self.hairy)
         self.heights = torch.zeros(len(self.layout)) if heights is None else heights
         self.head = head
         self.points = head.at_points(self.layout.faces, self.layout.bary)
+        height = self.points.template[:, 1]
+        self.outer = height > height[regions["face"][self.layout.faces]].median()
         normals = self._interpolated(vertex_normals(head.template, head.topology.faces))
         self.points.template += self.heights[:, None] * normals
 
@@ -138,9 +148,11 @@ class PhotometricRefiner:
     def __init__(self, head: HeadModel, pictures: Pictures, train: Bool[Tensor, "T"], config: PhotometricConfig, fit: FitConfig) -> None:
         self.head, self.pictures, self.train, self.config = head, pictures, train, config
         self.fit = replace(fit, landmark_px=config.landmark_px)
+        self.video_fit = replace(fit, landmark_px=config.video_landmark_px)
         self.surface = SurfacePoints(head, config.point_grid)
         marks = head.topology.landmarks["mediapipe"]
         self.marks, self.mark_points = marks, head.at_points(marks.faces, marks.bary)
+        self.outline = Outline(pictures.alpha, pictures.known) if config.outline.pixels else None
 
     def refine(self, state: TrackState, seen: Observations) -> tuple[TrackState, SurfaceTexture]:
         """Run all rounds; every frame, trained on or not, is treated alike."""
@@ -149,9 +161,8 @@ class PhotometricRefiner:
             if turn == 1:
                 self.surface = SurfacePoints(self.head, self.config.point_grid, self._hair_heights(state, train))
             texture = self.lift(state, train)
-            if self.config.video_frames and turn < self.config.rounds - 1:
-                state = self._refine_video(state, seen, texture, train)
-                texture = self.lift(state, train)
+            if self.config.video_frames:
+                state, texture = self._refine_video(state, seen, texture, train)
             everything = torch.arange(len(state.expression))
             for _ in range(self.config.steps):
                 state = self._step(state, seen, texture, everything, shared=False)
@@ -174,7 +185,17 @@ class PhotometricRefiner:
         color = self._lift_pass(state, picked, None)
         for _ in range(2):
             color = self._lift_pass(state, picked, color)
-        return color
+        if self.outline is None or not self.surface.usable.all():
+            return color
+        contours = [self._contour(state, chunk, chunk) for chunk in train.split(CHUNK_FRAMES)]
+        inset = mean_distance(contours, self.surface.layout, self.config.outline.pixels * self.config.outline.robust)
+        return replace(color, inset=torch.where(self.surface.hairy, inset, inset.clamp_min(0)))
+
+    def _contour(self, state: TrackState, at: Int[Tensor, "n"], source: Int[Tensor, "n"]) -> ContourPoints:
+        """Contour in the state's frames `at`, whose mattes are `source`."""
+        assert self.outline is not None
+        pixels = self.surface.look(state, at, state.camera(self.pictures.camera))[0]
+        return self.outline.contour(source, pixels, self.surface.outer)
 
     def _lift_pass(self, state: TrackState, frames: Int[Tensor, "n"], before: SurfaceTexture | None) -> SurfaceTexture:
         count = len(self.surface.layout)
@@ -217,24 +238,35 @@ class PhotometricRefiner:
         solved = torch.linalg.solve(left + torch.diag_embed(ridge), right)
         return (basis @ solved[..., None]).clamp(0.3, 3.0)
 
-    def _refine_video(self, state: TrackState, seen: Observations, texture: SurfaceTexture, train: Int[Tensor, "n"]) -> TrackState:
+    def _refine_video(
+        self, state: TrackState, seen: Observations, texture: SurfaceTexture, train: Int[Tensor, "n"]
+    ) -> tuple[TrackState, SurfaceTexture]:
+        """Refine identity and focal length along with some frames, from which the texture is lifted anew.
+
+        The other frames' poses still belong to the former identity; their distance follows the focal length, so that sizes hold.
+        """
         picked = train[torch.linspace(0, len(train) - 1, min(len(train), self.config.video_frames)).round().long().unique()]
         some, seen_some = state.select(picked), seen.select(picked)
         for _ in range(self.config.steps):
             some = self._step(some, seen_some, texture, picked, shared=True)
-        return replace(state, shape=some.shape, log_focal=some.log_focal)
+        pose = state.world_from_head.clone()
+        pose[:, 2, 3] *= (some.log_focal - state.log_focal).exp()
+        pose[picked] = some.world_from_head
+        expression, joints = state.expression.index_copy(0, picked, some.expression), state.joints.index_copy(0, picked, some.joints)
+        state = TrackState(some.shape, some.log_focal, expression, joints, pose)
+        return state, self.lift(state, picked)
 
     def _step(
         self, state: TrackState, seen: Observations, texture: SurfaceTexture, source: Int[Tensor, "n"], *, shared: bool
     ) -> TrackState:
-        unknowns = Unknowns.of(self.head)
-        priors = Priors(self.head, seen, self.fit, self.config.expression)
+        unknowns, fit = Unknowns.of(self.head), self.video_fit if shared else self.fit
+        priors = Priors(self.head, seen, fit, self.config.expression)
         system = NormalEquations.zeros(len(source), unknowns.size, len(state.shape) + 1 if shared else 0)
-        add_landmarks(system, self.mark_points, self.marks, state, seen, self.fit)
+        add_landmarks(system, self.mark_points, self.marks, state, seen, fit)
         self._add_colors(system, state, texture, source, unknowns)
         priors.add(system, state)
         if shared:
-            add_video_priors(system, state, seen, self.fit)
+            add_video_priors(system, state, seen, fit)
         step, video_step = system.solve(priors.coupling, priors.change(state))
         state = unknowns.update(state, step)
         if shared:
@@ -274,6 +306,25 @@ class PhotometricRefiner:
             rows = (root @ projection.by_frame).flatten(1, 2)
             by_video = None if projection.by_video is None else (root @ projection.by_video).flatten(1, 2)
             system.add(frames, rows, by_video, whitened.flatten(1), weight[..., None].expand_as(whitened).flatten(1))
+            if texture.inset is not None:
+                self._add_outline(system, frames, source[frames], pixels, texture.inset, projection)
+
+    def _add_outline(
+        self, system: NormalEquations, frames: slice, source: Int[Tensor, "B"], pixels: Tensor, inset: Tensor, projection: Projection
+    ) -> None:
+        """Add the distances of the contour from where training frames had it, a row a sector."""
+        assert self.outline is not None
+        config = self.config.outline
+        contour = self.outline.contour(source, pixels, self.surface.outer)
+        residual = (contour.distance - inset[contour.index]) / config.pixels
+        weight = contour.trusted / (1 + (residual / config.robust) ** 2) ** 2 / config.correlation
+        by_pixel = projection.by_frame.gather(1, contour.index[..., None, None].expand(-1, -1, *projection.by_frame.shape[2:]))
+        rows = (contour.slope[..., None, :] @ by_pixel)[..., 0, :] / config.pixels
+        by_video = None
+        if projection.by_video is not None:
+            along = projection.by_video.gather(1, contour.index[..., None, None].expand(-1, -1, *projection.by_video.shape[2:]))
+            by_video = (contour.slope[..., None, :] @ along)[..., 0, :] / config.pixels
+        system.add(frames, rows, by_video, residual, weight)
 
 
 def _fold_channels(

@@ -11,6 +11,7 @@ from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.tracking.fit import FitConfig, Observations, fit_landmarks
+from deja_vu.tracking.outline import OutlineConfig
 from deja_vu.tracking.photometric import PhotometricConfig, PhotometricRefiner, Pictures, _fold_channels, light_basis, sample
 from deja_vu.tracking.state import TrackState
 from deja_vu.uv.attach import vertex_normals
@@ -114,6 +115,31 @@ def test_the_truth_is_left_where_it_is() -> None:
     refined, texture = PhotometricRefiner(head, film(head, truth, False), everything, PhotometricConfig(), FitConfig()).refine(truth, seen)
     assert motion_error(head, refined, truth) < 0.15
     assert texture.deviation[texture.seen > 12].median() < 0.04  # what resampling leaves
+
+
+def test_the_outline_brings_back_the_size_of_a_head_that_has_no_texture() -> None:
+    """One color all over, and landmarks 4 % too far apart in some frames: only the mattes tell how far away the head is."""
+    head = load_toy()
+    truth = acted(head)
+    pictures = film(head, truth, False)
+    plain = replace(pictures, rgb=torch.full_like(pictures.rgb, 128))
+    marks, wrong = head.topology.landmarks["mediapipe"], slice(19, FRAMES)
+    landmarks = torch.zeros(FRAMES, 478, 2)
+    landmarks[:, marks.ids] = truth.camera(WINDOW).project(head.at_points(marks.faces, marks.bary)(truth.params()))[0]
+    middle = landmarks[wrong, marks.ids].mean(1, keepdim=True)
+    landmarks[wrong] = middle + 1.04 * (landmarks[wrong] - middle)
+    seen = Observations(landmarks, truth.expression, head.spec.expression_names, WINDOW, torch.arange(FRAMES) / RATE)
+    start = fit_landmarks(head, seen, FitConfig())
+    train = torch.arange(FRAMES) < 18
+    errors = []
+    for pixels in (0.0, 1.0):
+        config = PhotometricConfig(landmark_px=5.0, outline=OutlineConfig(pixels=pixels))
+        refined, _ = PhotometricRefiner(head, plain, train, config, FitConfig()).refine(start, seen)
+        size = (truth.world_from_head / refined.world_from_head)[:, 2, 3] * (refined.log_focal - truth.log_focal).exp()
+        errors.append(float((size[wrong].mean() - size[train].mean()).abs()))
+    without, with_outline = errors
+    assert without > 0.02
+    assert with_outline < 0.5 * without
 
 
 def test_the_texture_holds_the_colors_of_the_surface() -> None:

@@ -1,0 +1,123 @@
+"""The head's outline: how far the fitted head's contour lies from the matte's border.
+
+Pixels inside the face say little about a head that turns while the mouth is pulled aside; hair, temples and ears against the
+background do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Int8, UInt8
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from deja_vu.uv.layout import UVLayout
+from deja_vu.uv.lift import fill
+
+FIELD_SIDE = 128
+"""Side of a stored distance field."""
+UNITS = 8.0
+"""Steps of a stored distance in a pixel of the matte: 1/8 pixel, so that 8 bits reach 16 pixels."""
+SECTORS = 96
+"""Directions from the head's middle, each with one contour point."""
+UNKNOWN_MARGIN = 13
+"""Width of the window in which all pixels must be known, pixels of the matte."""
+
+
+@dataclass(frozen=True)
+class OutlineConfig:
+    """Deviations of the outline's measurement."""
+
+    pixels: float = 1.0
+    """Deviation of a contour point from the matte's border, pixels of a 256-pixel crop; 0 leaves the outline out."""
+    robust: float = 3.0
+    """Deviations at which a contour point counts a quarter."""
+    correlation: float = 3.0
+    """How many neighbouring sectors count as one independent measurement."""
+
+
+@dataclass(frozen=True)
+class ContourPoints:
+    """The outermost surface point in each of n sectors of B frames."""
+
+    index: Int[Tensor, "B n"]
+    distance: Float[Tensor, "B n"]
+    """Of the point inside the matte's border, pixels of the matte; negative outside."""
+    slope: Float[Tensor, "B n 2"]
+    """Derivative of the distance by the point's pixel."""
+    trusted: Bool[Tensor, "B n"]
+
+
+class Outline:
+    """Signed distance of every pixel from the border of every frame's matte, and the contour points that are measured on it."""
+
+    def __init__(self, alpha: UInt8[Tensor, "T H W"], known: UInt8[Tensor, "H W"]) -> None:
+        self.side = alpha.shape[-1]
+        self.fields: Int8[Tensor, "T h w"] = torch.stack([_distances(matte.numpy()) for matte in alpha])
+        clear = cv2.erode(known.numpy(), np.ones((UNKNOWN_MARGIN, UNKNOWN_MARGIN), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        self.clear = torch.from_numpy(clear > 127).float()
+
+    def contour(self, frames: Int[Tensor, "B"], pixels: Float[Tensor, "B P 2"], usable: Bool[Tensor, "P"]) -> ContourPoints:
+        """Contour of some frames.
+
+        Args:
+            frames: whose mattes.
+            pixels: of the surface points in these frames.
+            usable: points of which the contour may consist.
+        """
+        places = usable.nonzero()[:, 0]
+        candidates = pixels[:, places]
+        arm = candidates - candidates.mean(1, keepdim=True)
+        radius = arm.norm(dim=-1)
+        sector = ((torch.atan2(arm[..., 1], arm[..., 0]) / (2 * torch.pi) + 0.5) * SECTORS).long().clamp(0, SECTORS - 1)
+        farthest = torch.zeros(len(frames), SECTORS).scatter_reduce(1, sector, radius, "amax")
+        outer = radius >= farthest.gather(1, sector)
+        order = torch.arange(len(places)).expand_as(sector)
+        chosen = torch.full((len(frames), SECTORS), -1).scatter_reduce(1, sector, torch.where(outer, order, -1), "amax")
+        index = places[chosen.clamp_min(0)]
+        grid = pixels.gather(1, index[..., None].expand(-1, -1, 2)) / (self.side / 2) - 1
+        distance, slope = self._sample(frames, grid)
+        clear = grid_sample(self.clear[None, None].expand(len(frames), -1, -1, -1), grid[:, None], align_corners=False)[:, 0, 0]
+        trusted = (chosen >= 0) & (clear > 0.99) & (distance.abs() < 12)
+        return ContourPoints(index, distance, slope, trusted)
+
+    def _sample(self, frames: Tensor, grid: Float[Tensor, "B n 2"]) -> tuple[Tensor, Tensor]:
+        """Distance in pixels of the matte, and its slope by central differences over two pixels of the field."""
+        field = self.fields[frames][:, None].float() / UNITS
+        step = 2 / FIELD_SIDE
+        offsets = torch.tensor([[0.0, 0.0], [step, 0.0], [-step, 0.0], [0.0, step], [0.0, -step]])
+        places = grid[:, None] + offsets[None, :, None]
+        middle, right, left, down, up = grid_sample(field, places, padding_mode="border", align_corners=False)[:, 0].unbind(1)
+        reach = 2 * self.side / FIELD_SIDE
+        return middle, torch.stack([right - left, down - up], -1) / reach
+
+
+def mean_distance(contours: list[ContourPoints], layout: UVLayout, reach: float) -> Float[Tensor, "P"]:
+    """How far inside the matte's border each point lies when it is on the contour, on average: what hair and cheeks add to the mesh.
+
+    Args:
+        contours: of training frames.
+        layout: the surface points' chart.
+        reach: distance from the first mean at which a measurement counts half, pixels.
+    """
+    index, distance, trusted = (torch.cat([getattr(c, name) for c in contours]).flatten() for name in ("index", "distance", "trusted"))
+    mean = torch.zeros(len(layout))
+    weight = trusted.float()
+    for _ in range(3):
+        total = torch.zeros(len(layout)).index_add(0, index, weight)
+        summed = torch.zeros(len(layout)).index_add(0, index, weight * distance)
+        mean = fill((summed / total.clamp_min(1e-6))[:, None], total > 0.5, layout)[:, 0]
+        weight = trusted / (1 + ((distance - mean[index]) / reach) ** 2)
+    return mean
+
+
+def _distances(matte: UInt8[np.ndarray, "H W"]) -> Int8[Tensor, "h w"]:
+    inside = (matte > 127).astype(np.uint8)
+    within, beyond = (cv2.distanceTransform(m, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for m in (inside, 1 - inside))
+    signed = np.where(inside > 0, within - 0.5, 0.5 - beyond)
+    small = cv2.resize(signed, (FIELD_SIDE, FIELD_SIDE), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(np.rint(small * UNITS).clip(-127, 127).astype(np.int8))
