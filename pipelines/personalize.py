@@ -76,7 +76,7 @@ class PersonalizeConfig:
     avatar: GaussianConfig = field(default_factory=GaussianConfig)
     loss: LossWeights = field(default_factory=LossWeights)
     phases: tuple[Phase, ...] = (
-        Phase(steps=300, resolution=256, learning_rate=0.02, final_rate=0.3),
+        Phase(steps=300, resolution=256, learning_rate=0.02, final_rate=0.3, perceptual_every=0),
         Phase(steps=900, resolution=512, learning_rate=0.01, final_rate=0.15, blendmaps=True),
     )
     """Stage 1 (the global map) and stage 2 (blendmaps on top of it)."""
@@ -88,6 +88,8 @@ class PersonalizeConfig:
     """Learning rate of the correction of tracked parameters over that of the global map."""
     code_noise: float = 0.2
     """Deviation of the noise added to the blend code's coordinates in training."""
+    rare_share: float = 0.2
+    """Share of the training frames, those with the rarest pose and expression, that are shown three times as often: blinks are few."""
     lift_frames: int = 24
     """Training frames whose colors start the avatar."""
     perceptual_window: int = 192
@@ -273,7 +275,8 @@ def train_phase(
     begin, step, _ = span
     set_trained(avatar, phase)
     source = FrameSource(sequence, phase.resolution)
-    order = shuffled(len(sequence), phase.batch, phase.steps, seed=config.seed + begin, start=step - begin)
+    rare = avatar.code.rarity(sequence.params).topk(round(config.rare_share * len(sequence))).indices
+    order = shuffled(len(sequence), phase.batch, phase.steps, seed=config.seed + begin, start=step - begin, again=rare)
     fixed = source.batch(torch.tensor([len(sequence) // 2]))
     bar = tqdm(source.stream(order), total=phase.steps, initial=step - begin, desc=f"personalize {phase.resolution}²", unit="it")
     try:

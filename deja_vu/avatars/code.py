@@ -76,6 +76,10 @@ class LinearCode(nn.Module):
         self.high.copy_(coordinates.quantile(0.995, 0))
         self.reach.copy_(coordinates.norm(dim=1).quantile(0.99))
 
+    def rarity(self, params: HeadParams) -> Float[Tensor, "*b"]:
+        """How far parameters are from the training frames' mean, in deviations of each coordinate, before they are held."""
+        return ((code_features(params, self.rest_rotation) - self.mean) @ self.components.T).norm(dim=-1)
+
     def coordinates(self, params: HeadParams) -> Float[Tensor, "*b K"]:
         """Weighted principal coordinates within the range of training."""
         features = code_features(params, self.rest_rotation)
@@ -101,6 +105,10 @@ class SoftmaxCode(nn.Module):
 
     def fit(self, params: HeadParams) -> None:
         """Nothing to fit."""
+
+    def rarity(self, params: HeadParams) -> Float[Tensor, "*b"]:
+        """Distance of the expression from none."""
+        return params.expression.norm(dim=-1)
 
     def forward(self, params: HeadParams) -> Float[Tensor, "*b K"]:
         return params.expression[..., : self.num_maps].softmax(-1)

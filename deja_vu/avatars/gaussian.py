@@ -36,8 +36,8 @@ class GaussianConfig:
     """Number of expression-aware rectification blendmaps; 0 keeps the global map only."""
     code: Literal["linear", "softmax"] = "linear"
     """Blend weights: a learned linear code of pose and expression, or the paper's softmax of expressions."""
-    correction: bool = False
-    """Correct tracked pose and expression as a linear function of the blend code's coordinates (linear code only)."""
+    correction: bool = True
+    """Correct tracked pose and expression as a linear function of the blend code's coordinates (which only the linear code has)."""
     axes: Literal["tangent", "head"] = "tangent"
     """Frame of offsets and rotations: the surface's tangent frame, or the head's own axes as in the paper."""
     backend: Literal["auto", "reference", "cpu", "gsplat"] = "auto"
@@ -93,7 +93,8 @@ class GaussianAvatar(Avatar):
         self.blendmaps = nn.Parameter(torch.zeros(config.blendmaps, len(coarse), NUM_CHANNELS))
         features = head.spec.num_expression + 3 * head.spec.num_joints + 3
         self.code = SoftmaxCode(config.blendmaps) if config.code == "softmax" else LinearCode(features, config.blendmaps)
-        self.correction = ParamCorrection(config.blendmaps, head.spec.num_expression) if config.correction else None
+        corrects = config.correction and config.code == "linear" and config.blendmaps > 0
+        self.correction = ParamCorrection(config.blendmaps, head.spec.num_expression) if corrects else None
 
     def summed(self, params: HeadParams) -> SummedMap:
         """Terms of every pose's raw map: base, global rectification, and the blend of the blendmaps."""
@@ -172,10 +173,6 @@ class GaussianAvatar(Avatar):
 
 
 def _check_sizes(head: HeadModel, config: GaussianConfig) -> None:
-    if config.correction and config.code != "linear":
-        raise ConfigError(
-            "The correction of tracked parameters needs the linear code's coordinates. Set code: linear, or correction: false."
-        )
     if config.blend_size > config.uv_size:
         raise ConfigError(f"blend_size {config.blend_size} is more than uv_size {config.uv_size}. Expected at most as many texels a side.")
     if config.code == "softmax" and config.blendmaps > head.spec.num_expression:

@@ -56,7 +56,9 @@ class FrameSource:
                 yield ahead.result()
 
 
-def shuffled(count: int, size: int, steps: int, seed: int, start: int = 0) -> Iterator[Int[Tensor, "B"]]:
+def shuffled(
+    count: int, size: int, steps: int, seed: int, start: int = 0, again: Int[Tensor, "n"] | None = None
+) -> Iterator[Int[Tensor, "B"]]:
     """Batches of positions in which every position comes once before any comes again; the same for the same seed.
 
     Args:
@@ -65,12 +67,14 @@ def shuffled(count: int, size: int, steps: int, seed: int, start: int = 0) -> It
         steps: batches in all.
         seed: of the shuffle.
         start: batches to skip, to resume where a run stopped.
+        again: positions that come twice more in every round.
     """
     generator = torch.Generator().manual_seed(seed)
     pool = torch.empty(0, dtype=torch.long)
+    once = torch.arange(count) if again is None else torch.cat([torch.arange(count), again, again])
     for step in range(steps):
         while len(pool) < size:
-            pool = torch.cat([pool, torch.randperm(count, generator=generator)])
+            pool = torch.cat([pool, once[torch.randperm(len(once), generator=generator)]])
         taken, pool = pool[:size], pool[size:]
         if step >= start:
             yield taken

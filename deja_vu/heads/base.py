@@ -113,6 +113,20 @@ class HeadModel(nn.Module):
         )
         return HeadModel(self.spec, self.topology, data)
 
+    def restricted(self, vertices: Int[Tensor, "n"]) -> HeadModel:
+        """The same model with some of its vertices only; the topology stays that of the whole."""
+        data = HeadData(
+            self.template[vertices],
+            self.shape_basis[:, vertices],
+            self.expression_basis[:, vertices],
+            self.joint_pivots,
+            self.joint_shape_basis,
+            self.skin_weights[vertices],
+            self.parents,
+            None if self.pose_basis is None else self.pose_basis[:, vertices],
+        )
+        return HeadModel(self.spec, self.topology, data)
+
     @staticmethod
     def _morph(coefficients: Tensor, mean: Tensor, basis: Tensor) -> Tensor:
         return mean + (coefficients @ basis.flatten(1)).unflatten(-1, (-1, 3))

@@ -22,6 +22,8 @@ FIELD_SIDE = 128
 """Side of a stored distance field."""
 UNITS = 8.0
 """Steps of a stored distance in a pixel of the matte: 1/8 pixel, so that 8 bits reach 16 pixels."""
+FINER = 2
+"""Enlargement of a matte before it is cut at one half, so that its soft border counts."""
 SECTORS = 96
 """Directions from the head's middle, each with one contour point."""
 UNKNOWN_MARGIN = 13
@@ -116,8 +118,9 @@ def mean_distance(contours: list[ContourPoints], layout: UVLayout, reach: float)
 
 
 def _distances(matte: UInt8[np.ndarray, "H W"]) -> Int8[Tensor, "h w"]:
-    inside = (matte > 127).astype(np.uint8)
-    within, beyond = (cv2.distanceTransform(m, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for m in (inside, 1 - inside))
-    signed = np.where(inside > 0, within - 0.5, 0.5 - beyond)
+    large = cv2.resize(matte, None, fx=FINER, fy=FINER, interpolation=cv2.INTER_LINEAR)
+    inside = (large > 127).astype(np.uint8)
+    within, beyond = (cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_5) for mask in (inside, 1 - inside))
+    signed = np.where(inside > 0, within - 0.5, 0.5 - beyond) / FINER
     small = cv2.resize(signed, (FIELD_SIDE, FIELD_SIDE), interpolation=cv2.INTER_AREA)
     return torch.from_numpy(np.rint(small * UNITS).clip(-127, 127).astype(np.int8))

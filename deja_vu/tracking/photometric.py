@@ -35,9 +35,9 @@ DEPTH_TOLERANCE = 0.006
 class PhotometricConfig:
     """Deviations and steps of the photometric refinement."""
 
-    rounds: int = 2
+    rounds: int = 3
     """How often the texture is lifted anew."""
-    steps: int = 3
+    steps: int = 2
     """Gauss-Newton steps after each lift."""
     point_grid: int = 64
     """Texels a side of the grid from which surface points are taken."""
@@ -187,14 +187,14 @@ class PhotometricRefiner:
             color = self._lift_pass(state, picked, color)
         if self.outline is None or not self.surface.usable.all():
             return color
-        contours = [self._contour(state, chunk, chunk) for chunk in train.split(CHUNK_FRAMES)]
+        camera = state.camera(self.pictures.camera)
+        contours = [self._contour(self.surface.look(state, chunk, camera)[0], chunk) for chunk in picked.split(CHUNK_FRAMES)]
         inset = mean_distance(contours, self.surface.layout, self.config.outline.pixels * self.config.outline.robust)
         return replace(color, inset=torch.where(self.surface.hairy, inset, inset.clamp_min(0)))
 
-    def _contour(self, state: TrackState, at: Int[Tensor, "n"], source: Int[Tensor, "n"]) -> ContourPoints:
-        """Contour in the state's frames `at`, whose mattes are `source`."""
+    def _contour(self, pixels: Float[Tensor, "B P 2"], source: Int[Tensor, "B"]) -> ContourPoints:
+        """Contour of the surface points at `pixels`, on the mattes of the frames `source`."""
         assert self.outline is not None
-        pixels = self.surface.look(state, at, state.camera(self.pictures.camera))[0]
         return self.outline.contour(source, pixels, self.surface.outer)
 
     def _lift_pass(self, state: TrackState, frames: Int[Tensor, "n"], before: SurfaceTexture | None) -> SurfaceTexture:
@@ -281,50 +281,62 @@ class PhotometricRefiner:
         The three channels' gradients are folded into a 2 x 2 structure matrix, whose root whitens the pixel derivative.
         """
         camera = state.camera(self.pictures.camera)
-        known = texture.seen >= 3
         deviation = (texture.deviation**2 + self.config.color**2).sqrt()
         for start in range(0, len(source), CHUNK_FRAMES):
             frames = slice(start, start + CHUNK_FRAMES)
             at = torch.arange(len(source))[frames]
             pixels, normals, trust = self._trusted(state, at, source[frames])
-            images = self.pictures.rgb[source[frames]]
-            color = sample(images, pixels)
-            light = self._light(color, normals, trust * known, texture)
-            residual = color - light * texture.color
-            robust = 1 / (1 + residual.square().mean(-1) / (2 * deviation) ** 2) ** 2
-            weight = (trust * known * robust).clamp_max(1) / deviation**2 / self.config.correlation
-            dx, dy = pixels.new_tensor([1.0, 0.0]), pixels.new_tensor([0.0, 1.0])
-            slope = torch.stack(
-                [
-                    (sample(images, pixels + dx) - sample(images, pixels - dx)) / 2,
-                    (sample(images, pixels + dy) - sample(images, pixels - dy)) / 2,
-                ],
-                -1,
-            )
-            root, whitened = _fold_channels(slope, residual)
-            projection = project(self.surface.points, state.params(frames), camera, unknowns, shared=len(system.video) > 0)
-            rows = (root @ projection.by_frame).flatten(1, 2)
-            by_video = None if projection.by_video is None else (root @ projection.by_video).flatten(1, 2)
-            system.add(frames, rows, by_video, whitened.flatten(1), weight[..., None].expand_as(whitened).flatten(1))
-            if texture.inset is not None:
-                self._add_outline(system, frames, source[frames], pixels, texture.inset, projection)
+            trust = trust * (texture.seen >= 3)
+            contour = None if texture.inset is None else self._contour(pixels, source[frames])
+            used = (trust > 0).any(0)
+            if contour is not None:
+                used[contour.index] = True
+            places = used.nonzero()[:, 0]
+            points = self.surface.points.restricted(places)
+            projection = project(points, state.params(frames), camera, unknowns, shared=len(system.video) > 0)
+            part = replace(texture, color=texture.color[places], deviation=deviation[places])
+            self._add_chunk(system, frames, source[frames], pixels[:, places], normals[:, places], trust[:, places], part, projection)
+            if contour is not None and texture.inset is not None:
+                local = replace(contour, index=(used.cumsum(0) - 1)[contour.index])
+                self._add_outline(system, frames, local, texture.inset[contour.index], projection)
+
+    def _add_chunk(
+        self,
+        system: NormalEquations,
+        frames: slice,
+        source: Int[Tensor, "B"],
+        pixels: Float[Tensor, "B n 2"],
+        normals: Float[Tensor, "B n 3"],
+        trust: Float[Tensor, "B n"],
+        texture: SurfaceTexture,
+        projection: Projection,
+    ) -> None:
+        images = self.pictures.rgb[source]
+        color = sample(images, pixels)
+        residual = color - self._light(color, normals, trust, texture) * texture.color
+        robust = 1 / (1 + residual.square().mean(-1) / (2 * texture.deviation) ** 2) ** 2
+        weight = (trust * robust).clamp_max(1) / texture.deviation**2 / self.config.correlation
+        dx, dy = pixels.new_tensor([1.0, 0.0]), pixels.new_tensor([0.0, 1.0])
+        across, down = ((sample(images, pixels + step) - sample(images, pixels - step)) / 2 for step in (dx, dy))
+        root, whitened = _fold_channels(torch.stack([across, down], -1), residual)
+        rows = (root @ projection.by_frame).flatten(1, 2)
+        by_video = None if projection.by_video is None else (root @ projection.by_video).flatten(1, 2)
+        system.add(frames, rows, by_video, whitened.flatten(1), weight[..., None].expand_as(whitened).flatten(1))
 
     def _add_outline(
-        self, system: NormalEquations, frames: slice, source: Int[Tensor, "B"], pixels: Tensor, inset: Tensor, projection: Projection
+        self, system: NormalEquations, frames: slice, contour: ContourPoints, inset: Float[Tensor, "B n"], projection: Projection
     ) -> None:
         """Add the distances of the contour from where training frames had it, a row a sector."""
-        assert self.outline is not None
         config = self.config.outline
-        contour = self.outline.contour(source, pixels, self.surface.outer)
-        residual = (contour.distance - inset[contour.index]) / config.pixels
+        residual = (contour.distance - inset) / config.pixels
         weight = contour.trusted / (1 + (residual / config.robust) ** 2) ** 2 / config.correlation
-        by_pixel = projection.by_frame.gather(1, contour.index[..., None, None].expand(-1, -1, *projection.by_frame.shape[2:]))
-        rows = (contour.slope[..., None, :] @ by_pixel)[..., 0, :] / config.pixels
-        by_video = None
-        if projection.by_video is not None:
-            along = projection.by_video.gather(1, contour.index[..., None, None].expand(-1, -1, *projection.by_video.shape[2:]))
-            by_video = (contour.slope[..., None, :] @ along)[..., 0, :] / config.pixels
-        system.add(frames, rows, by_video, residual, weight)
+
+        def along(by_pixel: Float[Tensor, "B P 2 D"]) -> Float[Tensor, "B n D"]:
+            chosen = by_pixel.gather(1, contour.index[..., None, None].expand(-1, -1, *by_pixel.shape[2:]))
+            return (contour.slope[..., None, :] @ chosen)[..., 0, :] / config.pixels
+
+        by_video = None if projection.by_video is None else along(projection.by_video)
+        system.add(frames, along(projection.by_frame), by_video, residual, weight)
 
 
 def _fold_channels(

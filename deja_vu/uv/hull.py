@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import grid_sample
+from torch.nn.functional import grid_sample, normalize
 
 from deja_vu.core.camera import Camera
 from deja_vu.uv.attach import SurfaceFrames
@@ -16,6 +16,10 @@ DEEPEST, HIGHEST, STEPS = -0.006, 0.045, 18
 """Range of heights over the surface that is searched, metres, and number of samples."""
 INSIDE_SHARE = 0.9
 """Share of the frames in which a point must lie on the person; the rest forgives matting and tracking."""
+HIDDEN_HEIGHT = 0.015
+"""Most that hair is taken to stand off where no silhouette bounds it: at the back of a head that never turns, metres."""
+LEAST_FACING = -0.5
+"""Cosine between normal and direction to the camera under which a texel's normal does not run into the silhouette in time."""
 BLUR = 5
 """Window over which heights are averaged in the chart, texels of a 256-texel map."""
 
@@ -26,6 +30,7 @@ class HairHull:
     def __init__(self, count: int) -> None:
         self.heights = torch.linspace(DEEPEST, HIGHEST, STEPS)
         self.inside, self.total = torch.zeros(count, STEPS), torch.zeros(count, STEPS)
+        self.facing = torch.full((count,), -1.0)
 
     def add(self, surface: SurfaceFrames, camera: Camera, person: Float[Tensor, "B H W 1"], known: Float[Tensor, "B H W 1"]) -> None:
         """Add B silhouettes.
@@ -37,6 +42,8 @@ class HairHull:
             known: 1 where the picture shows what was filmed.
         """
         picture = torch.cat([person, known], -1).permute(0, 3, 1, 2)
+        facing = -(surface.frames[..., 2] * normalize(surface.points, dim=-1)).sum(-1)
+        self.facing = torch.maximum(self.facing, facing.amax(0))
         for step, height in enumerate(self.heights):
             pixels, _ = camera.project(surface.points + height * surface.frames[..., 2])
             grid = pixels / torch.tensor([camera.width / 2, camera.height / 2]) - 1
@@ -47,7 +54,8 @@ class HairHull:
     def thickness(self, layout: UVLayout, hairy: Bool[Tensor, "M"]) -> Float[Tensor, "M"]:
         """Height of the hair over every texel, metres; 0 where no hair grows.
 
-        Texels that no silhouette bounds, such as the crown of a head that never nods, take the height of their surroundings.
+        Texels that no silhouette bounds, such as the back of a head that never turns, take the height of their surroundings, up to
+        `HIDDEN_HEIGHT`.
 
         Args:
             layout: the texels' chart.
@@ -56,11 +64,12 @@ class HairHull:
         kept = self.inside >= INSIDE_SHARE * self.total
         reached = kept.float().cumprod(1).sum(1).long()
         height = self.heights[(reached - 1).clamp_min(0)]
-        bounded = hairy & (reached < STEPS)
+        bounded = hairy & (reached < STEPS) & (self.facing > LEAST_FACING)
         if not bounded.any():
             return torch.zeros(len(layout))
         known = bounded | ~hairy
-        heights = fill(torch.where(bounded, height, torch.zeros_like(height))[:, None], known, layout)
+        filled = fill(torch.where(bounded, height, torch.zeros_like(height))[:, None], known, layout)
+        heights = torch.where(known[:, None], filled, filled.clamp_max(HIDDEN_HEIGHT))
         window = max(1, BLUR * layout.size // 256) | 1
         weight = layout.scatter(torch.ones(len(layout), 1)).permute(2, 0, 1)[None]
         image = layout.scatter(heights).permute(2, 0, 1)[None]

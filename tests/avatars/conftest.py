@@ -13,7 +13,7 @@ from deja_vu.core.head import HeadParams
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
 
-SMALL = GaussianConfig(uv_size=96, blend_size=64, blendmaps=3)
+SMALL = GaussianConfig(uv_size=96, blend_size=64, blendmaps=3, correction=False)
 
 
 @pytest.fixture

@@ -109,3 +109,15 @@ def test_softmax_weights_are_the_papers() -> None:
     exponentials = params.expression[:, :4].exp()
     torch.testing.assert_close(weights, exponentials / exponentials.sum(-1, keepdim=True))
     assert list(code.parameters()) == []
+
+
+def test_what_training_rarely_shows_is_rare() -> None:
+    """One blink among many frames of slow talk is the rarest of all."""
+    params = load_toy().neutral((60,))
+    expression = params.expression.clone()
+    expression[:, 0] = 0.3 + 0.2 * torch.sin(torch.arange(60) / 4)
+    expression[37, 3] = 1.0
+    params = replace(params, expression=expression)
+    code = LinearCode(code_features(params, torch.eye(3)).shape[-1], 4)
+    code.fit(params)
+    assert int(code.rarity(params).argmax()) == 37

@@ -91,13 +91,14 @@ def test_pixels_bring_the_motion_closer_to_the_truth_than_landmarks(lit) -> None
     seen, pictures = observe(head, truth), film(head, truth, lit)
     start = fit_landmarks(head, seen, FitConfig())
     train = torch.arange(FRAMES) < 18
-    refined, texture = PhotometricRefiner(head, pictures, train, PhotometricConfig(), FitConfig()).refine(start, seen)
+    config = PhotometricConfig(outline=OutlineConfig(pixels=0.0))
+    refined, texture = PhotometricRefiner(head, pictures, train, config, FitConfig()).refine(start, seen)
     before, after = motion_error(head, start, truth), motion_error(head, refined, truth)
     assert 0.3 < before < 2  # poor, but a fit
-    assert after < 0.75 * before
+    assert after < 0.5 * before
     unseen = torch.arange(18, FRAMES)
     before, after = (motion_error(head, state.select(unseen), truth.select(unseen)) for state in (start, refined))
-    assert after < 0.8 * before
+    assert after < 0.6 * before
     before, after = ((state.expression - truth.expression)[:, [0, 3, 4]].std() for state in (start, refined))
     assert after < before
     assert texture.deviation[texture.seen > 12].median() < 0.08
@@ -133,13 +134,13 @@ def test_the_outline_brings_back_the_size_of_a_head_that_has_no_texture() -> Non
     train = torch.arange(FRAMES) < 18
     errors = []
     for pixels in (0.0, 1.0):
-        config = PhotometricConfig(landmark_px=5.0, outline=OutlineConfig(pixels=pixels))
+        config = PhotometricConfig(outline=OutlineConfig(pixels=pixels))
         refined, _ = PhotometricRefiner(head, plain, train, config, FitConfig()).refine(start, seen)
         size = (truth.world_from_head / refined.world_from_head)[:, 2, 3] * (refined.log_focal - truth.log_focal).exp()
         errors.append(float((size[wrong].mean() - size[train].mean()).abs()))
     without, with_outline = errors
     assert without > 0.02
-    assert with_outline < 0.5 * without
+    assert with_outline < 0.6 * without  # landmarks still pull
 
 
 def test_the_texture_holds_the_colors_of_the_surface() -> None:
