@@ -40,8 +40,8 @@ class NativeError(RuntimeError):
     """The native library can be neither found nor built; the message says why and what to install."""
 
 
-def _fields(pointers: str = "", steps: str = "", floats: str = "", ints: str = "") -> list[tuple[str, type]]:
-    kinds = ((pointers, ctypes.c_void_p), (steps, ctypes.c_int64), (floats, ctypes.c_float), (ints, ctypes.c_int32))
+def _fields(pointers: str = "", steps: str = "", ints: str = "") -> list[tuple[str, type]]:
+    kinds = ((pointers, ctypes.c_void_p), (steps, ctypes.c_int64), (ints, ctypes.c_int32))
     return [(name, kind) for names, kind in kinds for name in names.split()]
 
 
@@ -49,10 +49,9 @@ class RasterInput(ctypes.Structure):
     """Mirrors DejaVuRasterInput in csrc/api.h."""
 
     _fields_ = _fields(
-        "means quats scales opacities colors camera_from_world intrinsics background",
-        "means_step quats_step scales_step opacities_step colors_step camera_from_world_step intrinsics_step background_step",
-        "color_offset color_scale",
-        "images count width height threads",
+        "means quats scales opacities sh camera_from_world intrinsics background",
+        "means_step quats_step scales_step opacities_step sh_step camera_from_world_step intrinsics_step background_step",
+        ints="images count coefficients width height threads",
     )
 
 
@@ -65,7 +64,7 @@ class RasterOutput(ctypes.Structure):
 class RasterGradients(ctypes.Structure):
     """Mirrors DejaVuRasterGradients in csrc/api.h."""
 
-    _fields_ = _fields("means quats scales opacities colors camera_from_world background")
+    _fields_ = _fields("means quats scales opacities sh camera_from_world background")
 
 
 class Ssim(ctypes.Structure):

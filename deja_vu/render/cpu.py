@@ -10,13 +10,11 @@ from torch import Tensor
 
 from deja_vu.core import native
 from deja_vu.core.camera import Camera
-from deja_vu.core.conventions import SH_C0
 from deja_vu.core.errors import MissingAssetError
 from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.image import RenderOutput
-from deja_vu.render.sh import sh_sum
 
-_ATTRIBUTES = ("means", "quats", "scales", "opacities", "colors", "camera_from_world", "intrinsics", "background")
+_ATTRIBUTES = ("means", "quats", "scales", "opacities", "sh", "camera_from_world", "intrinsics", "background")
 
 
 def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "b 3"]) -> RenderOutput:
@@ -37,14 +35,9 @@ def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "b
         native.load()
     except native.NativeError as error:
         raise MissingAssetError(f"The cpu rasterizer needs its native library: {error}") from error
-    if gaussians.sh.shape[-2] == 1:
-        colors, scale = gaussians.sh[..., 0, :], SH_C0
-    else:
-        colors, scale = sh_sum(gaussians.sh, gaussians.means, camera), 1.0
-    shape = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities)
-    inputs = (*shape, colors, camera.camera_from_world, camera.intrinsics, background)
+    inputs = (*(getattr(gaussians, name) for name in _ATTRIBUTES[:5]), camera.camera_from_world, camera.intrinsics, background)
     differentiable = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
-    rgb, alpha, depth = _Rasterize.apply(camera.width, camera.height, scale, differentiable, *inputs)
+    rgb, alpha, depth = _Rasterize.apply(camera.width, camera.height, differentiable, *inputs)
     return RenderOutput(rgb, alpha, depth)
 
 
@@ -61,17 +54,17 @@ class _State:
 
 class _Rasterize(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, width: int, height: int, color_scale: float, differentiable: bool, *inputs: Tensor):
+    def forward(ctx, width: int, height: int, differentiable: bool, *inputs: Tensor):
         inputs = tuple(_images_contiguous(tensor) for tensor in inputs)
         means = inputs[0]
         rgb, alpha, depth = (means.new_empty(means.shape[0], height, width, channels) for channels in (3, 1, 1))
-        arguments, outputs = _raster_input(inputs, width, height, color_scale), _raster_output(rgb, alpha, depth)
+        arguments, outputs = _raster_input(inputs, width, height), _raster_output(rgb, alpha, depth)
         address = native.load().deja_vu_raster_forward(ctypes.byref(arguments), ctypes.byref(outputs))
         if not address:
             raise MemoryError(f"no memory to rasterize {means.shape[0]} images of {means.shape[1]} Gaussians at {width}x{height}")
         state = _State(address)
         if differentiable:
-            ctx.state, ctx.color_scale = state, color_scale
+            ctx.state = state
             ctx.save_for_backward(*inputs, rgb, alpha, depth)
             ctx.set_materialize_grads(False)
         return rgb, alpha, depth
@@ -83,9 +76,8 @@ class _Rasterize(torch.autograd.Function):
         images, height, width, _ = rgb.shape
         v_rgb = torch.zeros_like(rgb) if v_rgb is None else v_rgb.contiguous()
         v_alpha, v_depth = (None if v is None else v.contiguous() for v in (v_alpha, v_depth))
-        grads = {name: torch.empty(t.shape, dtype=t.dtype) for name, t in zip(_ATTRIBUTES[:5], inputs, strict=False)}
-        grads["camera_from_world"], grads["background"] = rgb.new_empty(images, 3, 4), rgb.new_empty(images, 3)
-        arguments = _raster_input(inputs, width, height, ctx.color_scale)
+        grads = {name: rgb.new_empty(t.shape) for name, t in zip(_ATTRIBUTES, inputs, strict=True) if name != "intrinsics"}
+        arguments = _raster_input(inputs, width, height)
         outputs, v_outputs = _raster_output(rgb, alpha, depth), _raster_output(v_rgb, v_alpha, v_depth)
         if not ctx.needs_input_grad[-1]:
             del grads["background"]
@@ -95,10 +87,7 @@ class _Rasterize(torch.autograd.Function):
         )
         if failed:
             raise MemoryError(f"no memory for the gradient of {images} images of {inputs[0].shape[1]} Gaussians at {width}x{height}")
-        flat = grads["camera_from_world"].flatten(1)
-        grads["camera_from_world"] = rgb.new_zeros(images, 4, 4)
-        grads["camera_from_world"][:, :3, :3], grads["camera_from_world"][:, :3, 3] = flat[:, :9].unflatten(1, (3, 3)), flat[:, 9:]
-        return None, None, None, None, *(grads.get(name) for name in _ATTRIBUTES)
+        return None, None, None, *(grads.get(name) for name in _ATTRIBUTES)
 
 
 def _images_contiguous(tensor: Tensor) -> Tensor:
@@ -107,13 +96,13 @@ def _images_contiguous(tensor: Tensor) -> Tensor:
     return tensor if tensor.shape[0] and tensor[0].is_contiguous() else tensor.contiguous()
 
 
-def _raster_input(inputs: tuple[Tensor, ...] | list[Tensor], width: int, height: int, color_scale: float) -> native.RasterInput:
-    fields: dict[str, int | float] = {}
+def _raster_input(inputs: tuple[Tensor, ...] | list[Tensor], width: int, height: int) -> native.RasterInput:
+    fields: dict[str, int] = {}
     for name, tensor in zip(_ATTRIBUTES, inputs, strict=True):
         fields[name], fields[f"{name}_step"] = tensor.data_ptr(), tensor.stride(0)
-    images, count = inputs[0].shape[:2]
-    size = {"images": images, "count": count, "width": width, "height": height, "threads": torch.get_num_threads()}
-    return native.RasterInput(**fields, **size, color_offset=0.5, color_scale=color_scale)
+    images, count, coefficients = inputs[4].shape[:3]
+    size = {"images": images, "count": count, "coefficients": coefficients, "width": width, "height": height}
+    return native.RasterInput(**fields, **size, threads=torch.get_num_threads())
 
 
 def _raster_output(rgb: Tensor | None, alpha: Tensor | None, depth: Tensor | None) -> native.RasterOutput:

@@ -8,19 +8,18 @@ extern "C" {
 
 // Pointers to float32; a step is the distance in floats between two images, 0 where they share the data.
 struct DejaVuRasterInput {
-    const float *means, *quats, *scales, *opacities, *colors, *camera_from_world, *intrinsics, *background;
-    int64_t means_step, quats_step, scales_step, opacities_step, colors_step, camera_step, intrinsics_step, background_step;
-    float color_offset, color_scale;
-    int32_t images, count, width, height, threads;
+    const float *means, *quats, *scales, *opacities, *sh, *camera_from_world, *intrinsics, *background;
+    int64_t means_step, quats_step, scales_step, opacities_step, sh_step, camera_step, intrinsics_step, background_step;
+    int32_t images, count, coefficients, width, height, threads;
 };
 
 struct DejaVuRasterOutput {
     float *rgb, *alpha, *depth;
 };
 
-// Contiguous, one row of data an image. camera_from_world is [images, 12]: rotation, then translation.
+// Contiguous, one row of data an image, of the same shapes as the inputs. background may be null.
 struct DejaVuRasterGradients {
-    float *means, *quats, *scales, *opacities, *colors, *camera_from_world, *background;
+    float *means, *quats, *scales, *opacities, *sh, *camera_from_world, *background;
 };
 
 struct DejaVuSsim {

@@ -14,6 +14,7 @@ constexpr int kSlot = 10;         // floats a (Gaussian, tile) pair gives back: 
 struct RasterCamera {
     float rotation[9];
     float translation[3];
+    float centre[3];                     // of the camera, in the world
     float fx, fy, cx, cy;
     float low_x, high_x, low_y, high_y;  // limits of x / z and y / z in the linearisation
 };
@@ -33,20 +34,22 @@ struct TileRect {
 
 // One image's Gaussians as the caller holds them.
 struct RasterSource {
-    const float *means, *quats, *scales, *opacities, *colors;
-    float color_offset, color_scale;  // color = max(0, offset + scale * colors)
+    const float *means, *quats, *scales, *opacities, *sh;  // sh: [count, coefficients, 3]
     RasterCamera camera;
-    int count, width, height;
+    int count, coefficients, width, height;
 };
 
 struct RasterGradients {
-    float *means, *quats, *scales, *opacities, *colors;
+    float *means, *quats, *scales, *opacities, *sh;
 };
 
 struct TileEntry {
     uint32_t splat;
     uint32_t slot;
 };
+
+// Sums over Gaussians of d loss / d rotation (row major), / d translation and / d centre of the camera.
+constexpr int kCameraSums = 15;
 
 // Everything one tile's forward and backward pass read and write.
 struct TileJob {
@@ -88,7 +91,7 @@ struct Kernels {
     void (*project)(const RasterSource&, int begin, int end, Splat*, TileRect*, uint32_t* depth_key);
     void (*tile_forward)(const TileJob&);
     void (*tile_backward)(const TileJob&);
-    // camera_sums: 12 floats, d/d rotation (row major) then d/d translation of this range.
+    // camera_sums: kCameraSums floats of this range.
     void (*project_backward)(const RasterSource&, int begin, int end, const TileRect*, const uint32_t* slot_begin, const float* slots,
                              const RasterGradients&, float* camera_sums);
     void (*ssim_forward)(const SsimJob&, int row_begin, int row_end, float* scratch);

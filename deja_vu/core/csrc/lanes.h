@@ -171,5 +171,29 @@ static inline void store_records(float* to, int count, const V* values) {
         for (int field = 0; field < fields; ++field) to[fields * lane + field] = lanes[field][lane];
 }
 
+// The same for long records, by transposing; `out` has room for whole squares of kLanes vectors.
+template <int fields>
+static inline void load_rows(const float* from, int count, V* out) {
+    constexpr int whole = fields / kLanes * kLanes, rest = fields - whole;
+    for (int lane = 0; lane < kLanes; ++lane) {
+        const float* record = from + fields * (lane < count ? lane : count - 1);
+        for (int part = 0; part < whole; part += kLanes) out[part + lane] = load(record + part);
+        if (rest) memcpy(&(out[whole + lane] = V{}), record + whole, sizeof(float) * rest);
+    }
+    for (int part = 0; part < fields; part += kLanes) transpose(out + part);
+}
+
+// `values` are turned over on the way.
+template <int fields>
+static inline void store_rows(float* to, int count, V* values) {
+    constexpr int whole = fields / kLanes * kLanes, rest = fields - whole;
+    for (int part = 0; part < fields; part += kLanes) transpose(values + part);
+    for (int lane = 0; lane < count; ++lane) {
+        float* record = to + fields * lane;
+        for (int part = 0; part < whole; part += kLanes) store(record + part, values[part + lane]);
+        if (rest) memcpy(record + whole, &values[whole + lane], sizeof(float) * rest);
+    }
+}
+
 }  // namespace DEJA_VU_VARIANT
 }  // namespace deja_vu

@@ -65,17 +65,48 @@ void run_parallel(int items, int threads, const Body& body) {
                  const_cast<Body*>(&body));
 }
 
+// The camera's centre -A^-1 t of a pose (A, t), for view-dependent colours. A is inverted, not transposed: gsplat's gradient is that
+// of the inverse. A singular A has no centre; its rows are zero then, and every colour is seen along one direction.
+struct Pose {
+    double inverse[3][3], centre[3];
+
+    explicit Pose(const float* m) {
+        const auto at = [m](int row, int column) { return static_cast<double>(m[4 * (row % 3) + column % 3]); };
+        double determinant = 0;
+        for (int i = 0; i < 3; ++i)
+            for (int j = 0; j < 3; ++j) inverse[j][i] = at(i + 1, j + 1) * at(i + 2, j + 2) - at(i + 1, j + 2) * at(i + 2, j + 1);
+        for (int j = 0; j < 3; ++j) determinant += at(0, j) * inverse[j][0];
+        for (int i = 0; i < 3; ++i) {
+            centre[i] = 0;
+            for (int j = 0; j < 3; ++j) {
+                inverse[i][j] = determinant != 0 ? inverse[i][j] / determinant : 0;
+                centre[i] -= inverse[i][j] * static_cast<double>(m[4 * j + 3]);
+            }
+        }
+    }
+
+    // Adds what a gradient by the centre means for the 4x4 matrix, its last row included as in a general inverse.
+    void add_gradient(const double* v_centre, double* v_matrix) const {
+        for (int row = 0; row < 4; ++row) {
+            double through = 0;
+            for (int i = 0; i < 3; ++i) through -= (row < 3 ? inverse[i][row] : centre[i]) * v_centre[i];
+            for (int column = 0; column < 4; ++column) v_matrix[4 * row + column] += through * (column < 3 ? centre[column] : 1.0);
+        }
+    }
+};
+
 RasterSource source_of(const DejaVuRasterInput& in, int image) {
     RasterSource s;
     s.means = in.means + image * in.means_step, s.quats = in.quats + image * in.quats_step, s.scales = in.scales + image * in.scales_step;
-    s.opacities = in.opacities + image * in.opacities_step, s.colors = in.colors + image * in.colors_step;
-    s.color_offset = in.color_offset, s.color_scale = in.color_scale;
-    s.count = in.count, s.width = in.width, s.height = in.height;
+    s.opacities = in.opacities + image * in.opacities_step, s.sh = in.sh + image * in.sh_step;
+    s.count = in.count, s.coefficients = in.coefficients, s.width = in.width, s.height = in.height;
     const float *m = in.camera_from_world + image * in.camera_step, *k = in.intrinsics + image * in.intrinsics_step;
     for (int i = 0; i < 3; ++i) {
         for (int j = 0; j < 3; ++j) s.camera.rotation[3 * i + j] = m[4 * i + j];
         s.camera.translation[i] = m[4 * i + 3];
     }
+    const Pose pose(m);
+    for (int i = 0; i < 3; ++i) s.camera.centre[i] = static_cast<float>(pose.centre[i]);
     const float w = static_cast<float>(in.width), h = static_cast<float>(in.height);
     s.camera.fx = k[0], s.camera.fy = k[4], s.camera.cx = k[2], s.camera.cy = k[5];
     s.camera.low_x = (k[2] + 0.15f * w) / k[0], s.camera.high_x = (w - k[2] + 0.15f * w) / k[0];
@@ -193,6 +224,18 @@ State* forward(const DejaVuRasterInput& in, const DejaVuRasterOutput& out) {
     return state.release();
 }
 
+void backward_camera(const float* range_sums, int ranges, const float* matrix, float* v_matrix) {
+    double sums[kCameraSums] = {}, out[16] = {};
+    for (int r = 0; r < ranges; ++r)
+        for (int k = 0; k < kCameraSums; ++k) sums[k] += static_cast<double>(range_sums[r * kCameraSums + k]);
+    for (int i = 0; i < 3; ++i) {
+        for (int j = 0; j < 3; ++j) out[4 * i + j] = sums[3 * i + j];
+        out[4 * i + 3] = sums[9 + i];
+    }
+    if (sums[12] != 0 || sums[13] != 0 || sums[14] != 0) Pose(matrix).add_gradient(sums + 12, out);
+    for (int k = 0; k < 16; ++k) v_matrix[k] = static_cast<float>(out[k]);
+}
+
 void backward_background(const Image& image, const State& state, const float* v_rgb, float* v_background) {
     double sums[3] = {};
     for (int tile = 0; tile < state.tiles(); ++tile)
@@ -223,21 +266,19 @@ void backward(State& state, const DejaVuRasterInput& in, const DejaVuRasterOutpu
         job.v_depth = v_out.depth ? v_out.depth + pixels * index : nullptr;
         kernel.tile_backward(job);
     });
-    std::vector<float> camera_sums(static_cast<size_t>(in.images * state.ranges) * 12);
+    std::vector<float> camera_sums(static_cast<size_t>(in.images * state.ranges) * kCameraSums);
     run_parallel(in.images * state.ranges, in.threads, [&](int item, int) {
         const size_t index = static_cast<size_t>(item / state.ranges);
         const Image& image = state.images[index];
         const int begin = item % state.ranges * kRange, end = std::min(begin + kRange, in.count);
         const RasterGradients target = {grads.means + 3 * count * index, grads.quats + 4 * count * index, grads.scales + 3 * count * index,
-                                        grads.opacities + count * index, grads.colors + 3 * count * index};
+                                        grads.opacities + count * index, grads.sh + 3 * count * static_cast<size_t>(in.coefficients) * index};
         kernel.project_backward(image.source, begin, end, image.rects.get(), image.slot_begin.get(),
-                                image.slots.get(), target, camera_sums.data() + static_cast<size_t>(item) * 12);
+                                image.slots.get(), target, camera_sums.data() + static_cast<size_t>(item) * kCameraSums);
     });
     for (size_t index = 0; index < state.images.size(); ++index) {
-        double sums[12] = {};
-        for (int r = 0; r < state.ranges; ++r)
-            for (int k = 0; k < 12; ++k) sums[k] += static_cast<double>(camera_sums[(index * static_cast<size_t>(state.ranges) + static_cast<size_t>(r)) * 12 + static_cast<size_t>(k)]);
-        for (size_t k = 0; k < 12; ++k) grads.camera_from_world[12 * index + k] = static_cast<float>(sums[k]);
+        backward_camera(camera_sums.data() + index * static_cast<size_t>(state.ranges) * kCameraSums, state.ranges,
+                        in.camera_from_world + static_cast<int64_t>(index) * in.camera_step, grads.camera_from_world + 16 * index);
         if (grads.background) backward_background(state.images[index], state, v_out.rgb + 3 * pixels * index, grads.background + 3 * index);
         state.images[index].slots.release();
     }

@@ -3,6 +3,7 @@
 #pragma once
 #include "kernels.h"
 #include "lanes.h"
+#include "raster_color.h"
 
 namespace deja_vu {
 namespace DEJA_VU_VARIANT {
@@ -84,7 +85,7 @@ static void project(const RasterSource& source, int begin, int end, Splat* splat
         const int count = end - first < kLanes ? end - first : kLanes;
         const Projected g = project_lanes(source, first, count);
         V color[3];
-        load_records<3>(source.colors + 3 * static_cast<size_t>(first), count, color);
+        colors_at(source, first, count, g.mean, color);
 
         const V inverse_det = kHalfLog2E / g.det;
         const V log2_opacity = log2_of(g.opacity);
@@ -93,7 +94,7 @@ static void project(const RasterSource& source, int begin, int end, Splat* splat
         fields[2] = g.cyy * inverse_det, fields[3] = -2.0f * g.cxy * inverse_det, fields[4] = g.cxx * inverse_det;
         fields[5] = log2_opacity;
         fields[6] = g.cxy / g.cyy, fields[7] = g.cxy / g.cxx;
-        for (int k = 0; k < 3; ++k) fields[8 + k] = greater(source.color_offset + source.color_scale * color[k], V{});
+        for (int k = 0; k < 3; ++k) fields[8 + k] = greater(color[k], V{});
         fields[11] = g.z;
         for (int k = 12; k < 16; ++k) fields[k] = V{};
 
@@ -148,7 +149,7 @@ static void project_backward(const RasterSource& source, int begin, int end, con
                              const uint32_t* slot_begin, const float* slots, const RasterGradients& out, float* camera_sums) {
     const RasterCamera& cam = source.camera;
     const float* r = cam.rotation;
-    V v_rotation[9] = {}, v_translation[3] = {};
+    V v_rotation[9] = {}, v_translation[3] = {}, v_centre[3] = {};
     for (int first = begin; first < end; first += kLanes) {
         const int count = end - first < kLanes ? end - first : kLanes;
         alignas(64) int32_t seen_lanes[kLanes] = {};
@@ -157,19 +158,13 @@ static void project_backward(const RasterSource& source, int begin, int end, con
             seen_lanes[lane] = rects[first + lane].x0 < rects[first + lane].x1 ? -1 : 0;
             any |= static_cast<unsigned>(seen_lanes[lane]);
         }
-        V v_mean[3] = {}, v_quat[4] = {}, v_scale[3] = {}, v_opacity = V{}, v_color[3] = {};
+        V v_mean[3] = {}, v_quat[4] = {}, v_scale[3] = {}, v_opacity = V{};
         if (any) {
             I seen;
             memcpy(&seen, seen_lanes, sizeof(I));
             V sums[kSlot];
             gather_slots(slot_begin, slots, first, count, sums);
             const Projected g = project_lanes(source, first, count);
-            V color[3];
-            load_records<3>(source.colors + 3 * static_cast<size_t>(first), count, color);
-            for (int k = 0; k < 3; ++k) {
-                const I positive = source.color_offset + source.color_scale * color[k] >= 0.0f;
-                v_color[k] = seen & positive ? source.color_scale * sums[6 + k] : V{};
-            }
             v_opacity = seen ? sums[0] / g.opacity : V{};
 
             // Slots sum d loss / d ln(alpha) times 1, g, g g', where g / log2(e) is d ln(alpha) / d centre and dC = g g' / 2.
@@ -194,6 +189,8 @@ static void project_backward(const RasterSource& source, int begin, int end, con
                 v_translation[i] += v_place[i];
             }
             for (int k = 0; k < 3; ++k) v_mean[k] = r[k] * v_place[0] + r[3 + k] * v_place[1] + r[6 + k] * v_place[2];
+            const V v_color[3] = {seen ? sums[6] : V{}, seen ? sums[7] : V{}, seen ? sums[8] : V{}};
+            colors_backward(source, first, count, g.mean, v_color, out.sh, v_mean, v_centre);
 
             V v_turn[3][3];
             for (int k = 0; k < 3; ++k) {
@@ -221,15 +218,17 @@ static void project_backward(const RasterSource& source, int begin, int end, con
             const V along = w * v_unit[0] + x * v_unit[1] + y * v_unit[2] + z * v_unit[3];
             const V unit[4] = {w, x, y, z};
             for (int k = 0; k < 4; ++k) v_quat[k] = seen ? (v_unit[k] - along * unit[k]) * g.inverse_norm : V{};
+        } else {
+            const size_t row = static_cast<size_t>(3 * source.coefficients);
+            memset(out.sh + row * static_cast<size_t>(first), 0, sizeof(float) * row * static_cast<size_t>(count));
         }
         store_records<3>(out.means + 3 * static_cast<size_t>(first), count, v_mean);
         store_records<4>(out.quats + 4 * static_cast<size_t>(first), count, v_quat);
         store_records<3>(out.scales + 3 * static_cast<size_t>(first), count, v_scale);
         store_records<1>(out.opacities + first, count, &v_opacity);
-        store_records<3>(out.colors + 3 * static_cast<size_t>(first), count, v_color);
     }
     for (int k = 0; k < 9; ++k) camera_sums[k] = sum_of(v_rotation[k]);
-    for (int k = 0; k < 3; ++k) camera_sums[9 + k] = sum_of(v_translation[k]);
+    for (int k = 0; k < 3; ++k) camera_sums[9 + k] = sum_of(v_translation[k]), camera_sums[12 + k] = sum_of(v_centre[k]);
 }
 
 }  // namespace DEJA_VU_VARIANT
