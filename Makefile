@@ -7,7 +7,7 @@ SYSTEM_LIBRARIES := libegl1 libgles2 libgl1 libglib2.0-0
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system test lint demo clean
+.PHONY: help setup system test lint sanitize demo clean
 
 help:  ## this text
 	@echo "make TARGET, on a fresh machine too:"
@@ -42,9 +42,16 @@ lint: $(READY)  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy deja_vu pipelines
 
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g -DDEJA_VU_EXACT_MEMORY
+
+sanitize: $(READY)  ## run the native code's tests under AddressSanitizer and UBSanitizer (gcc)
+	CXX="$(CXX)" XDG_CACHE_HOME="$(CURDIR)/.sanitize" DEJA_VU_CXXFLAGS="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=8 $(ONE_THREAD) \
+	    LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+	    $(BIN)/python -m pytest -p no:cacheprovider tests/render tests/losses/test_photometric.py tests/uv
+
 demo: $(READY)  ## make an avatar of a sample subject, or of VIDEO=me.mp4, in runs/demo
 	$(BIN)/deja-vu demo --out runs/demo $(if $(VIDEO),--video "$(VIDEO)")
 
 clean:  ## remove .venv and what building and testing left; keeps runs/
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis deja_vu/core/libdeja_vu.so
+	rm -rf $(VENV) .sanitize build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis deja_vu/core/libdeja_vu.so
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -28,6 +28,8 @@ FLAGS = (
 )
 """What is safe of fast math. Linking with -ffast-math would flush denormals in the whole process; -fassociative-math breaks exp2."""
 KERNEL_FLAGS = ("-fno-exceptions", "-fno-rtti")
+EXTRA_FLAGS = tuple(os.environ.get("DEJA_VU_CXXFLAGS", "").split())
+"""More, for compiling and linking: `make sanitize` asks for the sanitizers so. Part of the key, so that libraries do not mix."""
 VARIANT_FLAGS: dict[str, tuple[str, ...]] = {
     "base": ("-msse4.2",),
     "avx2": ("-mavx2", "-mfma"),
@@ -146,20 +148,20 @@ def build(target: str | os.PathLike[str]) -> Path:
         jobs = [(f"{unit}.cpp", f"{unit}.o", common) for unit in UNITS]
         jobs += [("kernels.cpp", f"kernels_{name}.o", [*KERNEL_FLAGS, *flags]) for name, flags in _variant_flags().items()]
         commands = [
-            [compiler, *FLAGS, *flags, "-c", str(SOURCE_FOLDER / source), "-o", str(Path(folder) / object_name)]
+            [compiler, *FLAGS, *EXTRA_FLAGS, *flags, "-c", str(SOURCE_FOLDER / source), "-o", str(Path(folder) / object_name)]
             for source, object_name, flags in jobs
         ]
         with ThreadPoolExecutor(os.cpu_count() or 1) as executor:
             list(executor.map(_run, commands))
         linked = Path(folder) / LIBRARY_NAME
-        _run([compiler, "-shared", "-pthread", *(str(Path(folder) / name) for _, name, _ in jobs), "-o", str(linked)])
+        _run([compiler, "-shared", "-pthread", *EXTRA_FLAGS, *(str(Path(folder) / name) for _, name, _ in jobs), "-o", str(linked)])
         linked.replace(target)
     return target
 
 
 def source_key() -> str:
     """Hash of the sources and flags: libraries with the same key behave the same."""
-    digest = hashlib.sha256(repr((FLAGS, KERNEL_FLAGS, _variant_flags(), sys.platform)).encode())
+    digest = hashlib.sha256(repr((FLAGS, KERNEL_FLAGS, EXTRA_FLAGS, _variant_flags(), sys.platform)).encode())
     for path in sorted(SOURCE_FOLDER.iterdir()):
         if path.suffix in (".cpp", ".h"):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -76,9 +78,69 @@ def test_without_a_compiler_rendering_goes_on_with_one_warning(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def logging_compiler(folder: Path) -> Path:
+    """A compiler that notes its calls, and does not optimise: it is the calls that count."""
+    script = folder / "noting-c++"
+    real = next(found for name in ("c++", "g++", "clang++") if (found := shutil.which(name)))
+    script.write_text(f'#!/bin/sh\necho "$@" >> {folder}/calls\nexec {real} "$@" -O0\n')
+    script.chmod(0o755)
+    return script
+
+
+@needs_compiler
+def test_processes_that_start_together_compile_once(tmp_path):
+    script = f"""
+        from deja_vu.core import native
+        native.LIBRARY_NAME = "absent.so"
+        assert native.load()._name.startswith({str(tmp_path)!r})
+        native.load.cache_clear()
+        native.load()
+    """
+    environment = os.environ | {"CXX": str(logging_compiler(tmp_path)), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    started = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    errors = [process.communicate()[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], errors
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert sum("-shared" in call for call in calls) == 1
+    assert sorted(path.suffix for path in (tmp_path / "cache" / "deja-vu").iterdir()) == [".lock", ".so"]
+    assert (tmp_path / "cache" / "deja-vu").stat().st_mode & 0o077 == 0  # nobody else may put a library there
+
+
+@needs_compiler
+def test_a_failing_compiler_and_an_unusable_cache_say_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(native, "LIBRARY_NAME", "absent.so")
+    native.load.cache_clear()
+    try:
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+        with pytest.raises(native.NativeError, match="set XDG_CACHE_HOME to a writable folder"):
+            native.load()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        monkeypatch.setattr(native, "FLAGS", ("-std=c++0",))
+        with pytest.raises(native.NativeError, match=r"a compiler for C\+\+17 is needed.\n.*c\+\+0"):
+            native.load()
+    finally:
+        native.load.cache_clear()
+
+
+def test_no_flag_binds_a_wheel_to_this_processor_or_this_arithmetic():
+    flags = [*native.FLAGS, *native.KERNEL_FLAGS, *(flag for flags in native.VARIANT_FLAGS.values() for flag in flags)]
+    assert not [flag for flag in flags if "native" in flag or flag in ("-ffast-math", "-Ofast", "-fassociative-math")]
+
+
+@pytest.mark.skipif(not shutil.which("aarch64-linux-gnu-g++"), reason="no cross-compiler for ARM")
+def test_compiles_for_arm(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "aarch64-linux-gnu-g++")
+    monkeypatch.setattr(native.platform, "machine", lambda: "aarch64")
+    built = native.build(tmp_path / "arm.so").read_bytes()
+    assert built[18:20] == b"\xb7\x00"  # e_machine: AArch64, whose every processor has NEON
+
+
 @needs_compiler
 def test_a_damaged_library_in_the_cache_is_replaced(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CXX", str(logging_compiler(tmp_path)))
     monkeypatch.setattr(native, "LIBRARY_NAME", "other.so")
     damaged = tmp_path / "deja-vu" / f"{native.source_key()}-other.so"
     damaged.parent.mkdir()

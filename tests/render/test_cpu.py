@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
+import textwrap
 
 import pytest
 import torch
@@ -43,6 +46,27 @@ def test_same_bits_whatever_the_number_of_threads(variant, make_scene):
         torch.set_num_threads(threads)
         for a, b in zip(alone, outputs_and_gradients(scene), strict=True):
             assert torch.equal(a, b)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="needs Linux's /proc")
+def test_takes_as_many_threads_as_torch():
+    script = """
+        import os, torch
+        from deja_vu.core.camera import Camera
+        from deja_vu.core.gaussians import Gaussians
+        from deja_vu.render import rasterize
+        mean, quat = torch.tensor([[0., 0, 1]]), torch.tensor([[1., 0, 0, 0]])
+        gaussians = Gaussians(mean, quat, torch.full((1, 3), .1), torch.ones(1), torch.ones(1, 1, 3))
+        counts = []
+        for threads in (1, 4, 2):
+            torch.set_num_threads(threads)
+            before = len(os.listdir("/proc/self/task"))
+            rasterize(gaussians, Camera.from_focal(20., 64, 64), torch.ones(3), "cpu")
+            counts.append(len(os.listdir("/proc/self/task")) - before)
+        assert counts == [0, 3, 0], counts
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_ties_in_depth_keep_the_order_of_the_gaussians():

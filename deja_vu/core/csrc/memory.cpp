@@ -12,7 +12,11 @@
 namespace deja_vu {
 namespace {
 
-constexpr size_t kSmall = 1 << 16;    // left to malloc
+#ifdef DEJA_VU_EXACT_MEMORY
+constexpr size_t kSmall = SIZE_MAX;  // all to malloc, byte for byte: a sanitizer sees what is read beyond the end or after release
+#else
+constexpr size_t kSmall = 1 << 16;  // left to malloc
+#endif
 constexpr size_t kKept = 256u << 20;  // at most this much waits unused
 
 struct Shelf {
@@ -35,6 +39,9 @@ struct Start {
 
 // Sizes are rounded up by at most an eighth, so that those of similar pictures meet.
 size_t rounded(size_t bytes) {
+#ifdef DEJA_VU_EXACT_MEMORY
+    return bytes;
+#endif
     size_t step = 64;
     while (step * 16 < bytes) step *= 2;
     return (bytes + step - 1) / step * step;
@@ -54,8 +61,8 @@ void* take_memory(size_t bytes) {
             return memory;
         }
     }
-    void* memory = std::aligned_alloc(64, size ? size : 64);
-    if (!memory) throw std::bad_alloc();
+    void* memory = nullptr;
+    if (posix_memalign(&memory, 64, size ? size : 64)) throw std::bad_alloc();
     return memory;
 }
 
