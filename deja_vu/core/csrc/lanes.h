@@ -100,6 +100,23 @@ static inline V exp2_of(V p) {
     return (V)((I)poly + ((I)shifted << 23));
 }
 
+// 2^p where p >= limit, else 0; limit >= -126.
+static inline V exp2_above(V p, float limit) {
+#if DEJA_VU_LANES == 16
+    // Relative error 1.5e-7 (minimax polynomial on [0, 1)).
+    const __m512 f = _mm512_reduce_ps((__m512)p, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    V poly = (V)f * 1.877574952e-03f + 8.989344552e-03f;
+    poly = poly * (V)f + 5.582631389e-02f;
+    poly = poly * (V)f + 2.401536187e-01f;
+    poly = poly * (V)f + 6.931530729e-01f;
+    poly = poly * (V)f + 9.999999251e-01f;
+    return (V)_mm512_maskz_scalef_ps(_mm512_cmp_ps_mask((__m512)p, _mm512_set1_ps(limit), _CMP_GE_OQ), (__m512)poly, (__m512)p);
+#else
+    const V value = exp2_of(p);
+    return p >= limit ? value : V{};
+#endif
+}
+
 // log2 of positive normal numbers; the series of atanh around 1 keeps it exact there.
 static inline V log2_of(V value) {
     const I bits = (I)value - 0x3f3504f3;  // mantissa into [sqrt(1/2), sqrt(2))

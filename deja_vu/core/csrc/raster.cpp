@@ -1,69 +1,13 @@
 // Drives the rasterizer: project, sort by depth, hand Gaussians to tiles, composite; and the same backwards. Each stage's results
 // depend on nothing but its inputs: tiles own their pixels and their slots, sums run in a fixed order.
-#include <algorithm>
-#include <limits>
 #include <memory>
-#include <new>
-#include <utility>
-#include <vector>
 
-#include "api.h"
-#include "kernels.h"
+#include "raster_bins.h"
 
 namespace deja_vu {
 namespace {
 
 constexpr int kRange = 1024;  // Gaussians a work item
-constexpr uint32_t kUnseen = 0;
-
-template <class T>
-class Buffer {
-  public:
-    Buffer() = default;
-    Buffer(Buffer&& other) noexcept : memory(std::exchange(other.memory, nullptr)), bytes(other.bytes) {}
-    ~Buffer() { release(); }
-    void allocate(size_t count) {
-        release();
-        bytes = count * sizeof(T);
-        memory = static_cast<T*>(take_memory(bytes));
-    }
-    void release() {
-        if (memory) give_memory(std::exchange(memory, nullptr), bytes);
-    }
-    T* get() const { return memory; }
-    T& operator[](size_t i) const { return memory[i]; }
-
-  private:
-    T* memory = nullptr;
-    size_t bytes = 0;
-};
-
-struct Image {
-    RasterSource source;
-    const float* background;
-    Buffer<Splat> splats;
-    Buffer<TileRect> rects;
-    Buffer<uint32_t> slot_begin;  // [count + 1]
-    Buffer<TileEntry> entries;
-    Buffer<uint16_t> block_masks;
-    Buffer<uint32_t> tile_begin;  // [tiles + 1]
-    Buffer<uint32_t> last;        // [tiles, 16]
-    Buffer<float> transmittance;  // [tiles, 256]
-    Buffer<uint32_t> keys;        // forward only
-    Buffer<float> slots;          // backward only
-};
-
-struct State {
-    std::vector<Image> images;
-    int tiles_x, tiles_y, ranges;
-    int tiles() const { return tiles_x * tiles_y; }
-};
-
-template <class Body>
-void run_parallel(int items, int threads, const Body& body) {
-    parallel_for(items, threads, [](void* context, int item, int worker) { (*static_cast<const Body*>(context))(item, worker); },
-                 const_cast<Body*>(&body));
-}
 
 // The camera's centre -A^-1 t of a pose (A, t), for view-dependent colours. A is inverted, not transposed: gsplat's gradient is that
 // of the inverse. A singular A has no centre; its rows are zero then, and every colour is seen along one direction.
@@ -114,68 +58,6 @@ RasterSource source_of(const DejaVuRasterInput& in, int image) {
     return s;
 }
 
-// Indices of the visible Gaussians by depth, ties by index: radix sort of the keys' distance from the nearest.
-std::vector<uint64_t> sorted_by_depth(const uint32_t* keys, int count) {
-    std::vector<uint64_t> items;
-    items.reserve(static_cast<size_t>(count));
-    uint32_t nearest = std::numeric_limits<uint32_t>::max(), furthest = 0;
-    for (int i = 0; i < count; ++i)
-        if (keys[i] != kUnseen) {
-            nearest = std::min(nearest, keys[i]), furthest = std::max(furthest, keys[i]);
-            items.push_back(static_cast<uint64_t>(keys[i]) << 32 | static_cast<uint32_t>(i));
-        }
-    if (items.empty()) return items;
-    constexpr int bits = 11, buckets = 1 << bits;
-    std::vector<uint64_t> other(items.size());
-    for (int shift = 0; (furthest - nearest) >> shift; shift += bits) {
-        uint32_t begin[buckets + 1] = {};
-        const auto digit = [&](uint64_t item) { return ((static_cast<uint32_t>(item >> 32) - nearest) >> shift) & (buckets - 1); };
-        for (const uint64_t item : items) ++begin[digit(item) + 1];
-        for (int b = 0; b < buckets; ++b) begin[b + 1] += begin[b];
-        for (const uint64_t item : items) other[begin[digit(item)]++] = item;
-        items.swap(other);
-        if (shift + bits >= 32) break;
-    }
-    return items;
-}
-
-// Give every visible Gaussian, front to back, to the tiles its box touches.
-void fill_tiles(Image& image, const State& state) {
-    const int count = image.source.count, tiles = state.tiles();
-    image.slot_begin.allocate(static_cast<size_t>(count) + 1);
-    image.tile_begin.allocate(static_cast<size_t>(tiles) + 1);
-    std::vector<uint32_t> cursor(static_cast<size_t>(tiles), 0);
-    size_t total = 0;
-    for (int i = 0; i < count; ++i) {
-        const TileRect r = image.rects[i];
-        image.slot_begin[i] = static_cast<uint32_t>(total);
-        total += static_cast<size_t>(r.x1 - r.x0) * static_cast<size_t>(r.y1 - r.y0);
-        for (int y = r.y0; y < r.y1; ++y)
-            for (int x = r.x0; x < r.x1; ++x) ++cursor[static_cast<size_t>(y * state.tiles_x + x)];
-    }
-    if (total > std::numeric_limits<uint32_t>::max()) throw std::bad_alloc();
-    image.slot_begin[count] = static_cast<uint32_t>(total);
-    uint32_t begin = 0;
-    for (int t = 0; t < tiles; ++t) {
-        image.tile_begin[t] = begin;
-        begin += cursor[static_cast<size_t>(t)];
-        cursor[static_cast<size_t>(t)] = image.tile_begin[t];
-    }
-    image.tile_begin[tiles] = begin;
-    image.entries.allocate(total);
-    for (const uint64_t item : sorted_by_depth(image.keys.get(), count)) {
-        const uint32_t i = static_cast<uint32_t>(item);
-        const TileRect r = image.rects[i];
-        uint32_t slot = image.slot_begin[i];
-        for (int y = r.y0; y < r.y1; ++y)
-            for (int x = r.x0; x < r.x1; ++x) image.entries[cursor[static_cast<size_t>(y * state.tiles_x + x)]++] = {i, slot++};
-    }
-    image.block_masks.allocate(total + 16);  // read sixteen at a time
-    image.last.allocate(static_cast<size_t>(tiles) * 16);
-    image.transmittance.allocate(static_cast<size_t>(tiles) * kTilePixels);
-    image.keys.release();
-}
-
 TileJob job_of(const Image& image, const State& state, int tile, const DejaVuRasterOutput& out, int index) {
     TileJob job = {};
     const size_t pixels = static_cast<size_t>(image.source.width) * static_cast<size_t>(image.source.height) * static_cast<size_t>(index);
@@ -208,15 +90,7 @@ State* forward(const DejaVuRasterInput& in, const DejaVuRasterOutput& out) {
         const int begin = item % state->ranges * kRange, end = std::min(begin + kRange, in.count);
         kernel.project(image.source, begin, end, image.splats.get(), image.rects.get(), image.keys.get());
     });
-    bool failed = false;  // a thread must not throw
-    run_parallel(in.images, in.threads, [&](int item, int) {
-        try {
-            fill_tiles(state->images[static_cast<size_t>(item)], *state);
-        } catch (const std::bad_alloc&) {
-            __atomic_store_n(&failed, true, __ATOMIC_RELAXED);
-        }
-    });
-    if (failed) throw std::bad_alloc();
+    fill_tiles(*state, in.threads);
     run_parallel(in.images * state->tiles(), in.threads, [&](int item, int) {
         const int index = item / state->tiles();
         kernel.tile_forward(job_of(state->images[static_cast<size_t>(index)], *state, item % state->tiles(), out, index));

@@ -3,6 +3,7 @@
 #pragma once
 #include "kernels.h"
 #include "lanes.h"
+#include "raster_block.h"
 #include "raster_project.h"
 
 namespace deja_vu {
@@ -12,15 +13,10 @@ constexpr int kChunk = 256;  // entries of a tile looked at together
 constexpr float kAlphaMax = 0.999f;
 constexpr float kOpaque = 1e-4f;  // a pixel stops before its transmittance falls to this
 
-#define DEJA_VU_EACH_VEC _Pragma("GCC unroll 4") for (int q = 0; q < kVecs; ++q)
-
 struct ChunkLists {
     alignas(64) uint16_t index[16][kChunk + 32];
     int length[16];
 };
-
-static const float kColumn[16] = {0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3};
-static const float kRow[16] = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
 
 // Which of the tile's blocks hold a pixel centre's rectangle that the ellipse alpha >= 1/255 reaches (exact but for rounding,
 // which is taken in): the minimum of a convex quadratic over a rectangle lies at the centre or on one of the two facing edges.
@@ -71,8 +67,7 @@ static inline void build_lists(const uint16_t* masks, int count, ChunkLists& lis
 static inline V alpha_at(const Splat& s, V px, V py) {
     const V dx = px - s.x, dy = py - s.y;
     const V power = s.log2_opacity - dx * (s.a * dx + s.b * dy) - s.c * dy * dy;
-    const V alpha = exp2_of(power);
-    return power >= kLog2AlphaMin ? alpha : V{};
+    return exp2_above(power, kLog2AlphaMin);
 }
 
 static inline void copy_chunk(const TileJob& job, int begin, int count, Splat* local) {
@@ -83,28 +78,28 @@ static inline void copy_chunk(const TileJob& job, int begin, int count, Splat* l
     }
 }
 
-static inline unsigned blocks_in_image(const TileJob& job) {
-    unsigned live = 0;
-    for (int b = 0; b < 16; ++b)
-        if (job.x0 + 4 * (b & 3) < job.width && job.y0 + 4 * (b >> 2) < job.height) live |= 1u << b;
-    return live;
-}
-
 struct BlockState {
-    alignas(64) float live[16];   // transmittance of pixels that go on, 0 for those that stopped or lie outside
-    alignas(64) float through[16];  // transmittance
+    alignas(64) float live[16];     // product of 1 - alpha; 0 for pixels outside
+    alignas(64) float through[16];  // transmittance: the product before the pixel stopped
     alignas(64) float color[3][16];
     alignas(64) float depth[16];
 };
 
-static void open_block(const TileJob& job, int b, BlockState& s) {
-    memset(&s, 0, sizeof(s));
-    for (int p = 0; p < 16; ++p) {
-        const bool inside = job.x0 + 4 * (b & 3) + (p & 3) < job.width && job.y0 + 4 * (b >> 2) + (p >> 2) < job.height;
-        s.live[p] = inside ? 1.0f : 0.0f;
-        s.through[p] = 1.0f;
+static inline void open_block(const TileJob& job, int b, BlockState& s) {
+    const BlockPlace place = place_of(job, b);
+    DEJA_VU_EACH_VEC {
+        const V column = load(kColumn + q * kLanes), row = load(kRow + q * kLanes);
+        const I inside = (column < static_cast<float>(place.columns)) & (row < static_cast<float>(place.rows));
+        store(s.live + q * kLanes, inside ? spread(1.0f) : V{}), store(s.through + q * kLanes, spread(1.0f));
+        for (int k = 0; k < 3; ++k) store(s.color[k] + q * kLanes, V{});
+        store(s.depth + q * kLanes, V{});
     }
 }
+
+// A pixel's product of 1 - alpha may run on after it stopped: it can only fall, so that the comparison that stops the pixel holds for
+// good, and nothing waits for it. Every eighth time it is set to 0, long before it would be a slow denormal number.
+constexpr int kRun = 8, kGroupRun = kLanes < kRun ? kLanes : kRun;
+static inline V still_live(V live) { return live > kOpaque ? live : V{}; }
 
 // Composite a list front to back. Returns how much of the list was used; less than `length` if every pixel stopped.
 static inline int composite(const Splat* local, const uint16_t* list, int length, float x0, float y0, BlockState& state) {
@@ -117,22 +112,22 @@ static inline int composite(const Splat* local, const uint16_t* list, int length
     }
     int k = 0;
     while (k < length) {
-        const int stop = k + 8 < length ? k + 8 : length;
+        const int stop = k + kRun < length ? k + kRun : length;
         for (; k < stop; ++k) {
             const Splat& s = local[list[k]];
             DEJA_VU_EACH_VEC {
                 const V alpha = lesser(alpha_at(s, px[q], py[q]), spread(kAlphaMax));
                 const V next = live[q] - alpha * live[q];
-                const I stopped = next <= kOpaque;
-                const V weight = stopped ? V{} : alpha * live[q];
-                live[q] = stopped ? V{} : next;
-                through[q] = stopped ? through[q] : next;
+                const I goes_on = next > kOpaque;
+                const V weight = goes_on ? alpha * live[q] : V{};
+                live[q] = next;
+                through[q] = goes_on ? next : through[q];
                 red[q] += weight * s.color[0], green[q] += weight * s.color[1], blue[q] += weight * s.color[2];
                 depth[q] += weight * s.depth;
             }
         }
         unsigned going = 0;
-        DEJA_VU_EACH_VEC going |= bits_of(live[q] > 0.0f);
+        DEJA_VU_EACH_VEC live[q] = still_live(live[q]), going |= bits_of(live[q] > 0.0f);
         if (!going) break;
     }
     DEJA_VU_EACH_VEC {
@@ -145,17 +140,18 @@ static inline int composite(const Splat* local, const uint16_t* list, int length
     return going ? length + 1 : k;
 }
 
-static void write_block(const TileJob& job, int b, const BlockState& s) {
-    memcpy(job.transmittance + 16 * b, s.through, sizeof(s.through));
-    for (int p = 0; p < 16; ++p) {
-        const int x = job.x0 + 4 * (b & 3) + (p & 3), y = job.y0 + 4 * (b >> 2) + (p >> 2);
-        if (x >= job.width || y >= job.height) continue;
-        const size_t at = static_cast<size_t>(y) * static_cast<size_t>(job.width) + static_cast<size_t>(x);
-        const float alpha = 1.0f - s.through[p];
-        for (int k = 0; k < 3; ++k) job.rgb[3 * at + k] = s.color[k][p] + s.through[p] * job.background[k];
-        job.alpha[at] = alpha;
-        job.depth[at] = s.depth[p] / (alpha > 1e-10f ? alpha : 1e-10f);
+static inline void write_block(const TileJob& job, int b, BlockState& s) {
+    DEJA_VU_EACH_VEC {
+        const V through = load(s.through + q * kLanes), alpha = 1.0f - through;
+        store(job.transmittance + 16 * b + q * kLanes, through);
+        store(s.live + q * kLanes, alpha);
+        for (int k = 0; k < 3; ++k) store(s.color[k] + q * kLanes, load(s.color[k] + q * kLanes) + through * job.background[k]);
+        store(s.depth + q * kLanes, load(s.depth + q * kLanes) / greater(alpha, spread(1e-10f)));
     }
+    const BlockPlace place = place_of(job, b);
+    write_pixels<3>(job.rgb, job.width, place, s.color);
+    write_pixels<1>(job.alpha, job.width, place, &s.live);
+    write_pixels<1>(job.depth, job.width, place, &s.depth);
 }
 
 static void tile_forward(const TileJob& job) {
@@ -196,25 +192,29 @@ struct BlockGradient {
     alignas(64) float v_depth[16];
 };
 
-static void open_block(const TileJob& job, int b, BlockGradient& s) {
-    memset(&s, 0, sizeof(s));
-    for (int p = 0; p < 16; ++p) {
-        const int x = job.x0 + 4 * (b & 3) + (p & 3), y = job.y0 + 4 * (b >> 2) + (p >> 2);
-        if (x >= job.width || y >= job.height) continue;
-        const size_t at = static_cast<size_t>(y) * static_cast<size_t>(job.width) + static_cast<size_t>(x);
-        const float through = job.transmittance[16 * b + p], alpha = 1.0f - through;
-        float v_alpha = job.v_alpha ? job.v_alpha[at] : 0.0f;
-        s.live[p] = 1.0f;
-        for (int k = 0; k < 3; ++k) {
-            s.v_color[k][p] = job.v_rgb[3 * at + k];
-            s.behind[p] += job.v_rgb[3 * at + k] * job.rgb[3 * at + k];
+static inline void open_block(const TileJob& job, int b, BlockGradient& s) {
+    alignas(64) float rgb[3][16] = {}, v_alpha[1][16] = {}, depth[1][16] = {};
+    const BlockPlace place = place_of(job, b);
+    memset(s.v_color, 0, sizeof(s.v_color)), memset(s.v_depth, 0, sizeof(s.v_depth));
+    read_block<3>(job.v_rgb, job.width, place, s.v_color);
+    read_block<3>(job.rgb, job.width, place, rgb);
+    if (job.v_alpha) read_block<1>(job.v_alpha, job.width, place, v_alpha);
+    if (job.v_depth) read_block<1>(job.v_depth, job.width, place, &s.v_depth), read_block<1>(job.depth, job.width, place, depth);
+    DEJA_VU_EACH_VEC {
+        const int at = q * kLanes;
+        const I inside = (load(kColumn + at) < static_cast<float>(place.columns)) & (load(kRow + at) < static_cast<float>(place.rows));
+        const V through = load(job.transmittance + 16 * b + at), alpha = 1.0f - through;
+        V by_alpha = load(v_alpha[0] + at), behind = V{};
+        for (int k = 0; k < 3; ++k) behind += load(s.v_color[k] + at) * load(rgb[k] + at);
+        if (job.v_depth) {
+            const I covered = alpha > 1e-10f;
+            const V per_weight = covered ? load(s.v_depth + at) / (covered ? alpha : spread(1.0f)) : V{};  // depth is a quotient
+            const V expected = load(depth[0] + at) * per_weight;
+            store(s.v_depth + at, per_weight);
+            behind += expected * alpha, by_alpha -= expected;
         }
-        if (job.v_depth && alpha > 1e-10f) {
-            s.v_depth[p] = job.v_depth[at] / alpha;
-            s.behind[p] += job.v_depth[at] * job.depth[at];
-            v_alpha -= job.v_depth[at] * job.depth[at] / alpha;
-        }
-        s.behind[p] -= v_alpha * through;
+        store(s.live + at, inside ? spread(1.0f) : V{});
+        store(s.behind + at, behind - by_alpha * through);
     }
 }
 
@@ -225,8 +225,7 @@ static inline void differentiate(const Splat& s, const V* px, const V* py, const
         const V raw = alpha_at(s, px[q], py[q]);
         V alpha = lesser(raw, spread(kAlphaMax));
         const V next = live[q] - alpha * live[q];
-        const I stopped = next <= kOpaque;
-        alpha = stopped ? V{} : alpha;
+        alpha = next > kOpaque ? alpha : V{};
         const V weight = alpha * live[q];
         V shade = load(state.v_color[0] + q * kLanes) * s.color[0] + load(state.v_color[1] + q * kLanes) * s.color[1] +
                   load(state.v_color[2] + q * kLanes) * s.color[2];
@@ -235,7 +234,7 @@ static inline void differentiate(const Splat& s, const V* px, const V* py, const
         const V v_alpha = live[q] * shade - behind[q] * reciprocal(1.0f - alpha);
         store(row + q * kLanes, raw > kAlphaMax ? V{} : alpha * v_alpha);
         store(weights + q * kLanes, weight);
-        live[q] = stopped ? V{} : next;
+        live[q] = next;
     }
 }
 
@@ -280,14 +279,13 @@ static inline void moments_of(const V* p, const Group& group, V* out) {
 }
 
 template <bool with_depth>
-static inline void backward_block(const Splat* local, const uint16_t* list, int length, float x0, float y0, BlockGradient& state, float (*sums)[16]) {
+static inline void backward_block(const Splat* local, const uint16_t* list, int length, float x0, float y0, BlockGradient& state, Group& group,
+                                  float (*sums)[16]) {
     V px[kVecs], py[kVecs], live[kVecs], behind[kVecs];
     DEJA_VU_EACH_VEC {
         px[q] = load(kColumn + q * kLanes) + (x0 + 0.5f), py[q] = load(kRow + q * kLanes) + (y0 + 0.5f);
         live[q] = load(state.live + q * kLanes), behind[q] = load(state.behind + q * kLanes);
     }
-    Group group;
-    memset(&group, 0, sizeof(group));
     for (int begin = 0; begin < length; begin += kLanes) {
         const int count = length - begin < kLanes ? length - begin : kLanes;
         for (int j = 0; j < count; ++j) {
@@ -295,6 +293,7 @@ static inline void backward_block(const Splat* local, const uint16_t* list, int 
             group.x[j] = s.x - (x0 + 2.0f), group.y[j] = s.y - (y0 + 2.0f);
             group.a[j] = s.a, group.b[j] = s.b, group.c[j] = s.c;
             differentiate<with_depth>(s, px, py, state, live, behind, group.rows[j], group.weights[j]);
+            if (j % kGroupRun == kGroupRun - 1) DEJA_VU_EACH_VEC live[q] = still_live(live[q]);
         }
         V columns[16], out[16] = {};
         columns_of(group.rows, columns);
@@ -319,8 +318,11 @@ static void tile_backward(const TileJob& job) {
     alignas(64) Splat local[kChunk];
     alignas(64) float sums[kChunk][16];
     alignas(64) uint16_t masks[kChunk + 16];
+    if (!job.entry_count) return;
     BlockGradient state[16];
     ChunkLists lists;
+    Group group;  // lanes beyond a list's end hold an earlier one's numbers, which nobody reads
+    memset(&group, 0, sizeof(group));
     const unsigned drawn = blocks_in_image(job);
     uint32_t furthest = 0;
     for (int b = 0; b < 16; ++b) {
@@ -341,9 +343,9 @@ static void tile_backward(const TileJob& job) {
                 if (!length || !(drawn >> b & 1)) continue;
                 const float x0 = static_cast<float>(job.x0 + 4 * (b & 3)), y0 = static_cast<float>(job.y0 + 4 * (b >> 2));
                 if (job.v_depth)
-                    backward_block<true>(local, lists.index[b], length, x0, y0, state[b], sums);
+                    backward_block<true>(local, lists.index[b], length, x0, y0, state[b], group, sums);
                 else
-                    backward_block<false>(local, lists.index[b], length, x0, y0, state[b], sums);
+                    backward_block<false>(local, lists.index[b], length, x0, y0, state[b], group, sums);
             }
         }
         for (int k = 0; k < count; ++k)
