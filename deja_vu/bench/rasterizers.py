@@ -1,66 +1,178 @@
-"""Times of the rasterizers on a head-like shell of Gaussians: `python -m deja_vu.bench.rasterizers`."""
+"""Times, memory, accuracy and roofline of the rasterizers: `python -m deja_vu.bench.rasterizers --json FILE --plot FILE.svg`.
+
+On a busy machine only minima and ratios within one run mean something: every round times every thread count once, and CPU time is
+reported beside wall time. Memory and accuracy are those of the cpu rasterizer.
+"""
 
 from __future__ import annotations
 
 import argparse
-import itertools
+import json
+import multiprocessing
+import platform
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
+from deja_vu.bench.plot import bar_chart
+from deja_vu.bench.roofline import measure_work, vector_rate
+from deja_vu.bench.scenes import Scene, avatar_scene, shell, shell_scene
+from deja_vu.core import native
 from deja_vu.core.camera import Camera
 from deja_vu.core.gaussians import Gaussians
+from deja_vu.losses.photometric import dssim_loss
 from deja_vu.render import RASTERIZERS, rasterize
 
+Row = dict[str, Any]
+"""Figures by name."""
 
-def shell(count: int, seed: int = 0) -> Gaussians:
-    """Flat Gaussians on an ellipsoid of a head's size (16 x 23 x 19 cm), as wide as 0.7 of their spacing.
+
+def main() -> None:
+    """Measure, print a Markdown table, and write JSON and a plot where asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backends", choices=[*RASTERIZERS], nargs="+", default=["gsplat" if torch.cuda.is_available() else "cpu"])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512])
+    parser.add_argument("--counts", type=int, nargs="+", default=[16384, 32768, 65536])
+    parser.add_argument("--avatar", type=Path, help="run folder of a trained avatar, drawn too")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--only-times", action="store_true", help="leave out roofline, memory, accuracy and the training step")
+    parser.add_argument("--json", type=Path, help="write every figure there")
+    parser.add_argument("--plot", type=Path, help="write a bar chart there (SVG)")
+    options = parser.parse_args()
+    scenes = [shell_scene(size, count) for size in options.sizes for count in options.counts]
+    scenes += [avatar_scene(options.avatar, size) for size in options.sizes] if options.avatar else []
+    result: dict[str, Any] = {"machine": {"processor": _processor(), "torch": torch.__version__, "variant": native.variant()}}
+    times = [row for scene in scenes for row in time_scene(scene, options.backends, options.threads, options.repeats)]
+    result["times"] = times
+    print(markdown(times), flush=True)
+    if not options.only_times:
+        rate = vector_rate()
+        result["roofline"] = [_named(scene, asdict(measure_work(scene, rate))) for scene in scenes]
+        result["memory"] = [_named(scene, peak_memory(scene)) for scene in scenes]
+        result["accuracy"] = [{"degree": degree, **accuracy(degree)} for degree in (0, 3)]
+        result["training"] = [
+            {"threads": threads, **training_step(256, 16384, threads, 3 * options.repeats)} for threads in options.threads
+        ]
+        for name in ("roofline", "memory", "accuracy", "training"):
+            print(f"\n{name}\n\n{markdown(result[name])}", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    if options.plot:
+        options.plot.write_text(bar_chart(times))
+
+
+def time_scene(scene: Scene, backends: list[str], threads: list[int], repeats: int) -> list[Row]:
+    """Milliseconds of a picture, forward and forward with backward; the settings take turns.
 
     Args:
-        count: Gaussians.
-        seed: of the random generator.
+        scene: to be drawn.
+        backends: keys of `RASTERIZERS`; the reference takes one round only.
+        threads: numbers of threads.
+        repeats: rounds, after one to warm up.
     """
-    generator = torch.Generator().manual_seed(seed)
-    radii = torch.tensor([0.08, 0.115, 0.095])
-    normals = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
-    area = 4 * torch.pi * (radii * radii.roll(1)).pow(1.6).mean() ** (1 / 1.6)  # Thomsen's formula
-    spacing = (area / count).sqrt()
-    scales = 0.7 * spacing * torch.exp(0.4 * torch.randn(count, 3, generator=generator))
-    scales[:, 2] *= 0.2
-    up = torch.tensor([0.0, 0.0, 1.0])  # the thin axis, turned onto the normal by the half-way quaternion
-    quats = torch.cat([1 + (normals @ up)[:, None], torch.linalg.cross(up.expand_as(normals), normals)], dim=-1)
-    opacities = torch.sigmoid(1 + 1.5 * torch.randn(count, generator=generator))
-    return Gaussians(normals * radii, quats, scales, opacities, torch.randn(count, 1, 3, generator=generator))
+    before = torch.get_num_threads()
+    runs = {(backend, count): _runs(scene, backend) for backend in backends for count in threads}
+    times: dict[tuple[str, int], list[list[float]]] = {key: [[], [], [], []] for key in runs}
+    for turn in range(repeats + 1):
+        for (backend, count), (forward, both) in runs.items():
+            if backend == "reference" and turn > 1:
+                continue
+            torch.set_num_threads(count)
+            measured = (*_clock(forward), *_clock(both))
+            if turn:
+                for values, milliseconds in zip(times[backend, count], measured, strict=True):
+                    values.append(milliseconds)
+    torch.set_num_threads(before)
+    names = ("forward", "forward_cpu", "both", "both_cpu")
+    return [
+        _named(scene, {"backend": backend, "threads": count})
+        | {
+            f"{name}_{kind.__name__}": kind(values)
+            for name, values in zip(names, columns, strict=True)
+            for kind in (min, statistics.median)
+        }
+        for (backend, count), columns in times.items()
+    ]
 
 
-def view(size: int, device: torch.device) -> Camera:
-    """A square picture in which the shell fills three quarters of the height, seen from one metre."""
-    camera = Camera.from_focal(0.75 * size / 0.23, size, size)
-    camera.camera_from_world[2, 3] = 1.0
-    return camera.to(device)
+def peak_memory(scene: Scene) -> Row:
+    """Megabytes at the peak of forward and backward above what was there before, in a new process; and what of it is results."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        peak = pool.apply(_peak_megabytes, (scene,))
+    pixels = scene.camera.width * scene.camera.height
+    results = 4 * (5 * pixels + sum(value.numel() for value in vars(scene.gaussians).values())) / 2**20
+    return {"peak": peak, "picture_and_gradients": results, "own": peak - results}
 
 
-def timed(run: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Minimum and median wall time in milliseconds, after one warm-up."""
-    seconds = []
-    for _ in range(repeats + 1):
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        run()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return 1e3 * min(seconds[1:]), 1e3 * statistics.median(seconds[1:])
+def accuracy(degree: int) -> Row:
+    """Relative L2 error of the cpu rasterizer in float32 against the reference in float64, for the same float32 numbers.
+
+    Gaussians within a micrometre of another's depth are left out: float32 cannot tell which of them is in front.
+
+    Args:
+        degree: of the spherical harmonics.
+    """
+    generator = torch.Generator().manual_seed(1)
+    scene = shell_scene(96, 4096)
+    extra = 0.3 * torch.randn(4096, (degree + 1) ** 2 - 1, 3, generator=generator)
+    gaussians = replace(scene.gaussians, sh=torch.cat([scene.gaussians.sh, extra], dim=1))
+    depth, order = gaussians.means[:, 2].sort()
+    gaussians = gaussians[order[1:][depth.diff() > 1e-6]]
+    found, expected = (
+        _outputs_and_gradients(gaussians.to(dtype), scene.camera.to(dtype), backend)
+        for dtype, backend in ((torch.float32, "cpu"), (torch.float64, "reference"))
+    )
+    return {name: ((found[name].double() - value).norm() / value.norm()).item() for name, value in expected.items()}
 
 
-def measure(backend: str, size: int, count: int, batch: int, repeats: int, device: torch.device) -> tuple[float, float, float, float]:
-    """Minimum and median milliseconds a call, forward and then forward with backward."""
-    leaves = [value.repeat(batch, *[1] * value.dim()).requires_grad_() for value in vars(shell(count).to(device)).values()]
-    gaussians, camera, white = Gaussians(*leaves), view(size, device), torch.ones(3, device=device)
-    upstream = torch.randn(batch, size, size, 3, device=device)
+def training_step(size: int, count: int, threads: int, repeats: int) -> Row:
+    """A whole step of fitting a shell to a picture: activations, drawing, 0.8 L1 + 0.2 fused SSIM, gradients, Adam."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    scene, white = shell_scene(size, count), torch.ones(3)
+    with torch.no_grad():
+        target = rasterize(shell(count, seed=1), scene.camera, white, "cpu").rgb
+    start = scene.gaussians
+    raw = [start.means, start.quats, start.scales.log(), start.opacities.clamp(0.01, 0.99).logit(), start.sh]
+    raw = [value.clone().requires_grad_() for value in raw]
+    optimizer = torch.optim.Adam(raw, lr=1e-4, fused=True)
+
+    def step() -> None:
+        gaussians = Gaussians(raw[0], raw[1], raw[2].exp(), raw[3].sigmoid(), raw[4])
+        picture = rasterize(gaussians, scene.camera, white, "cpu").rgb
+        loss = 0.8 * (picture - target).abs().mean() + 0.4 * dssim_loss(picture[None], target[None])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    times = [_clock(step) for _ in range(repeats + 1)][1:]
+    torch.set_num_threads(before)
+    walls, cpus = zip(*times, strict=True)
+    fastest, middle = 1e3 / min(walls), 1e3 / statistics.median(walls)
+    return {"size": size, "gaussians": count, "steps_per_second": fastest, "median_steps_per_second": middle, "cpu_ms_min": min(cpus)}
+
+
+def markdown(rows: list[Row]) -> str:
+    """Rows of one shape as a Markdown table."""
+    lines = ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
+    for row in rows:
+        lines.append("| " + " | ".join(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()) + " |")
+    return "\n".join(lines)
+
+
+def _runs(scene: Scene, backend: str) -> tuple[Callable[[], object], Callable[[], object]]:
+    device = "cuda" if backend == "gsplat" else "cpu"
+    leaves = [value.to(device, copy=True).requires_grad_() for value in vars(scene.gaussians).values()]
+    gaussians, camera, white = Gaussians(*leaves), scene.camera.to(device), torch.ones(3, device=device)
+    upstream = torch.randn(camera.height, camera.width, 3, generator=torch.Generator().manual_seed(0)).to(device)
 
     def forward() -> None:
         with torch.no_grad():
@@ -69,25 +181,60 @@ def measure(backend: str, size: int, count: int, batch: int, repeats: int, devic
     def both() -> None:
         torch.autograd.grad(rasterize(gaussians, camera, white, backend).rgb, leaves, upstream)
 
-    return *timed(forward, repeats), *timed(both, repeats)
+    return forward, both
 
 
-def main() -> None:
-    """Print a table: forward, and forward with backward, for each size, count and number of threads."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--backend", choices=[*RASTERIZERS], default="cpu")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512])
-    parser.add_argument("--counts", type=int, nargs="+", default=[16384, 32768, 65536])
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=20)
-    options = parser.parse_args()
-    device = torch.device("cuda" if options.backend == "gsplat" else "cpu")
-    print("threads  size  Gaussians | forward min  median | forward+backward min  median  (ms an image)")
-    for threads, size, count in itertools.product(options.threads, options.sizes, options.counts):
-        torch.set_num_threads(threads)
-        times = [value / options.batch for value in measure(options.backend, size, count, options.batch, options.repeats, device)]
-        print(f"{threads:7d} {size:5d} {count:10d} | {times[0]:11.2f} {times[1]:7.2f} | {times[2]:20.2f} {times[3]:7.2f}")
+def _clock(run: Callable[[], object]) -> tuple[float, float]:
+    """Wall and CPU time in milliseconds."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    wall, processor = time.perf_counter(), time.process_time()
+    run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return 1e3 * (time.perf_counter() - wall), 1e3 * (time.process_time() - processor)
+
+
+def _outputs_and_gradients(gaussians: Gaussians, camera: Camera, backend: str) -> dict[str, Tensor]:
+    dtype = gaussians.means.dtype
+    leaves = {name: value.clone().requires_grad_() for name, value in vars(gaussians).items()}
+    pose = camera.camera_from_world.clone().requires_grad_()
+    background = torch.ones(3, dtype=dtype, requires_grad=True)
+    output = rasterize(Gaussians(**leaves), Camera(pose, camera.intrinsics, camera.width, camera.height), background, backend)
+    assert output.depth is not None
+    values = {"rgb": output.rgb, "alpha": output.alpha, "depth": output.depth}
+    generator = torch.Generator().manual_seed(2)
+    upstream = [torch.randn(value.shape, generator=generator).to(dtype) for value in values.values()]
+    leaves |= {"camera": pose, "background": background}
+    gradients = torch.autograd.grad([*values.values()], [*leaves.values()], upstream)
+    return {name: value.detach() for name, value in values.items()} | {f"d_{k}": v for k, v in zip(leaves, gradients, strict=True)}
+
+
+def _peak_megabytes(scene: Scene) -> float:
+    torch.set_num_threads(1)
+    _runs(shell_scene(32, 500), "cpu")[1]()  # code and pools are there
+    leaves = [value.requires_grad_() for value in vars(scene.gaussians).values()]
+    white, upstream = torch.ones(3), torch.randn(scene.camera.height, scene.camera.width, 3)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = _status("VmRSS")
+    gradients = torch.autograd.grad(rasterize(Gaussians(*leaves), scene.camera, white, "cpu").rgb, leaves, upstream)
+    peak = _status("VmHWM")
+    del gradients
+    return peak - before
+
+
+def _status(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
+def _named(scene: Scene, row: Row) -> Row:
+    return {"scene": scene.name, "count": scene.gaussians.means.shape[0]} | row
+
+
+def _processor() -> str:
+    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return f"{names[0]} ({len(names)} processors)" if names else platform.processor()
 
 
 if __name__ == "__main__":

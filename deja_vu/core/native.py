@@ -69,6 +69,12 @@ class RasterGradients(ctypes.Structure):
     _fields_ = _fields("means quats scales opacities sh camera_from_world background")
 
 
+class RasterWork(ctypes.Structure):
+    """Mirrors DejaVuRasterWork in csrc/api.h."""
+
+    _fields_ = _fields(steps="gaussians entries entries_used blocks")
+
+
 class Ssim(ctypes.Structure):
     """Mirrors DejaVuSsim in csrc/api.h."""
 
@@ -103,6 +109,7 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
         ctypes.c_int,
         [ctypes.c_void_p, *(ctypes.POINTER(kind) for kind in (RasterInput, RasterOutput, RasterOutput, RasterGradients))],
     ),
+    "deja_vu_raster_work": (None, [ctypes.c_void_p, ctypes.POINTER(RasterWork)]),
     "deja_vu_raster_free": (None, [ctypes.c_void_p]),
     "deja_vu_ssim_forward": (ctypes.c_int, [ctypes.POINTER(Ssim)]),
     "deja_vu_ssim_backward": (ctypes.c_int, [ctypes.POINTER(Ssim)]),

@@ -52,6 +52,24 @@ class _State:
         self._free(self.address)
 
 
+def work(gaussians: Gaussians, camera: Camera) -> dict[str, int]:
+    """What drawing one picture takes, for measuring: see DejaVuRasterWork in `core/csrc/api.h`.
+
+    Args:
+        gaussians: of one image, float32.
+        camera: one view.
+    """
+    background = gaussians.means.new_zeros(1, 3)
+    tensors = [*(getattr(gaussians, name) for name in _ATTRIBUTES[:5]), camera.camera_from_world, camera.intrinsics]
+    inputs = (*(_images_contiguous(tensor[None]) for tensor in tensors), background)
+    rgb, alpha, depth = (background.new_empty(1, camera.height, camera.width, channels) for channels in (3, 1, 1))
+    arguments, outputs = _raster_input(inputs, camera.width, camera.height), _raster_output(rgb, alpha, depth)
+    state = _State(native.load().deja_vu_raster_forward(ctypes.byref(arguments), ctypes.byref(outputs)))
+    counted = native.RasterWork()
+    native.load().deja_vu_raster_work(state.address, ctypes.byref(counted))
+    return {name: getattr(counted, name) for name, _ in native.RasterWork._fields_}
+
+
 class _Rasterize(torch.autograd.Function):
     @staticmethod
     def forward(ctx, width: int, height: int, differentiable: bool, *inputs: Tensor):

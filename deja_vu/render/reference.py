@@ -56,7 +56,7 @@ def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "b
         Camera(pose, intrinsics, camera.width, camera.height)
         for pose, intrinsics in zip(camera.camera_from_world, camera.intrinsics, strict=True)
     ]
-    images = [_composite(_project(gaussians[b], view), view, background[b]) for b, view in enumerate(views)]
+    images = [_composite(project(gaussians[b], view), view, background[b]) for b, view in enumerate(views)]
     rgb, alpha, depth = (torch.stack(parts) for parts in zip(*images, strict=True))
     return RenderOutput(rgb, alpha, depth)
 
@@ -81,7 +81,13 @@ def _linearised(seen: Float[Tensor, "n 3"], camera: Camera) -> Float[Tensor, "n 
     return torch.cat([torch.diag_embed(focal / depth), -(focal * slope / depth)[..., None]], dim=-1)
 
 
-def _project(gaussians: Gaussians, camera: Camera) -> Projected:
+def project(gaussians: Gaussians, camera: Camera) -> Projected:
+    """The visible Gaussians of one image on the image plane.
+
+    Args:
+        gaussians: of one image.
+        camera: one view.
+    """
     rotation, translation = camera.camera_from_world[:3, :3], camera.camera_from_world[:3, 3]
     seen = gaussians.means @ rotation.T + translation
     keep = (seen[:, 2] >= NEAR) & (gaussians.opacities >= ALPHA_MIN)

@@ -22,6 +22,12 @@ struct DejaVuRasterGradients {
     float *means, *quats, *scales, *opacities, *sh, *camera_from_world, *background;
 };
 
+// What a forward pass did, for measuring: Gaussians that some tile drew, (Gaussian, tile) pairs handed out, those of them that
+// touched a pixel block in time, and (Gaussian, block) pairs composited.
+struct DejaVuRasterWork {
+    int64_t gaussians, entries, entries_used, blocks;
+};
+
 struct DejaVuSsim {
     const float *a, *b;
     float *map, *d_mean, *d_square, *d_product;

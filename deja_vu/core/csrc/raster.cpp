@@ -158,6 +158,20 @@ void backward(State& state, const DejaVuRasterInput& in, const DejaVuRasterOutpu
     }
 }
 
+DejaVuRasterWork work_of(const State& state) {
+    DejaVuRasterWork work = {};
+    for (const Image& image : state.images) {
+        for (int i = 0; i < image.source.count; ++i) work.gaussians += image.rects[i].x0 < image.rects[i].x1;
+        for (int tile = 0; tile < state.tiles(); ++tile)
+            for (uint32_t begin = image.tile_begin[tile], e = begin; e < image.tile_begin[tile + 1]; ++e) {
+                int blocks = 0;
+                for (int b = 0; b < 16; ++b) blocks += (image.block_masks[e] >> b & 1) && e - begin < image.last[16 * tile + b];
+                ++work.entries, work.entries_used += blocks != 0, work.blocks += blocks;
+            }
+    }
+    return work;
+}
+
 }  // namespace
 }  // namespace deja_vu
 
@@ -180,5 +194,7 @@ DEJA_VU_API int deja_vu_raster_backward(void* state, const DejaVuRasterInput* in
         return 1;
     }
 }
+
+DEJA_VU_API void deja_vu_raster_work(const void* state, DejaVuRasterWork* work) { *work = deja_vu::work_of(*static_cast<const deja_vu::State*>(state)); }
 
 DEJA_VU_API void deja_vu_raster_free(void* state) { delete static_cast<deja_vu::State*>(state); }
