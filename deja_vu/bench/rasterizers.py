@@ -213,7 +213,7 @@ def _outputs_and_gradients(gaussians: Gaussians, camera: Camera, backend: str) -
 def _peak_megabytes(scene: Scene) -> float:
     torch.set_num_threads(1)
     _runs(shell_scene(32, 500), "cpu")[1]()  # code and pools are there
-    leaves = [value.requires_grad_() for value in vars(scene.gaussians).values()]
+    leaves = [value.clone().requires_grad_() for value in vars(scene.gaussians).values()]  # shared memory is counted when it is read
     white, upstream = torch.ones(3), torch.randn(scene.camera.height, scene.camera.width, 3)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = _status("VmRSS")
