@@ -19,8 +19,9 @@ BELOW_CHIN = 0.010
 """Distance of the neck plane below the chin, metres."""
 TILT = 0.25
 """Rise of the neck plane per metre towards the back of the head."""
-HALF_WIDTH, SHOULDER_RISE = 0.055, 1.5
-"""Beyond this distance from the middle (metres), the border rises with this slope: shoulders come up there, and little hair."""
+HALF_WIDTH, SHOULDER_RISE, SHOULDER_TOP = 0.045, 3.0, 0.065
+"""Beyond this distance from the middle (metres), the border rises with this slope up to this height, which lies under the ears
+(metres): shoulders come up there, and little hair."""
 SOFTNESS = 0.004
 """Distance over which what lies beside the mesh fades at the neck plane, metres."""
 EDGE = 1.5
@@ -67,7 +68,7 @@ class HeadMasks:
         points = _to_head(params.world_from_head[:, 2, 3][:, None, None].expand(-1, camera.height, camera.width), params, camera)
         plane = chin[:, 1, None, None] - BELOW_CHIN + TILT * (chin[:, 2, None, None] - points[..., 2])
         beyond = (points[..., 0].abs() - HALF_WIDTH).clamp_min(0)
-        return points[..., 1] - plane - SHOULDER_RISE * beyond
+        return points[..., 1] - plane - (SHOULDER_RISE * beyond).clamp_max(SHOULDER_TOP)
 
 
 def _enlarged(image: np.ndarray, resolution: int) -> np.ndarray:
