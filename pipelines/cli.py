@@ -21,6 +21,7 @@ from deja_vu.pipelines.demo import demo
 from deja_vu.pipelines.doctor import run as doctor
 from deja_vu.pipelines.drive import drive as drive_avatar
 from deja_vu.pipelines.evaluate import evaluate_run
+from deja_vu.pipelines.export import export_command
 from deja_vu.pipelines.personalize import Recipe, personalize
 from deja_vu.pipelines.runs import find_track, load_pair, open_run
 from deja_vu.pipelines.sample import write_sample
@@ -166,6 +167,7 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
         "track": track_command,
         "drive": drive_command,
         "evaluate": evaluate_command,
+        "export": export_command,
         "benchmark": benchmark_command,
         "demo": demo_command,
         "sample": sample_command,

@@ -77,9 +77,9 @@ class GaussianAvatar(Avatar):
         self.head, self.config = head, config
         dropped = torch.stack([head.topology.regions[name] for name in DROPPED_REGIONS if name in head.topology.regions]).any(0)
         self.layout = build_layout(head.topology, config.uv_size, drop=dropped)
-        coarse = build_layout(head.topology, config.blend_size, drop=dropped)
-        self.upsample = None if config.blend_size == config.uv_size else Resample(coarse, self.layout)
-        self.carrier = build_carrier(head.topology.faces, len(head.template), self.layout, self.upsample, len(coarse))
+        self.blend_layout = build_layout(head.topology, config.blend_size, drop=dropped)
+        self.upsample = None if config.blend_size == config.uv_size else Resample(self.blend_layout, self.layout)
+        self.carrier = build_carrier(head.topology.faces, len(head.template), self.layout, self.upsample, len(self.blend_layout))
         self.register_buffer("shape", shape.clone())
         neutral = replace(head.neutral((1,)), shape=shape[None])
         rest = attach(head(neutral), head.topology.faces, self.layout)
@@ -90,7 +90,7 @@ class GaussianAvatar(Avatar):
             "gains", torch.cat([torch.full((c.stop - c.start,), GAINS[name]) for name, c in CHANNELS.items()]), persistent=False
         )
         self.rectification = nn.Parameter(torch.zeros(len(self.layout), NUM_CHANNELS))
-        self.blendmaps = nn.Parameter(torch.zeros(config.blendmaps, len(coarse), NUM_CHANNELS))
+        self.blendmaps = nn.Parameter(torch.zeros(config.blendmaps, len(self.blend_layout), NUM_CHANNELS))
         features = head.spec.num_expression + 3 * head.spec.num_joints + 3
         self.code = SoftmaxCode(config.blendmaps) if config.code == "softmax" else LinearCode(features, config.blendmaps)
         corrects = config.correction and config.code == "linear" and config.blendmaps > 0

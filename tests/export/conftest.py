@@ -1,0 +1,101 @@
+"""A small avatar of the toy head with something in every array, and how independent readers' values become pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from deja_vu.avatars.gaussian import GaussianAvatar, GaussianConfig
+from deja_vu.core.camera import Camera
+from deja_vu.core.gaussians import CHANNELS, Gaussians
+from deja_vu.core.head import HeadParams
+from deja_vu.export.space import at_rest
+from deja_vu.heads.skinning import axis_angle_to_matrix
+from deja_vu.heads.toy import load as load_toy
+from deja_vu.render.base import rasterize
+
+CAMERA = Camera.from_focal(190.0, 128, 128)
+FACING = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+
+
+def posed(frames: int, seed: int = 3) -> HeadParams:
+    """Turned heads with expressions and joints, half a metre before the camera."""
+    generator = torch.Generator().manual_seed(seed)
+    still = load_toy().neutral((frames,))
+    pose = torch.eye(4).repeat(frames, 1, 1)
+    pose[:, :3, :3] = axis_angle_to_matrix(0.3 * torch.randn(frames, 3, generator=generator)) @ FACING
+    pose[:, :3, 3] = torch.tensor([0.01, 0.02, 0.5]) + 0.01 * torch.randn(frames, 3, generator=generator)
+    expression = torch.rand(still.expression.shape, generator=generator)
+    joints = 0.15 * torch.randn(still.joints.shape, generator=generator)
+    return replace(still, expression=expression, joints=joints, world_from_head=pose)
+
+
+def build(config: GaussianConfig) -> GaussianAvatar:
+    """An avatar with stripes of color, and a random rectification, code and blendmaps."""
+    torch.manual_seed(1)
+    head = load_toy()
+    avatar = GaussianAvatar(head, torch.linspace(-1, 1, head.spec.num_shape), config)
+    avatar.code.fit(posed(40, seed=5))
+    points = avatar.surface(head.neutral((1,))).points[0]
+    with torch.no_grad():
+        waves = torch.stack([torch.sin(80 * points[:, 0] + 0.5), torch.sin(70 * points[:, 1]), torch.cos(60 * points[:, 2])], -1)
+        avatar.base[:, CHANNELS["color"]] = waves
+        for parameter in avatar.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+        avatar.blendmaps *= 3
+    return avatar.eval()
+
+
+@pytest.fixture(scope="session")
+def make_avatar() -> Callable[[GaussianConfig], GaussianAvatar]:
+    return build
+
+
+@pytest.fixture(scope="session")
+def avatar() -> GaussianAvatar:
+    return build(GaussianConfig(uv_size=96, blend_size=64, blendmaps=3))
+
+
+@pytest.fixture(scope="session")
+def rest() -> HeadParams:
+    """The person at rest, not at the world's origin."""
+    still = load_toy().neutral((1,))
+    pose = torch.eye(4)[None].clone()
+    pose[:, :3, :3], pose[0, :3, 3] = FACING, torch.tensor([0.01, 0.02, 0.5])
+    return replace(still, expression=torch.full_like(still.expression, 0.1), world_from_head=pose)
+
+
+@pytest.fixture(scope="session")
+def pose() -> HeadParams:
+    return posed(1)
+
+
+@pytest.fixture(scope="session")
+def exported(avatar: GaussianAvatar, pose: HeadParams, rest: HeadParams) -> Gaussians:
+    """What the writers are given."""
+    return at_rest(avatar, pose, rest)
+
+
+@pytest.fixture(scope="session")
+def agreement(avatar: GaussianAvatar, pose: HeadParams, rest: HeadParams) -> Callable[..., float]:
+    """PSNR of Gaussians that another program read, in front of the camera, against the avatar's own picture of the pose."""
+
+    def measure(means: np.ndarray, quats: np.ndarray, scales: np.ndarray, opacities: np.ndarray, sh0: np.ndarray) -> float:
+        # Head space to the camera's: 180 degrees about x, then the place of the person. Written out, so that no code of ours is shared.
+        half_turn = np.diag([1.0, -1.0, -1.0])
+        w, x, y, z = quats.T.astype(float)
+        means = means @ half_turn + rest.world_from_head[0, :3, 3].numpy()
+        quats = np.stack([-x, w, -z, y], 1)
+        values = [means, quats, scales, opacities, sh0[:, None]]
+        gaussians = Gaussians(*(torch.from_numpy(np.ascontiguousarray(value)).float() for value in values))
+        with torch.no_grad():
+            ours = avatar.render(pose, CAMERA, torch.ones(3)).rgb[0]
+            theirs = rasterize(gaussians, CAMERA, torch.ones(3)).rgb
+        return -10 * math.log10(float((ours.clamp(0, 1) - theirs.clamp(0, 1)).square().mean()) + 1e-20)
+
+    return measure
