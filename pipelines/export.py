@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,23 +13,27 @@ import tyro
 from tqdm import tqdm
 
 from deja_vu.avatars import GaussianAvatar
+from deja_vu.core.assets import locate
 from deja_vu.core.errors import ConfigError, OutputError
 from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.head import HeadParams
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.export.gltf import write_gltf
-from deja_vu.export.motion import resting_frame, transfer
+from deja_vu.export.motion import resting_frame, transfer, turntable
 from deja_vu.export.npz import write_npz
 from deja_vu.export.ply import write_ply
 from deja_vu.export.rig import build_rig
 from deja_vu.export.space import at_rest
 from deja_vu.export.spz import write_spz
+from deja_vu.export.web import Clip, write_web, write_webcam
 from deja_vu.pipelines.runs import find_track, load_pair
 from deja_vu.pipelines.track import TrackConfig, track
 
-Format = Literal["ply", "spz", "gltf", "npz"]
+Format = Literal["ply", "spz", "gltf", "npz", "web"]
 SUFFIXES: dict[str, tuple[str, ...]] = {"ply": (".ply",), "spz": (".spz",), "gltf": (".glb", ".gltf"), "npz": (".npz",)}
 """Names that files of each format may end in."""
+OWN_SECONDS, TURNTABLE_FRAMES = 10.0, 150
+"""Length of the motions that every page can play."""
 SEQUENCES = ("ply", "spz")
 """Formats of which a motion makes one file a frame."""
 
@@ -40,26 +45,34 @@ def export_command(
     out: Path,
     motion: Path | None = None,
     frame: int | None = None,
+    webcam: Path | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write an avatar as a file, or a page, that other programs show.
 
     Args:
         run: run folder of `deja-vu personalize`.
-        format: ply (3D Gaussian Splatting), spz (compressed), gltf (KHR_gaussian_splatting; .glb or .gltf), or npz (raw maps and all that
-            moves them).
+        format: ply (3D Gaussian Splatting), spz (compressed), gltf (KHR_gaussian_splatting; .glb or .gltf), npz (raw maps and all that
+            moves them), or web (a folder with a page that animates the avatar in the browser, from disk or any host).
         out: file to write; a folder for web, and for ply or spz of a whole motion.
-        motion: a video, or a folder that `deja-vu track` made, that sets the pose; the person at rest without it.
+        motion: a video, or a folder that `deja-vu track` made, that sets the pose; the person at rest without it. The page
+            can play it beside a turntable and the first seconds of the person's own video.
         frame: write this frame of the motion alone, counted from 0.
+        webcam: folder of the npm package @mediapipe/tasks-vision, to let the page follow the user's face (web; adds 9 MB).
         overwrite: replace what `out` holds.
     """
     check_request(format, out, motion, frame, overwrite)
+    if webcam is not None and format != "web":
+        raise ConfigError(f"--webcam belongs to --format web, not to {format}.")
     avatar, person = load_pair(run)
     rest = resting_frame(person)
     if format == "npz":
         write_npz(build_rig(avatar, rest), out)
         return
-    poses = rest if motion is None else carried(motion, person)
+    if format == "web":
+        write_page(avatar, person, motion, webcam, out)
+        return
+    poses = rest if motion is None else carried(motion, person)[0]
     if frame is not None:
         poses = chosen(poses, frame, motion)
     if motion is not None and frame is None:
@@ -101,12 +114,33 @@ def is_folder(format: Format, motion: Path | None, frame: int | None) -> bool:
     return format == "web" or (format in SEQUENCES and motion is not None and frame is None)
 
 
-def carried(motion: Path, person: TrackedSequence) -> HeadParams:
-    """A motion carried over to the person; a video is tracked first."""
+def write_page(avatar: GaussianAvatar, person: TrackedSequence, motion: Path | None, webcam: Path | None, out: Path) -> None:
+    """The page with its motions: a turntable, the start of the person's own video, and the motion asked for."""
+    rest = resting_frame(person)
+    own = person.params[: round(OWN_SECONDS * person.info.fps)]
+    clips = [
+        Clip("Turntable", turntable(avatar.head.spec, rest, TURNTABLE_FRAMES), 30.0),
+        Clip("As filmed", replace(own, shape=rest.shape.expand(len(own), -1)), person.info.fps),
+    ]
+    if motion is not None:
+        poses, fps = carried(motion, person)
+        clips.insert(0, Clip(motion.stem, poses, fps))
+    model = None if webcam is None else locate("face_landmarker")
+    write_web(avatar, rest, person.camera, clips, person.info.subject, out)
+    if webcam is not None and model is not None:
+        write_webcam(webcam, model, out)
+    size = sum((out / name).stat().st_size for name in ("index.html", "avatar.bin"))
+    print(f"{out}: open index.html ({len(avatar.layout)} Gaussians, {size / 1e6:.1f} MB)")
+
+
+def carried(motion: Path, person: TrackedSequence) -> tuple[HeadParams, float]:
+    """A motion carried over to the person, and its frames a second; a video is tracked first."""
     if motion.is_dir():
-        return transfer(TrackedSequence.load(find_track(motion)), person)
+        sequence = TrackedSequence.load(find_track(motion))
+        return transfer(sequence, person), sequence.info.fps
     with tempfile.TemporaryDirectory(prefix="deja-vu-") as folder:
-        return transfer(track(motion, Path(folder), TrackConfig(head=person.info.head_name)), person)
+        sequence = track(motion, Path(folder), TrackConfig(head=person.info.head_name))
+        return transfer(sequence, person), sequence.info.fps
 
 
 def chosen(poses: HeadParams, frame: int, motion: Path | None) -> HeadParams:

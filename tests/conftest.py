@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -26,6 +29,35 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def _repeatable():
     torch.manual_seed(0)
+
+
+SCREENSHOTS = Path(__file__).parents[1] / "build" / "screenshots"
+"""Pictures that the tests of pages leave behind to be looked at."""
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
+"""WebGL on the CPU, the same on every machine."""
+CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+"""A camera that shows a test picture, with the user's permission."""
+
+
+@pytest.fixture(scope="session")
+def screenshots() -> Path:
+    """Folder for screenshots."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    return SCREENSHOTS
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    """Debian's Chromium without a window, driven by Playwright; skipped with the reason where one of them is missing."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'deja-vu[dev]'")
+    found = next((path for path in map(shutil.which, CHROMIUM) if path), None)
+    if found is None:
+        pytest.skip("needs Chromium: make browser, or apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=found, args=[*WEBGL, *CAMERA, *(["--no-sandbox"] if os.geteuid() == 0 else [])])
+        yield running
+        running.close()
 
 
 # A shell starts background jobs with Ctrl-C ignored, and Python then installs no handler; the tests of interrupts need the usual one.

@@ -71,8 +71,19 @@ def rest() -> HeadParams:
 
 
 @pytest.fixture(scope="session")
+def camera() -> Camera:
+    return CAMERA
+
+
+@pytest.fixture(scope="session")
 def pose() -> HeadParams:
     return posed(1)
+
+
+@pytest.fixture(scope="session")
+def motion() -> HeadParams:
+    """Ten poses."""
+    return posed(10)
 
 
 @pytest.fixture(scope="session")

@@ -103,7 +103,7 @@ def test_viewers_without_the_extension_see_colored_points(exported, tmp_path):
     assert np.abs(color[:, 3] / 255 - exported.opacities.numpy()).max() <= 0.5 / 255 + 1e-6
 
 
-VALIDATOR = Path(__file__).parents[2] / "deja_vu" / "export" / "page" / "node_modules" / "gltf-validator"
+VALIDATOR = Path(__file__).parents[2] / "deja_vu" / "export" / "player" / "node_modules" / "gltf-validator"
 SCRIPT = """
 const { validateBytes } = require(process.argv[1]), { readFileSync } = require("fs");
 validateBytes(new Uint8Array(readFileSync(process.argv[2])), { maxIssues: 0 }).then((report) => console.log(JSON.stringify(report)));
@@ -114,7 +114,7 @@ validateBytes(new Uint8Array(readFileSync(process.argv[2])), { maxIssues: 0 }).t
 def test_the_khronos_validator_finds_no_structural_fault(suffix, exported, tmp_path):
     """The validator on npm does not know the extension; it must have nothing else to say than that and the names it prescribes."""
     if shutil.which("node") is None or not VALIDATOR.is_dir():
-        pytest.skip("needs node, and `npm ci` in deja_vu/export/page (make web does it)")
+        pytest.skip("needs node, and `npm ci` in deja_vu/export/player (make web does it)")
     path = tmp_path / f"a{suffix}"
     write_gltf(exported, path, "someone")
     done = subprocess.run(["node", "-e", SCRIPT, str(VALIDATOR), str(path)], capture_output=True, text=True, check=True)

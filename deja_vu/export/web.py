@@ -1,0 +1,177 @@
+"""A folder with one page and one binary that animate an avatar in any browser, from disk or from any host.
+
+avatar.bin is a classic script, `dejavu("...")`, because a page opened from disk may load scripts from its folder but may not fetch
+files. The string holds gzip-compressed bytes, one character a byte, with the four characters that a string literal cannot hold
+escaped. Inside: the length of a JSON header (uint32, little-endian), the header, and the arrays it names, each at its offset, which
+is a multiple of four.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from deja_vu.avatars import GaussianAvatar
+from deja_vu.core.camera import Camera
+from deja_vu.core.errors import InputError
+from deja_vu.core.head import HeadParams
+from deja_vu.export.files import write_whole
+from deja_vu.export.rig import Rig, build_rig
+
+FORMAT = "deja-vu web/1"
+LEVELS: dict[str, int] = {"raw": 16, "morphs": 16, "pose_morphs": 16, "blendmaps": 8, "tap_weights": 8, "bary": 16, "clip": 16}
+"""Bits of the arrays that are stored in steps between their extremes, channel by channel; the others stay as they are."""
+ESCAPES = {ord("\\"): b"\\\\", ord('"'): b'\\"', ord("\n"): b"\\n", ord("\r"): b"\\r"}
+WASM = "vision_wasm_internal"
+"""MediaPipe's program for browsers with SIMD, which all current ones have."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A motion that the page can play."""
+
+    name: str
+    params: HeadParams
+    """Frames, carried over to the person."""
+    fps: float
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """An array in equal steps: value = low + step * level, for each channel of each group of rows."""
+
+    levels: np.ndarray
+    low: np.ndarray
+    step: np.ndarray
+
+    def values(self) -> np.ndarray:
+        """The array as the page decodes it."""
+        shape = (self.low.shape[0], -1, self.low.shape[1])
+        return (self.low[:, None] + self.step[:, None] * self.levels.reshape(shape)).reshape(self.levels.shape)
+
+
+def quantise(values: np.ndarray, bits: int) -> Quantised:
+    """Store an array in steps between each channel's extremes.
+
+    Args:
+        values: [..., channels]; maps [K, M, channels] have extremes of their own each.
+        bits: 8 or 16.
+    """
+    groups = values.shape[0] if values.ndim == 3 else 1
+    rows = values.reshape(groups, -1, values.shape[-1]).astype(np.float64)
+    low = rows.min(1)
+    step = (rows.max(1) - low) / (2**bits - 1)
+    levels = np.round((rows - low[:, None]) / np.where(step, step, 1)[:, None])
+    return Quantised(levels.reshape(values.shape).astype(np.uint8 if bits == 8 else np.uint16), low, step)
+
+
+def write_web(avatar: GaussianAvatar, rest: HeadParams, camera: Camera, clips: list[Clip], name: str, out: Path) -> None:
+    """Write the page (index.html), the avatar (avatar.bin) and the licences of what the page contains (NOTICES.txt).
+
+    Args:
+        avatar: a Gaussian avatar.
+        rest: the person at rest, a batch of one.
+        camera: how the person was filmed; the page starts with its field of view.
+        clips: motions to play.
+        name: shown as the page's title.
+        out: folder to write into.
+
+    Raises:
+        InputError: the avatar has no Gaussians.
+        OutputError: the folder cannot be written.
+    """
+    rig = build_rig(avatar, rest)
+    arrays = dict(rig.arrays)
+    unused = ("texels", "blend_texels")  # the page carries texels, and needs no image of the chart
+    for key in unused:
+        arrays.pop(key, None)
+    facts = rig.facts | {"name": name, "camera": _view(camera), "center": _center(avatar), "clips": []}
+    for number, clip in enumerate(clips):
+        params = clip.params
+        frames = len(params)
+        arrays[f"clip_{number}_expression"] = params.expression.numpy()
+        arrays[f"clip_{number}_joints"] = params.joints.reshape(frames, -1).numpy()
+        arrays[f"clip_{number}_pose"] = params.world_from_head[:, :3].reshape(frames, 12).numpy()
+        facts["clips"] += [{"id": number, "name": clip.name, "fps": clip.fps, "frames": frames}]  # type: ignore[operator]
+    content = pack(Rig(facts, arrays))
+    page = resources.files("deja_vu.export") / "player"
+    write_whole(out / "index.html", (page / "player.html").read_bytes())
+    write_whole(out / "NOTICES.txt", (page / "NOTICES.txt").read_bytes())
+    write_whole(out / "avatar.bin", content)
+
+
+def write_webcam(package: Path, model: Path, out: Path) -> None:
+    """Write webcam.bin, with which the page follows the user's face: MediaPipe's program and model in one file beside the page.
+
+    Args:
+        package: folder of the npm package @mediapipe/tasks-vision, or its wasm folder.
+        model: the face landmarker's model file.
+        out: folder of the page.
+
+    Raises:
+        InputError: the folder does not hold the package.
+        OutputError: the file cannot be written.
+    """
+    folder = package / "wasm" if (package / "wasm").is_dir() else package
+    files = {"loader": folder / f"{WASM}.js", "wasm": folder / f"{WASM}.wasm", "model": model}
+    for path in files.values():
+        if not path.is_file():
+            raise InputError(
+                f"{package} holds no {path.name}. Expected the folder of the npm package @mediapipe/tasks-vision "
+                "(npm install @mediapipe/tasks-vision, then node_modules/@mediapipe/tasks-vision)."
+            )
+    write_whole(out / "webcam.bin", pack(Rig({}, {name: np.frombuffer(path.read_bytes(), np.uint8) for name, path in files.items()})))
+
+
+def pack(rig: Rig) -> bytes:
+    """The content of a binary beside the page."""
+    entries: dict[str, dict] = {}
+    body = bytearray()
+    for name, values in rig.arrays.items():
+        kind = "clip" if name.startswith("clip_") else name
+        entry, stored = _stored(values, LEVELS.get(kind))
+        entries[name] = {**entry, "shape": list(values.shape), "offset": len(body)}
+        body += stored.tobytes() + b"\0" * (-stored.nbytes % 4)
+    text = json.dumps({"format": FORMAT, "facts": rig.facts, "arrays": entries}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 4)
+    return script(gzip.compress(struct.pack("<I", len(text)) + text + bytes(body), mtime=0))
+
+
+def script(payload: bytes) -> bytes:
+    """Bytes as a script that hands them to the page."""
+    escaped = b"".join(ESCAPES.get(byte) or bytes((byte,)) for byte in payload)
+    return b'dejavu("' + escaped + b'")\n'
+
+
+def _stored(values: np.ndarray, bits: int | None) -> tuple[dict, np.ndarray]:
+    """Header fields of an array, and what is written."""
+    if values.dtype == np.uint8:
+        return {"type": "u8"}, values
+    if np.issubdtype(values.dtype, np.integer):
+        small = bool(values.size) and values.min() >= 0 and values.max() < 2**16
+        return {"type": "u16" if small else "i32"}, values.astype(np.uint16 if small else np.int32)
+    if bits is None:
+        return {"type": "f32"}, values.astype(np.float32)
+    steps = quantise(values, bits)
+    return {"type": f"u{bits}", "low": steps.low.ravel().tolist(), "step": steps.step.ravel().tolist()}, steps.levels
+
+
+def _view(camera: Camera) -> Mapping[str, float]:
+    (fx, _, cx), (_, fy, cy), _ = camera.intrinsics.tolist()
+    return {"fx": fx, "fy": fy, "cx": cx, "cy": cy, "width": camera.width, "height": camera.height}
+
+
+@torch.no_grad()
+def _center(avatar: GaussianAvatar) -> list[float]:
+    """Middle of the head that is shown, in head space, metres; what the page's camera looks at."""
+    neutral = replace(avatar.head.neutral((1,)), shape=avatar.shape[None])
+    points = avatar.surface(neutral).points[0]
+    return ((points.amin(0) + points.amax(0)) / 2).tolist()
