@@ -61,9 +61,7 @@ def export_command(
         webcam: folder of the npm package @mediapipe/tasks-vision, to let the page follow the user's face (web; adds 9 MB).
         overwrite: replace what `out` holds.
     """
-    check_request(format, out, motion, frame, overwrite)
-    if webcam is not None and format != "web":
-        raise ConfigError(f"--webcam belongs to --format web, not to {format}.")
+    check_request(format, out, motion, frame, webcam, overwrite)
     avatar, person = load_pair(run)
     rest = resting_frame(person)
     if format == "npz":
@@ -82,7 +80,7 @@ def export_command(
     print(f"{out}: {len(avatar.layout)} Gaussians, {out.stat().st_size / 1e6:.1f} MB")
 
 
-def check_request(format: Format, out: Path, motion: Path | None, frame: int | None, overwrite: bool) -> None:
+def check_request(format: Format, out: Path, motion: Path | None, frame: int | None, webcam: Path | None, overwrite: bool) -> None:
     """Refuse combinations that mean nothing, before anything is computed.
 
     Raises:
@@ -95,6 +93,10 @@ def check_request(format: Format, out: Path, motion: Path | None, frame: int | N
         raise ConfigError("npz holds the maps that all poses share: leave --motion out.")
     if format == "gltf" and motion is not None and frame is None:
         raise ConfigError("glTF holds one pose: add --frame to pick one, or choose --format ply or spz for a file a frame.")
+    if format == "web" and frame is not None:
+        raise ConfigError("The page plays whole motions: leave --frame out.")
+    if webcam is not None and format != "web":
+        raise ConfigError(f"--webcam belongs to --format web, not to {format}.")
     if is_folder(format, motion, frame):
         if out.exists() and not out.is_dir():
             raise OutputError(f"{out} is a file. Expected a folder to write into.")

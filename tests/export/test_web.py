@@ -92,8 +92,8 @@ def test_the_folder_holds_page_binary_and_licences(avatar, rest, camera, motion,
     names = {path.name: path.read_bytes() for path in (tmp_path / "page").iterdir()}
     assert names.keys() == {"index.html", "avatar.bin", "NOTICES.txt"}
     header, arrays = unpacked(names["avatar.bin"])
-    assert header["facts"]["clips"] == [{"id": 0, "name": "Talk", "fps": 25.0, "frames": 6}]
-    np.testing.assert_allclose(arrays["clip_0_pose"].reshape(6, 3, 4), motion.world_from_head[:, :3], atol=1e-4)
+    assert header["facts"]["clips"] == [{"id": 0, "name": "Talk", "fps": 25.0, "frames": 10}]
+    np.testing.assert_allclose(arrays["clip_0_pose"].reshape(10, 3, 4), motion.world_from_head[:, :3], atol=1e-4)
     assert abs(torch.tensor(header["facts"]["center"])).max() < 0.2
 
 

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from deja_vu.avatars import GaussianAvatar, save_avatar
+from deja_vu.core.errors import ConfigError, OutputError
+from deja_vu.core.sequence import TrackedSequence
+from deja_vu.pipelines.cli import main
+from deja_vu.pipelines.export import check_request
+
+
+@pytest.fixture
+def run(tracked: TrackedSequence, painted: GaussianAvatar, tmp_path: Path) -> Path:
+    """A finished run of the painted head."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    save_avatar(painted, folder / "avatar.safetensors", {})
+    (folder / "run.json").write_text(json.dumps({"tracked": str(tracked.folder)}))
+    return folder
+
+
+def export(run: Path, out: Path, *arguments: str) -> None:
+    main(["export", str(run), "--out", str(out), *arguments])
+
+
+FILES = {"ply": "a.ply", "spz": "a.spz", "gltf": "a.glb", "npz": "a.npz"}
+
+
+@pytest.mark.parametrize("format", FILES)
+def test_every_format_is_written_and_not_overwritten_unasked(format, run, tmp_path, capsys):
+    out = tmp_path / FILES[format]
+    export(run, out, "--format", format)
+    first = out.read_bytes()
+    assert len(first) > 10_000
+    with pytest.raises(SystemExit, match="2"):
+        export(run, out, "--format", format)
+    assert "exists already. Add --overwrite" in capsys.readouterr().err
+    export(run, out, "--format", format, "--overwrite")
+    assert format == "npz" or out.read_bytes() == first  # a zip carries the time
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_motion_becomes_a_file_a_frame(run, tracked, tmp_path):
+    out = tmp_path / "frames"
+    out.mkdir()
+    (out / "frame_00099.ply").write_text("of an earlier, longer motion")
+    export(run, out, "--format", "ply", "--motion", str(tracked.folder), "--overwrite")
+    names = sorted(path.name for path in out.iterdir())
+    assert names == [f"frame_{k:05d}.ply" for k in range(len(tracked))]
+    contents = {path.read_bytes() for path in out.iterdir()}
+    assert len(contents) == len(tracked)
+
+
+def test_one_frame_of_a_motion_is_that_file_of_the_sequence(run, tracked, tmp_path):
+    export(run, tmp_path / "frames", "--format", "spz", "--motion", str(tracked.folder))
+    export(run, tmp_path / "one.spz", "--format", "spz", "--motion", str(tracked.folder), "--frame", "7")
+    assert (tmp_path / "one.spz").read_bytes() == (tmp_path / "frames" / "frame_00007.spz").read_bytes()
+
+
+def test_the_person_at_rest_stands_upright_at_the_origin(run, tmp_path):
+    """PLY: x right, y down, z forward; the face looks to the viewer, along -z, and the crown is up, at negative y."""
+    export(run, tmp_path / "a.ply", "--format", "ply")
+    body = (tmp_path / "a.ply").read_bytes().split(b"end_header\n")[1]
+    table = np.frombuffer(body, "<f4").reshape(-1, 17)
+    means, colors = table[:, :3], 0.5 + 0.28209479 * table[:, 6:9]
+    assert np.abs(means).max() < 0.2
+    eyes = means[(colors < 0.15).all(1)]  # the painted head has black eyes
+    assert eyes[:, 2].mean() < -0.05
+    assert abs(eyes[:, 0].mean()) < 0.003
+    assert -0.05 < eyes[:, 1].mean() < 0.03
+
+
+def test_a_page_is_written_with_its_motions(run, tracked, tmp_path, capsys):
+    export(run, tmp_path / "page", "--format", "web", "--motion", str(tracked.folder))
+    assert {path.name for path in (tmp_path / "page").iterdir()} == {"index.html", "avatar.bin", "NOTICES.txt"}
+    assert "open index.html" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2"):
+        export(run, tmp_path / "page", "--format", "web")
+    assert "is not empty" in capsys.readouterr().err
+
+
+REFUSED = [
+    (dict(format="ply", out="a.obj"), ConfigError, r"does not end in \.ply"),
+    (dict(format="gltf", out="a.gltf", motion="m"), ConfigError, "one pose: add --frame"),
+    (dict(format="npz", out="a.npz", motion="m"), ConfigError, "all poses share"),
+    (dict(format="ply", out="a.ply", frame=3), ConfigError, "add --motion"),
+    (dict(format="web", out="page", motion="m", frame=3), ConfigError, "plays whole motions"),
+    (dict(format="spz", out="a.spz", webcam="w"), ConfigError, "belongs to --format web"),
+]
+
+
+@pytest.mark.parametrize(("request_", "error", "says"), REFUSED, ids=[says for *_, says in REFUSED])
+def test_requests_that_mean_nothing_are_refused(request_, error, says):
+    paths = {key: Path(value) for key, value in request_.items() if key in ("out", "motion", "webcam")}
+    with pytest.raises(error, match=says):
+        check_request(**{"motion": None, "frame": None, "webcam": None, "overwrite": False, **request_, **paths})
+
+
+def test_a_place_that_is_taken_is_refused(tmp_path):
+    (tmp_path / "a.ply").mkdir()
+    with pytest.raises(OutputError, match="is a folder"):
+        check_request("ply", tmp_path / "a.ply", None, None, None, overwrite=True)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="is a file"):
+        check_request("web", tmp_path / "file", None, None, None, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:1000]), "damaged"),
+        (lambda path: path.unlink(), "holds no avatar.safetensors"),
+        (lambda path: rewritten(path, version="2"), "avatar format 2, expected 1"),
+        (lambda path: rewritten(path, kind="nerf"), "nerf"),
+    ],
+    ids=["damaged", "missing", "newer", "no Gaussians"],
+)
+def test_avatars_that_cannot_be_exported_end_with_the_reason(change, says, run, tmp_path, capsys):
+    change(run / "avatar.safetensors")
+    with pytest.raises(SystemExit, match="2"):
+        export(run, tmp_path / "a.ply", "--format", "ply")
+    said = capsys.readouterr().err
+    assert said.startswith("deja-vu: ")
+    assert says in said
+    assert not (tmp_path / "a.ply").exists()
+
+
+def rewritten(path: Path, **header: str) -> None:
+    """The same avatar under another header."""
+    with safe_open(path, framework="pt") as file:
+        tensors, former = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
+    save_file({name: torch.clone(value) for name, value in tensors.items()}, path, metadata={**former, **header})
+
+
+def test_a_frame_beyond_the_motion_is_refused(run, tracked, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        export(run, tmp_path / "a.glb", "--format", "gltf", "--motion", str(tracked.folder), "--frame", "15")
+    assert "frames 0 to 14" in capsys.readouterr().err
