@@ -64,6 +64,8 @@ def export_command(
     check_request(format, out, motion, frame, webcam, overwrite)
     avatar, person = load_pair(run)
     rest = resting_frame(person)
+    if format in ("npz", "web") and person.info.head_name.startswith("flame"):
+        print("This export contains parts of FLAME: its licence decides to whom you may give it.")
     if format == "npz":
         write_npz(build_rig(avatar, rest), out)
         return

@@ -99,6 +99,8 @@ export class Player {
     this.renderer.autoClear = false;
     const gl = this.renderer.getContext();
     if (!gl.getExtension("EXT_color_buffer_float")) throw new Error("This device cannot compute with floating-point textures, which animating the head needs.");
+    const most = gl.getParameter(gl.MAX_ARRAY_TEXTURE_LAYERS) / LAYERS;
+    if (arrays.blendmaps?.shape[0] > most) throw new Error(`This device blends up to ${most} maps, the avatar has ${arrays.blendmaps.shape[0]}.`);
     this.count = arrays.texel_faces.data.length;
     this.vertexCount = arrays.template.shape[0];
     this.sorter = new Sorter(this.count);
@@ -135,8 +137,10 @@ export class Player {
         for (let k = 0; k < 4; k++) out[at + k] = first + k < parts ? arrays.skin_weights.data[parts * v + first + k] : 0;
       }),
     );
-    const pose = arrays.pose_morphs ? Array.from(arrays.pose_morphs.data) : [];
-    const basis = pose.length ? Float32Array.from([...arrays.morphs.data, ...pose]) : arrays.morphs.data;
+    const pose = arrays.pose_morphs?.data ?? [];
+    const basis = new Float32Array(arrays.morphs.data.length + pose.length);
+    basis.set(arrays.morphs.data);
+    basis.set(pose, arrays.morphs.data.length);
     this.morphWeights = weightRow(basis.length / (3 * n));
     this.parts = Array.from({ length: MAX_PARTS }, () => new Matrix4());
     this.positions = target(WIDTH, rows(n), FloatType);
