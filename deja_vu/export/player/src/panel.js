@@ -39,7 +39,7 @@ function element(tag, properties = {}, ...children) {
 const words = (name) => name.replace(/([A-Z])/g, (letter) => ` ${letter.toLowerCase()}`);
 
 function slider(label, low, high, value, onInput) {
-  const input = element("input", { type: "range", min: low, max: high, step: (high - low) / 100 });
+  const input = element("input", { type: "range", min: low, max: high, step: high > 2 ? 1 : 0.01 });
   const output = element("output");
   const set = (next) => {
     input.value = next;
