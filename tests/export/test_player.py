@@ -29,6 +29,13 @@ MEDIAPIPE = Path(__file__).parents[2] / "deja_vu" / "export" / "player" / "node_
 CHATTER = ("TensorFlow Lite", "gl_context", "face_landmarker", "inference_feedback", "Graph successfully")
 """What MediaPipe tells about itself, some of it as errors."""
 
+NEXT_POSE = """async (rest) => {
+  const stage = await dejavuStage;
+  while (Math.abs(stage.params.expression[0] - rest) < 1e-3) await new Promise(requestAnimationFrame);
+  return stage.params.expression;
+}"""
+"""The expression of the next picture that is not at rest."""
+
 VARIANTS = {
     "default": GaussianConfig(uv_size=96, blend_size=64, blendmaps=3),
     "corrected": GaussianConfig(uv_size=96, blend_size=64, blendmaps=3, correction=True),
@@ -58,7 +65,7 @@ def opener(browser) -> Iterator[Callable[..., object]]:
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(address)
         if ready:
-            page.wait_for_function("Promise.race([dejavuStage.then(() => true), new Promise((later) => setTimeout(later, 200))])")
+            page.wait_for_selector("#panel h1")
         return page
 
     open_page.complaints = complaints  # type: ignore[attr-defined]
@@ -190,8 +197,7 @@ def test_the_mouse_orbits_and_zooms(page):
 def test_a_motion_plays_and_stops_at_a_touch(page, motion):
     page.select_option("#motion", "Talk")
     expected = motion.expression.numpy()
-    page.wait_for_function("async (rest) => Math.abs((await dejavuStage).params.expression[0] - rest) > 1e-3", arg=0.1)
-    shown = np.array(page.evaluate("async () => (await dejavuStage).params.expression"))
+    shown = np.array(page.evaluate(NEXT_POSE, 0.1))
     assert np.abs(expected - shown).max(1).min() < 1e-4  # one of the motion's frames
     set_slider(page, "[data-turn=pitch]", 5)
     assert page.evaluate("async () => (await dejavuStage).clip") is None
