@@ -38,7 +38,7 @@ NEXT_POSE = """async (rest) => {
 
 VARIANTS = {
     "default": GaussianConfig(uv_size=96, blend_size=64, blendmaps=3),
-    "corrected": GaussianConfig(uv_size=96, blend_size=64, blendmaps=3, correction=True),
+    "tracked": GaussianConfig(uv_size=96, blend_size=64, blendmaps=3, correction=False),
     "paper": GaussianConfig(uv_size=64, blend_size=64, blendmaps=4, code="softmax", axes="head"),
     "still": GaussianConfig(uv_size=64, blend_size=64, blendmaps=0),
 }
