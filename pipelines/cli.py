@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import resources
@@ -15,15 +14,14 @@ import tyro
 
 from deja_vu.core.config import load_config
 from deja_vu.core.errors import ConfigError, DejaVuError
-from deja_vu.core.sequence import TrackedSequence
 from deja_vu.pipelines.benchmark import benchmark
 from deja_vu.pipelines.demo import demo
 from deja_vu.pipelines.doctor import run as doctor
-from deja_vu.pipelines.drive import drive as drive_avatar
+from deja_vu.pipelines.drive import drive_command
 from deja_vu.pipelines.evaluate import evaluate_run
 from deja_vu.pipelines.export import export_command
 from deja_vu.pipelines.personalize import Recipe, personalize
-from deja_vu.pipelines.runs import find_track, load_pair, open_run
+from deja_vu.pipelines.runs import open_run
 from deja_vu.pipelines.sample import write_sample
 from deja_vu.pipelines.track import TrackConfig, track
 
@@ -173,22 +171,6 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
         "sample": sample_command,
         "doctor": doctor_command,
     }
-
-
-def drive_command(run: tyro.conf.Positional[Path], *, motion: Path, out: Path = Path("driven.mp4")) -> None:
-    """Drive an avatar with the motion of another video.
-
-    Args:
-        run: run folder of `deja-vu personalize`.
-        motion: a video, or a folder that `deja-vu track` made.
-        out: video to write.
-    """
-    avatar, person = load_pair(run)
-    if motion.is_dir():
-        drive_avatar(avatar, person, TrackedSequence.load(find_track(motion)), out)
-        return
-    with tempfile.TemporaryDirectory(prefix="deja-vu-") as folder:
-        drive_avatar(avatar, person, track(motion, Path(folder), TrackConfig(head=person.info.head_name)), out)
 
 
 def evaluate_command(

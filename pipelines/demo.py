@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deja_vu.avatars import load_avatar
 from deja_vu.core.sequence import TrackedSequence
-from deja_vu.pipelines.drive import drive
+from deja_vu.pipelines.drive import drive_video
 from deja_vu.pipelines.personalize import Recipe, personalize
 from deja_vu.pipelines.runs import find_avatar, find_track
 from deja_vu.pipelines.sample import write_sample
@@ -35,5 +35,5 @@ def demo(out: Path, video: Path | None, recipe: Recipe) -> None:
     print(f"Making another person's motion: {motion}")
     write_sample(motion, MOTION_FRAMES, seed=MOTION_SEED)
     person = TrackedSequence.load(find_track(out))
-    drive(load_avatar(find_avatar(out)), person, track(motion, samples / "motion", recipe.track), out / "driven.mp4")
+    drive_video(load_avatar(find_avatar(out)), person, track(motion, samples / "motion", recipe.track), out / "driven.mp4")
     print(f"Done. Look at {out / 'compare.png'}, {out / 'turntable.mp4'} and {out / 'driven.mp4'}; curves: tensorboard --logdir {out}")

@@ -1,36 +1,269 @@
-"""Drive an avatar with another video's motion, and the turntable that shows one off."""
+"""Drive an avatar: somebody's motion in, pictures out. Also the turntable that shows an avatar off."""
 
 from __future__ import annotations
 
+import re
+import sys
+import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
 
+import cv2
 import numpy as np
 import torch
+import tyro
+from jaxtyping import Float, UInt8
+from torch import Tensor
 from tqdm import tqdm
 
 from deja_vu.avatars import Avatar
 from deja_vu.core.camera import Camera
-from deja_vu.core.head import HeadParams, HeadSpec
+from deja_vu.core.errors import InputError, OutputError
+from deja_vu.core.head import HeadParams
+from deja_vu.core.motion import MotionSource
 from deja_vu.core.sequence import TrackedSequence
-from deja_vu.export.motion import resting_frame, transfer, turntable
+from deja_vu.export.frames import FrameSink, PngSequence, VirtualCamera
+from deja_vu.heads import load_head
+from deja_vu.heads.base import HeadModel
+from deja_vu.motion.actor import Actor
+from deja_vu.motion.arkit_csv import ArkitCsvMotion
+from deja_vu.motion.rest import facing_camera, resting
+from deja_vu.motion.script import ScriptMotion
+from deja_vu.motion.smooth import OneEuro, OneEuroConfig
+from deja_vu.motion.tracked import TrackedMotion
+from deja_vu.motion.transfer import Transfer, TransferConfig, refuse_other_head
+from deja_vu.motion.turntable import turntable
 from deja_vu.pipelines.evaluate import to_bytes
-from deja_vu.tracking.video import write_video
+from deja_vu.pipelines.runs import find_track, load_pair
+from deja_vu.pipelines.track import TrackConfig, track
+from deja_vu.tracking.stream import LiveMotion, Webcam
+from deja_vu.tracking.video import VideoWriter, write_video
+
+Background: TypeAlias = Float[Tensor, "3"] | UInt8[np.ndarray, "H W 3"]
+"""A color in [0, 1], or a picture."""
+WEBCAM = re.compile(r"webcam:(\d+)")
+VIRTUAL_CAMERA = "virtual-camera"
+"""Name of the output that is a camera."""
+COLORS = {"white": "ffffff", "black": "000000", "grey": "808080", "green": "00b140", "blue": "0047bb"}
+"""Backgrounds by name; green and blue are the usual key colors."""
 
 
-def render_motion(avatar: Avatar, motion: HeadParams, camera: Camera, label: str) -> Iterator[np.ndarray]:
-    """Frames of an avatar going through a motion, over white, uint8 [H W 3]."""
-    for position in tqdm(range(len(motion)), desc=label, unit="frame"):
-        with torch.no_grad():
-            yield to_bytes(avatar.render(motion[position : position + 1], camera, torch.ones(3)).rgb[0])
+@dataclass(frozen=True)
+class DriveConfig:
+    """How a motion is carried over and shown."""
+
+    transfer: Annotated[TransferConfig, tyro.conf.arg(name="")] = field(default_factory=TransferConfig)
+    smooth: Literal["auto", "on", "off"] = "auto"
+    """One-euro smoothing; auto smooths what comes from a camera or a phone only, as tracked videos are smooth."""
+    filter: OneEuroConfig = field(default_factory=OneEuroConfig)
+    neutral_at: float | None = None
+    """Moment at which the mover's face is at rest, seconds from the start; None finds one."""
+    background: str | None = None
+    """A color (name or RRGGBB) or a picture; without it WebM and picture folders are transparent, and all else is white."""
+    size: int | None = None
+    """Side of the pictures, pixels; None takes the tracked video's."""
+    frames: int | None = None
+    """Stop after so many frames."""
 
 
-def drive(avatar: Avatar, person: TrackedSequence, motion: TrackedSequence, out: Path) -> None:
-    """Write a video of the person's avatar following another tracked video, relative to both neutrals."""
-    write_video(out, render_motion(avatar, transfer(motion, person), person.camera, "drive"), motion.info.fps)
+def drive_command(
+    run: tyro.conf.Positional[Path],
+    *,
+    motion: str,
+    out: Path = Path("driven.mp4"),
+    config: Annotated[DriveConfig, tyro.conf.arg(name="")] = DriveConfig(),
+) -> None:
+    """Drive an avatar with somebody's motion.
+
+    Args:
+        run: run folder of `deja-vu personalize`.
+        motion: a video, a folder that `deja-vu track` or `personalize` made, an ARKit capture (.csv), an expression script (.yaml), or
+            webcam:0.
+        out: .mp4, .webm (transparent), a folder for transparent pictures, or virtual-camera.
+        config: how the motion is carried over and shown.
+    """
+    refuse_output(out)
+    avatar, person = load_pair(run)
+    transparent = config.background is None and can_be_transparent(out)
+    background = open_background(config.background or "white")
+    with ExitStack() as stack:
+        head = load_head(person.info.head_name)
+        source = open_motion(motion, head, config.neutral_at, stack)
+        for note in source.notes:
+            print(f"note: {note}")
+        sink = stack.enter_context(open_sink(out, source.fps))
+        drive(avatar, person, source, sink, config, None if transparent else background)
+    print(f"written: {out}" if str(out) != VIRTUAL_CAMERA else "The camera is closed.")
 
 
-def show(avatar: Avatar, spec: HeadSpec, person: TrackedSequence, out: Path, frames: int = 150) -> None:
+def open_motion(motion: str, head: HeadModel, neutral_at: float | None, stack: ExitStack) -> MotionSource:
+    """The source that a text names; what it holds open is left to the stack.
+
+    Raises:
+        InputError: there is no such source, or it cannot be used.
+    """
+    camera, path = WEBCAM.fullmatch(motion), Path(motion)
+    if camera:
+        if neutral_at is not None:
+            raise InputError("--neutral-at is for recordings. A camera's rest is its first second: look into it with a relaxed face.")
+        webcam = stack.enter_context(Webcam(int(camera[1])))
+        live = LiveMotion(webcam.shots(), webcam.fps, head.spec.name, print)
+        stack.callback(live.close)
+        return live
+    if path.is_dir():
+        sequence = TrackedSequence.load(find_track(path))
+        refuse_other_head(sequence.info.head_name, head)
+        return TrackedMotion(sequence, neutral_at)
+    if path.suffix.lower() == ".csv":
+        return ArkitCsvMotion(path, head, neutral_at)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return ScriptMotion(path, head)
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="deja-vu-"))
+    return TrackedMotion(track(path, Path(folder), TrackConfig(head=head.spec.name)), neutral_at)
+
+
+def open_background(text: str) -> Background:
+    """A color or a picture.
+
+    Raises:
+        InputError: neither.
+    """
+    code = COLORS.get(text, text).removeprefix("#")
+    if re.fullmatch(r"[0-9a-fA-F]{6}", code):
+        return torch.tensor([int(code[place : place + 2], 16) / 255 for place in (0, 2, 4)])
+    picture = cv2.imread(text, cv2.IMREAD_COLOR)
+    if picture is None:
+        raise InputError(f"The background '{text}' is no color ({', '.join(COLORS)}, or RRGGBB), and no picture that can be read.")
+    return np.ascontiguousarray(picture[..., ::-1])
+
+
+def can_be_transparent(out: Path) -> bool:
+    """Whether an output keeps alpha: WebM and folders do."""
+    return out.suffix.lower() == ".webm" or (out.suffix == "" and str(out) != VIRTUAL_CAMERA)
+
+
+def refuse_output(out: Path) -> None:
+    """Check, before anything long, that pictures can go to an output.
+
+    Raises:
+        OutputError: nobody knows the suffix, or the place cannot be written.
+        MissingAssetError: no virtual camera on this machine.
+    """
+    if out.suffix.lower() not in ("", ".mp4", ".webm"):
+        raise OutputError(f"{out}: '{out.suffix}' cannot be written. Expected .mp4, .webm, a folder, or {VIRTUAL_CAMERA}.")
+    if str(out) == VIRTUAL_CAMERA or out.suffix:
+        open_sink(out, 1.0)  # neither writes anything yet
+    elif out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise OutputError(f"{out} exists and is no empty folder. Remove it, or choose another --out.")
+
+
+def open_sink(out: Path, fps: float) -> FrameSink:
+    """Where the pictures go; see `refuse_output`."""
+    if str(out) == VIRTUAL_CAMERA:
+        return VirtualCamera(fps)
+    if out.suffix.lower() == ".mp4":
+        return VideoWriter(out, fps)
+    if out.suffix.lower() == ".webm":
+        return VideoWriter(out, fps, 24, webm=True)
+    return PngSequence(out)
+
+
+def drive_video(avatar: Avatar, person: TrackedSequence, motion: TrackedSequence, out: Path) -> None:
+    """Write a video of the person's avatar following another tracked video, over white."""
+    with open_sink(out, motion.info.fps) as sink:
+        drive(avatar, person, TrackedMotion(motion), sink, DriveConfig(), torch.ones(3))
+
+
+def drive(
+    avatar: Avatar,
+    person: TrackedSequence,
+    source: MotionSource,
+    sink: FrameSink,
+    config: DriveConfig,
+    background: Background | None,
+) -> None:
+    """Show the person's avatar following a motion, relative to both faces at rest; Ctrl-C ends what would not end by itself.
+
+    Args:
+        avatar: to be shown.
+        person: tracked video it was learned from; gives the rest and the camera.
+        source: motion.
+        sink: takes the pictures.
+        config: how the motion is carried over and shown.
+        background: color or picture; None makes RGBA.
+    """
+    camera = person.camera if config.size is None else person.camera.resized(config.size, config.size)
+    paint = Painter(avatar, camera, background)
+    latency: list[float] = []
+    total = min(len(source) or sys.maxsize, config.frames or sys.maxsize)
+    with tqdm(desc="drive", unit="frame", total=None if total == sys.maxsize else total) as bar:
+        try:
+            for params in performed(person, source, config):
+                sink.write(paint(params))
+                bar.update()
+                if isinstance(source, LiveMotion):
+                    latency.append(time.monotonic() - source.taken)
+                    bar.set_postfix(latency=f"{1000 * float(np.median(latency[-30:])):.0f} ms")
+                if bar.n >= total:
+                    break
+        except KeyboardInterrupt:
+            if not source.live:
+                raise
+    if latency:
+        print(f"latency from picture to picture: median {1000 * float(np.median(latency)):.0f} ms over {len(latency)} frames")
+
+
+def performed(person: TrackedSequence, source: MotionSource, config: DriveConfig) -> Iterator[HeadParams]:
+    """The person's frames: the source's, carried over and smoothed."""
+    head = load_head(person.info.head_name)
+    carry = Transfer(head, source.rest, resting(person.params, head), config.transfer)
+    smooth = config.smooth == "on" or (config.smooth == "auto" and isinstance(source, LiveMotion | ArkitCsvMotion))
+    steady = OneEuro(source.fps, config.filter)
+    before: float | None = None
+    for params in source.frames():
+        seconds = None
+        if isinstance(source, LiveMotion):
+            seconds, before = None if before is None else source.taken - before, source.taken
+        carried = carry(params)
+        yield steady(carried, seconds) if smooth else carried
+
+
+class Painter:
+    """Pictures of an avatar over a color or a picture, or with straight alpha."""
+
+    def __init__(self, avatar: Avatar, camera: Camera, background: Background | None) -> None:
+        self._avatar, self._camera, self._transparent = avatar, camera, background is None
+        self._picture = covering(background, camera.width, camera.height) if isinstance(background, np.ndarray) else None
+        self._color = background if isinstance(background, Tensor) else torch.zeros(3)
+
+    @torch.no_grad()
+    def __call__(self, params: HeadParams) -> UInt8[np.ndarray, "H W C"]:
+        """One picture, RGB or RGBA."""
+        out = self._avatar.render(params, self._camera, self._color)
+        rgb, alpha = out.rgb[0], out.alpha[0]
+        if self._transparent:
+            return to_bytes(torch.cat([rgb / alpha.clamp_min(1e-3), alpha], -1))
+        return to_bytes(rgb if self._picture is None else rgb + (1 - alpha) * self._picture)
+
+
+def covering(picture: UInt8[np.ndarray, "h w 3"], width: int, height: int) -> Float[Tensor, "H W 3"]:
+    """The middle of a picture, scaled to fill a frame."""
+    scale = max(width / picture.shape[1], height / picture.shape[0])
+    size = (max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale)))
+    resized = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    return torch.from_numpy(resized[top : top + height, left : left + width]).float() / 255
+
+
+def show(avatar: Avatar, person: TrackedSequence, out: Path, frames: int = 150) -> None:
     """Write the turntable video: the head turns by 30 degrees to both sides and goes through some expressions."""
-    motion = turntable(spec, resting_frame(person), frames)
-    write_video(out, render_motion(avatar, motion, person.camera, "turntable"), 30.0)
+    head = load_head(person.info.head_name)
+    actor = Actor(head)
+    motion = Transfer(head, actor.rest, facing_camera(resting(person.params, head)))(turntable(actor, frames))
+    paint = Painter(avatar, person.camera, torch.ones(3))
+    pictures = (paint(motion[place : place + 1]) for place in tqdm(range(frames), desc="turntable", unit="frame"))
+    write_video(out, pictures, 30.0)

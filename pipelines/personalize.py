@@ -156,7 +156,7 @@ def personalize(video: Path, out: Path, recipe: Recipe, *, resume: bool, overwri
     metrics = evaluate_run(out)
     write_json(out / "metrics.json", metrics)
     compare_sheet(sequence, avatar, out / "compare.png")
-    show(avatar, avatar.head.spec, sequence, out / "turntable.mp4")
+    show(avatar, sequence, out / "turntable.mp4")
     print(summary(metrics, out))
 
 

@@ -12,11 +12,11 @@ LAYERS = (
     {"core"},
     {"heads", "uv", "render", "nets", "losses"},
     {"avatars"},
-    {"tracking", "datasets", "training", "export", "viewer", "bench"},
+    {"tracking", "datasets", "training", "motion", "export", "viewer", "bench"},
     {"pipelines"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-OPTIONAL = {"mediapipe", "av", "gsplat", "pytorch3d", "pymatting", "anny", "lpips", "pygltflib", "viser", "skimage", "tensorboard"}
+OPTIONAL = set("mediapipe av gsplat pytorch3d pymatting anny lpips pygltflib viser pyvirtualcam skimage tensorboard".split())
 SCRIPTS = {"bake_head", "bake_landmarks", "bake_mesh"}
 """Run by a maintainer beside the package, with packages of their own."""
 

@@ -159,12 +159,12 @@ def fit_landmarks(head: HeadModel, seen: Observations, config: FitConfig) -> Tra
     spread = torch.linspace(0, len(seen.times) - 1, min(config.identity_frames, len(seen.times))).round().long().unique()
     some, seen_some = state.select(spread), seen.select(spread)
     for _ in range(config.steps):
-        some = _landmark_step(head, points, marks, some, seen_some, config, shared=True)
+        some = landmark_step(head, points, marks, some, seen_some, config, shared=True)
     state = replace(state, shape=some.shape, log_focal=some.log_focal)
     if not torch.equal(spread, torch.arange(len(seen.times))):
-        state = _resume_poses(points, marks, state, seen)
+        state = resume_poses(points, marks, state, seen)
         for _ in range(config.steps):
-            state = _landmark_step(head, points, marks, state, seen, config, shared=False)
+            state = landmark_step(head, points, marks, state, seen, config, shared=False)
         return state
     return some
 
@@ -187,10 +187,10 @@ def _first_guess(head: HeadModel, points: HeadModel, marks: LandmarkSet, seen: O
             expression[:, index] = seen.scores[:, list(seen.score_names).index(name)]
     log_focal = expected_focal(seen.window)
     state = TrackState(neutral.shape[0], log_focal, expression, neutral.joints, neutral.world_from_head.clone())
-    return _resume_poses(points, marks, state, seen)
+    return resume_poses(points, marks, state, seen)
 
 
-def _resume_poses(points: HeadModel, marks: LandmarkSet, state: TrackState, seen: Observations) -> TrackState:
+def resume_poses(points: HeadModel, marks: LandmarkSet, state: TrackState, seen: Observations) -> TrackState:
     """Every frame's pose from its landmarks alone, with the state's identity, focal length and expressions."""
     rest = points(replace(state.params(), world_from_head=torch.eye(4).expand(len(seen.times), 4, 4)))
     trusted = marks.weight > 0.3
@@ -234,9 +234,10 @@ def expected_focal(window: Camera) -> Float[Tensor, ""]:
     return (window.intrinsics[0, 0] / window.width).log()
 
 
-def _landmark_step(
+def landmark_step(
     head: HeadModel, points: HeadModel, marks: LandmarkSet, state: TrackState, seen: Observations, config: FitConfig, *, shared: bool
 ) -> TrackState:
+    """One Gauss-Newton step of all frames, and of identity and focal length where they are shared."""
     unknowns, priors = Unknowns.of(head), Priors(head, seen, config)
     system = NormalEquations.zeros(len(seen.times), unknowns.size, len(state.shape) + 1 if shared else 0)
     add_landmarks(system, points, marks, state, seen, config)

@@ -206,26 +206,31 @@ def _upright(frame: VideoFrame) -> Image:
 
 
 class VideoWriter:
-    """Write RGB frames to an H.264 MP4 that every player opens; the file appears only when it is complete."""
+    """Write frames to an H.264 MP4 that every player opens, or to a VP9 WebM, which can be transparent.
 
-    def __init__(self, path: Path | str, fps: float, crf: int = 16) -> None:
+    The file appears only when it is complete.
+    """
+
+    def __init__(self, path: Path | str, fps: float, crf: int = 16, *, webm: bool = False) -> None:
         """Prepare a file; it is created with the first frame.
 
         Args:
             path: target, any suffix; its folder must exist.
             fps: frame rate, 1/s.
-            crf: x264's constant quality, 0 lossless to 51 worst.
+            crf: the encoder's constant quality, 0 lossless to 51 (VP9: 63) worst.
+            webm: write WebM; its frames may be RGBA, with straight alpha.
 
         Raises:
             OutputError: the folder is absent or cannot be written.
         """
         if not (math.isfinite(fps) and fps > 0):
             raise OutputError(f"A video cannot be written at {fps} frames a second. Expected a positive rate.")
-        self.path, self.fps, self.crf = Path(path), fps, crf
-        self._temporary = self.path.with_name(f".{self.path.name}.part.mp4")
+        self.path, self.fps, self.crf, self.webm = Path(path), fps, crf, webm
+        self._temporary = self.path.with_name(f".{self.path.name}.part.{'webm' if webm else 'mp4'}")
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
         self._size: tuple[int, int] | None = None
+        self._format = "yuv420p"
         if not self.path.parent.is_dir():
             raise OutputError(f"The folder {self.path.parent} does not exist, so {self.path.name} cannot be written there.")
         if not os.access(self.path.parent, os.W_OK):
@@ -250,18 +255,20 @@ class VideoWriter:
 
         assert frame.dtype == np.uint8, frame.dtype
         assert frame.ndim == 3, frame.shape
+        assert frame.shape[2] in ((3, 4) if self.webm else (3,)), frame.shape
         height, width = frame.shape[:2]
         if self._size is None:
             self._size = (width, height)
+            self._format = "yuva420p" if frame.shape[2] == 4 else "yuv420p"
             self._start(width + width % 2, height + height % 2)
         if self._size != (width, height):
             raise OutputError(f"{self.path.name}: a frame of {width}x{height} follows frames of {self._size[0]}x{self._size[1]}.")
         assert self._container is not None
         assert self._stream is not None
         padded = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgba" if frame.shape[2] == 4 else "rgb24")
         # Named, because players guess the colour matrix of an untagged file by its size.
-        picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+        picture = picture.reformat(format=self._format, dst_colorspace="ITU709", dst_color_range="MPEG")
         with self._reporting():
             self._container.mux(self._stream.encode(picture))
 
@@ -281,11 +288,16 @@ class VideoWriter:
     def _start(self, width: int, height: int) -> None:
         import av
 
+        rate, options = Fraction(self.fps).limit_denominator(1001), {"crf": str(self.crf)}
+        fast = {"b": "0", "deadline": "good", "cpu-used": "5", "auto-alt-ref": "0"}
         with self._reporting():
-            container = av.open(str(self._temporary.resolve()), "w", options={"movflags": "+faststart"})
+            container = av.open(str(self._temporary.resolve()), "w", options={} if self.webm else {"movflags": "+faststart"})
             self._container = container
-            stream = container.add_stream("libx264", rate=Fraction(self.fps).limit_denominator(1001), options={"crf": str(self.crf)})
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            if self.webm:
+                stream = container.add_stream("libvpx-vp9", rate=rate, options=options | fast)
+            else:
+                stream = container.add_stream("libx264", rate=rate, options=options)
+            stream.width, stream.height, stream.pix_fmt = width, height, self._format
             context = stream.codec_context
             context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709
             context.color_range = 1  # limited

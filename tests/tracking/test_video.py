@@ -243,3 +243,24 @@ def test_writer_refusals(tmp_path):
     with pytest.raises(OutputError, match="frames a second"):
         VideoWriter(tmp_path / "x.mp4", 0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_transparent_webm_keeps_color_and_alpha(tmp_path) -> None:
+    frames = [np.zeros((64, 64, 4), np.uint8) for _ in range(5)]
+    for place, frame in enumerate(frames):
+        frame[...] = (200, 60, 30, 0)
+        frame[16:48, 8 + 4 * place : 40 + 4 * place, 3] = 255
+    with VideoWriter(tmp_path / "a.webm", 25, 10, webm=True) as writer:
+        for frame in frames:
+            writer.write(frame)
+    with av.open(str(tmp_path / "a.webm")) as container:
+        decoder = av.CodecContext.create("libvpx-vp9", "r")  # the default decoder drops alpha
+        packets = container.demux(container.streams.video[0])
+        read = [frame.to_ndarray(format="rgba") for packet in packets for frame in decoder.decode(packet)]
+    assert len(read) == 5
+    for found, frame in zip(read, frames, strict=True):
+        assert np.abs(found[..., 3].astype(int) - frame[..., 3]).mean() < 4  # lossy at the square's border
+        assert np.abs(found[24:40, 28:36, :3].astype(int) - frame[24:40, 28:36, :3]).max() < 8
+    with VideoWriter(tmp_path / "b.webm", 25, webm=True) as writer:
+        writer.write(frames[0][..., :3])
+    assert probe(tmp_path / "b.webm").frames == 1

@@ -1,0 +1,31 @@
+"""What every motion is, wherever it comes from: head parameters frame by frame, and the mover at rest."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+from deja_vu.core.head import HeadParams
+
+
+class MotionSource(ABC):
+    """Somebody moving. A camera's motion is live and never ends; all others have `len`."""
+
+    head_name: str
+    """Head model in whose parameters the motion is given."""
+    fps: float
+    """Frames a second."""
+    live: bool = False
+    """Whether frames come as they happen, so that late ones are worth nothing."""
+    notes: tuple[str, ...] = ()
+    """What is to be said about the input: parts left out or bridged."""
+    rest: HeadParams
+    """The mover's face at rest [1]; a motion is carried over relative to it."""
+
+    @abstractmethod
+    def frames(self) -> Iterator[HeadParams]:
+        """Head parameters of one frame after the other, each a batch of one."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of frames; 0 where nobody knows."""

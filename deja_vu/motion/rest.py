@@ -1,0 +1,92 @@
+"""A person at rest: the face from which every motion is measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from deja_vu.core.errors import InputError
+from deja_vu.core.head import HeadParams
+from deja_vu.heads.base import HeadModel
+from deja_vu.motion.openings import LIDS, Openings
+
+LIPS_CLOSED_SHARE = 0.15
+"""Share of the frames, those with the lips nearest to each other, among which the rest is looked for: people talk in videos."""
+REST_SHARE = 0.3
+"""Share of these candidates, the least expressive ones, whose mean is the rest."""
+FEWEST = 3
+"""Fewest frames that make a rest."""
+
+
+def resting(params: HeadParams, head: HeadModel) -> HeadParams:
+    """The face of a person at rest, from many frames: lips closed as far as they ever are, eyes open, nothing else going on.
+
+    Expressions are means over such frames. Joints (gaze, jaw) are medians and the pose is the mean over all frames, as heads and
+    eyes turn to both sides of where they rest.
+
+    Args:
+        params: T frames of one person.
+        head: their head model.
+
+    Returns:
+        One frame [1].
+    """
+    frames = torch.arange(len(params))
+    openings = Openings.of(head)
+    if openings is not None:
+        frames = _composed(openings, openings.measure(params))
+    usual = params.expression.median(0).values
+    activity = (params.expression[frames] - usual).abs().sum(-1)
+    count = min(len(frames), max(FEWEST, round(REST_SHARE * len(frames))))
+    chosen = frames[activity.topk(count, largest=False).indices]
+    pose = torch.eye(4)[None].clone()
+    pose[0, :3, :3] = mean_rotation(params)
+    pose[0, :3, 3] = params.world_from_head[:, :3, 3].mean(0)
+    return HeadParams(params.shape[:1], params.expression[chosen].mean(0, keepdim=True), params.joints.median(0, keepdim=True).values, pose)
+
+
+def resting_at(params: HeadParams, times: Tensor, second: float) -> HeadParams:
+    """The face that somebody declares to be at rest at a moment; its pose too.
+
+    Args:
+        params: T frames of one person.
+        times: of the frames, seconds from the first.
+        second: the moment.
+
+    Raises:
+        InputError: the motion does not last that long.
+    """
+    if not 0 <= second <= float(times[-1]):
+        raise InputError(f"The neutral face cannot be taken at {second:g} s: the motion runs from 0 to {float(times[-1]):.2f} s.")
+    nearest = int((times - second).abs().argmin())
+    return params[nearest : nearest + 1]
+
+
+def mean_rotation(params: HeadParams) -> Tensor:
+    """Rotation nearest to those of all frames [3 3]."""
+    u, _, vt = torch.linalg.svd(params.world_from_head[:, :3, :3].mean(0))
+    turn = torch.diag(torch.tensor([1.0, 1.0, float(torch.sign(torch.linalg.det(u @ vt)))]))
+    return u @ turn @ vt
+
+
+def facing_camera(rest: HeadParams) -> HeadParams:
+    """The same face, turned to look straight into a camera at the world's origin."""
+    pose = rest.world_from_head.clone()
+    pose[:, :3, :3] = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+    return replace(rest, world_from_head=pose)
+
+
+def _composed(openings: Openings, measured: Tensor) -> Tensor:
+    """Frames with the lips closed as far as they ever are and, if there are such, the eyes open."""
+    frames = torch.arange(len(measured))
+    if "jawOpen" in openings.names:
+        lips = measured[:, openings.names.index("jawOpen")]
+        frames = lips.topk(max(FEWEST, round(LIPS_CLOSED_SHARE * len(lips))) if len(lips) > FEWEST else len(lips), largest=False).indices
+    lids = [openings.names.index(name) for name in LIDS if name in openings.names]
+    if lids:
+        eyes = measured[:, lids].mean(-1)
+        awake = frames[eyes[frames] > 0.8 * eyes.median()]
+        frames = awake if len(awake) >= FEWEST else frames
+    return frames

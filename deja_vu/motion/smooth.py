@@ -1,0 +1,77 @@
+"""The one-euro filter: steady when the face is still, without delay when it moves (Casiez, Roussel and Vogel, CHI 2012)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deja_vu.core.head import HeadParams
+
+
+@dataclass(frozen=True)
+class OneEuroConfig:
+    """Cutoff frequency of the filter: `still + haste * speed`."""
+
+    still: float = 1.5
+    """Cutoff at rest, Hz; lower is steadier."""
+    expression_haste: float = 2.0
+    """Growth of the cutoff with an expression's or a joint's speed (1/s, rad/s), Hz s."""
+    turn_haste: float = 2.0
+    """Growth with the head's turning (rad/s), Hz s."""
+    shift_haste: float = 15.0
+    """Growth with the head's shifting (m/s), Hz s/m."""
+    speed_cutoff: float = 2.0
+    """Cutoff of the estimated speed, Hz."""
+
+
+class OneEuro:
+    """Smooths a stream of head parameters, frame by frame; each value has its own cutoff."""
+
+    def __init__(self, fps: float, config: OneEuroConfig | None = None) -> None:
+        """Start without a past.
+
+        Args:
+            fps: rate of the stream, 1/s.
+            config: cutoffs.
+        """
+        self._fps, self._config = fps, config or OneEuroConfig()
+        self._value: Tensor | None = None
+        self._speed = torch.zeros(())
+
+    def __call__(self, params: HeadParams, seconds: float | None = None) -> HeadParams:
+        """The next frame [1], smoothed.
+
+        Args:
+            params: as it came.
+            seconds: since the frame before; None for one frame's time.
+        """
+        step = max(seconds if seconds is not None else 1 / self._fps, 1e-3)
+        expression, joints, pose = params.expression[0], params.joints[0], params.world_from_head[0]
+        value = torch.cat([expression, joints.flatten(), pose[:3, :3].flatten(), pose[:3, 3]])
+        sizes = [len(expression), joints.numel(), 9, 3]
+        if self._value is None:
+            self._value, self._speed = value, torch.zeros_like(value)
+            return params
+        c = self._config
+        haste = torch.cat(
+            [
+                torch.full((size,), rate)
+                for size, rate in zip(sizes, (c.expression_haste, c.expression_haste, c.turn_haste, c.shift_haste), strict=True)
+            ]
+        )
+        speed = (value - self._value) / step
+        self._speed = self._speed + _share(torch.tensor(c.speed_cutoff), step) * (speed - self._speed)
+        self._value = self._value + _share(c.still + haste * self._speed.abs(), step) * (value - self._value)
+        expression, joint_values, turn, shift = self._value.split(sizes)
+        smoothed = pose.clone()
+        u, _, vt = torch.linalg.svd(turn.view(3, 3))
+        smoothed[:3, :3], smoothed[:3, 3] = u @ vt, shift
+        return HeadParams(params.shape, expression[None].clone(), joint_values.view(1, -1, 3).clone(), smoothed[None])
+
+
+def _share(cutoff: Tensor, step: float) -> Tensor:
+    """Share of the new value that a first-order low-pass filter takes."""
+    return 1 / (1 + 1 / (2 * math.pi * cutoff * step))

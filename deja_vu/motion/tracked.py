@@ -1,0 +1,38 @@
+"""A tracked folder as a motion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from deja_vu.core.head import HeadParams
+from deja_vu.core.motion import MotionSource
+from deja_vu.core.sequence import TrackedSequence
+from deja_vu.heads import load_head
+from deja_vu.motion.rest import resting, resting_at
+
+
+class TrackedMotion(MotionSource):
+    """What a tracked person does."""
+
+    def __init__(self, sequence: TrackedSequence, neutral_at: float | None = None) -> None:
+        """Find the rest.
+
+        Args:
+            sequence: the tracked video.
+            neutral_at: moment at which the mover's face is at rest, seconds; None finds one.
+
+        Raises:
+            InputError: there is no such moment.
+        """
+        self.head_name, self.fps, self._params = sequence.info.head_name, sequence.info.fps, sequence.params
+        if neutral_at is None:
+            self.rest = resting(sequence.params, load_head(self.head_name))
+        else:
+            self.rest = resting_at(sequence.params, sequence.times - sequence.times[0], neutral_at)
+
+    def frames(self) -> Iterator[HeadParams]:
+        for position in range(len(self)):
+            yield self._params[position : position + 1]
+
+    def __len__(self) -> int:
+        return len(self._params)

@@ -1,0 +1,95 @@
+"""Another's motion carried over to a person, relative to both faces at rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deja_vu.core.errors import InputError
+from deja_vu.core.head import HeadParams
+from deja_vu.heads.base import HeadModel
+from deja_vu.motion.openings import LIDS, Openings
+
+NARROWEST = -0.1
+"""Least opening over the eye's at rest: tracked blinks end between -0.1 and 0.1, where lids touch at 0."""
+LEAST_REST = 0.1
+"""Least opening at rest, over the eye's width: nobody rests with shut eyes, so below it is the tracker that errs."""
+EXPRESSION_RANGE = (-0.5, 1.5)
+"""What the tracker, and so every avatar, knows of expressions."""
+
+
+@dataclass(frozen=True)
+class TransferConfig:
+    """How a motion is carried over."""
+
+    gain: float = 1.0
+    """Strength of the expressions: 1 as they are, 0 none, above 1 exaggerated. Eyes open and shut as the mover's in any case."""
+    turn: bool = True
+    """Carry the turning and the shifting of the head over, too."""
+
+
+class Transfer:
+    """Carries one mover's frames over to one person.
+
+    Expressions and joints move by their difference from the mover's rest; poses by the turn and the shift from it. Where the head
+    can tell how far its eyes are open, that is carried over as a share of the eye at rest, so that a shut eye arrives shut.
+    """
+
+    def __init__(self, head: HeadModel, theirs: HeadParams, ours: HeadParams, config: TransferConfig | None = None) -> None:
+        """Prepare for one pair of people.
+
+        Args:
+            head: model of both.
+            theirs: the mover at rest [1].
+            ours: the person at rest [1].
+            config: strength.
+        """
+        self.theirs, self.ours, self.config = theirs, ours, config or TransferConfig()
+        openings = Openings.of(head)
+        self._lids = tuple(name for name in LIDS if openings is not None and name in openings.names)
+        self._openings = openings if self._lids else None
+        self._open_theirs, self._open_ours = (self._opened(rest).clamp_min(LEAST_REST) for rest in (theirs, ours))
+
+    def __call__(self, params: HeadParams) -> HeadParams:
+        """The person doing what the mover does in B frames."""
+        theirs, ours, gain = self.theirs, self.ours, self.config.gain
+        expression = ours.expression + gain * (params.expression - theirs.expression)
+        joints = ours.joints + (params.joints - theirs.joints)
+        carried = HeadParams(
+            ours.shape.expand(len(params), -1), expression.clamp(*EXPRESSION_RANGE), joints, self._posed(params.world_from_head)
+        )
+        if self._openings is None:
+            return carried
+        share = (self._opened(params) / self._open_theirs).clamp_min(NARROWEST)
+        return self._openings.reach(carried, share * self._open_ours, self._lids)
+
+    def _posed(self, pose: Float[Tensor, "B 4 4"]) -> Float[Tensor, "B 4 4"]:
+        theirs, ours = self.theirs.world_from_head[0], self.ours.world_from_head[0]
+        carried = ours.expand(len(pose), 4, 4).clone()
+        if self.config.turn:
+            carried[:, :3, :3] = pose[:, :3, :3] @ theirs[:3, :3].T @ ours[:3, :3]
+            carried[:, :3, 3] = ours[:3, 3] + pose[:, :3, 3] - theirs[:3, 3]
+        return carried
+
+    def _opened(self, params: HeadParams) -> Float[Tensor, "B m"]:
+        """How far the eyes are open, over their width."""
+        if self._openings is None:
+            return torch.zeros(len(params), 0)
+        return self._openings.measure(params)[:, [self._openings.names.index(name) for name in self._lids]]
+
+
+def refuse_other_head(name: str, head: HeadModel) -> None:
+    """Check that a motion speaks the avatar's language.
+
+    Args:
+        name: head model with which the motion was tracked.
+        head: the avatar's.
+
+    Raises:
+        InputError: it was tracked with another head model.
+    """
+    if name != head.spec.name:
+        raise InputError(f"The motion was tracked with head '{name}', the avatar uses '{head.spec.name}'. Track its video again.")

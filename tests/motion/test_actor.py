@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from deja_vu.heads import load_head
+from deja_vu.motion.actor import PRESETS, Actor, Angles
+from deja_vu.motion.openings import Openings
+from deja_vu.motion.rest import resting
+from deja_vu.motion.transfer import Transfer
+from deja_vu.motion.turntable import SHOWN, turntable
+
+
+def angles(frames: int = 1, **parts: tuple[float, float, float]) -> Angles:
+    """Angles in degrees of some parts."""
+    made = Angles.zeros(frames)
+    for name, value in parts.items():
+        getattr(made, name).copy_(torch.deg2rad(torch.tensor(value)).expand(frames, 3))
+    return made
+
+
+def nose(actor: Actor, params) -> torch.Tensor:
+    """Direction out of the face in the camera's axes (x right, y down, z away)."""
+    return params.world_from_head[0, :3, 2]
+
+
+def test_angles_turn_the_way_they_say(anny) -> None:
+    actor = Actor(anny)
+    blank = actor.weights({})
+    left = actor.act(blank, angles(head=(30, 0, 0)))
+    assert nose(actor, left) == pytest.approx([0.5, 0, -math.cos(math.pi / 6)], abs=1e-4)  # the actor's left is the picture's right
+    up = actor.act(blank, angles(head=(0, 30, 0)))
+    assert nose(actor, up) == pytest.approx([0, -0.5, -math.cos(math.pi / 6)], abs=1e-4)
+    rolled = actor.act(blank, angles(head=(0, 0, 30)))
+    crown = rolled.world_from_head[0, :3, 1]
+    assert crown == pytest.approx([-0.5, -math.cos(math.pi / 6), 0], abs=1e-4)  # the right shoulder is on the picture's left
+
+
+def test_eyes_look_where_they_are_told(anny) -> None:
+    """By the irises of the posed mesh: they move to the actor's left and up."""
+    actor = Actor(anny)
+    marks = anny.topology.landmarks["mediapipe"]
+    rows = [marks.ids.tolist().index(mark) for mark in (468, 473)]
+    pupils = anny.at_points(marks.faces[rows], marks.bary[rows])
+    ahead, aside = (pupils(actor.act(actor.weights({}), made)) for made in (angles(), angles(left_eye=(15, 10, 0), right_eye=(15, 10, 0))))
+    moved = (aside - ahead)[0]
+    assert (moved[:, 0] > 1e-3).all()  # picture right
+    assert (moved[:, 1] < -1e-3).all()  # picture up
+
+
+def test_a_blink_of_one_shuts_the_eyes_and_no_more(anny) -> None:
+    actor = Actor(anny)
+    half = actor.act(torch.cat([actor.weights({"eyeBlinkLeft": v, "eyeBlinkRight": v}) for v in (0.0, 0.5, 1.0)]), Angles.zeros(3))
+    opened = Openings.of(anny).measure(half)[:, 0]
+    assert opened[2] == pytest.approx(0, abs=2e-3)
+    assert 0 < opened[1] < opened[0]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_name_expressions_that_exist(anny, name) -> None:
+    assert set(PRESETS[name]) <= set(anny.spec.expression_names)
+    assert all(0 < value <= 1 for value in PRESETS[name].values())
+
+
+def test_the_turntable_turns_to_both_sides_and_comes_back(anny) -> None:
+    actor = Actor(anny)
+    motion = turntable(actor, 120, degrees=30)
+    forward = motion.world_from_head[:, :3, 2]
+    yaw = torch.rad2deg(torch.atan2(forward[:, 0], -forward[:, 2]))
+    assert yaw.max().item() == pytest.approx(30, abs=0.5)
+    assert yaw.min().item() == pytest.approx(-30, abs=0.5)
+    change = (motion.world_from_head - motion.world_from_head.roll(-1, 0)).abs().max()
+    assert change < 0.06  # the last frame leads into the first without a jump
+    assert (motion.expression - motion.expression.roll(-1, 0)).abs().max() < 0.2
+
+
+def test_the_turntable_shows_every_expression_on_the_person(anny, talker) -> None:
+    actor, me = Actor(anny), resting(talker(2), anny)
+    motion = Transfer(anny, actor.rest, me)(turntable(actor, 150))
+    moved = (motion.expression - me.expression).amax(0)
+    for shown in SHOWN:
+        for name, value in shown.items():
+            if not name.startswith("eye"):
+                assert moved[anny.spec.expression_names.index(name)] > 0.9 * min(value, 1.0)
+    assert Openings.of(anny).measure(motion)[:, 0].min() == pytest.approx(0, abs=0.02)  # a shut eye for the blink
+
+
+def test_other_heads_act_with_what_they_have() -> None:
+    toy = load_head("toy")
+    actor = Actor(toy)
+    params = actor.act(actor.weights({"jawOpen": 0.5, "mouthPucker": 1.0}), Angles.zeros(1))
+    assert params.expression[0].tolist() == [0.5, 0, 0, 0, 0, 0]

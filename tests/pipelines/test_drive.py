@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from deja_vu.avatars import save_avatar
+from deja_vu.core.sequence import TrackedSequence
+from deja_vu.pipelines.cli import main
+from deja_vu.pipelines.drive import Painter, covering, open_background
+from deja_vu.tracking.video import probe, read_frames
+from tests.pipelines.test_cli import refused, snapshot
+
+__all__ = ["refused"]
+SCRIPT = "fps: 10\nkeyframes: [{at: 0}, {at: 0.4, weights: {jawOpen: 1}, head: {yaw: 30}}]\n"
+
+
+@pytest.fixture
+def run(film, painted, tmp_path) -> Path:
+    """A finished run of the toy head, as far as driving looks at it."""
+    film(tmp_path / "run" / "track")
+    save_avatar(painted, tmp_path / "run" / "avatar.safetensors", {})
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def script(tmp_path) -> Path:
+    (tmp_path / "script.yaml").write_text(SCRIPT)
+    return tmp_path / "script.yaml"
+
+
+def test_a_script_moves_the_avatar(run, script, tmp_path) -> None:
+    main(["drive", str(run), "--motion", str(script), "--out", str(tmp_path / "a.mp4")])
+    assert probe(tmp_path / "a.mp4").fps == 10
+    frames = [image.astype(int) for _, _, image in read_frames(tmp_path / "a.mp4")]
+    assert len(frames) == 5
+    assert np.abs(frames[4] - frames[0]).mean() > 3
+
+
+def test_backgrounds_and_transparency_agree(run, script, tmp_path) -> None:
+    """The same motion over white, over a picture and transparent: all three are one picture, composited."""
+    picture = np.random.default_rng(0).integers(0, 256, (50, 80, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "room.png"), picture[..., ::-1])
+    outs = {"clear": [], "white": ["--background", "ffffff"], "room": ["--background", str(tmp_path / "room.png")]}
+    for name, flags in outs.items():
+        main(["drive", str(run), "--motion", str(script), "--out", str(tmp_path / name), "--frames", "2", *flags])
+        assert len(list((tmp_path / name).iterdir())) == 2
+    read = {name: cv2.imread(str(tmp_path / name / "000001.png"), cv2.IMREAD_UNCHANGED).astype(float) for name in outs}
+    assert {name: image.shape[2] for name, image in read.items()} == {"clear": 4, "white": 3, "room": 3}
+    alpha = read["clear"][..., 3:] / 255
+    assert alpha.min() == 0
+    assert alpha.max() > 0.95
+    room = covering(picture, 96, 96).numpy()[..., ::-1] * 255
+    for name, behind in (("white", 255.0), ("room", room)):
+        # Half a step of 8 bits in color and in alpha, and again when the result is rounded.
+        assert np.abs(read["clear"][..., :3] * alpha + behind * (1 - alpha) - read[name]).max() < 2
+
+
+def test_pictures_can_be_larger(run, script, tmp_path) -> None:
+    main(["drive", str(run), "--motion", str(script), "--out", str(tmp_path / "a.webm"), "--frames", "1", "--size", "160"])
+    info = probe(tmp_path / "a.webm")
+    assert (info.width, info.height) == (160, 160)
+
+
+def test_gain_and_stillness_are_heard(run, script, tmp_path) -> None:
+    def last(*flags: str) -> np.ndarray:
+        out = tmp_path / "_".join(["pictures", *flags])
+        main(["drive", str(run), "--motion", str(script), "--out", str(out), *flags])
+        return cv2.imread(str(out / "000004.png"), cv2.IMREAD_UNCHANGED).astype(int)
+
+    moved, still = last(), last("--no-turn", "--gain", "0")
+    first = cv2.imread(str(tmp_path / "pictures" / "000000.png"), cv2.IMREAD_UNCHANGED).astype(int)
+    assert np.abs(still - first).max() <= 1  # a rotation that is composed from its factors differs in the last bits
+    assert np.abs(moved - first).mean() > 3
+
+
+def test_what_cannot_be_done_is_refused_before_anything_is_written(refused, run, script, tmp_path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    before = snapshot(tmp_path)
+
+    def says(*arguments: object) -> str:
+        message = refused("drive", run, *arguments)
+        assert snapshot(tmp_path) == before
+        return message
+
+    assert "'.gif' cannot be written" in says("--motion", script, "--out", tmp_path / "a.gif")
+    assert "no empty folder" in says("--motion", script, "--out", tmp_path / "full")
+    assert "does not exist" in says("--motion", script, "--out", tmp_path / "absent" / "a.mp4")
+    assert "pip install pyvirtualcam" in says("--motion", script, "--out", "virtual-camera")
+    assert "is no color" in says("--motion", script, "--out", tmp_path / "a.mp4", "--background", "mauve-ish")
+    assert "There is no script" in says("--motion", tmp_path / "none.yml", "--out", tmp_path / "a.mp4")
+    assert "ARKit's 52 expressions" in says("--motion", tmp_path / "bad.csv", "--out", tmp_path / "a.mp4")
+    assert "There is no camera 77" in says("--motion", "webcam:77", "--out", tmp_path / "a.mp4")
+    assert "--neutral-at is for recordings" in says("--motion", "webcam:77", "--neutral-at", "1", "--out", tmp_path / "a.mp4")
+    assert "from 0 to" in says("--motion", run, "--neutral-at", "99", "--out", tmp_path / "a.mp4")
+
+
+def test_a_picture_behind_is_scaled_to_fill_and_cut_in_the_middle() -> None:
+    picture = np.zeros((10, 40, 3), np.uint8)
+    picture[:, 15:25] = 255
+    filled = covering(picture, 20, 20)
+    assert filled.shape == (20, 20, 3)
+    assert filled.min() == 1  # the middle quarter of its width
+
+
+def test_colors_have_names_and_codes() -> None:
+    assert open_background("white").tolist() == [1, 1, 1]
+    assert open_background("#00b140").tolist() == open_background("green").tolist() == pytest.approx([0, 177 / 255, 64 / 255])
+
+
+def test_the_painter_shows_what_render_gives(run, painted) -> None:
+    sequence = TrackedSequence.load(run / "track")
+    painted_picture = Painter(painted, sequence.camera, torch.tensor([0.2, 0.4, 0.6]))(sequence.params[3:4])
+    with torch.no_grad():
+        out = painted.render(sequence.params[3:4], sequence.camera, torch.tensor([0.2, 0.4, 0.6]))
+    assert np.array_equal(painted_picture, (out.rgb[0].clamp(0, 1) * 255).round().to(torch.uint8).numpy())
