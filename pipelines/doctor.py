@@ -136,6 +136,8 @@ def _codecs() -> Finding:
 def _optional() -> Iterator[Finding]:
     yield _imports("pytorch3d", "pytorch3d.transforms", "pip install easypytorch3d")
     yield _imports("tensorboard", "tensorboard", "pip install tensorboard")
+    yield _imports("viewer", "viser", "pip install 'viser>=1.1,<2'")
+    yield _imports("virtual camera", "pyvirtualcam", "pip install pyvirtualcam")
     yield _imports("closed-form matting", "pymatting", "pip install pymatting")
     yield _imports("anny (to bake heads)", "anny", "pip install anny")
 

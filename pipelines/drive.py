@@ -259,11 +259,15 @@ def covering(picture: UInt8[np.ndarray, "h w 3"], width: int, height: int) -> Fl
     return torch.from_numpy(resized[top : top + height, left : left + width]).float() / 255
 
 
-def show(avatar: Avatar, person: TrackedSequence, out: Path, frames: int = 150) -> None:
-    """Write the turntable video: the head turns by 30 degrees to both sides and goes through some expressions."""
-    head = load_head(person.info.head_name)
+def turntable_of(head: HeadModel, person: TrackedSequence, frames: int) -> HeadParams:
+    """The person turning by 30 degrees to both sides and going through some expressions."""
     actor = Actor(head)
-    motion = Transfer(head, actor.rest, facing_camera(resting(person.params, head)))(turntable(actor, frames))
+    return Transfer(head, actor.rest, facing_camera(resting(person.params, head)))(turntable(actor, frames))
+
+
+def show(avatar: Avatar, person: TrackedSequence, out: Path, frames: int = 150) -> None:
+    """Write the turntable video."""
+    motion = turntable_of(load_head(person.info.head_name), person, frames)
     paint = Painter(avatar, person.camera, torch.ones(3))
     pictures = (paint(motion[place : place + 1]) for place in tqdm(range(frames), desc="turntable", unit="frame"))
     write_video(out, pictures, 30.0)

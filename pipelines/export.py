@@ -19,13 +19,17 @@ from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.head import HeadParams
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.export.gltf import write_gltf
-from deja_vu.export.motion import resting_frame, transfer, turntable
 from deja_vu.export.npz import write_npz
 from deja_vu.export.ply import write_ply
 from deja_vu.export.rig import build_rig
 from deja_vu.export.space import at_rest
 from deja_vu.export.spz import write_spz
 from deja_vu.export.web import Clip, write_web, write_webcam
+from deja_vu.heads.base import HeadModel
+from deja_vu.motion.rest import facing_camera, resting
+from deja_vu.motion.tracked import TrackedMotion
+from deja_vu.motion.transfer import Transfer, refuse_other_head
+from deja_vu.pipelines.drive import turntable_of
 from deja_vu.pipelines.runs import find_track, load_pair
 from deja_vu.pipelines.track import TrackConfig, track
 
@@ -63,7 +67,7 @@ def export_command(
     """
     check_request(format, out, motion, frame, webcam, overwrite)
     avatar, person = load_pair(run)
-    rest = resting_frame(person)
+    rest = facing_camera(resting(person.params, avatar.head))
     if format in ("npz", "web") and person.info.head_name.startswith("flame"):
         print("This export contains parts of FLAME: its licence decides to whom you may give it.")
     if format == "npz":
@@ -72,7 +76,7 @@ def export_command(
     if format == "web":
         write_page(avatar, person, motion, webcam, out)
         return
-    poses = rest if motion is None else carried(motion, person)[0]
+    poses = rest if motion is None else carried(motion, avatar.head, person)[0]
     if frame is not None:
         poses = chosen(poses, frame, motion)
     if motion is not None and frame is None:
@@ -120,14 +124,14 @@ def is_folder(format: Format, motion: Path | None, frame: int | None) -> bool:
 
 def write_page(avatar: GaussianAvatar, person: TrackedSequence, motion: Path | None, webcam: Path | None, out: Path) -> None:
     """The page with its motions: a turntable, the start of the person's own video, and the motion asked for."""
-    rest = resting_frame(person)
+    rest = facing_camera(resting(person.params, avatar.head))
     own = person.params[: round(OWN_SECONDS * person.info.fps)]
     clips = [
-        Clip("Turntable", turntable(avatar.head.spec, rest, TURNTABLE_FRAMES), 30.0),
+        Clip("Turntable", turntable_of(avatar.head, person, TURNTABLE_FRAMES), 30.0),
         Clip("As filmed", replace(own, shape=rest.shape.expand(len(own), -1)), person.info.fps),
     ]
     if motion is not None:
-        poses, fps = carried(motion, person)
+        poses, fps = carried(motion, avatar.head, person)
         clips.insert(0, Clip(motion.stem, poses, fps))
     model = None if webcam is None else locate("face_landmarker")
     write_web(avatar, rest, person.camera, clips, person.info.subject, out)
@@ -137,14 +141,16 @@ def write_page(avatar: GaussianAvatar, person: TrackedSequence, motion: Path | N
     print(f"{out}: open index.html ({len(avatar.layout)} Gaussians, {size / 1e6:.1f} MB)")
 
 
-def carried(motion: Path, person: TrackedSequence) -> tuple[HeadParams, float]:
+def carried(motion: Path, head: HeadModel, person: TrackedSequence) -> tuple[HeadParams, float]:
     """A motion carried over to the person, and its frames a second; a video is tracked first."""
-    if motion.is_dir():
-        sequence = TrackedSequence.load(find_track(motion))
-        return transfer(sequence, person), sequence.info.fps
     with tempfile.TemporaryDirectory(prefix="deja-vu-") as folder:
-        sequence = track(motion, Path(folder), TrackConfig(head=person.info.head_name))
-        return transfer(sequence, person), sequence.info.fps
+        if motion.is_dir():
+            sequence = TrackedSequence.load(find_track(motion))
+        else:
+            sequence = track(motion, Path(folder), TrackConfig(head=person.info.head_name))
+        refuse_other_head(sequence.info.head_name, head)
+        carry = Transfer(head, TrackedMotion(sequence).rest, resting(person.params, head))
+        return carry(sequence.params), sequence.info.fps
 
 
 def chosen(poses: HeadParams, frame: int, motion: Path | None) -> HeadParams:

@@ -30,6 +30,7 @@ from deja_vu.heads import load_head
 from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.pipelines.drive import show
 from deja_vu.pipelines.evaluate import compare_sheet, evaluate_run
+from deja_vu.pipelines.report import write_report
 from deja_vu.pipelines.runs import clear_run, find_track, machine, open_run, record, refuse_other_recipe
 from deja_vu.pipelines.track import TrackConfig, track
 from deja_vu.render.mesh import rasterize_mesh
@@ -157,6 +158,7 @@ def personalize(video: Path, out: Path, recipe: Recipe, *, resume: bool, overwri
     write_json(out / "metrics.json", metrics)
     compare_sheet(sequence, avatar, out / "compare.png")
     show(avatar, sequence, out / "turntable.mp4")
+    write_report(out)
     print(summary(metrics, out))
 
 
@@ -183,7 +185,7 @@ def summary(metrics: dict[str, Any], out: Path) -> str:
     seconds = metrics["seconds"]
     lines = [f"{name:>14}  {row['psnr']:6.2f} dB   SSIM {row['ssim']:.4f}   ST-LPIPS {row['st_lpips']:.4f}" for name, row in rows.items()]
     lines.append(f"track {seconds['track']:.0f} s, personalize {seconds['personalize']:.0f} s, peak memory {metrics['peak_mb']} MB")
-    lines.append(f"look at {out / 'compare.png'} and {out / 'turntable.mp4'}")
+    lines.append(f"look at {out / 'report.html'}, {out / 'compare.png'} and {out / 'turntable.mp4'}")
     return "\n".join(lines)
 
 

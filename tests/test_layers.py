@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     {"core"},
     {"heads", "uv", "render", "nets", "losses"},
-    {"avatars"},
-    {"tracking", "datasets", "training", "motion", "export", "viewer", "bench"},
+    {"avatars", "motion"},
+    {"tracking", "datasets", "training", "export", "viewer", "bench"},
     {"pipelines"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -12,10 +12,12 @@ from deja_vu.core.head import HeadParams
 from deja_vu.heads.base import HeadModel
 from deja_vu.motion.openings import LIDS, Openings
 
+LIPS_CLOSED = 0.06
+"""Opening of the lips over the person's least, in mouth widths, up to which they count as closed: the least is of pressed lips."""
 LIPS_CLOSED_SHARE = 0.15
-"""Share of the frames, those with the lips nearest to each other, among which the rest is looked for: people talk in videos."""
+"""Share of the frames that count as closed in any case: some people talk all the time."""
 REST_SHARE = 0.3
-"""Share of these candidates, the least expressive ones, whose mean is the rest."""
+"""Share of the frames with closed lips and open eyes, those nearest to the usual one of them, whose mean is the rest."""
 FEWEST = 3
 """Fewest frames that make a rest."""
 
@@ -37,8 +39,8 @@ def resting(params: HeadParams, head: HeadModel) -> HeadParams:
     openings = Openings.of(head)
     if openings is not None:
         frames = _composed(openings, openings.measure(params))
-    usual = params.expression.median(0).values
-    activity = (params.expression[frames] - usual).abs().sum(-1)
+    candidates = params.expression[frames]
+    activity = (candidates - candidates.median(0).values).abs().sum(-1)
     count = min(len(frames), max(FEWEST, round(REST_SHARE * len(frames))))
     chosen = frames[activity.topk(count, largest=False).indices]
     pose = torch.eye(4)[None].clone()
@@ -83,7 +85,8 @@ def _composed(openings: Openings, measured: Tensor) -> Tensor:
     frames = torch.arange(len(measured))
     if "jawOpen" in openings.names:
         lips = measured[:, openings.names.index("jawOpen")]
-        frames = lips.topk(max(FEWEST, round(LIPS_CLOSED_SHARE * len(lips))) if len(lips) > FEWEST else len(lips), largest=False).indices
+        closed = torch.maximum(lips.quantile(0.02) + LIPS_CLOSED, lips.quantile(LIPS_CLOSED_SHARE))
+        frames = frames[lips <= closed]
     lids = [openings.names.index(name) for name in LIDS if name in openings.names]
     if lids:
         eyes = measured[:, lids].mean(-1)

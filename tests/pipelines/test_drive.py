@@ -102,10 +102,10 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(refused, run,
 
 def test_a_picture_behind_is_scaled_to_fill_and_cut_in_the_middle() -> None:
     picture = np.zeros((10, 40, 3), np.uint8)
-    picture[:, 15:25] = 255
+    picture[:, 13:27] = 255
     filled = covering(picture, 20, 20)
     assert filled.shape == (20, 20, 3)
-    assert filled.min() == 1  # the middle quarter of its width
+    assert filled.min() == 1  # only the middle quarter of its width
 
 
 def test_colors_have_names_and_codes() -> None:

@@ -1,0 +1,253 @@
+"""The page itself: for each visitor a panel, a camera and a thread that draws what they last asked for, and nothing older."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import socket
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from deja_vu.core.conventions import SH_C0
+from deja_vu.core.errors import InputError, MissingAssetError
+from deja_vu.core.gaussians import Gaussians
+from deja_vu.render.reference import rotation_matrices
+from deja_vu.viewer.panel import SPLATS, Panel, put
+from deja_vu.viewer.stage import Stage, Wish, view_camera
+
+if TYPE_CHECKING:
+    import viser
+
+UNITS = 100.0
+"""Scene units a metre: the browser keeps covariances in half floats, which have no room for square millimetres in metres."""
+MOVING = 0.25
+"""Seconds after the last change for which pictures may be coarse."""
+SWIFT = 1 / 30
+"""Time that a picture may take while things move, seconds; above it the picture is drawn smaller."""
+COARSEST = 0.4
+"""Smallest picture while things move, over the full one's side."""
+MOVING_QUALITY, STILL_QUALITY = 80, 95
+"""JPEG qualities."""
+
+
+@dataclass(frozen=True)
+class ViewerConfig:
+    """Where and how large the page is."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. The default is this machine alone; 0.0.0.0 is everybody who can reach it."""
+    port: int = 8080
+    """Port to listen on."""
+    size: int = 512
+    """Height of the pictures, pixels; their width follows the window."""
+
+
+class Viewer:
+    """The running page; use it in a `with` block."""
+
+    def __init__(self, stage: Stage, config: ViewerConfig) -> None:
+        """Open the page.
+
+        Args:
+            stage: what is to be seen.
+            config: where.
+
+        Raises:
+            InputError: the port is taken, or the address is not this machine's.
+            MissingAssetError: the package viser is not installed.
+        """
+        refuse_taken(config.host, config.port)
+        try:
+            import viser
+        except ImportError as error:
+            raise MissingAssetError(f"The viewer needs the package viser ({error}): pip install 'viser>=1.1,<2'") from error
+        self.stage, self.config, self.draws = stage, config, threading.Lock()
+        with contextlib.redirect_stdout(io.StringIO()):  # its own greeting
+            self._server = viser.ViserServer(host=config.host, port=config.port, label="Déjà-vu", verbose=False)
+        if self._server.get_port() != config.port:  # somebody took it just now, and viser went on to the next
+            self._server.stop()
+            raise InputError(f"Cannot listen on {config.host}:{config.port} (taken). Choose another with --port.")
+        self._server.gui.configure_theme(control_width="medium", show_logo=False, show_share_button=False)
+        self._server.gui.main_panel.dock_right()
+        self._server.scene.set_up_direction("-y")
+        camera = self._server.initial_camera
+        camera.look_at, camera.position = tuple(stage.centre * UNITS), tuple(stage.front * UNITS)
+        camera.up, camera.fov = (0.0, -1.0, 0.0), stage.performers[0].fov
+        self._sessions: dict[int, Session] = {}
+        self._server.on_client_connect(self._welcome)
+        self._server.on_client_disconnect(self._farewell)
+
+    def __enter__(self) -> Viewer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for session in list(self._sessions.values()):
+            session.close()
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._server.stop()
+
+    def _welcome(self, client: viser.ClientHandle) -> None:
+        self._sessions[client.client_id] = Session(self, client)
+
+    def _farewell(self, client: viser.ClientHandle) -> None:
+        session = self._sessions.pop(client.client_id, None)
+        if session is not None:
+            session.close()
+
+
+class Session:
+    """One visitor. Controls and camera only say that something changed; the thread reads their latest values when it draws."""
+
+    def __init__(self, viewer: Viewer, client: viser.ClientHandle) -> None:
+        self._viewer, self._client, self._stage = viewer, client, viewer.stage
+        self._wake, self._open = threading.Event(), True
+        self._changed_at = 0.0
+        self._per_pixel = 0.0
+        self._sent: deque[float] = deque(maxlen=30)
+        self._spoken = 0.0
+        self._splats: viser.GaussianSplatHandle | None = None
+        self.panel = Panel(client.gui, viewer.stage, self.touch)
+        self.panel.screenshot.on_click(lambda event: self._screenshot())
+        self.panel.home.on_click(lambda event: self._home())
+        client.camera.on_update(lambda camera: self.touch())
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        self.touch()
+
+    def touch(self) -> None:
+        """Something changed."""
+        self._changed_at = time.monotonic()
+        self._wake.set()
+
+    def close(self) -> None:
+        """The visitor left."""
+        self._open = False
+        self._wake.set()
+
+    def _run(self) -> None:
+        settled, started, origin = True, 0.0, 0
+        while self._open:
+            self._wake.wait(timeout=None if settled and not self.panel.play.value else 0.05)
+            self._wake.clear()
+            if not self._open:
+                return
+            now = time.monotonic()
+            wish = self.panel.wish()
+            playing = self.panel.play.value and wish.motion is not None
+            if playing and wish.motion is not None:
+                clip = self._stage.clips[wish.motion]
+                if not started:
+                    started, origin = now, self.panel.frame.value
+                frame = (origin + int((now - started) * clip.fps)) % len(clip.frames)
+                put(self.panel.frame, frame)
+                wish = self.panel.wish()
+            else:
+                started = 0.0
+            moving = playing or now - self._changed_at < MOVING
+            if moving or not settled:
+                self._draw(wish, moving=moving)
+            settled = not moving
+            if playing:
+                self._wake.set()
+
+    def _draw(self, wish: Wish, *, moving: bool) -> None:
+        if self.panel.way.value == SPLATS and wish.compared is None:
+            self._show_splats(wish)
+        else:
+            self._show_picture(wish, moving=moving)
+        self._sent.append(time.monotonic())
+        self._speak()
+
+    def _size(self, scale: float) -> tuple[int, int]:
+        camera = self._client.camera
+        height = max(64, round(self._viewer.config.size * scale))
+        return max(64, round(height * camera.aspect)), height
+
+    def _shoot(self, wish: Wish, scale: float) -> np.ndarray:
+        camera = self._client.camera
+        width, height = self._size(scale)
+        view = view_camera(camera.wxyz, np.asarray(camera.position) / UNITS, camera.fov, width, height)
+        with self._viewer.draws:  # pictures of several visitors would only slow each other
+            begun = time.monotonic()
+            picture = self._stage.picture(wish, view)
+            spent = (time.monotonic() - begun) / (width * height)
+        self._per_pixel = spent if not self._per_pixel else 0.8 * self._per_pixel + 0.2 * spent
+        return picture
+
+    def _show_picture(self, wish: Wish, *, moving: bool) -> None:
+        if self._client.camera.image_height == 0:
+            return  # the browser has not said its size yet
+        if self._splats is not None:
+            self._splats.remove()
+            self._splats = None
+        scale = 1.0
+        if moving and self._per_pixel:
+            width, height = self._size(1.0)
+            scale = min(1.0, max(COARSEST, (SWIFT / (self._per_pixel * width * height)) ** 0.5))
+        picture = self._shoot(wish, scale)
+        self._client.scene.set_background_image(picture, format="jpeg", jpeg_quality=MOVING_QUALITY if moving else STILL_QUALITY)
+
+    def _show_splats(self, wish: Wish) -> None:
+        with self._viewer.draws:
+            drawn = splats(self._stage.gaussians(wish))
+        background = np.empty((2, 2, 3), np.uint8)
+        background[...] = wish.background
+        self._client.scene.set_background_image(background, format="png")
+        if self._splats is None:
+            self._splats = self._client.scene.add_gaussian_splats("/avatars", *drawn)
+        else:
+            with self._client.atomic():
+                handle = self._splats
+                handle.centers, handle.covariances, handle.rgbs, handle.opacities = drawn
+
+    def _speak(self) -> None:
+        """Say how fast it goes, twice a second."""
+        now = time.monotonic()
+        recent = [moment for moment in self._sent if now - moment < 1.5]
+        if now - self._spoken > 0.5 and len(recent) > 2:
+            self._spoken = now
+            self.panel.speed.content = f"**{(len(recent) - 1) / (recent[-1] - recent[0]):.0f} FPS**"
+
+    def _screenshot(self) -> None:
+        """Hand the present view to the visitor, at full size and without loss."""
+        picture = PillowImage.fromarray(self._shoot(self.panel.wish(), 1.0))
+        data = io.BytesIO()
+        picture.save(data, "PNG")
+        self._client.send_file_download("deja-vu.png", data.getvalue(), save_immediately=True)
+
+    def _home(self) -> None:
+        """The camera to where it began."""
+        camera = self._client.camera
+        with self._client.atomic():
+            camera.up_direction = (0.0, -1.0, 0.0)
+            camera.position, camera.look_at = tuple(self._stage.front * UNITS), tuple(self._stage.centre * UNITS)
+            camera.fov = self._stage.performers[0].fov
+
+
+def splats(drawn: Gaussians) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Centres [N 3] and covariances [N 3 3] in scene units, colors [N 3] and opacities [N 1], as the browser wants them."""
+    axes = rotation_matrices(drawn.quats[0]) * (drawn.scales[0] * UNITS)[:, None, :]
+    colors = 0.5 + SH_C0 * drawn.sh[0, :, 0]  # the browser knows no color that depends on the view
+    parts = (drawn.means[0] * UNITS, axes @ axes.transpose(1, 2), colors.clamp(0, 1), drawn.opacities[0][:, None])
+    centres, covariances, rgbs, opacities = (part.numpy() for part in parts)
+    return centres, covariances, rgbs, opacities
+
+
+def refuse_taken(host: str, port: int) -> None:
+    """Check that an address can be listened on.
+
+    Raises:
+        InputError: another program listens there, or the address is not this machine's.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError) as error:
+            raise InputError(f"Cannot listen on {host}:{port} ({error}). Choose another with --port or --host.") from error

@@ -1,0 +1,225 @@
+"""Avatars on a stage: what sliders, motions and a camera say, as parameters and pictures. Knows nothing of browsers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from deja_vu.avatars import Avatar
+from deja_vu.core.camera import Camera
+from deja_vu.core.gaussians import Gaussians
+from deja_vu.core.head import HeadParams
+from deja_vu.core.motion import MotionSource
+from deja_vu.core.sequence import TrackedSequence
+from deja_vu.heads.base import HeadModel
+from deja_vu.motion.actor import Actor, Angles
+from deja_vu.motion.rest import facing_camera, resting
+from deja_vu.motion.transfer import Transfer
+
+SPACING = 0.26
+"""Distance between avatars that stand side by side in one scene, metres."""
+Image = UInt8[np.ndarray, "H W 3"]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What somebody wants to see."""
+
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """ARKit weights by name."""
+    head: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Yaw to the avatar's left, pitch up, roll to its right shoulder, degrees."""
+    gaze: tuple[float, float] = (0.0, 0.0)
+    """Yaw and pitch of the eyes, degrees."""
+    background: tuple[int, int, int] = (255, 255, 255)
+    motion: str | None = None
+    """Motion that overrules the sliders."""
+    frame: int = 0
+    """Frame of that motion."""
+    compared: int | None = None
+    """Training frame of the first avatar that is shown beside its render."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A motion in memory."""
+
+    fps: float
+    rest: HeadParams
+    frames: HeadParams
+
+    @staticmethod
+    def of(source: MotionSource) -> Clip:
+        """All frames of a source that ends."""
+        return Clip(source.fps, source.rest, _joined(list(source.frames())))
+
+
+class Performer:
+    """One avatar, standing at the world's origin and facing the camera at rest."""
+
+    def __init__(self, name: str, avatar: Avatar, head: HeadModel, sequence: TrackedSequence) -> None:
+        """Put an avatar on the stage.
+
+        Args:
+            name: shown to the user.
+            avatar: in evaluation mode.
+            head: its head model.
+            sequence: tracked video it was learned from.
+        """
+        self.name, self.avatar, self.head, self.sequence = name, avatar, head, sequence
+        usual = resting(sequence.params, head)
+        self.distance = float(usual.world_from_head[0, :3, 3].norm())
+        facing = facing_camera(usual)
+        pose = facing.world_from_head.clone()
+        pose[:, :3, 3] = 0
+        self.rest = replace(facing, world_from_head=pose)
+        self.actor = Actor(head)
+        self._perform = Transfer(head, self.actor.rest, self.rest)
+        self._carried: dict[int, HeadParams] = {}
+
+    @property
+    def fov(self) -> float:
+        """Vertical angle of view of the tracked crop, radians."""
+        return 2 * math.atan(self.sequence.camera.height / 2 / float(self.sequence.camera.intrinsics[1, 1]))
+
+    def centre(self) -> Float[np.ndarray, "3"]:
+        """Middle of the resting face, metres."""
+        vertices = self.head(self.rest)[0]
+        return ((vertices.amin(0) + vertices.amax(0)) / 2).numpy()
+
+    def params(self, wish: Wish, clip: Clip | None) -> HeadParams:
+        """What this avatar does [1]: a frame of a motion, or what the sliders say.
+
+        Args:
+            wish: sliders and the frame.
+            clip: the motion; None for the sliders.
+        """
+        if clip is not None:
+            if id(clip) not in self._carried:
+                self._carried[id(clip)] = Transfer(self.head, clip.rest, self.rest)(clip.frames)
+            frame = min(max(wish.frame, 0), len(clip.frames) - 1)
+            return self._carried[id(clip)][frame : frame + 1]
+        angles = Angles.zeros(1)
+        angles.head[0] = torch.deg2rad(torch.tensor(wish.head))
+        for eye in (angles.left_eye, angles.right_eye):
+            eye[0, :2] = torch.deg2rad(torch.tensor(wish.gaze))
+        return self._perform(self.actor.act(self.actor.weights(wish.weights), angles))
+
+
+class Stage:
+    """All avatars and motions of one viewer."""
+
+    def __init__(self, performers: Sequence[Performer], clips: Mapping[str, Clip]) -> None:
+        """Set the stage.
+
+        Args:
+            performers: at least one.
+            clips: motions by name.
+        """
+        self.performers, self.clips = list(performers), dict(clips)
+        self.centre = self.performers[0].centre()
+        for clip in self.clips.values():
+            for performer in self.performers:  # once, at the start: a minute's motion takes a second
+                performer.params(Wish(), clip)
+
+    @property
+    def front(self) -> Float[np.ndarray, "3"]:
+        """Where the camera stands at first, metres: as far as the tracked one, and further back for more than one column."""
+        return self.centre - np.array([0.0, 0.0, self.performers[0].distance * max(1.0, 0.6 * len(self.performers))], np.float32)
+
+    def clip(self, wish: Wish) -> Clip | None:
+        """The motion that a wish names."""
+        return None if wish.motion is None else self.clips[wish.motion]
+
+    @torch.no_grad()
+    def picture(self, wish: Wish, camera: Camera) -> Image:
+        """What `avatar.render` gives, by one camera; several avatars share the picture in columns of the same height.
+
+        Args:
+            wish: what is to be seen.
+            camera: of the whole picture; each column is the middle part of its view.
+        """
+        if wish.compared is not None:
+            return self._comparison(wish, camera.width, camera.height)
+        count = len(self.performers)
+        edges = [round(camera.width * place / count) for place in range(count + 1)]
+        columns = []
+        for performer, left, right in zip(self.performers, edges[:-1], edges[1:], strict=True):
+            view = camera.cropped((camera.width - (right - left)) / 2, 0, right - left, camera.height)
+            columns.append(self._shot(performer, performer.params(wish, self.clip(wish)), view, wish))
+        return np.concatenate(columns, axis=1)
+
+    @torch.no_grad()
+    def gaussians(self, wish: Wish) -> Gaussians:
+        """Gaussians of all avatars that have them, side by side in one scene, as a batch of one."""
+        found = []
+        clip = self.clip(wish)
+        for place, performer in enumerate(self.performers):
+            if "gaussians" in performer.avatar.capabilities:
+                drawn = performer.avatar.gaussians(performer.params(wish, clip))
+                shift = torch.tensor([SPACING * (place - (len(self.performers) - 1) / 2), 0.0, 0.0])
+                found.append(replace(drawn, means=drawn.means + shift))
+        return Gaussians(*(torch.cat([getattr(g, name) for g in found], 1) for name in ("means", "quats", "scales", "opacities", "sh")))
+
+    @property
+    def has_gaussians(self) -> bool:
+        """Whether every avatar can be shown as Gaussians."""
+        return all("gaussians" in performer.avatar.capabilities for performer in self.performers)
+
+    def _comparison(self, wish: Wish, width: int, height: int) -> Image:
+        """The training frame as it was filmed, and beside it the render by the tracked camera."""
+        performer = self.performers[0]
+        sequence = performer.sequence
+        place = min(max(wish.compared or 0, 0), len(sequence) - 1)
+        side = max(16, min(width // 2, height))
+        filmed = sequence.frame(place).image.numpy()
+        filmed = cv2.resize(filmed, (side, side), interpolation=cv2.INTER_AREA if side < len(filmed) else cv2.INTER_CUBIC)
+        camera = sequence.camera.resized(side, side)
+        drawn = self._shot(performer, sequence.params[place : place + 1], camera, wish)
+        canvas = np.empty((height, width, 3), np.uint8)
+        canvas[...] = wish.background
+        top, left = (height - side) // 2, (width - 2 * side) // 2
+        canvas[top : top + side, left : left + 2 * side] = np.concatenate([filmed, drawn], axis=1)
+        return canvas
+
+    def _shot(self, performer: Performer, params: HeadParams, camera: Camera, wish: Wish) -> Image:
+        background = torch.tensor(wish.background, dtype=torch.float32) / 255
+        rgb = performer.avatar.render(params, camera, background).rgb[0]
+        return (rgb.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+
+
+def view_camera(wxyz: Float[np.ndarray, "4"], position: Float[np.ndarray, "3"], fov: float, width: int, height: int) -> Camera:
+    """Camera from a viewer's pose.
+
+    Args:
+        wxyz: rotation world from camera (OpenCV axes), quaternion.
+        position: of the camera in the world, metres.
+        fov: vertical angle of view, radians.
+        width: of the picture, pixels.
+        height: of the picture, pixels.
+    """
+    w, x, y, z = (np.asarray(wxyz, np.float64) / np.linalg.norm(wxyz)).tolist()
+    world_from_camera = torch.tensor(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+    camera = Camera.from_focal(height / 2 / math.tan(fov / 2), width, height)
+    pose = torch.eye(4)
+    pose[:3, :3] = world_from_camera.T
+    pose[:3, 3] = -world_from_camera.T @ torch.as_tensor(position, dtype=torch.float32)
+    return replace(camera, camera_from_world=pose)
+
+
+def _joined(frames: list[HeadParams]) -> HeadParams:
+    """One batch of many frames."""
+    names = ("shape", "expression", "joints", "world_from_head")
+    return HeadParams(*(torch.cat([getattr(frame, name) for frame in frames]) for name in names))

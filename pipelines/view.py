@@ -1,0 +1,90 @@
+"""Look at avatars in the browser, and move them."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from deja_vu.core.errors import ConfigError, InputError
+from deja_vu.core.motion import MotionSource
+from deja_vu.heads import load_head
+from deja_vu.motion.tracked import TrackedMotion
+from deja_vu.motion.transfer import refuse_other_head
+from deja_vu.pipelines.drive import WEBCAM, open_motion
+from deja_vu.pipelines.runs import load_pair
+from deja_vu.viewer.server import Viewer, ViewerConfig, refuse_taken
+from deja_vu.viewer.stage import Clip, Performer, Stage
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def view_command(
+    runs: tyro.conf.Positional[tuple[Path, ...]],
+    *,
+    motion: tuple[str, ...] = (),
+    config: Annotated[ViewerConfig, tyro.conf.arg(name="")] = ViewerConfig(),
+) -> None:
+    """Look at avatars in the browser: turn them, move their faces, play motions. Ctrl-C ends it.
+
+    Args:
+        runs: run folders of `deja-vu personalize`; several stand side by side.
+        motion: further motions to choose from: videos, tracked folders, .csv captures, .yaml scripts.
+        config: where the page is.
+    """
+    refuse_taken(config.host, config.port)  # before anything slow
+    with open_viewer(runs, motion, config):
+        print(f"Open http://{'127.0.0.1' if config.host == '0.0.0.0' else config.host}:{config.port} in a browser. Ctrl-C ends this.")
+        if config.host in LOOPBACK:
+            print("Only this machine can open it (--host 0.0.0.0 lets others in).")
+        else:
+            print(f"Everybody who can reach {config.host} can see and move these avatars; there is no password.")
+        threading.Event().wait()
+
+
+def open_viewer(runs: tuple[Path, ...], motion: tuple[str, ...], config: ViewerConfig) -> Viewer:
+    """The running page of some avatars. It reads nothing but the runs and motions named here.
+
+    Raises:
+        InputError: no run, one that is not finished, or a motion that cannot be used.
+        ConfigError: the avatars have different heads.
+        FormatError: a run is damaged.
+    """
+    if not runs:
+        raise InputError("Nothing to look at. Expected a run folder: deja-vu view runs/me")
+    performers: list[Performer] = []
+    clips: dict[str, Clip] = {}
+    for run in runs:
+        avatar, sequence = load_pair(run)
+        head = load_head(sequence.info.head_name)
+        if performers and head.spec.name != performers[0].head.spec.name:
+            raise ConfigError(f"{run} has head '{head.spec.name}', {runs[0]} has '{performers[0].head.spec.name}'. View them one by one.")
+        performers.append(Performer(run.resolve().name, avatar.eval(), head, sequence))
+        clips[named(clips, f"{run.resolve().name}'s own video")] = Clip.of(TrackedMotion(sequence))
+    with ExitStack() as stack:
+        for text in motion:
+            clips[named(clips, Path(text).name)] = Clip.of(recorded(text, performers[0], stack))
+    return Viewer(Stage(performers, clips), config)
+
+
+def recorded(text: str, performer: Performer, stack: ExitStack) -> MotionSource:
+    """A motion that ends, for the head on the stage.
+
+    Raises:
+        InputError: a camera, another head's motion, or none that can be used.
+    """
+    if WEBCAM.fullmatch(text):
+        raise InputError("The viewer plays recordings. For a camera: deja-vu drive RUN --motion webcam:0")
+    source = open_motion(text, performer.head, None, stack)
+    refuse_other_head(source.head_name, performer.head)
+    for note in source.notes:
+        print(f"note: {note}")
+    return source
+
+
+def named(taken: dict[str, Clip], name: str) -> str:
+    """A name that no other motion has."""
+    return name if name not in taken else next(f"{name} ({n})" for n in range(2, len(taken) + 3) if f"{name} ({n})" not in taken)

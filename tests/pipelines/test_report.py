@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from deja_vu.avatars import save_avatar
+from deja_vu.core.assets import find
+from deja_vu.core.config import dump_config
+from deja_vu.core.sequence import TrackedSequence
+from deja_vu.pipelines.cli import main
+from deja_vu.pipelines.evaluate import compare_sheet
+from deja_vu.pipelines.report import filming, touches_border, view_sheet
+from tests.pipelines.test_cli import refused
+
+__all__ = ["refused"]
+METRICS = {
+    "seconds": {"track": 75.2, "total": 180.0, "personalize": 104.8},
+    "peak_mb": 2400,
+    "gaussians": 51716,
+    "commit": "abc<def>",
+    "config": {"seed": 7},
+    "test": {"psnr": 31.5, "ssim": 0.94, "st_lpips": 0.017, "l1": 0.01},
+    "baselines": {"nearest_frame": {"psnr": 27.6, "ssim": 0.86, "st_lpips": 0.015, "l1": 0.02}},
+}
+
+
+@pytest.fixture
+def run(film, painted, tmp_path) -> Path:
+    """A finished run of the toy head."""
+    folder = tmp_path / "run"
+    sequence = film(folder / "track")
+    save_avatar(painted, folder / "avatar.safetensors", {})
+    (folder / "metrics.json").write_text(json.dumps(METRICS))
+    lines = [{"step": step, "seconds": step / 10, "loss/huber": 1 / step, "metric/psnr": 20 + step} for step in range(1, 9)]
+    lines[3]["loss/huber"] = None
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    compare_sheet(sequence, painted, folder / "compare.png")
+    return folder
+
+
+def test_one_page_holds_everything(run, capfd) -> None:
+    main(["report", str(run)])
+    assert "report.html" in capfd.readouterr().out
+    text = (run / "report.html").read_text()
+    for expected in (
+        "31.50",
+        "0.940",
+        "51,716",
+        "nearest frame",
+        "27.6",
+        "abc&lt;def&gt;",
+        "loss/huber",
+        "metric/psnr",
+        "&quot;seed&quot;: 7",
+    ):
+        assert expected in text
+    # Of the toy's video: it turns to both sides, and is short.
+    assert "The video is short: 12 training frames" in text
+    assert "Film for 15 to 60 seconds" in text
+    assert text.count("data:image/jpeg") == 3  # comparison, expressions, views
+    assert text.count("<svg") == 3 + 2  # turns; mouth; smile and brows; two curves
+    assert not re.search(r"(?:src|href)=\"(?!data:)", text)
+
+
+def test_a_page_can_go_elsewhere(run, tmp_path) -> None:
+    main(["report", str(run), "--out", str(tmp_path / "page.html")])
+    assert (tmp_path / "page.html").is_file()
+    assert not (run / "report.html").exists()
+
+
+def test_what_is_not_finished_or_damaged_is_refused(refused, run) -> None:
+    (run / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2, "lo\n')
+    assert "metrics.jsonl, line 2" in refused("report", run)
+    (run / "metrics.json").write_text("[1, 2]")
+    assert "expected a JSON object" in refused("report", run)
+    (run / "metrics.json").write_text("{")
+    assert "is damaged" in refused("report", run)
+    (run / "metrics.json").unlink()
+    assert "has no metrics.json" in refused("report", run)
+    (run / "avatar.safetensors").unlink()
+    assert "holds no avatar.safetensors" in refused("report", run)
+    assert not (run / "report.html").exists()
+
+
+def test_a_score_below_copying_is_said(run) -> None:
+    worse = METRICS | {"test": METRICS["test"] | {"psnr": 25.0}}
+    (run / "metrics.json").write_text(json.dumps(worse))
+    main(["report", str(run)])
+    assert "scores higher than the avatar (27.6 dB against 25.0)" in (run / "report.html").read_text()
+
+
+def test_light_and_framing_are_looked_at(film, tmp_path) -> None:
+    sequence = film(tmp_path / "track")
+    said = " ".join(finding.lack for finding in filming(sequence))
+    assert said == "The head fills only 96 pixels of the video."
+    for place in range(len(sequence)):
+        path = sequence.folder / "frames" / f"{int(sequence.index[place]):06d}.jpg"
+        image = cv2.imread(str(path)).astype(float)
+        cv2.imwrite(str(path), np.clip(image * (0.5 + place / 7), 0, 255).astype(np.uint8))
+    said = " ".join(finding.lack for finding in filming(TrackedSequence.load(sequence.folder)))
+    assert "light on the face changes" in said
+    assert "burnt out" in said
+
+
+def test_a_head_at_the_border_is_cut() -> None:
+    known = torch.ones(64, 64, dtype=torch.bool)
+    head = torch.zeros(64, 64, dtype=torch.bool)
+    head[20:, 20:40] = True
+    assert not touches_border(head, known)  # below, the neck always leaves the picture
+    head[:20, 20:40] = True
+    assert touches_border(head, known)
+    head[:20] = False
+    assert touches_border(head, known & (torch.arange(64)[:, None] >= 20))  # a bar above
+
+
+def test_views_show_the_avatar_from_both_sides(run, painted) -> None:
+    sheet = view_sheet(painted, TrackedSequence.load(run / "track"))
+    assert sheet.shape == (512, 1280, 3)
+    tiles = [sheet[:256, column : column + 256].astype(int) for column in range(0, 1280, 256)]
+    assert all(np.abs(a - b).mean() > 1 for a, b in itertools.pairwise(tiles))
+
+
+@pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.core.assets")
+def test_personalize_writes_it(film, small_recipe, tmp_path) -> None:
+    film(tmp_path / "tracked")
+    dump_config(small_recipe, tmp_path / "recipe.yaml")
+    main(["personalize", str(tmp_path / "tracked"), "--out", str(tmp_path / "run"), "--config", str(tmp_path / "recipe.yaml")])
+    text = (tmp_path / "run" / "report.html").read_text()
+    assert "data:video/mp4" in text
+    assert "loss/total" in text

@@ -1,0 +1,228 @@
+"""The viewer in a real browser: headless Chromium, driven by Playwright."""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import io
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deja_vu.avatars import save_avatar
+from deja_vu.core.errors import ConfigError, InputError
+from deja_vu.pipelines.view import named, open_viewer
+from deja_vu.viewer.server import Viewer, ViewerConfig
+from deja_vu.viewer.stage import Wish, view_camera
+from tests.pipelines.test_cli import refused
+
+__all__ = ["refused"]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_viser = pytest.mark.skipif(importlib.util.find_spec("viser") is None, reason="viser is not installed: pip install 'viser>=1.1,<2'")
+needs_browser = pytest.mark.skipif(
+    CHROMIUM is None or importlib.util.find_spec("playwright") is None,
+    reason="no Chromium with Playwright: apt-get install chromium; pip install playwright",
+)
+SECONDS = 180_000
+"""Patience with a busy machine, milliseconds."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def run(film, painted, tmp_path) -> Path:
+    film(tmp_path / "me" / "track")
+    save_avatar(painted, tmp_path / "me" / "avatar.safetensors", {})
+    return tmp_path / "me"
+
+
+@pytest.fixture
+def viewer(run) -> Iterator[Viewer]:
+    with open_viewer((run,), (), ViewerConfig(port=free_port(), size=256)) as viewer:
+        yield viewer
+
+
+def is_error(message) -> bool:
+    """Errors but for one that viser 1.1 causes with any splats, finite or not: its instanced geometry has no bounding sphere."""
+    return message.type == "error" and not message.text.startswith("THREE.BufferGeometry.computeBoundingSphere(): Computed radius is NaN")
+
+
+@pytest.fixture
+def page(viewer):
+    """The open page, with its errors collected as `page.errors`."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        page = browser.new_page(viewport={"width": 760, "height": 520})
+        page.set_default_timeout(SECONDS)
+        page.errors = []
+        page.on("console", lambda message: page.errors.append(message.text) if is_error(message) else None)
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.goto(f"http://127.0.0.1:{viewer.config.port}")
+        page.get_by_role("button", name="smile", exact=True).wait_for()
+        yield page
+        browser.close()
+
+
+def canvas(page) -> np.ndarray:
+    """What the page shows left of the controls and below the browser's notice about software rendering."""
+    picture = Image.open(io.BytesIO(page.screenshot(timeout=SECONDS))).convert("RGB")
+    return np.asarray(picture)[200:, :400].astype(int)
+
+
+def settled(page, differs_from: np.ndarray | None = None) -> np.ndarray:
+    """The picture once it has stopped changing, and differs from an earlier one."""
+    before = canvas(page)
+    for _ in range(100):
+        page.wait_for_timeout(300)
+        now = canvas(page)
+        fresh = differs_from is None or np.abs(now - differs_from).mean() > 0.2
+        if fresh and np.abs(now - before).max() == 0 and now.std() > 5:
+            return now
+        before = now
+    raise AssertionError("the picture did not settle, or did not change")
+
+
+@needs_viser
+@needs_browser
+def test_the_page_shows_the_avatar_and_obeys(page, viewer, tmp_path) -> None:
+    """Opens, shows what Python renders, and every kind of control moves pixels; no error in the console."""
+    first = settled(page)
+    session = next(iter(viewer._sessions.values()))
+    camera = session._client.camera
+    width, height = session._size(1.0)
+    view = view_camera(camera.wxyz, np.asarray(camera.position) / 100, camera.fov, width, height)
+    rendered = viewer.stage.picture(Wish(), view)
+    shown = np.asarray(Image.fromarray(rendered).resize((camera.image_width, camera.image_height), Image.Resampling.BILINEAR)).astype(int)
+    error = np.abs(first - shown[200:520, :400])
+    assert error.mean() < 3  # JPEG, and the browser's own interpolation
+    page.get_by_role("button", name="a", exact=True).click()
+    spoken = settled(page, first)
+    page.get_by_role("button", name="reset face and head").click()
+    again = settled(page, spoken)
+    assert np.abs(again - first).mean() < 0.5
+    page.locator("input.mantine-NumberInput-input").first.fill("30")  # yaw
+    page.keyboard.press("Enter")
+    turned = settled(page, first)
+    page.screenshot(path=tmp_path / "turned.png", timeout=SECONDS)
+    page.mouse.move(150, 400)
+    page.mouse.down()
+    page.mouse.move(220, 380, steps=5)
+    page.mouse.up()
+    settled(page, turned)
+    with page.expect_download(timeout=SECONDS) as download:
+        page.get_by_role("button", name="screenshot").click()
+    download.value.save_as(tmp_path / "shot.png")
+    shot = Image.open(tmp_path / "shot.png")
+    assert shot.height == height
+    assert abs(shot.width - width) <= 2  # the window's own rounding
+    assert "FPS" in page.inner_text("body")
+    assert page.errors == []
+
+
+@needs_viser
+@needs_browser
+def test_a_motion_plays_and_splats_appear(page, viewer, tmp_path) -> None:
+    first = settled(page)
+    session = next(iter(viewer._sessions.values()))
+    panel = session.panel
+    page.get_by_role("combobox", name="motion").click()
+    page.get_by_role("option", name="me's own video").click()
+    moved = [canvas(page)]
+    for _ in range(6):
+        page.wait_for_timeout(400)
+        moved.append(canvas(page))
+    assert len({frame.tobytes() for frame in moved}) > 2  # it plays
+    page.get_by_role("button", name="neutral", exact=True).click()  # a preset stops the motion
+    exact = settled(page)
+    assert panel.motion.value == "(sliders)"
+    page.get_by_role("combobox", name="drawn as").click()
+    page.get_by_role("option", name="splats in the browser").click()
+    drawn = settled(page, exact)
+    page.screenshot(path=tmp_path / "splats.png", timeout=SECONDS)  # kept by pytest, to be looked at
+    assert np.abs(drawn - first).mean() < 25  # the same head, drawn by another renderer
+    assert (np.abs(drawn - 255).max(-1) > 60).mean() > 0.05
+    assert page.errors == []
+
+
+@needs_viser
+def test_nothing_but_the_page_can_be_read(viewer, tmp_path) -> None:
+    """Neither the run's files nor the system's, in any spelling."""
+    (tmp_path / "secret.txt").write_text("secret")
+    paths = ["/avatar.safetensors", "/me/avatar.safetensors", "/../../../../etc/passwd", "/%2e%2e/%2e%2e/%2e%2e/etc/passwd"]
+    paths += ["/..%5c..%5cetc%5cpasswd", "//etc/passwd", f"/{tmp_path}/secret.txt", "/track/frames/000000.jpg"]
+    for path in paths:
+        connection = http.client.HTTPConnection("127.0.0.1", viewer.config.port, timeout=60)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        assert answer.status == 404, path
+        assert b"root:" not in answer.read()
+    connection = http.client.HTTPConnection("127.0.0.1", viewer.config.port, timeout=60)
+    connection.request("GET", "/")
+    assert connection.getresponse().status == 200
+
+
+@needs_viser
+def test_it_listens_on_this_machine_alone(viewer) -> None:
+    with socket.socket() as probe:
+        probe.settimeout(5)
+        name = socket.gethostbyname(socket.gethostname())
+        if name.startswith("127."):
+            pytest.skip("this machine has no address but its own")
+        assert probe.connect_ex((name, viewer.config.port)) != 0
+
+
+def test_what_cannot_be_viewed_is_refused(refused, run, tmp_path) -> None:
+    port = free_port()
+    assert "Nothing to look at" in refused("view", "--port", port)
+    assert "holds no avatar.safetensors" in refused("view", tmp_path / "absent", "--port", port)
+    assert "plays recordings" in refused("view", run, "--motion", "webcam:0", "--port", port)
+    assert "There is no file" in refused("view", run, "--motion", tmp_path / "none.mp4", "--port", port)
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", port))
+        holder.listen()
+        assert f"Cannot listen on 127.0.0.1:{port}" in refused("view", run, "--port", port)
+    data = (run / "avatar.safetensors").read_bytes()
+    (run / "avatar.safetensors").write_bytes(data[: len(data) // 2])
+    assert "is damaged" in refused("view", run, "--port", port)
+
+
+def test_avatars_of_different_heads_are_refused(run, tmp_path, monkeypatch) -> None:
+    shutil.copytree(run, tmp_path / "other")
+
+    def other_head(name: str):
+        from deja_vu.heads.toy import load
+
+        head = load()
+        if loads:
+            from dataclasses import replace
+
+            head.spec = replace(head.spec, name="another")
+        loads.append(name)
+        return head
+
+    loads: list[str] = []
+    monkeypatch.setattr("deja_vu.pipelines.view.load_head", other_head)
+    with pytest.raises(ConfigError, match="View them one by one"):
+        open_viewer((run, tmp_path / "other"), (), ViewerConfig(port=free_port()))
+
+
+def test_names_are_unique() -> None:
+    assert named({}, "a") == "a"
+    assert named({"a": None, "a (2)": None}, "a") == "a (3)"  # type: ignore[dict-item]
+
+
+def test_no_run_is_refused() -> None:
+    with pytest.raises(InputError, match="Nothing to look at"):
+        open_viewer((), (), ViewerConfig())
