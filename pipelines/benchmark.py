@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deja_vu.bench.report import write_report
 from deja_vu.core.batch import Batch
 from deja_vu.core.errors import DejaVuError, InputError
 from deja_vu.core.sequence import TrackedSequence
+from deja_vu.pipelines.benchmark_paths import benchmark_paths
 from deja_vu.pipelines.evaluate import Method, evaluate_run
-from deja_vu.pipelines.personalize import Recipe, personalize, write_json
-from deja_vu.pipelines.runs import find_track
-from deja_vu.pipelines.track import cut
+from deja_vu.pipelines.personalize import Recipe, personalize
+from deja_vu.pipelines.runs import find_track, write_json
+from deja_vu.pipelines.track import cut, track
 from deja_vu.tracking.landmarks import Crop
 from deja_vu.tracking.video import read_frames
 
@@ -72,6 +74,46 @@ def benchmark(clips: list[Path], out: Path, recipe: Recipe, *, reuse: bool) -> s
     out.mkdir(parents=True, exist_ok=True)
     (out / "table.md").write_text(table)
     return table
+
+
+def compare_paths(clips: list[Path], paths: list[str], frames: list[Path], out: Path, recipe: Recipe, *, drive: bool, reuse: bool) -> str:
+    """Several paths on every clip, tracked once each; the table of the report.
+
+    Args:
+        clips: videos, folders with gt.mp4 and other systems' renders, or tracked folders.
+        paths: names of what to compare.
+        frames: further renders of the same frames by other systems; only with one clip.
+        out: folder for one folder a clip, and the report.
+        recipe: of all paths.
+        drive: let every avatar follow the other clips' motion too.
+        reuse: keep tracked clips and results that are there already.
+
+    Raises:
+        InputError: renders are given for several clips, or a clip is too short.
+    """
+    if frames and len(clips) != 1:
+        raise InputError(f"--frames belongs to one clip, but {len(clips)} are given. Put renders beside each clip's {INPUT_NAME} instead.")
+    found = {}
+    for path in clips:
+        clip = Clip(path.name, path, ()) if (path / "track.json").is_file() else find_clip(path)
+        found[clip.name] = (clip, shared_track(clip, out / clip.name, recipe, reuse=reuse))
+    for name, (clip, track_folder) in found.items():
+        sequence = TrackedSequence.load(track_folder)
+        others = [frames_method(video, sequence) for video in (*clip.others, *frames)]
+        drivers = [folder for other, (_, folder) in found.items() if drive and other != name]
+        benchmark_paths(name, track_folder, paths, out / name, recipe, others=others, drivers=drivers, reuse=reuse)
+    return write_report(out)
+
+
+def shared_track(clip: Clip, folder: Path, recipe: Recipe, *, reuse: bool) -> Path:
+    """The tracked folder that all paths of a clip learn from."""
+    if clip.video.is_dir():
+        return find_track(clip.video)
+    target = folder / "track"
+    if reuse and (target / "track.json").is_file():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    return track(clip.video, target, recipe.track).folder
 
 
 def read(run: Path) -> dict[str, Any]:

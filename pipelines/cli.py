@@ -6,21 +6,22 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 import tyro
 
 from deja_vu.core.config import load_config
-from deja_vu.core.errors import ConfigError, DejaVuError
-from deja_vu.pipelines.benchmark import benchmark
+from deja_vu.core.errors import DejaVuError
+from deja_vu.pipelines.benchmark import benchmark, compare_paths
 from deja_vu.pipelines.demo import demo
 from deja_vu.pipelines.doctor import run as doctor
 from deja_vu.pipelines.drive import drive_command
 from deja_vu.pipelines.evaluate import evaluate_run
 from deja_vu.pipelines.export import export_command
 from deja_vu.pipelines.personalize import Recipe, personalize
+from deja_vu.pipelines.recipes import shipped_recipe
 from deja_vu.pipelines.report import report_command
 from deja_vu.pipelines.runs import open_run
 from deja_vu.pipelines.sample import write_sample
@@ -50,19 +51,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def chosen_recipe(arguments: Sequence[str]) -> Recipe:
-    """The recipe named by `--config`, a YAML file or one that ships with the package; the defaults without it."""
+    """The recipe named by `--config`, a YAML file or one that ships with the package.
+
+    Without it: the published widths where there is a GPU, else the defaults, which suit a CPU. The Gaussian path is the same in both.
+    """
     for position, argument in enumerate(arguments):
         if argument == "--config" or argument.startswith("--config="):
             name = argument.partition("=")[2] or (arguments[position + 1] if position + 1 < len(arguments) else "")
-            if name.endswith((".yaml", ".yml")):
-                return load_config(Recipe, Path(name))
-            shipped = resources.files("deja_vu.configs") / f"{name}.yaml"
-            if not shipped.is_file():
-                names = sorted(item.name[:-5] for item in resources.files("deja_vu.configs").iterdir() if item.name.endswith(".yaml"))
-                raise ConfigError(f"There is no recipe '{name}'. Shipped: {', '.join(names)}; or give the path of a .yaml file.")
-            with resources.as_file(shipped) as path:
-                return load_config(Recipe, path)
-    return Recipe()
+            return load_config(Recipe, Path(name)) if name.endswith((".yaml", ".yml")) else shipped_recipe(name)
+    return shipped_recipe("full") if torch.cuda.is_available() else Recipe()
 
 
 def varied(recipe: Recipe, split: Split | None, global_only: bool) -> Recipe:
@@ -126,24 +123,34 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
         clips: tyro.conf.Positional[list[Path]],
         *,
         out: Path,
+        paths: tuple[str, ...] = (),
+        frames: tuple[Path, ...] = (),
+        drive: bool = True,
         config: str | None = None,
         reuse: bool = False,
         split: Split | None = None,
         global_only: bool = False,
         recipe: Annotated[Recipe, tyro.conf.arg(name="")] = defaults,
     ) -> None:
-        """The main job on several clips, beside other systems' renders, as one table.
+        """The main job on several clips, beside other systems' renders, as one table; or with --paths several kinds of avatar.
 
         Args:
-            clips: videos, or folders with gt.mp4 and other systems' renders of the same frames (*.mp4).
-            out: folder for one run a clip, and table.md.
+            clips: videos, or folders with gt.mp4 and other systems' renders of the same frames (*.mp4); with --paths tracked folders too.
+            out: folder for one run a clip (and path), and table.md.
+            paths: gaussian, gaussian-paper, nerf, nelf, nelf-real, nelf-pseudo: compare these, with costs, curves and sheets.
+            frames: with --paths, further renders of the one clip by other systems.
+            drive: with --paths, let every avatar follow the other clips' motion too.
             config: recipe by name or path of a YAML file; flags override it.
             reuse: score finished runs in `out` instead of computing them again.
             split: test frames, the last 20 % (tail) or every fifth block of 16 (blocks); overrides the recipe.
             global_only: leave the blendmaps out, as an ablation.
             recipe: every value of the recipe.
         """
-        print(benchmark(clips, out, varied(recipe, split, global_only), reuse=reuse))
+        chosen = varied(recipe, split, global_only)
+        if paths:
+            print(compare_paths(clips, list(paths), list(frames), out, chosen, drive=drive, reuse=reuse))
+        else:
+            print(benchmark(clips, out, chosen, reuse=reuse))
 
     def demo_command(
         *,

@@ -74,9 +74,21 @@ def evaluate_run(run: Path, save_frames: Path | None = None, others: Sequence[Me
     methods = [avatar_method("test", avatar), *baseline_methods(sequence.train_part())]
     if (run / "global_only.safetensors").is_file():
         methods.append(avatar_method("global_only", load_avatar(run / "global_only.safetensors")))
+    if (run / "teacher" / "avatar.safetensors").is_file():
+        methods.append(avatar_method("teacher", load_avatar(run / "teacher" / "avatar.safetensors")))
     scores = evaluate(sequence, [*methods, *others], save_frames)
     recorded = json.loads((run / "metrics.json").read_text()) if (run / "metrics.json").is_file() else {}
     return recorded | {"test": scores.pop("test"), "baselines": scores}
+
+
+def summary(metrics: dict[str, Any], out: Path) -> str:
+    """What a newcomer wants to read at the end."""
+    rows = {"avatar": metrics["test"], **metrics["baselines"]}
+    seconds = metrics["seconds"]
+    lines = [f"{name:>14}  {row['psnr']:6.2f} dB   SSIM {row['ssim']:.4f}   ST-LPIPS {row['st_lpips']:.4f}" for name, row in rows.items()]
+    lines.append(f"track {seconds['track']:.0f} s, personalize {seconds['personalize']:.0f} s, peak memory {metrics['peak_mb']} MB")
+    lines.append(f"look at {out / 'report.html'}, {out / 'compare.png'} and {out / 'turntable.mp4'}")
+    return "\n".join(lines)
 
 
 def compare_sheet(sequence: TrackedSequence, avatar: Avatar, path: Path, count: int = 6) -> None:
@@ -110,10 +122,12 @@ def to_bytes(image: Float[Tensor, "H W C"]) -> UInt8[np.ndarray, "H W C"]:
 
 def avatar_method(name: str, avatar: Avatar) -> Method:
     """Renders of an avatar with the tracked parameters."""
+    device = next(avatar.parameters()).device
 
     @torch.no_grad()
     def predict(batch: Batch) -> Tensor:
-        return avatar.render(batch.params, batch.camera, WHITE).rgb[0].clamp(0, 1)
+        out = avatar.render(batch.params.to(device), batch.camera.to(device), WHITE.to(device))
+        return out.rgb[0].clamp(0, 1).cpu()
 
     return Method(name, predict)
 

@@ -5,19 +5,19 @@ Every phase is the same loop with another resolution, learning rate and set of p
 
 from __future__ import annotations
 
-import json
 import math
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from deja_vu.avatars import GaussianAvatar, GaussianConfig, save_avatar
+from deja_vu.avatars import Avatar, GaussianAvatar, GaussianConfig, load_avatar, save_avatar
 from deja_vu.core.batch import Batch
 from deja_vu.core.config import dump_config
 from deja_vu.core.conventions import SH_C0
@@ -29,22 +29,22 @@ from deja_vu.datasets.sampling import FrameSource, shuffled
 from deja_vu.heads import load_head
 from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.pipelines.drive import show
-from deja_vu.pipelines.evaluate import compare_sheet, evaluate_run
+from deja_vu.pipelines.evaluate import compare_sheet, evaluate_run, summary
 from deja_vu.pipelines.report import write_report
-from deja_vu.pipelines.runs import clear_run, find_track, machine, open_run, record, refuse_other_recipe
+from deja_vu.pipelines.runs import clear_run, find_track, machine, open_run, record, refuse_other_recipe, write_json
 from deja_vu.pipelines.track import TrackConfig, track
+from deja_vu.pipelines.train_nelf import NelfRecipe, start_nelf, train_nelf
+from deja_vu.pipelines.train_nerf import NerfRecipe, start_nerf, train_nerf
 from deja_vu.render.mesh import rasterize_mesh
-from deja_vu.training.checkpoint import load_checkpoint, save_checkpoint
-from deja_vu.training.interrupt import interrupts_wait
+from deja_vu.training.checkpoint import load_checkpoint
 from deja_vu.training.logging import RunLogger
+from deja_vu.training.loop import REMEDY, Step, Stretch, descend
 from deja_vu.training.objective import LossWeights, Objective, head_window
 from deja_vu.uv.hull import HairHull
 from deja_vu.uv.lift import ColorLift
 
 START_RESOLUTION = 256
 """Side of the frames from which hair height and colors are taken, pixels."""
-
-REMEDY = "Lower the learning rate, or track the video again if its frames' parameters are to blame."
 
 DOUBTED_VIEW = 0.03
 """Mean squared facing cosine over the training frames below which a texel counts as hardly seen."""
@@ -109,7 +109,22 @@ class Recipe:
     """Everything that decides what a run computes."""
 
     track: TrackConfig = field(default_factory=TrackConfig)
+    path: Literal["gaussian", "nerf", "nelf"] = "gaussian"
+    """Kind of avatar: Gaussians, radiance field, or light field."""
     personalize: PersonalizeConfig = field(default_factory=PersonalizeConfig)
+    nerf: NerfRecipe = field(default_factory=NerfRecipe)
+    nelf: NelfRecipe = field(default_factory=NelfRecipe)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A trained avatar, and what is to be told of its training."""
+
+    avatar: Avatar
+    teacher_seconds: float = 0.0
+    """Time for training the teacher, where there is one."""
+    beside: int = 0
+    """Parameters that were trained and are not part of the avatar."""
 
 
 def personalize(video: Path, out: Path, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
@@ -126,7 +141,6 @@ def personalize(video: Path, out: Path, recipe: Recipe, *, resume: bool, overwri
         OutputError: `out` holds a run and neither flag is given, or it cannot be written.
         ConfigError: the run to resume was started with another recipe.
     """
-    config = recipe.personalize
     open_run(out, resume=resume, overwrite=overwrite)
     if resume:
         refuse_other_recipe(out, recipe)
@@ -137,17 +151,21 @@ def personalize(video: Path, out: Path, recipe: Recipe, *, resume: bool, overwri
     provenance = record(out, sequence.folder)
     dump_config(recipe, out / "config.yaml")
     seconds = {"track": time.monotonic() - started}
-    avatar = start_avatar(sequence.train_part(), config)
-    train(avatar, sequence.train_part(), config, out, resume=resume)
+    learned = learn(sequence.train_part(), recipe, out, resume=resume)
+    avatar = learned.avatar
     save_avatar(avatar, out / "avatar.safetensors", provenance)
     seconds["total"] = time.monotonic() - started
     seconds["personalize"] = seconds["total"] - seconds["track"]
+    if learned.teacher_seconds:
+        seconds["teacher"] = learned.teacher_seconds
     description = {
         "video": sequence.info.source,
         "frames": len(sequence),
         "resolution": sequence.info.resolution,
         "device": machine(),
-        "gaussians": len(avatar.layout),
+        "path": recipe.path,
+        "parameters": sum(parameter.numel() for parameter in avatar.parameters()),
+        **({"gaussians": len(avatar.layout)} if isinstance(avatar, GaussianAvatar) else {}),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "config": asdict(recipe),
@@ -162,6 +180,52 @@ def personalize(video: Path, out: Path, recipe: Recipe, *, resume: bool, overwri
     print(summary(metrics, out))
 
 
+def learn(
+    sequence: TrackedSequence,
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool,
+    teacher: Avatar | None = None,
+    observe: Callable[[Avatar, int], None] = lambda avatar, step: None,
+) -> Learned:
+    """Start and train the avatar that the recipe's path asks for.
+
+    Args:
+        sequence: training frames.
+        recipe: what to compute.
+        out: run folder; a light field's teacher is trained in its folder `teacher`, or read from there.
+        resume: continue an interrupted run.
+        teacher: of a light field, if it is there already.
+        observe: called after every step with the avatar and the number of steps done.
+    """
+    begun = time.monotonic()
+    if recipe.path == "gaussian":
+        gaussian = start_avatar(sequence, recipe.personalize)
+        train(gaussian, sequence, recipe.personalize, out, resume=resume, observe=partial(observe, gaussian))
+        return Learned(gaussian)
+    if recipe.path == "nerf":
+        torch.manual_seed(recipe.nerf.seed)
+        nerf = start_nerf(sequence, recipe.nerf)
+        train_nerf(nerf, sequence, recipe.nerf, out, resume=resume, observe=partial(observe, nerf))
+        return Learned(nerf)
+    if teacher is None and recipe.nelf.teacher != "none" and recipe.nelf.pseudo_share:
+        teacher = learn_teacher(sequence, replace(recipe, path=recipe.nelf.teacher), out / "teacher", resume=resume)
+    spent = time.monotonic() - begun
+    nelf = start_nelf(sequence, recipe.nelf)
+    warp = train_nelf(nelf, sequence, recipe.nelf, teacher, out, resume=resume, observe=partial(observe, nelf))
+    return Learned(nelf, spent, 0 if warp is None else sum(parameter.numel() for parameter in warp.parameters()))
+
+
+def learn_teacher(sequence: TrackedSequence, recipe: Recipe, folder: Path, *, resume: bool) -> Avatar:
+    """The avatar that draws a light field's other frames."""
+    path = folder / "avatar.safetensors"
+    if not (resume and path.is_file()):
+        folder.mkdir(parents=True, exist_ok=True)
+        save_avatar(learn(sequence, recipe, folder, resume=resume).avatar, path, {"role": "teacher"})
+    return load_avatar(path)
+
+
 def tracked(video: Path, out: Path, config: TrackConfig, *, resume: bool) -> TrackedSequence:
     """The tracked sequence of a run: read where it is there, made where it is not."""
     if video.is_dir():
@@ -170,23 +234,6 @@ def tracked(video: Path, out: Path, config: TrackConfig, *, resume: bool) -> Tra
     if resume and (folder / "track.json").is_file():
         return TrackedSequence.load(folder)
     return track(video, folder, config)
-
-
-def write_json(path: Path, value: dict[str, object]) -> None:
-    """Write JSON in one move, so that a reader never sees half of it."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, indent=2) + "\n")
-    part.replace(path)
-
-
-def summary(metrics: dict[str, Any], out: Path) -> str:
-    """What a newcomer wants to read at the end."""
-    rows = {"avatar": metrics["test"], **metrics["baselines"]}
-    seconds = metrics["seconds"]
-    lines = [f"{name:>14}  {row['psnr']:6.2f} dB   SSIM {row['ssim']:.4f}   ST-LPIPS {row['st_lpips']:.4f}" for name, row in rows.items()]
-    lines.append(f"track {seconds['track']:.0f} s, personalize {seconds['personalize']:.0f} s, peak memory {metrics['peak_mb']} MB")
-    lines.append(f"look at {out / 'report.html'}, {out / 'compare.png'} and {out / 'turntable.mp4'}")
-    return "\n".join(lines)
 
 
 @torch.no_grad()
@@ -215,7 +262,15 @@ def start_avatar(sequence: TrackedSequence, config: PersonalizeConfig) -> Gaussi
     return avatar
 
 
-def train(avatar: GaussianAvatar, sequence: TrackedSequence, config: PersonalizeConfig, run: Path, *, resume: bool) -> None:
+def train(
+    avatar: GaussianAvatar,
+    sequence: TrackedSequence,
+    config: PersonalizeConfig,
+    run: Path,
+    *,
+    resume: bool,
+    observe: Callable[[int], None] = lambda step: None,
+) -> None:
     """Run all phases; an interrupt leaves a checkpoint from which the same numbers follow.
 
     Args:
@@ -224,6 +279,7 @@ def train(avatar: GaussianAvatar, sequence: TrackedSequence, config: Personalize
         config: recipe.
         run: folder for curves, checkpoint and the snapshot of the global map.
         resume: continue from the run's checkpoint.
+        observe: called after every step with the number of steps done.
 
     Raises:
         DivergedError: a term is not finite.
@@ -241,7 +297,7 @@ def train(avatar: GaussianAvatar, sequence: TrackedSequence, config: Personalize
             end = begin + phase.steps
             if done < end:
                 try:
-                    train_phase(avatar, sequence, config, phase, objective, optimizer, logger, run, (begin, max(done, begin), end))
+                    train_phase(avatar, sequence, config, phase, objective, optimizer, logger, run, (begin, max(done, begin), end), observe)
                 except KeyboardInterrupt:
                     print(f"\nInterrupted. The run is kept; continue it with --resume (folder {run}).")
                     raise
@@ -272,45 +328,35 @@ def train_phase(
     logger: RunLogger,
     run: Path,
     span: tuple[int, int, int],
+    observe: Callable[[int], None],
 ) -> None:
     """One phase, from step span[1] of span[0] .. span[2]."""
-    begin, step, _ = span
+    begin, start, _ = span
     set_trained(avatar, phase)
     source = FrameSource(sequence, phase.resolution)
     rare = avatar.code.rarity(sequence.params).topk(round(config.rare_share * len(sequence))).indices
-    order = shuffled(len(sequence), phase.batch, phase.steps, seed=config.seed + begin, start=step - begin, again=rare)
+    order = shuffled(len(sequence), phase.batch, phase.steps, seed=config.seed + begin, start=start - begin, again=rare)
     fixed = source.batch(torch.tensor([len(sequence) // 2]))
-    bar = tqdm(source.stream(order), total=phase.steps, initial=step - begin, desc=f"personalize {phase.resolution}²", unit="it")
-    try:
-        for batch in bar:
-            # All of a step's random numbers follow from its number, so that a step cut short by Ctrl-C can be repeated.
-            generator = torch.manual_seed(config.seed * 1_000_003 + step)
-            progress = (step - begin) / phase.steps
-            for group in optimizer.param_groups:
-                group["lr"] = phase.learning_rate * group["relative"] * phase.final_rate**progress
-            background = draw_background(config, generator)
-            out = render_finite(avatar, batch, background, step)
-            perceptual = bool(phase.perceptual_every) and step % phase.perceptual_every == 0
-            window = head_window(batch.head, config.perceptual_window, generator) if perceptual else None
-            terms = objective.terms(out, batch, background, window=window)
-            terms |= avatar.regularizers()
-            weighted = terms | ({"perceptual": terms["perceptual"] * phase.perceptual_every} if "perceptual" in terms else {})
-            loss = objective.total(weighted)
-            refuse_divergence(terms, batch.positions, step)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            with interrupts_wait():
-                optimizer.step()
-                step += 1
-            if step % config.log_every == 0:
-                log_step(logger, bar, terms, loss, optimizer, step)
-            if step % config.picture_every == 0:
-                log_picture(logger, avatar, fixed, objective, step)
-                save_checkpoint(run / "checkpoint.pt", step, avatar, optimizer)
-    except KeyboardInterrupt:
-        save_checkpoint(run / "checkpoint.pt", step, avatar, optimizer)
-        raise
-    save_checkpoint(run / "checkpoint.pt", step, avatar, optimizer)
+
+    def compute(batch: Batch, step: int, generator: torch.Generator) -> Step:
+        background = draw_background(config, generator)
+        out = render_finite(avatar, batch, background, step)
+        perceptual = bool(phase.perceptual_every) and step % phase.perceptual_every == 0
+        window = head_window(batch.head, config.perceptual_window, generator) if perceptual else None
+        terms = objective.terms(out, batch, background, window=window) | avatar.regularizers()
+        weighted = terms | ({"perceptual": terms["perceptual"] * phase.perceptual_every} if "perceptual" in terms else {})
+        psnr = -10 * math.log10(max(2 * float(terms["huber"].detach()), 1e-8))
+        return Step(objective.total(weighted), terms, psnr)
+
+    stretch = Stretch(
+        *(f"personalize {phase.resolution}²", begin, start, phase.steps, phase.learning_rate, phase.final_rate),
+        *(config.seed, config.log_every, config.picture_every),
+    )
+
+    def picture(step: int) -> None:
+        log_picture(logger, avatar, fixed, objective, step)
+
+    descend(avatar, optimizer, source.stream(order), stretch, compute, logger, run / "checkpoint.pt", picture, observe)
 
 
 def set_trained(avatar: GaussianAvatar, phase: Phase) -> None:
@@ -346,23 +392,6 @@ def render_finite(avatar: GaussianAvatar, batch: Batch, background: Tensor, step
             raise
         where = f"at step {step} on frames {batch.positions.tolist()}"
         raise DivergedError(f"The {', the '.join(broken)} hold values that are not finite {where}. {REMEDY}") from None
-
-
-def refuse_divergence(terms: dict[str, Tensor], positions: Tensor, step: int) -> None:
-    """Stop at the first value that is not finite, naming the term and the frames."""
-    for name, value in terms.items():
-        if not math.isfinite(float(value.detach())):
-            raise DivergedError(f"The term '{name}' became {float(value)} at step {step} on frames {positions.tolist()}. {REMEDY}")
-
-
-def log_step(logger: RunLogger, bar: tqdm, terms: dict[str, Tensor], loss: Tensor, optimizer: torch.optim.Adam, step: int) -> None:
-    """Scalars of one step, and the bar's postfix."""
-    psnr = -10 * math.log10(max(2 * float(terms["huber"].detach()), 1e-8))
-    scalars = {f"loss/{name}": float(value.detach()) for name, value in terms.items()}
-    rate = bar.format_dict["rate"] or 0.0
-    scalars |= {"loss/total": float(loss.detach()), "metric/psnr": psnr, "lr": optimizer.param_groups[0]["lr"], "time/it_per_s": rate}
-    logger.scalars(step, scalars)
-    bar.set_postfix(loss=f"{float(loss.detach()):.4f}", psnr=f"{psnr:.1f}")
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from deja_vu.avatars import GaussianAvatar, load_avatar
+from deja_vu.avatars import Avatar, load_avatar
 from deja_vu.core.config import load_config
 from deja_vu.core.errors import ConfigError, FormatError, InputError, OutputError
 from deja_vu.core.sequence import TrackedSequence
@@ -79,6 +79,13 @@ def record(folder: Path, tracked: Path) -> dict[str, str]:
     return {"commit": facts["commit"], "command": facts["command"]}
 
 
+def write_json(path: Path, value: dict[str, object]) -> None:
+    """Write JSON in one move, so that a reader never sees half of it."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(value, indent=2) + "\n")
+    part.replace(path)
+
+
 def commit() -> str:
     """Git commit of the source tree, or the package version where there is none."""
     root = Path(__file__).resolve().parent.parent
@@ -98,7 +105,7 @@ def machine() -> str:
     return f"{name}, {os.cpu_count()} cores"
 
 
-def load_pair(run: Path) -> tuple[GaussianAvatar, TrackedSequence]:
+def load_pair(run: Path) -> tuple[Avatar, TrackedSequence]:
     """The avatar of a run and the tracked video it was learned from.
 
     Raises:

@@ -2,6 +2,20 @@
 
 from deja_vu.avatars.base import Avatar
 from deja_vu.avatars.gaussian import GaussianAvatar, GaussianConfig
-from deja_vu.avatars.io import load_avatar, save_avatar
+from deja_vu.avatars.io import AVATARS, kind_of, load_avatar, save_avatar
+from deja_vu.avatars.nelf import NelfAvatar, NelfConfig
+from deja_vu.avatars.nerf import NerfAvatar, NerfConfig
 
-__all__ = ["Avatar", "GaussianAvatar", "GaussianConfig", "load_avatar", "save_avatar"]
+__all__ = [
+    "AVATARS",
+    "Avatar",
+    "GaussianAvatar",
+    "GaussianConfig",
+    "NelfAvatar",
+    "NelfConfig",
+    "NerfAvatar",
+    "NerfConfig",
+    "kind_of",
+    "load_avatar",
+    "save_avatar",
+]

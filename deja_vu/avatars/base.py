@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,11 +12,16 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.head import HeadParams
 from deja_vu.core.image import RenderOutput
+from deja_vu.heads.base import HeadModel
 
 
 class Avatar(nn.Module, ABC):
     """One identity that can be posed and seen."""
 
+    config: Any
+    """Dataclass of its sizes, written into its file."""
+    head: HeadModel
+    """Names the parameters that drive the avatar, and its parts."""
     capabilities: frozenset[str] = frozenset()
     """Optional abilities; `gaussians` where the avatar can be read out as 3D Gaussians."""
 

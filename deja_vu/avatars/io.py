@@ -5,22 +5,35 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import dacite
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from deja_vu.avatars.base import Avatar
 from deja_vu.avatars.gaussian import GaussianAvatar, GaussianConfig
+from deja_vu.avatars.nelf import NelfAvatar, NelfConfig
+from deja_vu.avatars.nerf import NerfAvatar, NerfConfig
 from deja_vu.core.errors import FormatError, InputError, OutputError
 from deja_vu.heads import load_head
 
 FORMAT_VERSION = 1
-AVATARS = {"gaussian": (GaussianAvatar, GaussianConfig)}
+AVATARS: dict[str, tuple[type, type]] = {
+    "gaussian": (GaussianAvatar, GaussianConfig),
+    "nerf": (NerfAvatar, NerfConfig),
+    "nelf": (NelfAvatar, NelfConfig),
+}
 """Representations by the name written into the file."""
 
 
-def save_avatar(avatar: GaussianAvatar, path: Path, provenance: dict[str, str]) -> None:
+def kind_of(avatar: Avatar) -> str:
+    """Name of an avatar's representation."""
+    return next(name for name, (kind, _) in AVATARS.items() if type(avatar) is kind)
+
+
+def save_avatar(avatar: Avatar, path: Path, provenance: dict[str, str]) -> None:
     """Write an avatar atomically.
 
     Args:
@@ -34,10 +47,10 @@ def save_avatar(avatar: GaussianAvatar, path: Path, provenance: dict[str, str]) 
     header = {
         "format": "deja-vu avatar",
         "version": str(FORMAT_VERSION),
-        "kind": "gaussian",
+        "kind": kind_of(avatar),
         "head": avatar.head.spec.name,
-        "uv_hash": avatar.layout.hash,
         "config": json.dumps(asdict(avatar.config)),
+        **({"uv_hash": avatar.layout.hash} if isinstance(avatar, GaussianAvatar) else {}),
         **provenance,
     }
     part = path.with_suffix(".part")
@@ -73,12 +86,12 @@ def read_header(path: Path) -> dict[str, str]:
     return header
 
 
-def load_avatar(path: Path, backend: str = "auto") -> GaussianAvatar:
-    """Read an avatar and rebuild it on its head model.
+def load_avatar(path: Path, backend: str = "auto") -> Avatar:
+    """Read an avatar of any kind and rebuild it on its head model, in evaluation mode.
 
     Args:
         path: the .safetensors file.
-        backend: rasterizer to render it with.
+        backend: rasterizer to render it with, if it is made of Gaussians.
 
     Raises:
         InputError: there is no such file.
@@ -87,9 +100,10 @@ def load_avatar(path: Path, backend: str = "auto") -> GaussianAvatar:
     header = read_header(path)
     try:
         kind, config_type = AVATARS[header["kind"]]
-        config = dacite.from_dict(config_type, {**json.loads(header["config"]), "backend": backend}, dacite.Config(strict=True))
+        chosen = {"backend": backend} if kind is GaussianAvatar else {}
+        config: Any = dacite.from_dict(config_type, {**json.loads(header["config"]), **chosen}, dacite.Config(strict=True))
         head = load_head(header["head"])
-        uv_hash = header["uv_hash"]
+        uv_hash = header["uv_hash"] if kind is GaussianAvatar else None
     except (KeyError, TypeError, json.JSONDecodeError, dacite.DaciteError) as error:
         raise FormatError(f"{path}: its header does not describe an avatar this version knows ({error}).") from error
     with safe_open(path, framework="pt") as file:
@@ -97,8 +111,8 @@ def load_avatar(path: Path, backend: str = "auto") -> GaussianAvatar:
     shape = tensors.get("shape", torch.empty(0))
     if shape.shape != (head.spec.num_shape,):
         raise FormatError(f"{path}: the identity has shape {tuple(shape.shape)}, expected ({head.spec.num_shape},).")
-    avatar = kind(head, shape, config)
-    if avatar.layout.hash != uv_hash:
+    avatar: Avatar = kind(head, shape, config)
+    if isinstance(avatar, GaussianAvatar) and avatar.layout.hash != uv_hash:
         raise FormatError(f"{path} was made on another UV chart of head '{header['head']}' ({uv_hash}, expected {avatar.layout.hash}).")
     expected = {name: tuple(value.shape) for name, value in avatar.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}
@@ -109,4 +123,4 @@ def load_avatar(path: Path, backend: str = "auto") -> GaussianAvatar:
     if broken:
         raise FormatError(f"{path}: {', '.join(broken)} hold values that are not finite.")
     avatar.load_state_dict(tensors)
-    return avatar
+    return avatar.eval()

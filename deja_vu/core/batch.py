@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadParams
+
+PICTURES = ("image", "head", "person", "known", "counted", "attention")
 
 
 @dataclass(frozen=True)
@@ -31,3 +36,31 @@ class Batch:
     """1 on eyes and mouth."""
     params: HeadParams
     camera: Camera
+
+    def cropped(self, rows: slice, columns: slice) -> Batch:
+        """A window of the pictures, seen by the window's camera."""
+        height, width = self.image.shape[1:3]
+        (top, bottom, _), (left, right, _) = rows.indices(height), columns.indices(width)
+        window = replace(self, camera=self.camera.cropped(left, top, right - left, bottom - top))
+        return window._with({name: getattr(self, name)[:, top:bottom, left:right] for name in PICTURES})
+
+    def resized(self, width: int, height: int) -> Batch:
+        """The pictures averaged over the pixels of a smaller grid."""
+        if (height, width) == self.image.shape[1:3]:
+            return self
+        pictures = {name: interpolate(getattr(self, name).movedim(-1, 1), (height, width), mode="area").movedim(1, -1) for name in PICTURES}
+        return replace(self, camera=self.camera.resized(width, height))._with(pictures)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same frames on another device."""
+        moved = replace(self, params=self.params.to(device), camera=self.camera.to(device))
+        return moved._with({name: getattr(self, name).to(device) for name in PICTURES})
+
+    def frame(self, number: int) -> Batch:
+        """One of the frames, as a batch; the camera must serve all of them."""
+        part = slice(number, number + 1)
+        single = replace(self, positions=self.positions[part], params=self.params[part])
+        return single._with({name: getattr(self, name)[part] for name in PICTURES})
+
+    def _with(self, pictures: dict[str, Tensor]) -> Batch:
+        return replace(self, **cast("dict[str, Any]", pictures))

@@ -58,3 +58,12 @@ class Camera:
     def to(self, target: torch.device | torch.dtype | str) -> Camera:
         """The same camera on another device or in another precision."""
         return replace(self, camera_from_world=self.camera_from_world.to(target), intrinsics=self.intrinsics.to(target))
+
+    def view(self, number: int) -> Camera:
+        """One view of a batch; the same camera where there is only one."""
+        pose, intrinsics = self.camera_from_world, self.intrinsics
+        return replace(
+            self,
+            camera_from_world=pose[number] if pose.dim() == 3 else pose,
+            intrinsics=intrinsics[number] if intrinsics.dim() == 3 else intrinsics,
+        )

@@ -20,7 +20,7 @@ from pathlib import Path
 
 SOURCE_FOLDER = Path(__file__).parent / "csrc"
 LIBRARY_NAME = "libdeja_vu.so"
-UNITS = ("raster", "images", "mesh", "attach", "threads", "memory", "dispatch")
+UNITS = ("raster", "images", "mesh", "neighbours", "attach", "threads", "memory", "dispatch")
 """Sources compiled once, for any processor of the machine's kind."""
 FLAGS = (
     *("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast"),
@@ -42,8 +42,8 @@ class NativeError(RuntimeError):
     """The native library can be neither found nor built; the message says why and what to install."""
 
 
-def _fields(pointers: str = "", steps: str = "", ints: str = "") -> list[tuple[str, type]]:
-    kinds = ((pointers, ctypes.c_void_p), (steps, ctypes.c_int64), (ints, ctypes.c_int32))
+def _fields(pointers: str = "", steps: str = "", floats: str = "", ints: str = "") -> list[tuple[str, type]]:
+    kinds = ((pointers, ctypes.c_void_p), (steps, ctypes.c_int64), (floats, ctypes.c_float), (ints, ctypes.c_int32))
     return [(name, kind) for names, kind in kinds for name in names.split()]
 
 
@@ -91,6 +91,12 @@ class Mesh(ctypes.Structure):
     )
 
 
+class Neighbours(ctypes.Structure):
+    """Mirrors DejaVuNeighbours in csrc/api.h."""
+
+    _fields_ = _fields("points queries index square", floats="radius", ints="point_count query_count nearest threads")
+
+
 class Attach(ctypes.Structure):
     """Mirrors DejaVuAttach in csrc/api.h."""
 
@@ -114,6 +120,7 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "deja_vu_ssim_forward": (ctypes.c_int, [ctypes.POINTER(Ssim)]),
     "deja_vu_ssim_backward": (ctypes.c_int, [ctypes.POINTER(Ssim)]),
     "deja_vu_mesh": (ctypes.c_int, [ctypes.POINTER(Mesh)]),
+    "deja_vu_neighbours": (ctypes.c_int, [ctypes.POINTER(Neighbours)]),
     "deja_vu_attach_forward": (ctypes.c_int, [ctypes.POINTER(Attach)]),
     "deja_vu_attach_backward": (ctypes.c_int, [ctypes.POINTER(Attach)]),
     "deja_vu_variant": (ctypes.c_char_p, []),

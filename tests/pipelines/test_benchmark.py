@@ -7,10 +7,18 @@ import numpy as np
 import pytest
 import torch
 
+from deja_vu.avatars import load_avatar
+from deja_vu.bench import cost
+from deja_vu.bench.report import write_report
 from deja_vu.core.assets import find
 from deja_vu.core.errors import InputError
 from deja_vu.datasets.sampling import FrameSource
-from deja_vu.pipelines.benchmark import benchmark, find_clip, frames_method, markdown
+from deja_vu.pipelines.benchmark import benchmark, compare_paths, find_clip, frames_method, markdown
+from deja_vu.pipelines.benchmark_paths import benchmark_paths, in_own_process, refuse_short
+from deja_vu.pipelines.evaluate import Method
+from deja_vu.pipelines.personalize import Recipe
+from deja_vu.pipelines.phases import FieldPhase
+from deja_vu.pipelines.recipes import shipped_recipe
 from deja_vu.tracking.video import write_video
 
 needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.core.assets")
@@ -100,3 +108,63 @@ def test_a_benchmark_of_nothing_but_failures_still_ends(small_recipe, tmp_path, 
     table = benchmark([tmp_path / "missing.mp4"], tmp_path / "out", small_recipe, reuse=False)
     assert "missing" in capsys.readouterr().out
     assert len(table.splitlines()) == 2
+
+
+def tiny_recipe(small_recipe: Recipe) -> Recipe:
+    """Seconds for every path, and no perceptual term."""
+    tiny = shipped_recipe("tiny")
+    short = FieldPhase(steps=6, resolution=96, learning_rate=0.003, perceptual_every=0)
+    nerf, nelf = replace(tiny.nerf, phases=(short,)), replace(tiny.nelf, phases=(short,))
+    return replace(tiny, personalize=small_recipe.personalize, nerf=nerf, nelf=nelf)
+
+
+@needs_perceptual
+def test_paths_are_compared_on_one_clip(tracked, film, small_recipe, tmp_path, monkeypatch) -> None:
+    recipe, out = tiny_recipe(small_recipe), tmp_path / "bench"
+    driver = film(tmp_path / "driver").folder
+    other = Method("Other", lambda batch: torch.full((96, 96, 3), 0.5))
+    monkeypatch.setattr(cost, "SWEEP", (32, 64))
+    common = {"others": [other], "drivers": [driver], "reuse": True, "isolate": False, "seconds": 0.05}
+    benchmark_paths("clip", tracked.folder, ["gaussian", "nerf", "nelf"], out / "clip", recipe, **common)
+    text = write_report(out)
+    found = {path.parent.name: json.loads(path.read_text()) for path in out.glob("clip/*/result.json")}
+    assert set(found) == {"gaussian", "nerf", "nelf", "mean_image", "nearest_frame", "Other"}
+    assert len({result["bundle_sha256"] for result in found.values()}) == 1
+    for name in ("gaussian", "nerf", "nelf"):
+        result = found[name]
+        assert set(result["delta_vs"]) == {"mean_image", "nearest_frame"}
+        assert result["train"]["seconds"] > 0
+        assert result["flops"]["macs"] > 0 or name == "gaussian"
+        assert result["size"]["params_deploy"] == sum(
+            p.numel() for p in load_avatar(out / "clip" / name / "avatar.safetensors").parameters()
+        )
+        assert result["render"]["repeats_exactly"]
+        assert result["quality"]["full"]["psnr"]["frames"] == 3
+        assert result["quality"]["full"]["temporal"]["frames"] == 2
+        assert f"| {name} |" in text
+    assert found["nelf"]["train"]["teacher_seconds"] == pytest.approx(found["gaussian"]["train"]["seconds"])  # taught by it
+    assert found["nelf"]["size"]["params_train"] > found["nelf"]["size"]["params_deploy"]
+    assert found["nerf"]["flops"]["field_samples"] > 0
+    assert (out / "clip-driven.png").is_file()
+    assert (out / "clip-sweep.png").is_file()
+    before = {path: path.read_bytes() for path in out.glob("clip/*/result.json")}
+    benchmark_paths("clip", tracked.folder, ["gaussian", "nerf", "nelf"], out / "clip", recipe, **common)
+    assert {path: path.read_bytes() for path in before} == before  # kept, not measured again
+
+
+def test_a_path_that_does_not_exist_and_a_clip_that_is_too_short_are_refused(tracked, small_recipe, tmp_path) -> None:
+    with pytest.raises(InputError, match=r"no path 'gausian'. Known: gaussian,"):
+        benchmark_paths("clip", tracked.folder, ["gausian"], tmp_path, small_recipe, reuse=False)
+    with pytest.raises(InputError, match=r"12 training and 2 test frames"):
+        refuse_short(tracked.select(torch.arange(14)))
+    with pytest.raises(InputError, match=r"--frames belongs to one clip"):
+        compare_paths([tmp_path, tmp_path], ["nerf"], [tmp_path / "a.mp4"], tmp_path, small_recipe, drive=False, reuse=False)
+
+
+def raise_input_error(_: object) -> None:
+    raise InputError("told by the child")
+
+
+def test_a_mistake_in_a_run_of_its_own_process_is_passed_on() -> None:
+    with pytest.raises(InputError, match="told by the child"):
+        in_own_process(raise_input_error, None)

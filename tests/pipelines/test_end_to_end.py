@@ -20,7 +20,7 @@ from deja_vu.pipelines.sample import write_sample
 from deja_vu.tracking.video import probe, read_frames
 
 FRAMES, SIDE = 40, 192
-KEYS = set("video frames resolution device gaussians seconds peak_mb test baselines config commit".split())
+KEYS = set("video frames resolution device path parameters gaussians seconds peak_mb test baselines config commit".split())
 
 
 def recipe() -> Recipe:

@@ -17,7 +17,8 @@ from deja_vu.core.errors import ConfigError, DivergedError, OutputError
 from deja_vu.core.image import over
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.datasets.sampling import FrameSource
-from deja_vu.pipelines.personalize import PersonalizeConfig, Phase, Recipe, personalize, refuse_divergence, start_avatar, train
+from deja_vu.pipelines.personalize import PersonalizeConfig, Phase, Recipe, personalize, start_avatar, train
+from deja_vu.training.loop import refuse_divergence
 
 needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.core.assets")
 WHITE = torch.ones(3)
@@ -197,11 +198,13 @@ def test_personalize_fills_the_run_folder(tracked, small_recipe, tmp_path, capsy
     names = {path.name for path in out.iterdir() if not path.name.startswith("events")}
     assert names == {
         *("avatar.safetensors", "global_only.safetensors", "checkpoint.pt", "config.yaml", "run.json"),
-        *("metrics.json", "metrics.jsonl", "compare.png", "turntable.mp4"),
+        *("metrics.json", "metrics.jsonl", "compare.png", "report.html", "turntable.mp4"),
     }
     assert any(path.name.startswith("events") for path in out.iterdir())
     metrics = json.loads((out / "metrics.json").read_text())
-    assert set(metrics) == set("video frames resolution device gaussians seconds peak_mb test baselines config commit".split())
+    assert set(metrics) == set(
+        "video frames resolution device path parameters gaussians seconds peak_mb test baselines config commit".split()
+    )
     assert (metrics["video"], metrics["frames"], metrics["resolution"]) == ("toy.mp4", 15, 96)
     assert set(metrics["seconds"]) == {"track", "personalize", "total"}
     assert set(metrics["test"]) == {"psnr", "ssim", "st_lpips", "l1"}

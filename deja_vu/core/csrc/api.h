@@ -45,6 +45,15 @@ struct DejaVuMesh {
     int32_t images, vertex_count, face_count, width, height, threads;
 };
 
+// The `nearest` of the points within the radius of each query, nearest first; index -1 and an infinite square where there are fewer.
+struct DejaVuNeighbours {
+    const float *points, *queries;  // [point_count, 3], [query_count, 3]
+    int32_t* index;                 // [query_count, nearest]
+    float* square;                  // [query_count, nearest]
+    float radius;
+    int32_t point_count, query_count, nearest, threads;
+};
+
 // A list by owner: entries [begin[i], begin[i + 1]) of the arrays beside it belong to owner i.
 struct DejaVuAttach {
     const float* vertices;                              // [images, vertex_count, 3]

@@ -1,0 +1,132 @@
+"""A head as a light field: no surface, no marching; pose enters through the camera's place beside the head."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from deja_vu.avatars.base import Avatar
+from deja_vu.avatars.nelf.network import NelfConfig, NelfNetwork
+from deja_vu.avatars.nelf.warp import WarpField
+from deja_vu.core.camera import Camera
+from deja_vu.core.head import HeadParams
+from deja_vu.core.image import RenderOutput
+from deja_vu.heads.base import HeadModel
+from deja_vu.nets.upscale import Upscale
+from deja_vu.render.volume import pixel_rays
+
+SCALE = 5.0
+"""Scene units a metre."""
+JOINT_SCALE = 2.0
+"""Weight of a radian of a joint beside an expression's full swing."""
+
+
+@dataclass(frozen=True)
+class NelfRender:
+    """A render and what training looks at besides."""
+
+    full: RenderOutput
+    rays: RenderOutput
+    """Before super-resolution; a picture only where the configuration says `residual`."""
+
+
+class NelfAvatar(Avatar):
+    """One person's light field."""
+
+    shape: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, head: HeadModel, shape: Float[Tensor, "S"], config: NelfConfig) -> None:
+        """Start with a picture that means nothing yet.
+
+        Args:
+            head: names expressions and joints; its surface is not used.
+            shape: the person's identity coefficients, kept for what drives the avatar.
+            config: sizes.
+        """
+        super().__init__()
+        self.head, self.config = head, config
+        self.code_size = head.spec.num_expression + 3 * head.spec.num_joints
+        self.register_buffer("shape", shape.clone())
+        self.register_buffer("low", torch.full((self.code_size,), -1.0))
+        self.register_buffer("high", torch.full((self.code_size,), 1.0))
+        self.network = NelfNetwork(config, self.code_size)
+
+    def render(self, params: HeadParams, camera: Camera, background: Float[Tensor, "*b 3"]) -> RenderOutput:
+        return self.render_all(params, camera, background).full
+
+    def render_all(
+        self,
+        params: HeadParams,
+        camera: Camera,
+        background: Float[Tensor, "*b 3"],
+        warp: WarpField | None = None,
+        rows: Int[Tensor, "B"] | None = None,
+    ) -> NelfRender:
+        """Render B frames, and keep the picture of the rays.
+
+        Args:
+            params: B poses and expressions.
+            camera: one view, or one for each frame.
+            background: color behind the head, in [0, 1].
+            warp: of training frames.
+            rows: of its latents, one for each frame.
+
+        Raises:
+            ValueError: another background than white, for an avatar without coverage.
+        """
+        if not self.config.coverage and not bool((background == 1).all()):
+            raise ValueError("this light field knows no coverage and was learned before white; render it over white")
+        points, code = self.ray_points(params, camera), self.code(params)
+        if warp is not None and rows is not None:
+            points, code = warp.points(points, rows), warp.code(code, rows)
+        small, large = self.network(points, code)
+        under = background[..., None, None, :]
+        return NelfRender(self._over(large[:, : camera.height, : camera.width], under), self._over(small, under))
+
+    def ray_points(self, params: HeadParams, camera: Camera) -> Float[Tensor, "B h w D"]:
+        """Points of every ray of a grid a quarter as fine as the picture: spread evenly over two scene units, around the place
+        where the ray passes the head's origin, so that they do not depend on how far the camera is.
+        """  # noqa: D205
+        factor = Upscale.FACTOR
+        width, height = math.ceil(camera.width / factor), math.ceil(camera.height / factor)
+        grid = replace(camera, width=width * factor, height=height * factor).resized(width, height)
+        scale = torch.diag(params.world_from_head.new_tensor([1 / SCALE] * 3 + [1.0]))
+        at = torch.linspace(-1, 1, self.config.points, device=scale.device)
+        frames = []
+        for b in range(len(params)):
+            origins, directions = pixel_rays(grid.view(b), params.world_from_head[b] @ scale)
+            t = at - (origins * directions).sum(-1, keepdim=True)
+            frames.append((origins[:, None] + t[..., None] * directions[:, None]).reshape(height, width, -1))
+        return torch.stack(frames)
+
+    def code(self, params: HeadParams) -> Float[Tensor, "B E"]:
+        """Expressions and joints, held to what training frames covered."""
+        raw = torch.cat([params.expression, params.joints.flatten(-2) * JOINT_SCALE], -1)
+        return raw.clamp(self.low, self.high)
+
+    @torch.no_grad()
+    def fit(self, params: HeadParams) -> None:
+        """Set the range of the code from training frames."""
+        raw = torch.cat([params.expression, params.joints.flatten(-2) * JOINT_SCALE], -1)
+        self.low.copy_(raw.quantile(0.005, 0))
+        self.high.copy_(raw.quantile(0.995, 0))
+
+    def _over(self, packed: Float[Tensor, "B H W C"], under: Tensor) -> RenderOutput:
+        """Colors times coverage, and coverage, over a background."""
+        if not self.config.coverage:
+            return RenderOutput(packed, torch.ones_like(packed[..., :1]))
+        alpha = packed[..., 3:].clamp(0, 1)
+        return RenderOutput(packed[..., :3] + (1 - alpha) * under, alpha)
+
+    def regularizers(self) -> dict[str, Tensor]:
+        """None."""
+        return {}
+
+    def param_groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"rays": list(self.network.rays.parameters()), "upscale": list(self.network.upscale.parameters())}

@@ -1,0 +1,98 @@
+"""Where the tri-planes come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import grid_sample
+
+from deja_vu.avatars.nerf.config import NerfConfig
+from deja_vu.core.camera import Camera
+from deja_vu.nets.style_unet import StyleUNet
+from deja_vu.nets.triplane import PlaneAttention
+
+ONE_SOURCE = 0.3
+"""Share of training steps that see the first source alone, past the attention."""
+DECAYED = ("style.", "code.")
+"""Parts of a style network that the published recipe trains ten times slower."""
+
+
+class FreePlanes(nn.Module):
+    """One person's planes, learned as they are."""
+
+    def __init__(self, config: NerfConfig) -> None:
+        super().__init__()
+        self.values = nn.Parameter(0.1 * torch.randn(3, config.plane_channels, config.plane_size, config.plane_size))
+
+    def forward(self) -> Float[Tensor, "3 C s s"]:
+        return self.values
+
+
+class EncodedPlanes(nn.Module):
+    """Planes that the encoder makes of source pictures, mixed by attention; computed once where nothing is trained."""
+
+    sources: Tensor
+
+    def __init__(self, config: NerfConfig) -> None:
+        super().__init__()
+        self.channels = config.plane_channels
+        self.encoder = StyleUNet(config.encoder_size, config.plane_size, 3, 3 * config.plane_channels, config.encoder_width)
+        self.attention = PlaneAttention(config.plane_channels, config.plane_size)
+        self.register_buffer("sources", torch.zeros(config.sources, *[config.encoder_size] * 2, 3, dtype=torch.uint8))
+        """Source pictures on the head's frontal plane."""
+        self._kept: Tensor | None = None
+
+    def set_sources(self, pictures: Float[Tensor, "N s s 3"]) -> None:
+        """Choose the pictures that the planes come from, as `frontal` makes them."""
+        assert pictures.shape[1:] == self.sources.shape[1:], pictures.shape
+        self.sources = (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
+        self._kept = None
+
+    def train(self, mode: bool = True) -> EncodedPlanes:
+        self._kept = None
+        return super().train(mode)
+
+    def forward(self) -> Float[Tensor, "3 C s s"]:
+        if self._kept is not None and not torch.is_grad_enabled():
+            return self._kept
+        alone = self.training and float(torch.rand(())) < ONE_SOURCE
+        sources = self.sources[:1] if alone else self.sources
+        encoded = self.encoder(sources.movedim(-1, 1).to(self.attention.query.dtype) / 256)
+        planes = self.attention(encoded.unflatten(1, (3, self.channels))[None])[0]
+        self._kept = None if self.training or torch.is_grad_enabled() else planes
+        return planes
+
+
+def frontal(image: Float[Tensor, "H W 3"], camera: Camera, world_from_scene: Float[Tensor, "4 4"], size: int) -> Float[Tensor, "s s 3"]:
+    """What a picture shows of the square [-1, 1] in the head's frontal plane (z = 0); columns are x and rows y, both rising.
+
+    Args:
+        image: of a head before black.
+        camera: that took it.
+        world_from_scene: the head's pose and the scene's scale.
+        size: side of the result in pixels.
+    """
+    at = (torch.arange(size, dtype=image.dtype, device=image.device) + 0.5) * (2 / size) - 1
+    y, x = torch.meshgrid(at, at, indexing="ij")
+    points = torch.stack([x, y, torch.zeros_like(x)], -1).reshape(-1, 3)
+    pixels, _ = camera.project(points @ world_from_scene[:3, :3].T + world_from_scene[:3, 3])
+    grid = pixels / pixels.new_tensor([camera.width, camera.height]) * 2 - 1
+    read = grid_sample(image.movedim(-1, 0)[None], grid.view(1, size, size, 2), padding_mode="zeros", align_corners=False)
+    return read[0].movedim(0, -1)
+
+
+def split_speeds(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Trainable parameters of a module: those of usual speed, and those of style networks that learn slowly."""
+
+    def slow() -> Iterator[str]:
+        for prefix, part in module.named_modules():
+            if isinstance(part, StyleUNet):
+                yield from (f"{prefix}.{name}" if prefix else name for name in DECAYED)
+
+    prefixes = tuple(slow())
+    named = [(name, parameter) for name, parameter in module.named_parameters() if name != "attention.scale"]
+    held = [parameter for name, parameter in named if name.startswith(prefixes)] if prefixes else []
+    return [parameter for name, parameter in named if not (prefixes and name.startswith(prefixes))], held

@@ -1,0 +1,128 @@
+"""What an avatar costs: time, size, arithmetic."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deja_vu.avatars import Avatar, GaussianAvatar, NelfAvatar, NerfAvatar
+from deja_vu.core.camera import Camera
+from deja_vu.core.head import HeadParams
+from deja_vu.nets.cost import multiply_adds
+from deja_vu.render.base import rasterize
+
+SWEEP = (128, 256, 384, 512, 640, 768, 896)
+"""Sides of the picture, pixels."""
+
+
+def latency(run: Callable[[], object], seconds: float = 3.0, most: int = 500) -> dict[str, float]:
+    """Median and 95th percentile of a call's wall time in milliseconds, and calls a second by the median.
+
+    A tenth of the time goes into warming up; then calls are timed one by one until time or number is used up, three at least.
+
+    Args:
+        run: one frame.
+        seconds: for the timed calls.
+        most: timed calls.
+    """
+    times: list[float] = []
+    begun = time.perf_counter()
+    while time.perf_counter() - begun < seconds / 10 or not times:
+        times = [_once(run)]
+    times, begun = [], time.perf_counter()
+    while len(times) < 3 or (time.perf_counter() - begun < seconds and len(times) < most):
+        times.append(_once(run))
+    median = statistics.median(times)
+    late = sorted(times)[min(len(times) - 1, int(0.95 * len(times)))]
+    return {"fps": round(1 / median, 2), "p50_ms": round(1e3 * median, 2), "p95_ms": round(1e3 * late, 2), "frames": len(times)}
+
+
+def _once(run: Callable[[], object]) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    begun = time.perf_counter()
+    run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
+
+
+@torch.no_grad()
+def end_to_end(avatar: Avatar, params: HeadParams, camera: Camera) -> Callable[[], Tensor]:
+    """From one frame's parameters to its 8-bit picture."""
+    white = torch.ones(3, device=camera.intrinsics.device)
+
+    @torch.no_grad()
+    def run() -> Tensor:
+        return (avatar.render(params, camera, white).rgb[0].clamp(0, 1) * 255).to(torch.uint8)
+
+    return run
+
+
+@torch.no_grad()
+def render_only(avatar: Avatar, params: HeadParams, camera: Camera) -> Callable[[], Any]:
+    """What is left once the head is posed: rasterizing Gaussians, marching rays, evaluating a light field."""
+    white = torch.ones(3, device=camera.intrinsics.device)
+    if isinstance(avatar, GaussianAvatar):
+        drawn = avatar.gaussians(params)
+        return torch.no_grad()(lambda: rasterize(drawn, camera, white, avatar.config.backend))
+    if isinstance(avatar, NelfAvatar):
+        points, code = avatar.ray_points(params, camera), avatar.code(params)
+        return torch.no_grad()(lambda: avatar.network(points, code))
+    assert isinstance(avatar, NerfAvatar), type(avatar)
+    surfaces = [avatar.surface(params[b]) for b in range(len(params))]
+    return torch.no_grad()(lambda: avatar.render_all(params, camera, white, surfaces=surfaces))
+
+
+def sweep(avatar: Avatar, params: HeadParams, camera: Camera, seconds: float = 3.0) -> dict[str, Any]:
+    """Latency from parameters to picture at several sizes.
+
+    Args:
+        avatar: in evaluation mode.
+        params: one frame.
+        camera: any size; resized.
+        seconds: for each size.
+    """
+    return {str(side): latency(end_to_end(avatar, params, camera.resized(side, side)), seconds) for side in SWEEP}
+
+
+def size(avatar: Avatar, beside: int) -> dict[str, int]:
+    """Numbers that a file must hold, what is trained besides, and the bytes of half-precision floats.
+
+    Args:
+        avatar: deployed.
+        beside: parameters that are trained and left behind.
+    """
+    state = avatar.state_dict().values()
+    halves = sum(value.numel() * (2 if value.is_floating_point() else value.element_size()) for value in state)
+    parameters = sum(parameter.numel() for parameter in avatar.parameters())
+    return {"params_deploy": parameters, "params_train": parameters + beside, "bytes_fp16": halves}
+
+
+@torch.no_grad()
+def work(avatar: Avatar, params: HeadParams, camera: Camera) -> dict[str, int]:
+    """Arithmetic of one frame: multiply-adds of matrix products and convolutions, and what they do not see.
+
+    `gaussians` are drawn by a native kernel; `field_samples` are evaluations of a radiance field, `neighbour_queries` searches in
+    its surface points.
+    """
+    white = torch.ones(3, device=camera.intrinsics.device)
+    counts: dict[str, int] = {}
+    if isinstance(avatar, GaussianAvatar):
+        counts["gaussians"] = len(avatar.layout)
+    if isinstance(avatar, NerfAvatar):
+        counts |= {"field_samples": 0, "neighbour_queries": avatar.ray_count(params, camera) * (avatar.config.coarse + avatar.config.fine)}
+
+        def count(_: Any, inputs: tuple[Any, ...], __: Any) -> None:
+            counts["field_samples"] += len(inputs[2])
+
+        handle = avatar.field.register_forward_hook(count)
+    counts["macs"] = multiply_adds(lambda: avatar.render(params, camera, white))
+    if isinstance(avatar, NerfAvatar):
+        handle.remove()
+    return counts

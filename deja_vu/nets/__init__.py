@@ -1,0 +1,1 @@
+"""Parts of the networks: encodings, perceptrons, tri-planes, point features, image networks."""

@@ -1,0 +1,88 @@
+"""A teacher's frames: codes and poses drawn around those of a video, rendered by an avatar that is there already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from deja_vu.avatars.base import Avatar
+from deja_vu.core.batch import Batch
+from deja_vu.core.head import HeadParams
+from deja_vu.heads.regions import region_window
+from deja_vu.heads.skinning import axis_angle_to_matrix
+
+OPAQUE = 0.02
+"""Least coverage by which a color is divided."""
+LOOKED_AT = ("lips", "eye_left", "eye_right")
+"""Regions that a loss looks at most."""
+
+
+@dataclass(frozen=True)
+class SamplingLaw:
+    """How far a teacher's frames leave those of the video."""
+
+    mix: float = 0.25
+    """Codes lie on the line through two frames' codes, so far beyond each of them, in units of their distance."""
+    rotation: tuple[float, float, float] = (0.08, 0.15, 0.04)
+    """Deviation of the turn about the head's x, y and z axes, radians."""
+    translation: float = 0.008
+    """Deviation of the move along each axis, metres."""
+
+
+def sample_params(video: HeadParams, base: HeadParams, law: SamplingLaw, generator: torch.Generator) -> HeadParams:
+    """Parameters around those of some frames.
+
+    Args:
+        video: all training frames.
+        base: the B frames whose pose is varied; codes are mixed between them and others of the video.
+        law: how far.
+        generator: of the draws.
+    """
+    count = len(base)
+    others = video[torch.randint(len(video), (count,), generator=generator)].to(base.expression.device)
+    share = (torch.rand(count, generator=generator) * (1 + 2 * law.mix) - law.mix).to(base.expression.device)
+    turn = torch.randn(count, 3, generator=generator) * torch.tensor(law.rotation)
+    move = torch.randn(count, 3, generator=generator) * law.translation
+    pose = base.world_from_head.clone()
+    pose[:, :3, :3] = pose[:, :3, :3] @ axis_angle_to_matrix(turn.to(pose))
+    pose[:, :3, 3] += move.to(pose)
+    return replace(
+        base,
+        expression=torch.lerp(base.expression, others.expression, share[:, None]),
+        joints=torch.lerp(base.joints, others.joints, share[:, None, None]),
+        world_from_head=pose,
+    )
+
+
+@torch.no_grad()
+def taught(teacher: Avatar, params: HeadParams, like: Batch) -> Batch:
+    """The teacher's pictures as frames: the head alone, all of it known.
+
+    Args:
+        teacher: draws on its own device.
+        params: what to draw.
+        like: frames whose camera, size and device are used.
+    """
+    at = next(teacher.parameters()).device
+    out = teacher.render(params.to(at), like.camera.to(at), torch.zeros(3, device=at))
+    device = like.image.device
+    rgb, alpha = out.rgb.to(device), out.alpha.to(device).clamp(0, 1)
+    ones = torch.ones_like(alpha)
+    straight = (rgb / alpha.clamp_min(OPAQUE)).clamp(0, 1)
+    attention = looked_at(teacher, params.to(at), like).to(device)
+    return Batch(like.positions, straight, alpha, alpha, ones, ones, attention, params, like.camera)
+
+
+def looked_at(teacher: Avatar, params: HeadParams, like: Batch) -> Tensor:
+    """1 in the boxes around eyes and mouth."""
+    head = teacher.head
+    mask = torch.zeros(*like.image.shape[:3], 1)
+    vertices = head(params)
+    for b in range(len(vertices)):
+        for name in LOOKED_AT:
+            if name in head.topology.regions:
+                rows, columns = region_window(vertices[b], head.topology.faces, head.topology.regions[name], like.camera.view(b), 0.3)
+                mask[b, rows, columns] = 1
+    return mask

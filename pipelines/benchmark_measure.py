@@ -1,0 +1,262 @@
+"""What a benchmark measures of one avatar: quality by time, quality, cost, pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deja_vu.avatars import Avatar, load_avatar
+from deja_vu.bench import cost
+from deja_vu.bench.metrics import FrameMetrics
+from deja_vu.bench.quality import REGIONS, Shown, gain, score, to_eight_bits
+from deja_vu.bench.report import RESULT, SCHEMA, TRIVIAL
+from deja_vu.core.errors import InputError
+from deja_vu.core.head import HeadParams
+from deja_vu.core.image import over
+from deja_vu.core.sequence import TrackedSequence
+from deja_vu.datasets.sampling import FrameSource
+from deja_vu.heads import load_head
+from deja_vu.heads.regions import region_window
+from deja_vu.heads.skinning import axis_angle_to_matrix
+from deja_vu.losses.perceptual import PerceptualDistance
+from deja_vu.motion.rest import resting
+from deja_vu.motion.transfer import Transfer
+from deja_vu.pipelines.evaluate import (
+    MAX_TEST_FRAMES,
+    PERCEPTUAL_FRAMES,
+    WHITE,
+    Method,
+    avatar_method,
+    to_bytes,
+    write_png,
+)
+from deja_vu.pipelines.personalize import Learned, Recipe
+from deja_vu.pipelines.runs import commit, machine
+from deja_vu.training.devices import pick_device
+
+MARKS = (5, 10, 20, 40, 60, 90, 120, 180, 240, 300, 450, 600, 900, 1200, 1800, 2700, 3600, 7200, 14400)
+"""Seconds of training at which a path is scored on a few held-out frames."""
+CURVE_FRAMES = 8
+SHEET_FRAMES = 6
+YAWS = (-60, -30, 0, 30, 60)
+"""Degrees, for pictures of poses that were not filmed."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run of the benchmark; picklable, since it is carried out in a process of its own."""
+
+    clip: str
+    name: str
+    track: Path
+    recipe: Recipe
+    out: Path
+    teacher: Path | None
+    """Run folder of a finished path that teaches this one."""
+    drivers: tuple[Path, ...]
+    """Tracked folders of other people whose motion the avatar follows."""
+    seconds: float
+    """Time for each latency measurement."""
+
+
+def header(clip: str, name: str, sequence: TrackedSequence) -> dict[str, Any]:
+    """What every result says of itself."""
+    return {
+        "schema": SCHEMA,
+        "clip": clip,
+        "path": name,
+        "bundle_sha256": bundle_hash(sequence),
+        "split": {"kind": sequence.info.split, "test_frames": int(sequence.test.sum()), "train_frames": int((~sequence.test).sum())},
+        "resolution": sequence.info.resolution,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "commit": commit(),
+    }
+
+
+def bundle_hash(sequence: TrackedSequence) -> str:
+    """SHA-256 of a tracked folder: parameters, split, frames and masks."""
+    digest = hashlib.sha256()
+    pictures = [path for name in ("frames", "masks") for path in sorted((sequence.folder / name).iterdir())]
+    for path in [sequence.folder / "params.safetensors", *pictures]:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def peak_mb() -> float:
+    """Most memory this process has held; on a GPU, most of its memory."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+class Curve:
+    """Scores on a few held-out frames at marked times of training; measuring does not count as training."""
+
+    def __init__(self, sequence: TrackedSequence, head_start: float) -> None:
+        test = sequence.test_part()
+        self.source = FrameSource(test, sequence.info.resolution)
+        self.positions = torch.linspace(0, len(test) - 1, min(CURVE_FRAMES, len(test))).round().long().unique()
+        self.metrics = FrameMetrics(PerceptualDistance.load())
+        self.head_start, self.paused, self.points = head_start, 0.0, list[dict[str, float]]()
+        self.marks = iter(MARKS)
+        self.mark: float = next(self.marks)
+        self.begun = time.monotonic()
+
+    def seconds(self) -> float:
+        """Time since the start, without that of measuring."""
+        return time.monotonic() - self.begun - self.paused
+
+    def __call__(self, avatar: Avatar, step: int) -> None:
+        if self.seconds() < self.mark:
+            return
+        now = time.monotonic()
+        point = {"seconds": round(self.seconds() + self.head_start, 1), "step": step}
+        while self.mark <= self.seconds():
+            self.mark = next(self.marks, math.inf)
+        training = avatar.training
+        avatar.eval()
+        predict, rows = avatar_method("", avatar).predict, []
+        for position in self.positions:
+            batch = self.source.batch(position[None])
+            reference = self.metrics.reference(over(batch.image, batch.head, WHITE)[0], batch.counted[0], perceptual=True)
+            rows.append(self.metrics.score(predict(batch), reference))
+        avatar.train(training)
+        self.points.append(point | {name: round(sum(row[name] for row in rows) / len(rows), 4) for name in rows[0]})
+        self.paused += time.monotonic() - now
+
+
+def shown_frames(sequence: TrackedSequence, method: Method, keep: Callable[[int, Tensor, Tensor], None]) -> Iterator[Shown]:
+    """A method's frames beside the truth, in the order of time."""
+    positions = sequence.test.nonzero()[:, 0]
+    positions = positions[torch.linspace(0, len(positions) - 1, min(len(positions), MAX_TEST_FRAMES)).round().long().unique()]
+    first = torch.cumsum(sequence.test, 0) - 1  # of a frame among the test frames, which is what methods are asked by
+    every = max(1, -(-len(positions) // PERCEPTUAL_FRAMES))
+    source = FrameSource(sequence.test_part(), sequence.info.resolution, cache_bytes=0)
+    head = load_head(sequence.info.head_name)
+    topology = head.topology
+    for count, position in enumerate(positions.tolist()):
+        batch = source.batch(first[position][None])
+        target = over(batch.image, batch.head, WHITE)[0]
+        image = to_eight_bits(method.predict(batch))
+        vertices = head(batch.params)[0]
+        boxes = {
+            name: region_window(vertices, topology.faces, topology.regions[part], batch.camera, 0.2)
+            for name, part in REGIONS.items()
+            if part in topology.regions
+        }
+        keep(count, image, target)
+        yield Shown(image, target, batch.counted[0], boxes, position, count % every == 0)
+
+
+def assess(clip: str, sequence: TrackedSequence, method: Method, out: Path) -> dict[str, Any]:
+    """Quality on the test frames, pictures of some of them, and the gain over the trivial rows beside the run."""
+    count = min(int(sequence.test.sum()), MAX_TEST_FRAMES)
+    wanted = set(torch.linspace(0, count - 1, min(SHEET_FRAMES, count)).round().long().tolist())
+    files: dict[str, list[str]] = {"frames": [], "truth": []}
+
+    def keep(number: int, image: Tensor, target: Tensor) -> None:
+        if number in wanted:
+            for name, picture in (("frames", image), ("truth", target)):
+                file = f"test_{name}_{number:03d}.png"
+                write_png(out / file, to_bytes(picture)[..., ::-1])
+                files[name].append(file)
+
+    out.mkdir(parents=True, exist_ok=True)
+    quality = score(shown_frames(sequence, method, keep), FrameMetrics(PerceptualDistance.load()))
+    gains = {}
+    for name in TRIVIAL:
+        path = out.parent / name / RESULT
+        if name != method.name and path.is_file():
+            gains[name] = gain(quality, json.loads(path.read_text())["quality"])
+    return {"quality": quality, "delta_vs": gains, "pictures": {"test": files}}
+
+
+def costs(plan: Plan, sequence: TrackedSequence, learned: Learned, path: Path) -> dict[str, Any]:
+    """Latency at several sizes, arithmetic, bytes, and memory for rendering."""
+    device = pick_device()
+    avatar, side = learned.avatar.to(device), sequence.info.resolution
+    params, camera = sequence.test_part().params[:1].to(device), sequence.camera.to(device)
+    render = {
+        "render_only": cost.latency(cost.render_only(avatar, params, camera), plan.seconds),
+        "end_to_end": cost.latency(cost.end_to_end(avatar, params, camera), plan.seconds),
+        "sweep": cost.sweep(avatar, params, camera, seconds=plan.seconds),
+        "peak_mb": render_peak(path, plan.track),
+        "side": side,
+    }
+    repeated = [cost.end_to_end(avatar, params, camera)() for _ in range(2)]
+    return {
+        "render": render | {"repeats_exactly": bool(torch.equal(*repeated))},
+        "size": cost.size(avatar, learned.beside) | {"bytes_fp32": path.stat().st_size},
+        "flops": cost.work(avatar, params, camera),
+    }
+
+
+def render_peak(avatar: Path, track: Path) -> int:
+    """Memory that rendering one frame adds to a fresh process, the avatar's own included, megabytes."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_render_peak, (avatar, track))
+
+
+def _render_peak(path: Path, track: Path) -> int:
+    sequence = TrackedSequence.load(track)
+    before = peak_mb()
+    avatar = load_avatar(path).to(pick_device())
+    device = pick_device()
+    cost.end_to_end(avatar, sequence.params[:1].to(device), sequence.camera.to(device))()
+    return round(peak_mb() - before)
+
+
+@torch.no_grad()
+def _pictures(plan: Plan, kind: str, avatar: Avatar, motion: HeadParams, sequence: TrackedSequence) -> list[str]:
+    """Render some parameters into PNG files."""
+    device, files = pick_device(), []
+    for number in range(len(motion)):
+        out = avatar.render(motion[number : number + 1].to(device), sequence.camera.to(device), WHITE.to(device))
+        files.append(f"{kind}_{number:02d}.png")
+        write_png(plan.out / files[-1], to_bytes(out.rgb[0].cpu())[..., ::-1])
+    return files
+
+
+def driven_pictures(plan: Plan, sequence: TrackedSequence, avatar: Avatar) -> dict[str, Any]:
+    """The avatar following other people: no truth to score against, so pictures only, below the driver's own."""
+    found: dict[str, list[str]] = {"frames": [], "truth": []}
+    for number, folder in enumerate(plan.drivers):
+        driver = TrackedSequence.load(folder)
+        if driver.info.head_name != sequence.info.head_name:
+            raise InputError(f"{folder} was tracked with head '{driver.info.head_name}', not '{sequence.info.head_name}'. Track it again.")
+        spread = torch.linspace(0, len(driver) - 1, SHEET_FRAMES).round().long()
+        head = load_head(sequence.info.head_name)
+        motion = Transfer(head, resting(driver.params, head), resting(sequence.params, head))(driver.params[spread])
+        found["frames"] += _pictures(plan, f"driven_{number}", avatar, motion, sequence)
+        for count, position in enumerate(spread.tolist()):
+            found["truth"].append(f"driver_{number}_{count:02d}.png")
+            write_png(plan.out / found["truth"][-1], driver.frame(position).image.numpy()[..., ::-1])
+    return {"driven": found} if plan.drivers else {}
+
+
+def sweep_pictures(plan: Plan, sequence: TrackedSequence, avatar: Avatar) -> dict[str, Any]:
+    """Poses and expressions that were not filmed: turned by up to 60 degrees, and half as much expression again."""
+    middle = sequence.test_part().params[torch.tensor([int(sequence.test.sum()) // 2])]
+    angles = torch.tensor([[0.0, yaw, 0.0] for yaw in YAWS]).deg2rad()
+    turned = middle[torch.zeros(len(YAWS) + 1, dtype=torch.long)]
+    pose = turned.world_from_head.clone()
+    pose[: len(YAWS), :3, :3] = pose[: len(YAWS), :3, :3] @ axis_angle_to_matrix(angles)
+    expression = turned.expression.clone()
+    strongest = sequence.params.expression.abs().sum(1).argmax()
+    expression[-1] = 1.5 * sequence.params.expression[strongest]
+    motion = replace(turned, world_from_head=pose, expression=expression)
+    return {"sweep": {"frames": _pictures(plan, "sweep", avatar, motion, sequence)}}

@@ -1,0 +1,24 @@
+"""Recipes that come with the package."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from deja_vu.core.config import load_config
+from deja_vu.core.errors import ConfigError
+from deja_vu.pipelines.personalize import Recipe
+
+
+def shipped_recipe(name: str) -> Recipe:
+    """A recipe that comes with the package.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    folder = resources.files("deja_vu.configs")
+    shipped = folder / f"{name}.yaml"
+    if not shipped.is_file():
+        names = sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".yaml"))
+        raise ConfigError(f"There is no recipe '{name}'. Shipped: {', '.join(names)}; or give the path of a .yaml file.")
+    with resources.as_file(shipped) as path:
+        return load_config(Recipe, path)
