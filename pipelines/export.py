@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,9 +12,9 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from deja_vu.avatars import GaussianAvatar
+from deja_vu.avatars import Avatar, GaussianAvatar, kind_of
 from deja_vu.core.assets import locate
-from deja_vu.core.errors import ConfigError, OutputError
+from deja_vu.core.errors import ConfigError, InputError, OutputError
 from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.head import HeadParams
 from deja_vu.core.sequence import TrackedSequence
@@ -27,11 +27,8 @@ from deja_vu.export.spz import write_spz
 from deja_vu.export.web import Clip, write_web, write_webcam
 from deja_vu.heads.base import HeadModel
 from deja_vu.motion.rest import facing_camera, resting
-from deja_vu.motion.tracked import TrackedMotion
-from deja_vu.motion.transfer import Transfer, refuse_other_head
-from deja_vu.pipelines.drive import turntable_of
-from deja_vu.pipelines.runs import find_track, load_pair
-from deja_vu.pipelines.track import TrackConfig, track
+from deja_vu.pipelines.drive import WEBCAM, DriveConfig, open_motion, performed, turntable_of
+from deja_vu.pipelines.runs import load_pair
 
 Format = Literal["ply", "spz", "gltf", "npz", "web"]
 SUFFIXES: dict[str, tuple[str, ...]] = {"ply": (".ply",), "spz": (".spz",), "gltf": (".glb", ".gltf"), "npz": (".npz",)}
@@ -47,7 +44,7 @@ def export_command(
     *,
     format: Format,
     out: Path,
-    motion: Path | None = None,
+    motion: str | None = None,
     frame: int | None = None,
     webcam: Path | None = None,
     overwrite: bool = False,
@@ -59,14 +56,15 @@ def export_command(
         format: ply (3D Gaussian Splatting), spz (compressed), gltf (KHR_gaussian_splatting; .glb or .gltf), npz (raw maps and all that
             moves them), or web (a folder with a page that animates the avatar in the browser, from disk or any host).
         out: file to write; a folder for web, and for ply or spz of a whole motion.
-        motion: a video, or a folder that `deja-vu track` made, that sets the pose; the person at rest without it. The page
-            can play it beside a turntable and the first seconds of the person's own video.
+        motion: what sets the pose: a video, a folder that `deja-vu track` made, an ARKit capture (.csv) or an expression script (.yaml);
+            the person at rest without it. The page can play it beside a turntable and the first seconds of the person's own video.
         frame: write this frame of the motion alone, counted from 0.
         webcam: folder of the npm package @mediapipe/tasks-vision, to let the page follow the user's face (web; adds 9 MB).
         overwrite: replace what `out` holds.
     """
     check_request(format, out, motion, frame, webcam, overwrite)
-    avatar, person = load_pair(run)
+    loaded, person = load_pair(run)
+    avatar = with_gaussians(loaded, run)
     rest = facing_camera(resting(person.params, avatar.head))
     if format in ("npz", "web") and person.info.head_name.startswith("flame"):
         print("This export contains parts of FLAME: its licence decides to whom you may give it.")
@@ -86,7 +84,7 @@ def export_command(
     print(f"{out}: {len(avatar.layout)} Gaussians, {out.stat().st_size / 1e6:.1f} MB")
 
 
-def check_request(format: Format, out: Path, motion: Path | None, frame: int | None, webcam: Path | None, overwrite: bool) -> None:
+def check_request(format: Format, out: Path, motion: str | None, frame: int | None, webcam: Path | None, overwrite: bool) -> None:
     """Refuse combinations that mean nothing, before anything is computed.
 
     Raises:
@@ -95,6 +93,8 @@ def check_request(format: Format, out: Path, motion: Path | None, frame: int | N
     """
     if frame is not None and motion is None:
         raise ConfigError("--frame picks one frame of a motion: add --motion, or leave --frame out.")
+    if motion is not None and WEBCAM.fullmatch(motion):
+        raise ConfigError("A camera's motion never ends, so it cannot be exported. Give a recording, or export the page with --webcam.")
     if format == "npz" and motion is not None:
         raise ConfigError("npz holds the maps that all poses share: leave --motion out.")
     if format == "gltf" and motion is not None and frame is None:
@@ -117,12 +117,26 @@ def check_request(format: Format, out: Path, motion: Path | None, frame: int | N
         raise OutputError(f"{out} exists already. Add --overwrite to replace it, or choose another --out.")
 
 
-def is_folder(format: Format, motion: Path | None, frame: int | None) -> bool:
+def with_gaussians(avatar: Avatar, run: Path) -> GaussianAvatar:
+    """The avatar, if there is something of it to export.
+
+    Raises:
+        InputError: it computes pictures in another way.
+    """
+    if not isinstance(avatar, GaussianAvatar):
+        raise InputError(
+            f"{run} holds a {kind_of(avatar)} avatar, which computes pictures without Gaussians, so no splat file or page can hold it. "
+            "Render videos of it with `deja-vu drive`, or personalize a Gaussian avatar."
+        )
+    return avatar
+
+
+def is_folder(format: Format, motion: str | None, frame: int | None) -> bool:
     """Whether a request makes a folder of files."""
     return format == "web" or (format in SEQUENCES and motion is not None and frame is None)
 
 
-def write_page(avatar: GaussianAvatar, person: TrackedSequence, motion: Path | None, webcam: Path | None, out: Path) -> None:
+def write_page(avatar: GaussianAvatar, person: TrackedSequence, motion: str | None, webcam: Path | None, out: Path) -> None:
     """The page with its motions: a turntable, the start of the person's own video, and the motion asked for."""
     rest = facing_camera(resting(person.params, avatar.head))
     own = person.params[: round(OWN_SECONDS * person.info.fps)]
@@ -132,7 +146,7 @@ def write_page(avatar: GaussianAvatar, person: TrackedSequence, motion: Path | N
     ]
     if motion is not None:
         poses, fps = carried(motion, avatar.head, person)
-        clips.insert(0, Clip(motion.stem, poses, fps))
+        clips.insert(0, Clip(Path(motion).stem, poses, fps))
     model = None if webcam is None else locate("face_landmarker")
     write_web(avatar, rest, person.camera, clips, person.info.subject, out)
     if webcam is not None and model is not None:
@@ -141,19 +155,17 @@ def write_page(avatar: GaussianAvatar, person: TrackedSequence, motion: Path | N
     print(f"{out}: open index.html ({len(avatar.layout)} Gaussians, {size / 1e6:.1f} MB)")
 
 
-def carried(motion: Path, head: HeadModel, person: TrackedSequence) -> tuple[HeadParams, float]:
-    """A motion carried over to the person, and its frames a second; a video is tracked first."""
-    with tempfile.TemporaryDirectory(prefix="deja-vu-") as folder:
-        if motion.is_dir():
-            sequence = TrackedSequence.load(find_track(motion))
-        else:
-            sequence = track(motion, Path(folder), TrackConfig(head=person.info.head_name))
-        refuse_other_head(sequence.info.head_name, head)
-        carry = Transfer(head, TrackedMotion(sequence).rest, resting(person.params, head))
-        return carry(sequence.params), sequence.info.fps
+def carried(motion: str, head: HeadModel, person: TrackedSequence) -> tuple[HeadParams, float]:
+    """All frames of a motion carried over to the person, and how many there are in a second; a video is tracked first."""
+    with ExitStack() as stack:
+        source = open_motion(motion, head, None, stack)
+        for note in source.notes:
+            print(f"note: {note}")
+        frames = list(performed(person, source, DriveConfig()))
+    return HeadParams(*(torch.cat([getattr(frame, field.name) for frame in frames]) for field in fields(HeadParams))), source.fps
 
 
-def chosen(poses: HeadParams, frame: int, motion: Path | None) -> HeadParams:
+def chosen(poses: HeadParams, frame: int, motion: str | None) -> HeadParams:
     """One frame as a batch of one.
 
     Raises:

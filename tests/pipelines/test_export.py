@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from deja_vu.avatars import GaussianAvatar, save_avatar
+from deja_vu.avatars import AVATARS, GaussianAvatar, save_avatar
 from deja_vu.core.errors import ConfigError, OutputError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.pipelines.cli import main
@@ -30,6 +30,12 @@ def export(run: Path, out: Path, *arguments: str) -> None:
     main(["export", str(run), "--out", str(out), *arguments])
 
 
+SCRIPT = """
+fps: 10
+keyframes:
+  - {at: 0.0, face: neutral}
+  - {at: 0.4, weights: {jawOpen: 0.8}}
+"""
 FILES = {"ply": "a.ply", "spz": "a.spz", "gltf": "a.glb", "npz": "a.npz"}
 
 
@@ -92,13 +98,14 @@ REFUSED = [
     (dict(format="npz", out="a.npz", motion="m"), ConfigError, "all poses share"),
     (dict(format="ply", out="a.ply", frame=3), ConfigError, "add --motion"),
     (dict(format="web", out="page", motion="m", frame=3), ConfigError, "plays whole motions"),
+    (dict(format="ply", out="frames", motion="webcam:0"), ConfigError, "never ends"),
     (dict(format="spz", out="a.spz", webcam="w"), ConfigError, "belongs to --format web"),
 ]
 
 
 @pytest.mark.parametrize(("request_", "error", "says"), REFUSED, ids=[says for *_, says in REFUSED])
 def test_requests_that_mean_nothing_are_refused(request_, error, says):
-    paths = {key: Path(value) for key, value in request_.items() if key in ("out", "motion", "webcam")}
+    paths = {key: Path(value) for key, value in request_.items() if key in ("out", "webcam")}
     with pytest.raises(error, match=says):
         check_request(**{"motion": None, "frame": None, "webcam": None, "overwrite": False, **request_, **paths})
 
@@ -118,9 +125,8 @@ def test_a_place_that_is_taken_is_refused(tmp_path):
         (lambda path: path.write_bytes(path.read_bytes()[:1000]), "damaged"),
         (lambda path: path.unlink(), "holds no avatar.safetensors"),
         (lambda path: rewritten(path, version="2"), "avatar format 2, expected 1"),
-        (lambda path: rewritten(path, kind="nerf"), "nerf"),
     ],
-    ids=["damaged", "missing", "newer", "no Gaussians"],
+    ids=["damaged", "missing", "newer"],
 )
 def test_avatars_that_cannot_be_exported_end_with_the_reason(change, says, run, tmp_path, capsys):
     change(run / "avatar.safetensors")
@@ -130,6 +136,27 @@ def test_avatars_that_cannot_be_exported_end_with_the_reason(change, says, run, 
     assert said.startswith("deja-vu: ")
     assert says in said
     assert not (tmp_path / "a.ply").exists()
+
+
+@pytest.mark.parametrize("format", ["ply", "npz", "web"])
+@pytest.mark.parametrize("kind", ["nerf", "nelf"])
+def test_an_avatar_without_gaussians_is_refused_with_the_reason(kind, format, run, painted, tmp_path, capsys):
+    avatar_type, config_type = AVATARS[kind]
+    save_avatar(avatar_type(painted.head, painted.shape, config_type()), run / "avatar.safetensors", {})
+    out = tmp_path / f"a.{format}"
+    with pytest.raises(SystemExit, match="2"):
+        export(run, out, "--format", format)
+    assert f"holds a {kind} avatar, which computes pictures without Gaussians" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_an_expression_script_sets_the_pose(run, tmp_path):
+    script = tmp_path / "talk.yaml"
+    script.write_text(SCRIPT)
+    export(run, tmp_path / "frames", "--format", "ply", "--motion", str(script))
+    contents = [path.read_bytes() for path in sorted((tmp_path / "frames").iterdir())]
+    assert len(contents) > 2
+    assert len(set(contents)) > 1
 
 
 def rewritten(path: Path, **header: str) -> None:
