@@ -22,12 +22,7 @@ from deja_vu.viewer.stage import Wish, view_camera
 from tests.pipelines.test_cli import refused
 
 __all__ = ["refused"]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_viser = pytest.mark.skipif(importlib.util.find_spec("viser") is None, reason="viser is not installed: pip install 'viser>=1.1,<2'")
-needs_browser = pytest.mark.skipif(
-    CHROMIUM is None or importlib.util.find_spec("playwright") is None,
-    reason="no Chromium with Playwright: apt-get install chromium; pip install playwright",
-)
 SECONDS = 180_000
 """Patience with a busy machine, milliseconds."""
 
@@ -57,22 +52,17 @@ def is_error(message) -> bool:
 
 
 @pytest.fixture
-def page(viewer):
+def page(viewer, browser):
     """The open page, with its errors collected as `page.errors`."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        page = browser.new_page(viewport={"width": 760, "height": 520})
-        page.set_default_timeout(SECONDS)
-        page.errors = []
-        page.on("console", lambda message: page.errors.append(message.text) if is_error(message) else None)
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.goto(f"http://127.0.0.1:{viewer.config.port}")
-        page.get_by_role("button", name="smile", exact=True).wait_for()
-        yield page
-        browser.close()
+    page = browser.new_page(viewport={"width": 760, "height": 520})
+    page.set_default_timeout(SECONDS)
+    page.errors = []
+    page.on("console", lambda message: page.errors.append(message.text) if is_error(message) else None)
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.goto(f"http://127.0.0.1:{viewer.config.port}")
+    page.get_by_role("button", name="smile", exact=True).wait_for()
+    yield page
+    page.close()
 
 
 def canvas(page) -> np.ndarray:
@@ -95,8 +85,7 @@ def settled(page, differs_from: np.ndarray | None = None) -> np.ndarray:
 
 
 @needs_viser
-@needs_browser
-def test_the_page_shows_the_avatar_and_obeys(page, viewer, tmp_path) -> None:
+def test_the_page_shows_the_avatar_and_obeys(page, viewer, screenshots, tmp_path) -> None:
     """Opens, shows what Python renders, and every kind of control moves pixels; no error in the console."""
     first = settled(page)
     session = next(iter(viewer._sessions.values()))
@@ -115,7 +104,7 @@ def test_the_page_shows_the_avatar_and_obeys(page, viewer, tmp_path) -> None:
     page.locator("input.mantine-NumberInput-input").first.fill("30")  # yaw
     page.keyboard.press("Enter")
     turned = settled(page, first)
-    page.screenshot(path=tmp_path / "turned.png", timeout=SECONDS)
+    page.screenshot(path=screenshots / "viewer_turned.png", timeout=SECONDS)
     page.mouse.move(150, 400)
     page.mouse.down()
     page.mouse.move(220, 380, steps=5)
@@ -132,8 +121,7 @@ def test_the_page_shows_the_avatar_and_obeys(page, viewer, tmp_path) -> None:
 
 
 @needs_viser
-@needs_browser
-def test_a_motion_plays_and_splats_appear(page, viewer, tmp_path) -> None:
+def test_a_motion_plays_and_splats_appear(page, viewer, screenshots) -> None:
     first = settled(page)
     session = next(iter(viewer._sessions.values()))
     panel = session.panel
@@ -150,7 +138,7 @@ def test_a_motion_plays_and_splats_appear(page, viewer, tmp_path) -> None:
     page.get_by_role("combobox", name="drawn as").click()
     page.get_by_role("option", name="splats in the browser").click()
     drawn = settled(page, exact)
-    page.screenshot(path=tmp_path / "splats.png", timeout=SECONDS)  # kept by pytest, to be looked at
+    page.screenshot(path=screenshots / "viewer_splats.png", timeout=SECONDS)
     assert np.abs(drawn - first).mean() < 25  # the same head, drawn by another renderer
     assert (np.abs(drawn - 255).max(-1) > 60).mean() > 0.05
     assert page.errors == []
