@@ -21,7 +21,6 @@ from deja_vu.bench import cost
 from deja_vu.bench.metrics import FrameMetrics
 from deja_vu.bench.quality import REGIONS, Shown, gain, score, to_eight_bits
 from deja_vu.bench.report import RESULT, SCHEMA, TRIVIAL
-from deja_vu.core.errors import InputError
 from deja_vu.core.head import HeadParams
 from deja_vu.core.image import over
 from deja_vu.core.sequence import TrackedSequence
@@ -31,7 +30,8 @@ from deja_vu.heads.regions import region_window
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.motion.rest import resting
-from deja_vu.motion.transfer import Transfer
+from deja_vu.motion.tracked import TrackedMotion
+from deja_vu.motion.transfer import Transfer, refuse_other_head
 from deja_vu.pipelines.evaluate import (
     MAX_TEST_FRAMES,
     PERCEPTUAL_FRAMES,
@@ -41,7 +41,8 @@ from deja_vu.pipelines.evaluate import (
     to_bytes,
     write_png,
 )
-from deja_vu.pipelines.personalize import Learned, Recipe
+from deja_vu.pipelines.personalize import Recipe
+from deja_vu.pipelines.phases import Learned
 from deja_vu.pipelines.runs import commit, machine
 from deja_vu.training.devices import pick_device
 
@@ -234,13 +235,12 @@ def _pictures(plan: Plan, kind: str, avatar: Avatar, motion: HeadParams, sequenc
 def driven_pictures(plan: Plan, sequence: TrackedSequence, avatar: Avatar) -> dict[str, Any]:
     """The avatar following other people: no truth to score against, so pictures only, below the driver's own."""
     found: dict[str, list[str]] = {"frames": [], "truth": []}
+    head = load_head(sequence.info.head_name)
     for number, folder in enumerate(plan.drivers):
         driver = TrackedSequence.load(folder)
-        if driver.info.head_name != sequence.info.head_name:
-            raise InputError(f"{folder} was tracked with head '{driver.info.head_name}', not '{sequence.info.head_name}'. Track it again.")
+        refuse_other_head(driver.info.head_name, head)
         spread = torch.linspace(0, len(driver) - 1, SHEET_FRAMES).round().long()
-        head = load_head(sequence.info.head_name)
-        motion = Transfer(head, resting(driver.params, head), resting(sequence.params, head))(driver.params[spread])
+        motion = Transfer(head, TrackedMotion(driver).rest, resting(sequence.params, head))(driver.params[spread])
         found["frames"] += _pictures(plan, f"driven_{number}", avatar, motion, sequence)
         for count, position in enumerate(spread.tolist()):
             found["truth"].append(f"driver_{number}_{count:02d}.png")

@@ -236,15 +236,16 @@ class Painter:
     """Pictures of an avatar over a color or a picture, or with straight alpha."""
 
     def __init__(self, avatar: Avatar, camera: Camera, background: Background | None) -> None:
-        self._avatar, self._camera, self._transparent = avatar, camera, background is None
+        self._device = next(avatar.parameters()).device
+        self._avatar, self._camera, self._transparent = avatar, camera.to(self._device), background is None
         self._picture = covering(background, camera.width, camera.height) if isinstance(background, np.ndarray) else None
         self._color = background if isinstance(background, Tensor) else torch.zeros(3)
 
     @torch.no_grad()
     def __call__(self, params: HeadParams) -> UInt8[np.ndarray, "H W C"]:
         """One picture, RGB or RGBA."""
-        out = self._avatar.render(params, self._camera, self._color)
-        rgb, alpha = out.rgb[0], out.alpha[0]
+        out = self._avatar.render(params.to(self._device), self._camera, self._color.to(self._device))
+        rgb, alpha = out.rgb[0].cpu(), out.alpha[0].cpu()
         if self._transparent:
             return to_bytes(torch.cat([rgb / alpha.clamp_min(1e-3), alpha], -1))
         return to_bytes(rgb if self._picture is None else rgb + (1 - alpha) * self._picture)

@@ -30,6 +30,7 @@ from deja_vu.heads import load_head
 from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.pipelines.drive import show
 from deja_vu.pipelines.evaluate import compare_sheet, evaluate_run, summary
+from deja_vu.pipelines.phases import Learned
 from deja_vu.pipelines.report import write_report
 from deja_vu.pipelines.runs import clear_run, find_track, machine, open_run, record, refuse_other_recipe, write_json
 from deja_vu.pipelines.track import TrackConfig, track
@@ -114,17 +115,6 @@ class Recipe:
     personalize: PersonalizeConfig = field(default_factory=PersonalizeConfig)
     nerf: NerfRecipe = field(default_factory=NerfRecipe)
     nelf: NelfRecipe = field(default_factory=NelfRecipe)
-
-
-@dataclass(frozen=True)
-class Learned:
-    """A trained avatar, and what is to be told of its training."""
-
-    avatar: Avatar
-    teacher_seconds: float = 0.0
-    """Time for training the teacher, where there is one."""
-    beside: int = 0
-    """Parameters that were trained and are not part of the avatar."""
 
 
 def personalize(video: Path, out: Path, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
@@ -221,7 +211,6 @@ def learn_teacher(sequence: TrackedSequence, recipe: Recipe, folder: Path, *, re
     """The avatar that draws a light field's other frames."""
     path = folder / "avatar.safetensors"
     if not (resume and path.is_file()):
-        folder.mkdir(parents=True, exist_ok=True)
         save_avatar(learn(sequence, recipe, folder, resume=resume).avatar, path, {"role": "teacher"})
     return load_avatar(path)
 

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from deja_vu.avatars import Avatar
 from deja_vu.core.batch import Batch
+from deja_vu.core.errors import DivergedError
 from deja_vu.core.image import over
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.datasets.sampling import FrameSource, shuffled
 from deja_vu.training.checkpoint import load_checkpoint
 from deja_vu.training.logging import RunLogger
-from deja_vu.training.loop import Step, Stretch, descend
+from deja_vu.training.loop import REMEDY, Step, Stretch, descend
 from deja_vu.training.objective import head_window
 
 
@@ -53,6 +54,17 @@ class Training:
     seed: int
     log_every: int
     picture_every: int
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A trained avatar, and what is to be told of its training."""
+
+    avatar: Avatar
+    teacher_seconds: float = 0.0
+    """Time for training the teacher, where there is one."""
+    beside: int = 0
+    """Parameters that were trained and are not part of the avatar."""
 
 
 Compute = Callable[[Batch, Tensor, FieldPhase, int, torch.Generator], Step]
@@ -124,12 +136,25 @@ def _windowed(
     compute: Compute, phase: FieldPhase, training: Training, device: torch.device
 ) -> Callable[[Batch, int, torch.Generator], Step]:
     def step_of(batch: Batch, step: int, generator: torch.Generator) -> Step:
+        refuse_broken_frames(batch, step)
         background = draw_background(training.random_background, generator).to(device)
         if phase.window:
             batch = batch.cropped(*head_window(batch.head, phase.window, generator))
         return compute(batch.to(device), background, phase, step, generator)
 
     return step_of
+
+
+def refuse_broken_frames(batch: Batch, step: int) -> None:
+    """Stop where a frame's parameters are not finite, and so cannot be drawn.
+
+    Raises:
+        DivergedError: names the parameters and the frames.
+    """
+    broken = [name for name in ("expression", "joints", "world_from_head") if not getattr(batch.params, name).isfinite().all()]
+    if broken:
+        where = f"at step {step} on frames {batch.positions.tolist()}"
+        raise DivergedError(f"The frames' {', '.join(broken)} hold values that are not finite {where}. {REMEDY}")
 
 
 def draw_background(share: float, generator: torch.Generator) -> Tensor:

@@ -42,9 +42,9 @@ class NelfRecipe:
     law: SamplingLaw = field(default_factory=SamplingLaw)
     """Where a teacher's frames lie."""
     phases: tuple[FieldPhase, ...] = (
-        FieldPhase(steps=900, resolution=256, learning_rate=0.002, final_rate=0.5, perceptual_every=0),
-        FieldPhase(steps=500, resolution=512, learning_rate=0.001, final_rate=0.5, window=256, perceptual_every=0),
-        FieldPhase(steps=400, resolution=512, learning_rate=0.0005, final_rate=0.1, window=256, perceptual_every=4),
+        FieldPhase(steps=2500, resolution=256, learning_rate=0.002, final_rate=0.5, perceptual_every=0),
+        FieldPhase(steps=1500, resolution=512, learning_rate=0.001, final_rate=0.5, window=256, perceptual_every=0),
+        FieldPhase(steps=800, resolution=512, learning_rate=0.0005, final_rate=0.1, window=256, perceptual_every=4),
     )
     """Whole pictures at half the size first: every step then sees all of the head. Later windows of the full size."""
     warp_rate: float = 1.0

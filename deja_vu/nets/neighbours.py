@@ -26,7 +26,7 @@ def nearest(
 
     Args:
         points: to choose from.
-        queries: to look around.
+        queries: to look around; one that is not finite, or over a million units away, has no neighbours.
         count: points for each query, 1 to 16.
         radius: beyond it a point counts for nothing; may be infinite.
 
@@ -41,6 +41,8 @@ def nearest(
     if not 1 <= count <= MAX_NEAREST or not radius > 0:
         raise ValueError(f"{count} neighbours within {radius}; expected 1 to {MAX_NEAREST} within a positive radius")
     points, queries = points.detach(), queries.detach()
+    if not points.isfinite().all():
+        raise ValueError("points hold values that are not finite")
     if points.is_cpu and points.dtype == torch.float32 and _native_library():
         return _native(points.contiguous(), queries.contiguous(), count, radius)
     return brute_force(points, queries, count, radius)
@@ -56,7 +58,7 @@ def brute_force(points: Tensor, queries: Tensor, count: int, radius: float) -> t
         part = slice(begin, begin + step)
         distance = torch.cdist(queries[part], points, compute_mode="donot_use_mm_for_euclid_dist").square()
         square[part, :taken], index[part, :taken] = distance.topk(taken, dim=1, largest=False)
-    missing = square >= radius * radius
+    missing = ~(square < radius * radius) | ~(queries.abs() < 1e6).all(1, keepdim=True)
     return index.masked_fill(missing, 0), square.masked_fill(missing, torch.inf)
 
 

@@ -43,3 +43,13 @@ def test_float64_goes_through_plain_torch() -> None:
 def test_sizes_that_do_not_fit_are_refused(count, radius) -> None:
     with pytest.raises(ValueError, match="neighbours within"):
         nearest(torch.zeros(4, 3), torch.zeros(2, 3), count, radius)
+
+
+def test_what_is_not_finite_has_no_neighbours() -> None:
+    cloud, queries = torch.randn(30, 3), torch.randn(4, 3)
+    queries[1, 0], queries[2, 2], queries[3, 1] = math.nan, math.inf, -1e20
+    for search in (nearest, brute_force):
+        assert search(cloud, queries, 3, 9.0)[1].isfinite().all(1).tolist() == [True, False, False, False]
+    cloud[0, 0] = math.nan
+    with pytest.raises(ValueError, match="not finite"):
+        nearest(cloud, queries, 3, 9.0)

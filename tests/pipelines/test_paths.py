@@ -21,6 +21,8 @@ from deja_vu.pipelines.drive import drive_video
 from deja_vu.pipelines.personalize import Recipe, learn, personalize
 from deja_vu.pipelines.phases import FieldPhase
 from deja_vu.pipelines.recipes import shipped_recipe
+from deja_vu.pipelines.train_nelf import start_nelf, train_nelf
+from deja_vu.pipelines.train_nerf import start_nerf, train_nerf
 from deja_vu.training.distill import SamplingLaw, sample_params, taught
 
 WHITE = torch.ones(3)
@@ -129,6 +131,19 @@ def test_a_diverging_run_stops_and_names_the_term(tracked, tiny, painted, tmp_pa
     with pytest.raises(DivergedError, match=r"The term '\w+' became (nan|inf) at step \d+ on frames \[\d+\]"):
         learn(tracked.train_part(), recipe, tmp_path, resume=False, teacher=painted)
     assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_a_broken_frame_stops_the_run_and_is_named(tracked, tiny, painted, tmp_path) -> None:
+    values = tracked.params.world_from_head.clone()
+    values[4] = torch.nan
+    broken = replace(tracked, params=replace(tracked.params, world_from_head=values)).train_part()
+    nerf, nelf = start_nerf(tracked.train_part(), tiny.nerf), start_nelf(tracked.train_part(), tiny.nelf)
+    for name, train in (
+        ("nerf", lambda run: train_nerf(nerf, broken, tiny.nerf, run, resume=False)),
+        ("nelf", lambda run: train_nelf(nelf, broken, tiny.nelf, painted, run, resume=False)),
+    ):
+        with pytest.raises(DivergedError, match=r"frames' world_from_head .* not finite at step \d+ on frames \[4\]"):
+            train(tmp_path / name)
 
 
 def test_recipes_that_cannot_work_are_refused(tracked, tiny, tmp_path) -> None:

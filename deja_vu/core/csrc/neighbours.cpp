@@ -11,8 +11,8 @@
 namespace deja_vu {
 namespace {
 
-constexpr int kBlock = 2048;    // queries a work item
-constexpr int kMaxCells = 96;   // cells a side
+constexpr int kBlock = 2048;   // queries a work item
+constexpr int kMaxCells = 96;  // cells a side
 constexpr int kMaxNearest = 16;
 
 struct Grid {
@@ -96,6 +96,8 @@ void scan_row(const Grid& grid, const float* q, int x, int y, int z0, int z1, fl
 
 // Cells in growing cubes around the query's own, until nothing nearer can lie outside.
 void search(const Grid& grid, const float* q, float limit, Nearest& nearest) {
+    for (int axis = 0; axis < 3; ++axis)
+        if (!(std::abs(q[axis]) < 1e6f)) return;  // also where it is no number
     if (gap(grid, 0, q[0], 0, grid.size[0] - 1) + gap(grid, 1, q[1], 0, grid.size[1] - 1) + gap(grid, 2, q[2], 0, grid.size[2] - 1) >= limit) return;
     const int cx = grid.clamped(q[0], 0), cy = grid.clamped(q[1], 1), cz = grid.clamped(q[2], 2);
     const int last = std::max({grid.size[0], grid.size[1], grid.size[2]});
