@@ -168,12 +168,13 @@ def test_the_published_form_trains_at_a_small_size(tracked, tiny, tmp_path) -> N
     sizes = {"plane_size": 16, "plane_channels": 4, "encoder_size": 32, "encoder_width": 0.05, "point_features": 4, "width": 16}
     sizes |= {"features": 6, "coarse": 8, "fine": 8, "rays": 24, "style_size": 64, "nearest": 3}
     loss = replace(published.loss, image=replace(published.loss.image, perceptual=0.0), face_perceptual=0.0, low_perceptual=0.0)
-    phases = (FieldPhase(steps=12, resolution=48, learning_rate=0.003, final_rate=1.0, perceptual_every=0),)
-    recipe = replace(published, avatar=replace(published.avatar, **sizes), loss=loss, phases=phases, log_every=1)
+    phases = (FieldPhase(steps=40, resolution=48, learning_rate=0.0003, final_rate=1.0, perceptual_every=0),)
+    recipe = replace(published, avatar=replace(published.avatar, **sizes), loss=loss, phases=phases, log_every=1, seed=5)
     learn(tracked.train_part(), replace(tiny, path="nerf", nerf=recipe), tmp_path, resume=False)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert {"loss/l1", "loss/fine", "loss/coarse", "loss/face", "loss/opacity"} <= set(lines[0])
-    assert sum(line["loss/total"] for line in lines[-3:]) < 0.9 * sum(line["loss/total"] for line in lines[:3])
+    # Four of six seeds end below 0.4 of the beginning, this one among them; rounding differs between processors, hence the wide margin.
+    assert sum(line["loss/total"] for line in lines[-3:]) < 0.7 * sum(line["loss/total"] for line in lines[:3])
 
 
 def test_taught_frames_are_what_the_teacher_draws(tracked, painted) -> None:
