@@ -6,7 +6,8 @@ import pytest
 
 from deja_vu.core.config import dump_config, load_config
 from deja_vu.core.errors import ConfigError
-from deja_vu.pipelines.personalize import Phase, Recipe
+from deja_vu.pipelines.personalize import Recipe
+from deja_vu.pipelines.train_gaussians import Phase
 
 
 def write(folder: Path, text: str) -> Path:

@@ -19,7 +19,8 @@ from deja_vu.core.head import HeadParams
 from deja_vu.core.sequence import TrackedSequence, TrackInfo, write_frame, write_masks
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
-from deja_vu.pipelines.personalize import Phase, Recipe
+from deja_vu.pipelines.personalize import Recipe
+from deja_vu.pipelines.train_gaussians import Phase
 
 SIDE = 96
 

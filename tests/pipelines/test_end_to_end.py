@@ -15,8 +15,9 @@ from deja_vu.core.assets import ASSETS, find
 from deja_vu.core.config import dump_config
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.pipelines.cli import main
-from deja_vu.pipelines.personalize import Phase, Recipe
+from deja_vu.pipelines.personalize import Recipe
 from deja_vu.pipelines.sample import write_sample
+from deja_vu.pipelines.train_gaussians import Phase
 from deja_vu.tracking.video import probe, read_frames
 
 FRAMES, SIDE = 40, 192

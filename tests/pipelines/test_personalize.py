@@ -17,7 +17,8 @@ from deja_vu.core.errors import ConfigError, DivergedError, OutputError
 from deja_vu.core.image import over
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.datasets.sampling import FrameSource
-from deja_vu.pipelines.personalize import PersonalizeConfig, Phase, Recipe, personalize, start_avatar, train
+from deja_vu.pipelines.personalize import Recipe, personalize
+from deja_vu.pipelines.train_gaussians import PersonalizeConfig, Phase, start_avatar, train
 from deja_vu.training.loop import refuse_divergence
 
 needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.core.assets")
@@ -52,7 +53,8 @@ def mean_image_psnr(sequence: TrackedSequence) -> float:
 
 
 def curve(run: Path, name: str) -> list[float]:
-    return [json.loads(line)[name] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [entry[name] for entry in entries if name in entry]
 
 
 def interrupt_after(avatar: GaussianAvatar, renders: int) -> None:
@@ -95,6 +97,24 @@ def test_the_same_recipe_gives_the_same_avatar(tracked, small_recipe, tmp_path) 
     first = run_training(tracked, config, tmp_path / "first")
     assert equal(first, run_training(tracked, config, tmp_path / "second"))
     assert not equal(first, run_training(tracked, replace(config, seed=1), tmp_path / "third"))
+
+
+def test_watched_frames_are_scored_and_teach_nothing(tracked, small_recipe, tmp_path) -> None:
+    """Whatever the watched frames' pose, the avatar gets the same bits; only their own score changes."""
+    config = replace(small_recipe.personalize, validation_share=0.2)
+    part = tracked.train_part()
+    first, count = (len(part) - round(0.2 * len(part))) // 2, round(0.2 * len(part))
+    moved = part.params.world_from_head.clone()
+    moved[first : first + count, 0, 3] += 0.02
+    runs = {"true": part, "moved": replace(part, params=replace(part.params, world_from_head=moved))}
+    avatars = {name: start_avatar(part, config) for name in runs}
+    for name, sequence in runs.items():
+        train(avatars[name], sequence, config, tmp_path / name, resume=False)
+    assert equal(avatars["true"], avatars["moved"])
+    scores, wrong = (curve(tmp_path / name, "validation/psnr") for name in runs)
+    assert len(scores) == 4  # every seventh of 28 steps
+    assert scores[-1] > scores[0]
+    assert scores[-1] > wrong[-1] + 2  # two centimetres aside
 
 
 @pytest.mark.parametrize("renders", [0, 5, 14, 19, 27])
