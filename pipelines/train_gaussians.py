@@ -40,7 +40,7 @@ START_RESOLUTION = 256
 VALIDATION_FRAMES = 8
 """Watched frames that are rendered each time."""
 
-DOUBTED_VIEW = 0.03
+DOUBTED_VIEW = 0.06
 """Mean squared facing cosine over the training frames below which a texel counts as hardly seen."""
 
 
@@ -121,7 +121,7 @@ def start_avatar(sequence: TrackedSequence, config: PersonalizeConfig) -> Gaussi
         surface = avatar.surface(batch.params)
         raised = surface.points + (surface.frames @ avatar.base[:, CHANNELS["position"], None])[..., 0]
         lift.add(replace(surface, points=raised), batch.camera, depth, batch.image, batch.head)
-    avatar.base[:, CHANNELS["color"]] = (lift.colors(avatar.layout) - 0.5) / SH_C0
+    avatar.base[:, CHANNELS["color"]] = (lift.colors(avatar.layout, avatar.hairy()) - 0.5) / SH_C0
     avatar.doubt.copy_(torch.exp(-lift.weight / len(spread) / DOUBTED_VIEW))
     return avatar
 

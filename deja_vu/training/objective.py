@@ -30,7 +30,7 @@ class LossWeights:
     """Mean absolute difference of coverage and head alpha."""
     neck: float = 0.2
     """Weight of a pixel on neck and torso, where nothing should be drawn, beside one that counts."""
-    position: float = 0.02
+    position: float = 0.007
     """Squared position rectification, where skin must hold."""
     scale: float = 0.01
     """Squared log-scale rectification."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate, normalize
 
@@ -14,12 +14,15 @@ from deja_vu.uv.layout import UVLayout
 DEPTH_TOLERANCE = 0.006
 """A texel further than this behind the nearest surface is hidden, metres."""
 
+SEEN_WELL = 0.1
+"""Squared cosine between normal and view from which on a texel's color is taken: at the rim, the background shines through."""
+
 
 class ColorLift:
     """Weighted mean of the colors that texels show in some frames; squarely seen texels weigh more."""
 
     def __init__(self, count: int) -> None:
-        self.total, self.weight = torch.zeros(count, 3), torch.zeros(count)
+        self.total, self.weight, self.best = torch.zeros(count, 3), torch.zeros(count), torch.zeros(count)
 
     def add(
         self,
@@ -48,11 +51,20 @@ class ColorLift:
         trust = facing.clamp_min(0).square() * unhidden * (seen[..., 3] > 0.95)
         self.total += (trust[..., None] * seen[..., :3]).sum(0)
         self.weight += trust.sum(0)
+        self.best = torch.maximum(self.best, trust.amax(0))
 
-    def colors(self, layout: UVLayout) -> Float[Tensor, "M 3"]:
-        """Mean color of every texel in [0, 1]; texels never seen take the color of their surroundings in the chart."""
-        known = self.weight > 0.05
-        return fill(self.total / self.weight.clamp_min(1e-6)[:, None], known, layout)
+    def colors(self, layout: UVLayout, hairy: Bool[Tensor, "M"] | None = None) -> Float[Tensor, "M 3"]:
+        """Mean color of every texel in [0, 1]; texels never seen well take the color of their surroundings in the chart.
+
+        Args:
+            layout: the texels' chart.
+            hairy: texels that are filled from each other alone, so that the back of a head gets the color of hair, not of skin.
+        """
+        mean = self.total / self.weight.clamp_min(1e-6)[:, None]
+        known = self.best > SEEN_WELL
+        if hairy is None or not (known & hairy).any():
+            return fill(mean, known, layout)
+        return torch.where(hairy[:, None], fill(mean, known & hairy, layout), fill(mean, known & ~hairy, layout))
 
 
 def fill(values: Float[Tensor, "M C"], known: Tensor, layout: UVLayout) -> Float[Tensor, "M C"]:
