@@ -30,7 +30,7 @@ struct Pool {
 
 Pool* pool = nullptr;
 
-// Takes a share of what is left, less and less: neighbours stay on one core, and few claims travel between cores, half a microsecond each.
+// Takes a share of what is left, less and less: neighbours stay on one core, and fewer claims travel between cores that may lie far apart.
 void drain(Work& work, int worker) {
     int begin = work.next.load();
     while (begin < work.items) {
