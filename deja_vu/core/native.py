@@ -109,8 +109,14 @@ class Attach(ctypes.Structure):
     )
 
 
+RASTER_WORKSPACE = 14
+"""DEJA_VU_WORKSPACE in csrc/api.h: floats for each Gaussian of each image."""
+
 _SIGNATURES: dict[str, tuple[object, list[object]]] = {
-    "deja_vu_raster_forward": (ctypes.c_void_p, [ctypes.POINTER(RasterInput), ctypes.POINTER(RasterOutput)]),
+    "deja_vu_raster_forward": (
+        ctypes.c_int,
+        [ctypes.POINTER(RasterInput), ctypes.POINTER(RasterOutput), ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p)],
+    ),
     "deja_vu_raster_backward": (
         ctypes.c_int,
         [ctypes.c_void_p, *(ctypes.POINTER(kind) for kind in (RasterInput, RasterOutput, RasterOutput, RasterGradients))],

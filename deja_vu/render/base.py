@@ -15,6 +15,7 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.image import RenderOutput
 from deja_vu.render import cpu, gsplat, reference
+from deja_vu.render.checks import arguments, check_finite, check_shapes
 
 Rasterizer = Callable[[Gaussians, Camera, Tensor], RenderOutput]
 
@@ -49,7 +50,7 @@ def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "*
     Source:
         Kerbl et al., 3D Gaussian Splatting, SIGGRAPH 2023; constants and borders as in gsplat 1.5.
     """
-    _check(gaussians, camera, background)
+    check_shapes(gaussians, camera, background)
     batches = {gaussians.means.shape[:-2], camera.camera_from_world.shape[:-2], camera.intrinsics.shape[:-2], background.shape[:-1]} - {()}
     if len(batches) > 1 or any(len(batch) > 1 for batch in batches):
         raise ValueError(
@@ -60,10 +61,12 @@ def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "*
     batched = Gaussians(*(_expanded(getattr(gaussians, name), count, inner) for name, inner in _GAUSSIAN_AXES.items()))
     view = Camera(_expanded(camera.camera_from_world, count, 2), _expanded(camera.intrinsics, count, 2), camera.width, camera.height)
     draw = _backend(backend, gaussians.means) if batched.means.numel() else _blank
+    if draw is not cpu.rasterize:  # which looks while it reads them
+        check_finite(arguments(gaussians, camera, background))
     output = draw(batched, view, _expanded(background, count, 1))
     if batches:
         return output
-    return RenderOutput(output.rgb[0], output.alpha[0], None if output.depth is None else output.depth[0])
+    return RenderOutput(output.rgb.squeeze(0), output.alpha.squeeze(0), None if output.depth is None else output.depth.squeeze(0))
 
 
 def _blank(gaussians: Gaussians, camera: Camera, background: Tensor) -> RenderOutput:
@@ -77,7 +80,7 @@ _GAUSSIAN_AXES = {"means": 2, "quats": 2, "scales": 2, "opacities": 1, "sh": 3}
 
 
 def _expanded(tensor: Tensor, count: int, inner: int) -> Tensor:
-    return tensor if tensor.dim() > inner else tensor.expand(count, *tensor.shape)
+    return tensor if tensor.dim() > inner else tensor.unsqueeze(0).expand(count, *tensor.shape)  # one image's gradient is not copied so
 
 
 def _backend(name: str, like: Tensor) -> Rasterizer:
@@ -99,34 +102,3 @@ def _native_library() -> bool:
         warnings.warn(f"rendering with plain torch, hundreds of times slower than the native rasterizer: {error}", stacklevel=4)
         return False
     return True
-
-
-def _check(gaussians: Gaussians, camera: Camera, background: Tensor) -> None:
-    """Refuse what no rasterizer can draw, naming the argument."""
-    batch, count = gaussians.means.shape[:-2], gaussians.means.shape[-2]
-    expected = {"means": (3,), "quats": (4,), "scales": (3,), "opacities": (), "sh": (gaussians.sh.shape[-2], 3)}
-    tensors = {f"gaussians.{name}": (getattr(gaussians, name), (*batch, count, *inner)) for name, inner in expected.items()}
-    tensors["camera.camera_from_world"] = camera.camera_from_world, (*camera.camera_from_world.shape[:-2], 4, 4)
-    tensors["camera.intrinsics"] = camera.intrinsics, (*camera.intrinsics.shape[:-2], 3, 3)
-    tensors["background"] = background, (*background.shape[:-1], 3)
-    like = gaussians.means
-    if like.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"gaussians.means is {like.dtype}; expected float32, or float64 with the reference rasterizer")
-    for name, (tensor, shape) in tensors.items():
-        if tuple(tensor.shape) != tuple(shape):
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {tuple(shape)}")
-        if tensor.dtype != like.dtype or tensor.device != like.device:
-            raise ValueError(f"{name} is {tensor.dtype} on {tensor.device}; gaussians.means is {like.dtype} on {like.device}")
-        if tensor.numel() and not _all_finite(tensor):
-            raise ValueError(f"{name} holds {(~tensor.isfinite()).sum().item()} values that are not finite")
-    if gaussians.sh.shape[-2] not in (1, 4, 9, 16):
-        raise ValueError(f"gaussians.sh has {gaussians.sh.shape[-2]} coefficients; expected 1, 4, 9 or 16 (degree 0 to 3)")
-    if camera.width < 1 or camera.height < 1:
-        raise ValueError(f"camera is {camera.width}x{camera.height} pixels; expected at least 1x1")
-    if camera.intrinsics.requires_grad and torch.is_grad_enabled():
-        raise ValueError("camera.intrinsics requires a gradient, which the rasterizers do not give; detach it or move the camera instead")
-
-
-def _all_finite(tensor: Tensor) -> bool:
-    low, high = torch.aminmax(tensor.detach())  # one pass; a NaN anywhere makes both NaN
-    return bool(low.isfinite() & high.isfinite())

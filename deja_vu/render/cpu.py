@@ -13,7 +13,9 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.errors import MissingAssetError
 from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.image import RenderOutput
+from deja_vu.render.checks import NAMES, check_finite
 
+_NOT_FINITE = 2
 _ATTRIBUTES = ("means", "quats", "scales", "opacities", "sh", "camera_from_world", "intrinsics", "background")
 
 
@@ -26,7 +28,7 @@ def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "b
         background: colour behind each image.
 
     Raises:
-        ValueError: the tensors are not float32 on the CPU.
+        ValueError: the tensors are not float32 on the CPU, or not finite.
         MissingAssetError: the native library is neither installed nor can it be compiled.
     """
     if gaussians.means.dtype != torch.float32 or not gaussians.means.is_cpu:
@@ -42,10 +44,10 @@ def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "b
 
 
 class _State:
-    """What the forward pass keeps for the backward pass, in native memory."""
+    """What the forward pass keeps for the backward pass: native memory, and a workspace that holds the projected Gaussians."""
 
-    def __init__(self, address: int) -> None:
-        self.address = address
+    def __init__(self, address: int, workspace: Tensor) -> None:
+        self.address, self.workspace = address, workspace
         self._free = native.load().deja_vu_raster_free  # bound here, as globals may be gone when the interpreter ends
 
     def __del__(self) -> None:
@@ -62,9 +64,7 @@ def work(gaussians: Gaussians, camera: Camera) -> dict[str, int]:
     background = gaussians.means.new_zeros(1, 3)
     tensors = [*(getattr(gaussians, name) for name in _ATTRIBUTES[:5]), camera.camera_from_world, camera.intrinsics]
     inputs = (*(_images_contiguous(tensor[None]) for tensor in tensors), background)
-    rgb, alpha, depth = (background.new_empty(1, camera.height, camera.width, channels) for channels in (3, 1, 1))
-    arguments, outputs = _raster_input(inputs, camera.width, camera.height), _raster_output(rgb, alpha, depth)
-    state = _State(native.load().deja_vu_raster_forward(ctypes.byref(arguments), ctypes.byref(outputs)))
+    state, _ = _draw(inputs, camera.width, camera.height)
     counted = native.RasterWork()
     native.load().deja_vu_raster_work(state.address, ctypes.byref(counted))
     return {name: getattr(counted, name) for name, _ in native.RasterWork._fields_}
@@ -74,18 +74,12 @@ class _Rasterize(torch.autograd.Function):
     @staticmethod
     def forward(ctx, width: int, height: int, differentiable: bool, *inputs: Tensor):
         inputs = tuple(_images_contiguous(tensor) for tensor in inputs)
-        means = inputs[0]
-        rgb, alpha, depth = (means.new_empty(means.shape[0], height, width, channels) for channels in (3, 1, 1))
-        arguments, outputs = _raster_input(inputs, width, height), _raster_output(rgb, alpha, depth)
-        address = native.load().deja_vu_raster_forward(ctypes.byref(arguments), ctypes.byref(outputs))
-        if not address:
-            raise MemoryError(f"no memory to rasterize {means.shape[0]} images of {means.shape[1]} Gaussians at {width}x{height}")
-        state = _State(address)
+        state, pictures = _draw(inputs, width, height)
         if differentiable:
             ctx.state = state
-            ctx.save_for_backward(*inputs, rgb, alpha, depth)
+            ctx.save_for_backward(*inputs, *pictures)
             ctx.set_materialize_grads(False)
-        return rgb, alpha, depth
+        return pictures
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -94,18 +88,40 @@ class _Rasterize(torch.autograd.Function):
         images, height, width, _ = rgb.shape
         v_rgb = torch.zeros_like(rgb) if v_rgb is None else v_rgb.contiguous()
         v_alpha, v_depth = (None if v is None else v.contiguous() for v in (v_alpha, v_depth))
-        grads = {name: rgb.new_empty(t.shape) for name, t in zip(_ATTRIBUTES, inputs, strict=True) if name != "intrinsics"}
-        arguments = _raster_input(inputs, width, height)
+        # A second pass through the same picture draws it again: the first left gradients where the projected Gaussians were.
+        state, ctx.state = ctx.state or _draw(inputs, width, height)[0], None
+        shapes = [tensor.shape for tensor in inputs[:5]]
+        parts = state.workspace.split([shape.numel() for shape in shapes])
+        grads = {name: part.view(shape) for name, part, shape in zip(_ATTRIBUTES[:5], parts, shapes, strict=True)}
+        grads["camera_from_world"] = rgb.new_empty(images, 4, 4)
+        if ctx.needs_input_grad[-1]:
+            grads["background"] = rgb.new_empty(images, 3)
+        arguments, targets = _raster_input(inputs, width, height), native.RasterGradients(**{k: v.data_ptr() for k, v in grads.items()})
         outputs, v_outputs = _raster_output(rgb, alpha, depth), _raster_output(v_rgb, v_alpha, v_depth)
-        if not ctx.needs_input_grad[-1]:
-            del grads["background"]
-        targets = native.RasterGradients(**{name: grad.data_ptr() for name, grad in grads.items()})
         failed = native.load().deja_vu_raster_backward(
-            ctx.state.address, *(ctypes.byref(struct) for struct in (arguments, outputs, v_outputs, targets))
+            state.address, *(ctypes.byref(struct) for struct in (arguments, outputs, v_outputs, targets))
         )
         if failed:
             raise MemoryError(f"no memory for the gradient of {images} images of {inputs[0].shape[1]} Gaussians at {width}x{height}")
         return None, None, None, *(grads.get(name) for name in _ATTRIBUTES)
+
+
+def _draw(inputs: tuple[Tensor, ...] | list[Tensor], width: int, height: int) -> tuple[_State, tuple[Tensor, Tensor, Tensor]]:
+    """What the gradient needs; and colour, coverage and depth."""
+    means, sh = inputs[0], inputs[4]
+    images, count, coefficients = sh.shape[:3]
+    rgb, alpha, depth = (means.new_empty(images, height, width, channels) for channels in (3, 1, 1))
+    workspace = means.new_empty(images * count * max(native.RASTER_WORKSPACE, 11 + 3 * coefficients))  # the gradients fit in too
+    arguments, outputs = _raster_input(inputs, width, height), _raster_output(rgb, alpha, depth)
+    address = ctypes.c_void_p()
+    failed = native.load().deja_vu_raster_forward(
+        ctypes.byref(arguments), ctypes.byref(outputs), workspace.data_ptr(), ctypes.byref(address)
+    )
+    if failed == _NOT_FINITE:
+        check_finite({name: value[:1] if value.stride(0) == 0 else value for name, value in zip(NAMES, inputs, strict=True)})
+    if failed:
+        raise MemoryError(f"no memory to rasterize {images} images of {count} Gaussians at {width}x{height}")
+    return _State(address, workspace), (rgb, alpha, depth)
 
 
 def _images_contiguous(tensor: Tensor) -> Tensor:

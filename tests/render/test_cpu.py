@@ -102,6 +102,52 @@ def test_two_backward_passes_through_one_picture(make_scene):
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+def test_gradients_add_up_in_the_leaves(make_scene):
+    """The gradients of a picture share one piece of memory; that is not to be seen."""
+    gaussians, camera, background = make_scene(50)
+    leaves = [getattr(gaussians, name)[0].float().requires_grad_() for name in vars(gaussians)]
+    view = Camera(camera.camera_from_world[0].float(), camera.intrinsics.float(), camera.width, camera.height)
+
+    def loss() -> torch.Tensor:
+        return rasterize(Gaussians(*leaves), view, background[0].float(), "cpu").rgb.square().sum()
+
+    once = torch.autograd.grad(loss(), leaves)
+    loss().backward()
+    loss().backward()
+    for leaf, gradient in zip(leaves, once, strict=True):
+        assert torch.equal(leaf.grad, 2 * gradient)
+    optimizer = torch.optim.Adam(leaves, lr=1e-3)
+    optimizer.zero_grad(set_to_none=False)
+    loss().backward()
+    for leaf, gradient in zip(leaves, once, strict=True):
+        assert torch.equal(leaf.grad, gradient)
+    before = [leaf.detach().clone() for leaf in leaves]
+    optimizer.step()
+    assert not any(torch.equal(leaf, value) for leaf, value in zip(leaves, before, strict=True))
+
+
+@pytest.mark.parametrize("coefficients", [1, 4, 9, 16])
+def test_every_value_is_looked_at(variant, coefficients, make_scene):
+    """NaN and infinity at either end of every attribute, behind the camera too, and in pose, intrinsics and background."""
+    gaussians, camera, background = make_scene(19, batch=2, coefficients=coefficients, width=9, height=9)
+    gaussians, camera, background = gaussians.to(torch.float32), camera.to(torch.float32), background.float()
+    camera.camera_from_world[:, 2, 3] = -3
+    fields = {f"gaussians.{name}": value for name, value in vars(gaussians).items()}
+    fields |= {"camera.camera_from_world": camera.camera_from_world, "camera.intrinsics": camera.intrinsics, "background": background}
+    rasterize(gaussians, camera, background, "cpu")
+    for name, tensor in fields.items():
+        for place in (0, -1):
+            flat = tensor.view(-1)
+            kept = flat[place].clone()
+            for value in (float("nan"), float("-inf")):
+                flat[place] = value
+                with pytest.raises(ValueError, match=rf"^{name} holds 1 values that are not finite"):
+                    rasterize(gaussians, camera, background, "cpu")
+            flat[place] = kept
+    gaussians.means[0, 0, 0] = gaussians.scales[0, 0, 0] = 3e38  # finite, though their sum is not
+    rasterize(gaussians, camera, background, "cpu")
+
+
 def resident_megabytes() -> float:
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20

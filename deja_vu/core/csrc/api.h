@@ -3,6 +3,7 @@
 #include <stdint.h>
 
 #define DEJA_VU_API extern "C" __attribute__((visibility("default")))
+#define DEJA_VU_WORKSPACE 14  // floats that projected Gaussians take: as many as their gradients at degree 0, which may take their place
 
 extern "C" {
 

@@ -9,7 +9,8 @@ namespace deja_vu {
 
 constexpr int kTile = 16;         // pixels a side; 4x4 blocks of 4x4 pixels
 constexpr int kTilePixels = 256;
-constexpr int kSlot = 10;         // floats a (Gaussian, tile) pair gives back: six sums of gradients by the shape, three colors, depth
+constexpr int kPatch = 2;         // tiles a side of what one thread differentiates; a Gaussian has one slot in each patch it reaches
+constexpr int kSlot = 9;          // floats of a slot: six sums of gradients by the shape, three colors; and the depth if it has a gradient
 
 struct RasterCamera {
     float rotation[9];
@@ -25,12 +26,14 @@ struct Splat {
     float slope_x, slope_y;  // -b / 2a and -b / 2c: where the exponent peaks along a line of constant y or x
     float color[3];
     float depth;
-    float unused[4];
 };
 
 struct TileRect {
     uint16_t x0, x1, y0, y1;  // half open; empty where the Gaussian is not seen
 };
+
+inline int first_patch(int tile) { return tile / kPatch; }
+inline int patches_of(int begin, int end) { return begin < end ? (end - 1) / kPatch - begin / kPatch + 1 : 0; }
 
 // One image's Gaussians as the caller holds them.
 struct RasterSource {
@@ -43,25 +46,23 @@ struct RasterGradients {
     float *means, *quats, *scales, *opacities, *sh;
 };
 
-struct TileEntry {
-    uint32_t splat;
-    uint32_t slot;
-};
-
 // Sums over Gaussians of d loss / d rotation (row major), / d translation and / d centre of the camera.
 constexpr int kCameraSums = 15;
 
 // Everything one tile's forward and backward pass read and write.
 struct TileJob {
     const Splat* splats;
-    const TileEntry* entries;  // of this tile, front to back
-    uint16_t* block_masks;     // an entry's blocks that it may touch
-    uint32_t* last;            // [16] entries a block looked at before all its pixels were opaque
-    float* transmittance;      // [256] in block order
-    float* slots;              // backward only
-    const float* background;   // [3]
-    const float *v_rgb, *v_alpha, *v_depth;  // v_depth may be null
-    float *rgb, *alpha, *depth;              // whole image; read by the backward pass
+    const uint32_t* entries;  // indices of this tile's splats, front to back
+    uint16_t* block_masks;    // an entry's blocks that it may touch
+    uint32_t* last;           // [16] entries a block looked at before all its pixels were opaque; null in a tile without entries
+    float* transmittance;     // [256] in block order; null in a tile without entries
+    const float* background;  // [3]
+    float *rgb, *alpha, *depth;  // whole image; read by the backward pass
+    // Backward only; v_alpha and v_depth may be null.
+    const TileRect* rects;
+    const uint32_t* slot_begin;
+    float* slots;
+    const float *v_rgb, *v_alpha, *v_depth;
     int entry_count, x0, y0, width, height;
 };
 
@@ -88,11 +89,12 @@ struct AttachScratch {
 
 struct Kernels {
     const char* name;
-    void (*project)(const RasterSource&, int begin, int end, Splat*, TileRect*, uint32_t* depth_key);
+    // Returns whether all inputs are finite.
+    bool (*project)(const RasterSource&, int begin, int end, Splat*, TileRect*);
     void (*tile_forward)(const TileJob&);
     void (*tile_backward)(const TileJob&);
     // camera_sums: kCameraSums floats of this range.
-    void (*project_backward)(const RasterSource&, int begin, int end, const TileRect*, const uint32_t* slot_begin, const float* slots,
+    void (*project_backward)(const RasterSource&, int begin, int end, const uint32_t* slot_begin, const float* slots, bool with_depth,
                              const RasterGradients&, float* camera_sums);
     void (*ssim_forward)(const SsimJob&, int row_begin, int row_end, float* scratch);
     void (*ssim_backward)(const SsimJob&, int row_begin, int row_end, float* scratch);

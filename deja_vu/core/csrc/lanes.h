@@ -43,6 +43,9 @@ static inline V clamped(V value, V low, V high) { return lesser(greater(value, l
 static inline I truncated(V value) { return __builtin_convertvector(value, I); }
 static inline V to_float(I value) { return __builtin_convertvector(value, V); }
 
+// By the bits, as no flag for floating-point numbers can fold that away.
+static inline I not_finite(V value) { return ((I)value & 0x7f800000) == 0x7f800000; }
+
 static inline V square_root(V value) {
 #if DEJA_VU_LANES == 16
     return (V)_mm512_sqrt_ps((__m512)value);

@@ -1,5 +1,6 @@
 // Drives the rasterizer: project, sort by depth, hand Gaussians to tiles, composite; and the same backwards. Each stage's results
 // depend on nothing but its inputs: tiles own their pixels and their slots, sums run in a fixed order.
+#include <cmath>
 #include <memory>
 
 #include "raster_bins.h"
@@ -8,6 +9,7 @@ namespace deja_vu {
 namespace {
 
 constexpr int kRange = 1024;  // Gaussians a work item
+static_assert(sizeof(Splat) + sizeof(TileRect) == DEJA_VU_WORKSPACE * sizeof(float), "api.h tells the caller how much to bring");
 
 // The camera's centre -A^-1 t of a pose (A, t), for view-dependent colours. A is inverted, not transposed: gsplat's gradient is that
 // of the inverse. A singular A has no centre; its rows are zero then, and every colour is seen along one direction.
@@ -61,19 +63,28 @@ RasterSource source_of(const DejaVuRasterInput& in, int image) {
 TileJob job_of(const Image& image, const State& state, int tile, const DejaVuRasterOutput& out, int index) {
     TileJob job = {};
     const size_t pixels = static_cast<size_t>(image.source.width) * static_cast<size_t>(image.source.height) * static_cast<size_t>(index);
-    const uint32_t begin = image.tile_begin[tile];
-    job.splats = image.splats.get();
+    const uint32_t begin = image.tile_begin[tile], rank = image.tile_rank[tile];
+    job.splats = image.splats, job.rects = image.rects, job.slot_begin = image.slot_begin.get(), job.slots = image.slots.get();
     job.entries = image.entries.get() + begin, job.block_masks = image.block_masks.get() + begin;
     job.entry_count = static_cast<int>(image.tile_begin[tile + 1] - begin);
-    job.last = image.last.get() + 16 * tile, job.transmittance = image.transmittance.get() + static_cast<size_t>(kTilePixels) * tile;
-    job.slots = image.slots.get(), job.background = image.background;
+    if (job.entry_count) {
+        job.last = image.last.get() + static_cast<size_t>(16) * rank;
+        job.transmittance = image.transmittance.get() + static_cast<size_t>(kTilePixels) * rank;
+    }
+    job.background = image.background;
     job.rgb = out.rgb + 3 * pixels, job.alpha = out.alpha + pixels, job.depth = out.depth + pixels;
     job.x0 = tile % state.tiles_x * kTile, job.y0 = tile / state.tiles_x * kTile;
     job.width = image.source.width, job.height = image.source.height;
     return job;
 }
 
-State* forward(const DejaVuRasterInput& in, const DejaVuRasterOutput& out) {
+bool finite(const float* values, int count) {
+    return std::all_of(values, values + count, [](float value) { return std::isfinite(value); });
+}
+
+struct NotFinite {};
+
+std::unique_ptr<State> forward(const DejaVuRasterInput& in, const DejaVuRasterOutput& out, float* workspace) {
     auto state = std::make_unique<State>();
     state->images.resize(static_cast<size_t>(in.images));
     state->tiles_x = (in.width + kTile - 1) / kTile, state->tiles_y = (in.height + kTile - 1) / kTile;
@@ -82,20 +93,26 @@ State* forward(const DejaVuRasterInput& in, const DejaVuRasterOutput& out) {
     for (int i = 0; i < in.images; ++i) {
         Image& image = state->images[static_cast<size_t>(i)];
         image.source = source_of(in, i), image.background = in.background + i * in.background_step;
-        image.splats.allocate(count), image.rects.allocate(count), image.keys.allocate(count);
+        if (!finite(in.camera_from_world + i * in.camera_step, 16) || !finite(in.intrinsics + i * in.intrinsics_step, 9) ||
+            !finite(image.background, 3))
+            throw NotFinite();
+        image.splats = reinterpret_cast<Splat*>(workspace + DEJA_VU_WORKSPACE * count * static_cast<size_t>(i));
+        image.rects = reinterpret_cast<TileRect*>(image.splats + count);
     }
     const Kernels& kernel = kernels();
+    bool all_finite = true;
     run_parallel(in.images * state->ranges, in.threads, [&](int item, int) {
         const Image& image = state->images[static_cast<size_t>(item / state->ranges)];
         const int begin = item % state->ranges * kRange, end = std::min(begin + kRange, in.count);
-        kernel.project(image.source, begin, end, image.splats.get(), image.rects.get(), image.keys.get());
+        if (!kernel.project(image.source, begin, end, image.splats, image.rects)) __atomic_store_n(&all_finite, false, __ATOMIC_RELAXED);
     });
+    if (!all_finite) throw NotFinite();
     fill_tiles(*state, in.threads);
     run_parallel(in.images * state->tiles(), in.threads, [&](int item, int) {
         const int index = item / state->tiles();
         kernel.tile_forward(job_of(state->images[static_cast<size_t>(index)], *state, item % state->tiles(), out, index));
     });
-    return state.release();
+    return state;
 }
 
 void backward_camera(const float* range_sums, int ranges, const float* matrix, float* v_matrix) {
@@ -117,7 +134,8 @@ void backward_background(const Image& image, const State& state, const float* v_
             const int x = tile % state.tiles_x * kTile + 4 * (p / 16 % 4) + p % 4, y = tile / state.tiles_x * kTile + 4 * (p / 64) + p / 4 % 4;
             if (x >= image.source.width || y >= image.source.height) continue;
             const size_t at = static_cast<size_t>(y) * static_cast<size_t>(image.source.width) + static_cast<size_t>(x);
-            const float through = image.transmittance[static_cast<size_t>(tile) * kTilePixels + static_cast<size_t>(p)];
+            const size_t pixel = static_cast<size_t>(image.tile_rank[tile]) * kTilePixels + static_cast<size_t>(p);
+            const float through = image.has_entries(tile) ? image.transmittance[pixel] : 1.0f;
             for (int k = 0; k < 3; ++k) sums[k] += static_cast<double>(through * v_rgb[3 * at + static_cast<size_t>(k)]);
         }
     for (int k = 0; k < 3; ++k) v_background[k] = static_cast<float>(sums[k]);
@@ -130,15 +148,20 @@ void backward(State& state, const DejaVuRasterInput& in, const DejaVuRasterOutpu
     for (int i = 0; i < in.images; ++i) {
         Image& image = state.images[static_cast<size_t>(i)];
         image.source = source_of(in, i), image.background = in.background + i * in.background_step;  // the data may have moved since
-        image.slots.allocate(static_cast<size_t>(image.slot_begin[in.count]) * kSlot);
+        image.slots.allocate(static_cast<size_t>(image.slot_begin[in.count]) * static_cast<size_t>(kSlot + (v_out.depth != nullptr)));
     }
-    run_parallel(in.images * state.tiles(), in.threads, [&](int item, int) {
-        const size_t index = static_cast<size_t>(item / state.tiles());
-        TileJob job = job_of(state.images[index], state, item % state.tiles(), out, static_cast<int>(index));
-        job.v_rgb = v_out.rgb + 3 * pixels * index;
-        job.v_alpha = v_out.alpha ? v_out.alpha + pixels * index : nullptr;
-        job.v_depth = v_out.depth ? v_out.depth + pixels * index : nullptr;
-        kernel.tile_backward(job);
+    const int patches_x = patches_of(0, state.tiles_x), patches = patches_x * patches_of(0, state.tiles_y);
+    run_parallel(in.images * patches, in.threads, [&](int item, int) {
+        const size_t index = static_cast<size_t>(item / patches);
+        const int x0 = item % patches % patches_x * kPatch, y0 = item % patches / patches_x * kPatch;
+        for (int y = y0; y < std::min(y0 + kPatch, state.tiles_y); ++y)
+            for (int x = x0; x < std::min(x0 + kPatch, state.tiles_x); ++x) {
+                TileJob job = job_of(state.images[index], state, y * state.tiles_x + x, out, static_cast<int>(index));
+                job.v_rgb = v_out.rgb + 3 * pixels * index;
+                job.v_alpha = v_out.alpha ? v_out.alpha + pixels * index : nullptr;
+                job.v_depth = v_out.depth ? v_out.depth + pixels * index : nullptr;
+                kernel.tile_backward(job);
+            }
     });
     std::vector<float> camera_sums(static_cast<size_t>(in.images * state.ranges) * kCameraSums);
     run_parallel(in.images * state.ranges, in.threads, [&](int item, int) {
@@ -147,14 +170,13 @@ void backward(State& state, const DejaVuRasterInput& in, const DejaVuRasterOutpu
         const int begin = item % state.ranges * kRange, end = std::min(begin + kRange, in.count);
         const RasterGradients target = {grads.means + 3 * count * index, grads.quats + 4 * count * index, grads.scales + 3 * count * index,
                                         grads.opacities + count * index, grads.sh + 3 * count * static_cast<size_t>(in.coefficients) * index};
-        kernel.project_backward(image.source, begin, end, image.rects.get(), image.slot_begin.get(),
-                                image.slots.get(), target, camera_sums.data() + static_cast<size_t>(item) * kCameraSums);
+        kernel.project_backward(image.source, begin, end, image.slot_begin.get(), image.slots.get(), v_out.depth != nullptr, target,
+                                camera_sums.data() + static_cast<size_t>(item) * kCameraSums);
     });
     for (size_t index = 0; index < state.images.size(); ++index) {
         backward_camera(camera_sums.data() + index * static_cast<size_t>(state.ranges) * kCameraSums, state.ranges,
                         in.camera_from_world + static_cast<int64_t>(index) * in.camera_step, grads.camera_from_world + 16 * index);
         if (grads.background) backward_background(state.images[index], state, v_out.rgb + 3 * pixels * index, grads.background + 3 * index);
-        state.images[index].slots.release();
     }
 }
 
@@ -165,7 +187,7 @@ DejaVuRasterWork work_of(const State& state) {
         for (int tile = 0; tile < state.tiles(); ++tile)
             for (uint32_t begin = image.tile_begin[tile], e = begin; e < image.tile_begin[tile + 1]; ++e) {
                 int blocks = 0;
-                for (int b = 0; b < 16; ++b) blocks += (image.block_masks[e] >> b & 1) && e - begin < image.last[16 * tile + b];
+                for (int b = 0; b < 16; ++b) blocks += (image.block_masks[e] >> b & 1) && e - begin < image.last[16 * image.tile_rank[tile] + static_cast<uint32_t>(b)];
                 ++work.entries, work.entries_used += blocks != 0, work.blocks += blocks;
             }
     }
@@ -175,16 +197,21 @@ DejaVuRasterWork work_of(const State& state) {
 }  // namespace
 }  // namespace deja_vu
 
-// Returns what the backward pass needs, or null when memory runs out.
-DEJA_VU_API void* deja_vu_raster_forward(const DejaVuRasterInput* in, const DejaVuRasterOutput* out) {
+// Returns 0, 1 when memory runs out, or 2 when an input is not finite. `state` and the workspace, of DEJA_VU_WORKSPACE floats for each
+// Gaussian of each image, are what the backward pass needs.
+DEJA_VU_API int deja_vu_raster_forward(const DejaVuRasterInput* in, const DejaVuRasterOutput* out, float* workspace, void** state) {
     try {
-        return deja_vu::forward(*in, *out);
+        *state = deja_vu::forward(*in, *out, workspace).release();
+        return 0;
     } catch (const std::bad_alloc&) {
-        return nullptr;
+        return 1;
+    } catch (const deja_vu::NotFinite&) {
+        return 2;
     }
 }
 
-// v_out: gradients by rgb (required), alpha and depth (null where none). Returns 0, or 1 when memory runs out.
+// Once for each forward pass. v_out: gradients by rgb (required), alpha and depth (null where none); grads may lie in the workspace,
+// which has done its work when they are written. Returns 0, or 1 when memory runs out.
 DEJA_VU_API int deja_vu_raster_backward(void* state, const DejaVuRasterInput* in, const DejaVuRasterOutput* out,
                                         const DejaVuRasterOutput* v_out, const DejaVuRasterGradients* grads) {
     try {

@@ -1,6 +1,7 @@
 // One forward pass's memory, and how Gaussians get to tiles: sorted by depth, then handed out front to back.
 #pragma once
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <new>
 #include <utility>
@@ -10,8 +11,6 @@
 #include "kernels.h"
 
 namespace deja_vu {
-
-constexpr uint32_t kUnseen = 0;
 
 template <class T>
 class Buffer {
@@ -38,18 +37,19 @@ class Buffer {
 struct Image {
     RasterSource source;
     const float* background;
-    Buffer<Splat> splats;
-    Buffer<TileRect> rects;
+    Splat* splats;                // in the caller's workspace, like `rects`
+    TileRect* rects;
     Buffer<uint32_t> slot_begin;  // [count + 1]
-    Buffer<TileEntry> entries;
+    Buffer<uint32_t> entries;     // splats by tile
     Buffer<uint16_t> block_masks;
     Buffer<uint32_t> tile_begin;  // [tiles + 1]
-    Buffer<uint32_t> last;        // [tiles, 16]
-    Buffer<float> transmittance;  // [tiles, 256]
-    Buffer<uint32_t> keys;        // forward only, like `order` and `cursor`
-    std::vector<uint64_t> order;  // Gaussians front to back in the lower half
+    Buffer<uint32_t> tile_rank;   // [tiles] number of tiles before it that have entries
+    Buffer<uint32_t> last;        // [rank, 16]
+    Buffer<float> transmittance;  // [rank, 256]
+    std::vector<uint64_t> order;  // Gaussians front to back in the lower half; forward only, like `cursor`
     std::vector<uint32_t> cursor;
     Buffer<float> slots;          // backward only
+    bool has_entries(int tile) const { return tile_begin[static_cast<size_t>(tile)] < tile_begin[static_cast<size_t>(tile) + 1]; }
 };
 
 struct State {
@@ -64,15 +64,17 @@ void run_parallel(int items, int threads, const Body& body) {
                  const_cast<Body*>(&body));
 }
 
-// Indices of the visible Gaussians by depth, ties by index: radix sort of the keys' distance from the nearest.
-inline std::vector<uint64_t> sorted_by_depth(const uint32_t* keys, int count) {
+// Indices of the visible Gaussians by depth, ties by index: radix sort of the depths' bits, which rise with positive depths.
+inline std::vector<uint64_t> sorted_by_depth(const Splat* splats, const TileRect* rects, int count) {
     std::vector<uint64_t> items;
     items.reserve(static_cast<size_t>(count));
     uint32_t nearest = std::numeric_limits<uint32_t>::max(), furthest = 0;
     for (int i = 0; i < count; ++i)
-        if (keys[i] != kUnseen) {
-            nearest = std::min(nearest, keys[i]), furthest = std::max(furthest, keys[i]);
-            items.push_back(static_cast<uint64_t>(keys[i]) << 32 | static_cast<uint32_t>(i));
+        if (rects[i].x0 < rects[i].x1) {
+            uint32_t key;
+            std::memcpy(&key, &splats[i].depth, sizeof(key));
+            nearest = std::min(nearest, key), furthest = std::max(furthest, key);
+            items.push_back(static_cast<uint64_t>(key) << 32 | static_cast<uint32_t>(i));
         }
     if (items.empty()) return items;
     constexpr int bits = 11, buckets = 1 << bits;
@@ -94,34 +96,36 @@ inline void count_entries(Image& image, const State& state) {
     const int count = image.source.count, tiles = state.tiles(), stride = state.tiles_x + 1;
     image.slot_begin.allocate(static_cast<size_t>(count) + 1);
     image.tile_begin.allocate(static_cast<size_t>(tiles) + 1);
+    image.tile_rank.allocate(static_cast<size_t>(tiles));
     std::vector<uint32_t> corners(static_cast<size_t>(stride) * static_cast<size_t>(state.tiles_y + 1), 0);
-    size_t total = 0;
+    size_t total = 0, slots = 0;
     for (int i = 0; i < count; ++i) {
         const TileRect r = image.rects[i];
-        image.slot_begin[i] = static_cast<uint32_t>(total);
+        image.slot_begin[i] = static_cast<uint32_t>(slots);
         total += static_cast<size_t>(r.x1 - r.x0) * static_cast<size_t>(r.y1 - r.y0);
+        slots += static_cast<size_t>(patches_of(r.x0, r.x1)) * static_cast<size_t>(patches_of(r.y0, r.y1));
         ++corners[static_cast<size_t>(r.y0 * stride + r.x0)], --corners[static_cast<size_t>(r.y0 * stride + r.x1)];
         --corners[static_cast<size_t>(r.y1 * stride + r.x0)], ++corners[static_cast<size_t>(r.y1 * stride + r.x1)];
     }
     if (total > std::numeric_limits<uint32_t>::max()) throw std::bad_alloc();
-    image.slot_begin[count] = static_cast<uint32_t>(total);
+    image.slot_begin[count] = static_cast<uint32_t>(slots);
     std::vector<uint32_t> above(static_cast<size_t>(stride), 0);
-    uint32_t begin = 0;
+    uint32_t begin = 0, rank = 0;
     for (int y = 0, t = 0; y < state.tiles_y; ++y) {
         uint32_t left = 0;
         for (int x = 0; x < state.tiles_x; ++x, ++t) {
             left += corners[static_cast<size_t>(y * stride + x)];
             above[static_cast<size_t>(x)] += left;
-            image.tile_begin[t] = begin;
-            begin += above[static_cast<size_t>(x)];
+            image.tile_begin[t] = begin, image.tile_rank[t] = rank;
+            begin += above[static_cast<size_t>(x)], rank += above[static_cast<size_t>(x)] != 0;
         }
     }
     image.tile_begin[tiles] = begin;
     image.cursor.assign(image.tile_begin.get(), image.tile_begin.get() + tiles);
     image.entries.allocate(total);
     image.block_masks.allocate(total + 16);  // read sixteen at a time
-    image.last.allocate(static_cast<size_t>(tiles) * 16);
-    image.transmittance.allocate(static_cast<size_t>(tiles) * kTilePixels);
+    image.last.allocate(static_cast<size_t>(rank) * 16);
+    image.transmittance.allocate(static_cast<size_t>(rank) * kTilePixels);
 }
 
 // Hand out the Gaussians to the tile rows of one of `bands` bands that hold about as many entries each. The result is the same
@@ -138,10 +142,8 @@ inline void fill_band(const Image& image, const State& state, int band, int band
     for (const uint64_t item : image.order) {
         const uint32_t i = static_cast<uint32_t>(item);
         const TileRect r = image.rects[i];
-        const int y0 = std::max<int>(r.y0, first), y1 = std::min<int>(r.y1, stop), width = r.x1 - r.x0;
-        uint32_t slot = image.slot_begin[i] + static_cast<uint32_t>((y0 - r.y0) * width);
-        for (int y = y0; y < y1; ++y)
-            for (int x = r.x0; x < r.x1; ++x) image.entries[cursor[y * state.tiles_x + x]++] = {i, slot++};
+        for (int y = std::max<int>(r.y0, first), end = std::min<int>(r.y1, stop); y < end; ++y)
+            for (int x = r.x0; x < r.x1; ++x) image.entries[cursor[y * state.tiles_x + x]++] = i;
     }
 }
 
@@ -166,16 +168,13 @@ inline void fill_tiles(State& state, int threads) {
         if (item % 2)
             count_entries(image, state);
         else
-            image.order = sorted_by_depth(image.keys.get(), image.source.count);
+            image.order = sorted_by_depth(image.splats, image.rects, image.source.count);
     });
     run_guarded(bands * images, threads, [&](int item) {
         Image& image = state.images[static_cast<size_t>(item / bands)];
         fill_band(image, state, item % bands, bands, image.cursor.data());
     });
-    for (Image& image : state.images) {
-        image.keys.release();
-        std::vector<uint64_t>().swap(image.order), std::vector<uint32_t>().swap(image.cursor);
-    }
+    for (Image& image : state.images) std::vector<uint64_t>().swap(image.order), std::vector<uint32_t>().swap(image.cursor);
 }
 
 }  // namespace deja_vu

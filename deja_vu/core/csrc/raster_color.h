@@ -57,14 +57,14 @@ static inline void sh_slope(const Direction& d, const V* w, V* slope) {
 }
 
 template <int degree>
-static inline void color_of(const RasterSource& source, int first, int count, const V* mean, V* color) {
+static inline void color_of(const RasterSource& source, int first, int count, const V* mean, V* color, I& odd) {
     constexpr int terms = (degree + 1) * (degree + 1);
     V sh[3 * terms + kLanes], basis[terms];
     load_rows<3 * terms>(source.sh + static_cast<size_t>(3 * terms) * static_cast<size_t>(first), count, sh);
     sh_basis<degree>(direction_to(source.camera.centre, mean), basis);
     for (int c = 0; c < 3; ++c) {
         color[c] = spread(kColorOffset);
-        for (int k = 0; k < terms; ++k) color[c] += basis[k] * sh[3 * k + c];
+        for (int k = 0; k < terms; ++k) color[c] += basis[k] * sh[3 * k + c], odd |= not_finite(sh[3 * k + c]);
     }
 }
 
@@ -96,24 +96,26 @@ static inline void color_backward(const RasterSource& source, int first, int cou
 }
 
 template <>
-inline void color_of<0>(const RasterSource& source, int first, int count, const V*, V* color) {
+inline void color_of<0>(const RasterSource& source, int first, int count, const V*, V* color, I& odd) {
     load_records<3>(source.sh + 3 * static_cast<size_t>(first), count, color);
-    for (int c = 0; c < 3; ++c) color[c] = kColorOffset + kSh0 * color[c];
+    for (int c = 0; c < 3; ++c) odd |= not_finite(color[c]), color[c] = kColorOffset + kSh0 * color[c];
 }
 
 template <>
 inline void color_backward<0>(const RasterSource& source, int first, int count, const V*, const V* v_color, float* v_sh, V*, V*) {
     V color[3];
-    color_of<0>(source, first, count, nullptr, color);
+    I odd = I{};
+    color_of<0>(source, first, count, nullptr, color, odd);
     for (int c = 0; c < 3; ++c) color[c] = color[c] >= 0.0f ? kSh0 * v_color[c] : V{};
     store_records<3>(v_sh + 3 * static_cast<size_t>(first), count, color);
 }
 
-static inline void colors_at(const RasterSource& source, int first, int count, const V* mean, V* color) {
-    if (source.coefficients == 1) return color_of<0>(source, first, count, mean, color);
-    if (source.coefficients == 4) return color_of<1>(source, first, count, mean, color);
-    if (source.coefficients == 9) return color_of<2>(source, first, count, mean, color);
-    color_of<3>(source, first, count, mean, color);
+// Marks in `odd` where a coefficient is not finite.
+static inline void colors_at(const RasterSource& source, int first, int count, const V* mean, V* color, I& odd) {
+    if (source.coefficients == 1) return color_of<0>(source, first, count, mean, color, odd);
+    if (source.coefficients == 4) return color_of<1>(source, first, count, mean, color, odd);
+    if (source.coefficients == 9) return color_of<2>(source, first, count, mean, color, odd);
+    color_of<3>(source, first, count, mean, color, odd);
 }
 
 static inline void colors_backward(const RasterSource& source, int first, int count, const V* mean, const V* v_color, float* v_sh, V* v_mean,

@@ -80,23 +80,26 @@ static inline I ceiling(V value) {
     return whole - (to_float(whole) < value);
 }
 
-static void project(const RasterSource& source, int begin, int end, Splat* splats, TileRect* rects, uint32_t* keys) {
+static bool project(const RasterSource& source, int begin, int end, Splat* splats, TileRect* rects) {
+    I odd = I{};  // lanes that met a value that is not finite
     for (int first = begin; first < end; first += kLanes) {
         const int count = end - first < kLanes ? end - first : kLanes;
         const Projected g = project_lanes(source, first, count);
         V color[3];
-        colors_at(source, first, count, g.mean, color);
+        colors_at(source, first, count, g.mean, color, odd);
+        for (int k = 0; k < 3; ++k) odd |= not_finite(g.mean[k]) | not_finite(g.scale[k]);
+        for (int k = 0; k < 4; ++k) odd |= not_finite(g.quat[k]);
+        odd |= not_finite(g.opacity);
 
         const V inverse_det = kHalfLog2E / g.det;
         const V log2_opacity = log2_of(g.opacity);
-        V fields[16];
+        V fields[12 + kLanes];
         fields[0] = g.px, fields[1] = g.py;
         fields[2] = g.cyy * inverse_det, fields[3] = -2.0f * g.cxy * inverse_det, fields[4] = g.cxx * inverse_det;
         fields[5] = log2_opacity;
         fields[6] = g.cxy / g.cyy, fields[7] = g.cxy / g.cxx;
         for (int k = 0; k < 3; ++k) fields[8 + k] = greater(color[k], V{});
         fields[11] = g.z;
-        for (int k = 12; k < 16; ++k) fields[k] = V{};
 
         // The ellipse alpha = 1/255 and its box; the box takes in rounding. Half-open pixel range, then tile range.
         const V reach = greater(2.0f * 0.6931471805599453f * (log2_opacity - kLog2AlphaMin), V{});
@@ -105,130 +108,150 @@ static void project(const RasterSource& source, int begin, int end, Splat* splat
         const I x0 = ceiling(clamped(g.px - radius_x - 0.5f, V{}, wide)), x1 = truncated(clamped(g.px + radius_x + 0.5f, V{}, wide));
         const I y0 = ceiling(clamped(g.py - radius_y - 0.5f, V{}, high)), y1 = truncated(clamped(g.py + radius_y + 0.5f, V{}, high));
         const I seen = g.visible & (x0 < x1) & (y0 < y1);
-        alignas(64) int32_t box[5][kLanes];
-        const I box_values[5] = {x0 >> 4, ((x1 + 15) >> 4), y0 >> 4, ((y1 + 15) >> 4), (I)g.z};
-        for (int k = 0; k < 5; ++k) {
+        alignas(64) int32_t box[4][kLanes];
+        const I box_values[4] = {x0 >> 4, ((x1 + 15) >> 4), y0 >> 4, ((y1 + 15) >> 4)};
+        for (int k = 0; k < 4; ++k) {
             const I value = seen ? box_values[k] : I{};
             memcpy(box[k], &value, sizeof(I));
         }
-
-        if (count == kLanes) {
-            for (int part = 0; part < kVecs; ++part) {
-                transpose(fields + part * kLanes);
-                for (int lane = 0; lane < kLanes; ++lane)
-                    store(reinterpret_cast<float*>(splats + first + lane) + part * kLanes, fields[part * kLanes + lane]);
-            }
-        } else {
-            store_records<16>(reinterpret_cast<float*>(splats + first), count, fields);
-        }
-        for (int lane = 0; lane < count; ++lane) {
+        store_rows<12>(reinterpret_cast<float*>(splats + first), count, fields);
+        for (int lane = 0; lane < count; ++lane)
             rects[first + lane] = {static_cast<uint16_t>(box[0][lane]), static_cast<uint16_t>(box[1][lane]),
                                    static_cast<uint16_t>(box[2][lane]), static_cast<uint16_t>(box[3][lane])};
-            keys[first + lane] = static_cast<uint32_t>(box[4][lane]);
-        }
     }
+    return !bits_of(odd);
 }
 
-// Sum of a Gaussian's slots, in tile order.
+// Sums of Gaussians' slots of `size` floats, in the order of the patches.
+template <int size>
 static inline void gather_slots(const uint32_t* slot_begin, const float* slots, int first, int count, V* sums) {
-    alignas(64) float lanes[kSlot][kLanes];
+    alignas(64) float lanes[size][kLanes];
     for (int lane = 0; lane < kLanes; ++lane) {
-        float total[kSlot] = {};
+        float total[size] = {};
         if (lane < count) {
-            const float* slot = slots + static_cast<size_t>(slot_begin[first + lane]) * kSlot;
-            const float* stop = slots + static_cast<size_t>(slot_begin[first + lane + 1]) * kSlot;
-            for (; slot != stop; slot += kSlot)
-                for (int k = 0; k < kSlot; ++k) total[k] += slot[k];
+            const float* slot = slots + static_cast<size_t>(slot_begin[first + lane]) * size;
+            const float* stop = slots + static_cast<size_t>(slot_begin[first + lane + 1]) * size;
+            for (; slot != stop; slot += size)
+                for (int k = 0; k < size; ++k) total[k] += slot[k];
         }
-        for (int k = 0; k < kSlot; ++k) lanes[k][lane] = total[k];
+        for (int k = 0; k < size; ++k) lanes[k][lane] = total[k];
     }
-    for (int k = 0; k < kSlot; ++k) sums[k] = load(lanes[k]);
+    for (int k = 0; k < size; ++k) sums[k] = load(lanes[k]);
 }
 
-static void project_backward(const RasterSource& source, int begin, int end, const TileRect* rects,
-                             const uint32_t* slot_begin, const float* slots, const RasterGradients& out, float* camera_sums) {
-    const RasterCamera& cam = source.camera;
-    const float* r = cam.rotation;
-    V v_rotation[9] = {}, v_translation[3] = {}, v_centre[3] = {};
+// d loss / d image position (px, py) and twice d loss / d blurred covariance, from the sums of the slots: these hold d loss / d ln(alpha)
+// times 1, g and g g', where g / log2(e) is d ln(alpha) / d centre and dC = g g' / 2.
+struct ShapeGradient {
+    V px, py, xx, xy, yy;
+};
+
+static inline ShapeGradient shape_gradient(const V* sums) {
+    constexpr float ln2 = 0.6931471805599453f;
+    return {ln2 * sums[1], ln2 * sums[2], ln2 * ln2 * sums[3], ln2 * ln2 * sums[4], ln2 * ln2 * sums[5]};
+}
+
+// Back through the linearised projection: gradients of the camera-space position and of the scaled axes.
+static inline void place_backward(const Projected& g, const ShapeGradient& v, V v_depth, V* v_place, V (*v_axes)[3]) {
+    V v_jx = V{}, v_jxz = V{}, v_jy = V{}, v_jyz = V{};
+    for (int k = 0; k < 3; ++k) {
+        const V v_u = v.xx * g.u[k] + v.xy * g.v[k], v_v = v.xy * g.u[k] + v.yy * g.v[k];
+        v_jx += v_u * g.axes[0][k], v_jxz += v_u * g.axes[2][k], v_jy += v_v * g.axes[1][k], v_jyz += v_v * g.axes[2][k];
+        v_axes[0][k] = g.jx * v_u, v_axes[1][k] = g.jy * v_v, v_axes[2][k] = g.jxz * v_u + g.jyz * v_v;
+    }
+    const V dx = -g.jx * g.rz * v_jxz, dy = -g.jy * g.rz * v_jyz;
+    v_place[0] = g.jx * v.px + (g.inside_x ? dx : V{});
+    v_place[1] = g.jy * v.py + (g.inside_y ? dy : V{});
+    v_place[2] = -g.rz * (g.jx * g.x * v.px + g.jy * g.y * v.py + g.jx * v_jx + g.jy * v_jy + (g.inside_x ? 2.0f * g.jxz : g.jxz) * v_jxz +
+                          (g.inside_y ? 2.0f * g.jyz : g.jyz) * v_jyz) + v_depth;
+}
+
+// From d loss / d rotation matrix of the Gaussians to the quaternion as it was given, of any length.
+static inline void quaternion_backward(const Projected& g, const V (*t)[3], V* v_quat) {
+    const V w = g.quat[0] * g.inverse_norm, x = g.quat[1] * g.inverse_norm, y = g.quat[2] * g.inverse_norm, z = g.quat[3] * g.inverse_norm;
+    V v_unit[4];
+    v_unit[0] = 2.0f * (x * (t[2][1] - t[1][2]) + y * (t[0][2] - t[2][0]) + z * (t[1][0] - t[0][1]));
+    v_unit[1] = 2.0f * (-2.0f * x * (t[1][1] + t[2][2]) + y * (t[1][0] + t[0][1]) + z * (t[2][0] + t[0][2]) + w * (t[2][1] - t[1][2]));
+    v_unit[2] = 2.0f * (x * (t[1][0] + t[0][1]) - 2.0f * y * (t[0][0] + t[2][2]) + z * (t[2][1] + t[1][2]) + w * (t[0][2] - t[2][0]));
+    v_unit[3] = 2.0f * (x * (t[2][0] + t[0][2]) + y * (t[2][1] + t[1][2]) - 2.0f * z * (t[0][0] + t[1][1]) + w * (t[1][0] - t[0][1]));
+    const V along = w * v_unit[0] + x * v_unit[1] + y * v_unit[2] + z * v_unit[3];
+    const V unit[4] = {w, x, y, z};
+    for (int k = 0; k < 4; ++k) v_quat[k] = (v_unit[k] - along * unit[k]) * g.inverse_norm;
+}
+
+struct LaneGradients {
+    V mean[3], quat[4], scale[3], opacity;
+};
+
+struct CameraGradient {
+    V rotation[9], translation[3], centre[3];
+};
+
+// Everything up to the colours from the slots' sums; zero where a Gaussian is not seen.
+static inline LaneGradients gaussian_backward(const RasterCamera& camera, const Projected& g, const V* sums, I seen, CameraGradient& v_camera) {
+    const float* r = camera.rotation;
+    LaneGradients v;
+    V v_place[3], v_axes[3][3], v_turn[3][3];
+    place_backward(g, shape_gradient(sums), sums[9], v_place, v_axes);
+    for (int i = 0; i < 3; ++i) {
+        v_place[i] = seen ? v_place[i] : V{};
+        v_camera.translation[i] += v_place[i];
+        for (int k = 0; k < 3; ++k) v_axes[i][k] = seen ? v_axes[i][k] : V{};
+    }
+    for (int k = 0; k < 3; ++k) {
+        v.mean[k] = r[k] * v_place[0] + r[3 + k] * v_place[1] + r[6 + k] * v_place[2];
+        v.scale[k] = V{};
+        for (int i = 0; i < 3; ++i) {
+            const V v_local = r[i] * v_axes[0][k] + r[3 + i] * v_axes[1][k] + r[6 + i] * v_axes[2][k];
+            v.scale[k] += v_local * g.turn[i][k];
+            v_turn[i][k] = v_local * g.scale[k];
+        }
+    }
+    for (int i = 0; i < 3; ++i)
+        for (int j = 0; j < 3; ++j) {
+            V total = v_place[i] * g.mean[j];
+            for (int k = 0; k < 3; ++k) total += v_axes[i][k] * (g.turn[j][k] * g.scale[k]);
+            v_camera.rotation[3 * i + j] += total;
+        }
+    quaternion_backward(g, v_turn, v.quat);
+    v.opacity = seen ? sums[0] / g.opacity : V{};
+    return v;
+}
+
+static void project_backward(const RasterSource& source, int begin, int end, const uint32_t* slot_begin, const float* slots, bool with_depth,
+                             const RasterGradients& out, float* camera_sums) {
+    CameraGradient v_camera = {};
     for (int first = begin; first < end; first += kLanes) {
         const int count = end - first < kLanes ? end - first : kLanes;
         alignas(64) int32_t seen_lanes[kLanes] = {};
         unsigned any = 0;
         for (int lane = 0; lane < count; ++lane) {
-            seen_lanes[lane] = rects[first + lane].x0 < rects[first + lane].x1 ? -1 : 0;
+            seen_lanes[lane] = slot_begin[first + lane] < slot_begin[first + lane + 1] ? -1 : 0;
             any |= static_cast<unsigned>(seen_lanes[lane]);
         }
-        V v_mean[3] = {}, v_quat[4] = {}, v_scale[3] = {}, v_opacity = V{};
+        LaneGradients v = {};
         if (any) {
             I seen;
             memcpy(&seen, seen_lanes, sizeof(I));
-            V sums[kSlot];
-            gather_slots(slot_begin, slots, first, count, sums);
+            V sums[kSlot + 1] = {};
+            if (with_depth)
+                gather_slots<kSlot + 1>(slot_begin, slots, first, count, sums);
+            else
+                gather_slots<kSlot>(slot_begin, slots, first, count, sums);
             const Projected g = project_lanes(source, first, count);
-            v_opacity = seen ? sums[0] / g.opacity : V{};
-
-            // Slots sum d loss / d ln(alpha) times 1, g, g g', where g / log2(e) is d ln(alpha) / d centre and dC = g g' / 2.
-            constexpr float ln2 = 0.6931471805599453f;
-            const V v_px = ln2 * sums[1], v_py = ln2 * sums[2];
-            const V cxx = ln2 * ln2 * sums[3], cxy = ln2 * ln2 * sums[4], cyy = ln2 * ln2 * sums[5];  // 2 d loss / d covariance
-
-            V v_jx = V{}, v_jxz = V{}, v_jy = V{}, v_jyz = V{}, v_axes[3][3];
-            for (int k = 0; k < 3; ++k) {
-                const V v_u = cxx * g.u[k] + cxy * g.v[k], v_v = cxy * g.u[k] + cyy * g.v[k];
-                v_jx += v_u * g.axes[0][k], v_jxz += v_u * g.axes[2][k], v_jy += v_v * g.axes[1][k], v_jyz += v_v * g.axes[2][k];
-                v_axes[0][k] = g.jx * v_u, v_axes[1][k] = g.jy * v_v, v_axes[2][k] = g.jxz * v_u + g.jyz * v_v;
-            }
-            V v_place[3];
-            const V dx = -g.jx * g.rz * v_jxz, dy = -g.jy * g.rz * v_jyz;
-            v_place[0] = g.jx * v_px + (g.inside_x ? dx : V{});
-            v_place[1] = g.jy * v_py + (g.inside_y ? dy : V{});
-            v_place[2] = -g.rz * (g.jx * g.x * v_px + g.jy * g.y * v_py + g.jx * v_jx + g.jy * v_jy +
-                                  (g.inside_x ? 2.0f * g.jxz : g.jxz) * v_jxz + (g.inside_y ? 2.0f * g.jyz : g.jyz) * v_jyz) + sums[9];
-            for (int i = 0; i < 3; ++i) {
-                v_place[i] = seen ? v_place[i] : V{};
-                v_translation[i] += v_place[i];
-            }
-            for (int k = 0; k < 3; ++k) v_mean[k] = r[k] * v_place[0] + r[3 + k] * v_place[1] + r[6 + k] * v_place[2];
+            v = gaussian_backward(source.camera, g, sums, seen, v_camera);
             const V v_color[3] = {seen ? sums[6] : V{}, seen ? sums[7] : V{}, seen ? sums[8] : V{}};
-            colors_backward(source, first, count, g.mean, v_color, out.sh, v_mean, v_centre);
-
-            V v_turn[3][3];
-            for (int k = 0; k < 3; ++k) {
-                V v_axis_scale = V{};
-                for (int i = 0; i < 3; ++i) {
-                    const V v_local = r[i] * v_axes[0][k] + r[3 + i] * v_axes[1][k] + r[6 + i] * v_axes[2][k];
-                    v_axis_scale += v_local * g.turn[i][k];
-                    v_turn[i][k] = v_local * g.scale[k];
-                }
-                v_scale[k] = seen ? v_axis_scale : V{};
-            }
-            for (int i = 0; i < 3; ++i)
-                for (int j = 0; j < 3; ++j) {
-                    V total = v_place[i] * g.mean[j];
-                    for (int k = 0; k < 3; ++k) total += (seen ? v_axes[i][k] : V{}) * (g.turn[j][k] * g.scale[k]);
-                    v_rotation[3 * i + j] += total;
-                }
-            const V w = g.quat[0] * g.inverse_norm, x = g.quat[1] * g.inverse_norm, y = g.quat[2] * g.inverse_norm, z = g.quat[3] * g.inverse_norm;
-            const auto& t = v_turn;
-            V v_unit[4];
-            v_unit[0] = 2.0f * (x * (t[2][1] - t[1][2]) + y * (t[0][2] - t[2][0]) + z * (t[1][0] - t[0][1]));
-            v_unit[1] = 2.0f * (-2.0f * x * (t[1][1] + t[2][2]) + y * (t[1][0] + t[0][1]) + z * (t[2][0] + t[0][2]) + w * (t[2][1] - t[1][2]));
-            v_unit[2] = 2.0f * (x * (t[1][0] + t[0][1]) - 2.0f * y * (t[0][0] + t[2][2]) + z * (t[2][1] + t[1][2]) + w * (t[0][2] - t[2][0]));
-            v_unit[3] = 2.0f * (x * (t[2][0] + t[0][2]) + y * (t[2][1] + t[1][2]) - 2.0f * z * (t[0][0] + t[1][1]) + w * (t[1][0] - t[0][1]));
-            const V along = w * v_unit[0] + x * v_unit[1] + y * v_unit[2] + z * v_unit[3];
-            const V unit[4] = {w, x, y, z};
-            for (int k = 0; k < 4; ++k) v_quat[k] = seen ? (v_unit[k] - along * unit[k]) * g.inverse_norm : V{};
+            colors_backward(source, first, count, g.mean, v_color, out.sh, v.mean, v_camera.centre);
         } else {
             const size_t row = static_cast<size_t>(3 * source.coefficients);
             memset(out.sh + row * static_cast<size_t>(first), 0, sizeof(float) * row * static_cast<size_t>(count));
         }
-        store_records<3>(out.means + 3 * static_cast<size_t>(first), count, v_mean);
-        store_records<4>(out.quats + 4 * static_cast<size_t>(first), count, v_quat);
-        store_records<3>(out.scales + 3 * static_cast<size_t>(first), count, v_scale);
-        store_records<1>(out.opacities + first, count, &v_opacity);
+        store_records<3>(out.means + 3 * static_cast<size_t>(first), count, v.mean);
+        store_records<4>(out.quats + 4 * static_cast<size_t>(first), count, v.quat);
+        store_records<3>(out.scales + 3 * static_cast<size_t>(first), count, v.scale);
+        store_records<1>(out.opacities + first, count, &v.opacity);
     }
-    for (int k = 0; k < 9; ++k) camera_sums[k] = sum_of(v_rotation[k]);
-    for (int k = 0; k < 3; ++k) camera_sums[9 + k] = sum_of(v_translation[k]), camera_sums[12 + k] = sum_of(v_centre[k]);
+    for (int k = 0; k < 9; ++k) camera_sums[k] = sum_of(v_camera.rotation[k]);
+    for (int k = 0; k < 3; ++k) camera_sums[9 + k] = sum_of(v_camera.translation[k]), camera_sums[12 + k] = sum_of(v_camera.centre[k]);
 }
 
 }  // namespace DEJA_VU_VARIANT

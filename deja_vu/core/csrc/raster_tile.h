@@ -73,8 +73,8 @@ static inline V alpha_at(const Splat& s, V px, V py) {
 static inline void copy_chunk(const TileJob& job, int begin, int count, Splat* local) {
     constexpr int ahead = 12;
     for (int k = 0; k < count; ++k) {
-        if (begin + k + ahead < job.entry_count) __builtin_prefetch(job.splats + job.entries[begin + k + ahead].splat);
-        memcpy(local + k, job.splats + job.entries[begin + k].splat, sizeof(Splat));
+        if (begin + k + ahead < job.entry_count) __builtin_prefetch(job.splats + job.entries[begin + k + ahead]);
+        memcpy(local + k, job.splats + job.entries[begin + k], sizeof(Splat));
     }
 }
 
@@ -143,7 +143,7 @@ static inline int composite(const Splat* local, const uint16_t* list, int length
 static inline void write_block(const TileJob& job, int b, BlockState& s) {
     DEJA_VU_EACH_VEC {
         const V through = load(s.through + q * kLanes), alpha = 1.0f - through;
-        store(job.transmittance + 16 * b + q * kLanes, through);
+        if (job.transmittance) store(job.transmittance + 16 * b + q * kLanes, through);
         store(s.live + q * kLanes, alpha);
         for (int k = 0; k < 3; ++k) store(s.color[k] + q * kLanes, load(s.color[k] + q * kLanes) + through * job.background[k]);
         store(s.depth + q * kLanes, load(s.depth + q * kLanes) / greater(alpha, spread(1e-10f)));
@@ -161,7 +161,7 @@ static void tile_forward(const TileJob& job) {
     unsigned live = blocks_in_image(job);
     const unsigned drawn = live;
     for (int b = 0; b < 16; ++b) {
-        job.last[b] = static_cast<uint32_t>(job.entry_count);
+        if (job.last) job.last[b] = static_cast<uint32_t>(job.entry_count);
         if (drawn >> b & 1) open_block(job, b, state[b]);
     }
     int begin = 0;
@@ -303,7 +303,7 @@ static inline void backward_block(const Splat* local, const uint16_t* list, int 
             for (int k = 0; k < 3; ++k) out[6 + k] += columns[p] * state.v_color[k][p];
             if (with_depth) out[9] += columns[p] * state.v_depth[p];
         }
-        for (int part = 0; part * kLanes < kSlot; ++part) {
+        for (int part = 0; part * kLanes < kSlot + with_depth; ++part) {
             transpose(out + part * kLanes);
             for (int j = 0; j < count; ++j) {
                 float* sum = sums[list[begin + j]] + part * kLanes;
@@ -314,11 +314,25 @@ static inline void backward_block(const Splat* local, const uint16_t* list, int 
     DEJA_VU_EACH_VEC store(state.live + q * kLanes, live[q]), store(state.behind + q * kLanes, behind[q]);
 }
 
-static void tile_backward(const TileJob& job) {
+// The first of a patch's tiles that a Gaussian reaches writes its slot, the others add: one thread visits them in order.
+template <int size>
+static inline void write_slots(const TileJob& job, int begin, int count, const float (*sums)[16]) {
+    const int x = job.x0 / kTile, y = job.y0 / kTile;
+    for (int k = 0; k < count; ++k) {
+        const uint32_t splat = job.entries[begin + k];
+        const TileRect r = job.rects[splat];
+        const int row = first_patch(y) - first_patch(r.y0), column = first_patch(x) - first_patch(r.x0);
+        float* slot = job.slots + size * (job.slot_begin[splat] + static_cast<size_t>(row * patches_of(r.x0, r.x1) + column));
+        const bool first = (x == r.x0 || x % kPatch == 0) && (y == r.y0 || y % kPatch == 0);
+        for (int i = 0; i < size; ++i) slot[i] = first ? sums[k][i] : slot[i] + sums[k][i];
+    }
+}
+
+template <bool with_depth>
+static inline void differentiate_tile(const TileJob& job) {
     alignas(64) Splat local[kChunk];
     alignas(64) float sums[kChunk][16];
     alignas(64) uint16_t masks[kChunk + 16];
-    if (!job.entry_count) return;
     BlockGradient state[16];
     ChunkLists lists;
     Group group;  // lanes beyond a list's end hold an earlier one's numbers, which nobody reads
@@ -342,15 +356,19 @@ static void tile_backward(const TileJob& job) {
                 while (length && static_cast<uint32_t>(begin + lists.index[b][length - 1]) >= job.last[b]) --length;
                 if (!length || !(drawn >> b & 1)) continue;
                 const float x0 = static_cast<float>(job.x0 + 4 * (b & 3)), y0 = static_cast<float>(job.y0 + 4 * (b >> 2));
-                if (job.v_depth)
-                    backward_block<true>(local, lists.index[b], length, x0, y0, state[b], group, sums);
-                else
-                    backward_block<false>(local, lists.index[b], length, x0, y0, state[b], group, sums);
+                backward_block<with_depth>(local, lists.index[b], length, x0, y0, state[b], group, sums);
             }
         }
-        for (int k = 0; k < count; ++k)
-            memcpy(job.slots + static_cast<size_t>(job.entries[begin + k].slot) * kSlot, sums[k], sizeof(float) * kSlot);
+        write_slots<kSlot + with_depth>(job, begin, count, sums);
     }
+}
+
+static void tile_backward(const TileJob& job) {
+    if (!job.entry_count) return;
+    if (job.v_depth)
+        differentiate_tile<true>(job);
+    else
+        differentiate_tile<false>(job);
 }
 
 }  // namespace DEJA_VU_VARIANT

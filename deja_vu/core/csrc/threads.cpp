@@ -15,7 +15,7 @@ namespace {
 struct Work {
     void (*body)(void*, int, int) = nullptr;
     void* context = nullptr;
-    int items = 0;
+    int items = 0, threads = 1;
     std::atomic<int> next{0};
 };
 
@@ -30,8 +30,15 @@ struct Pool {
 
 Pool* pool = nullptr;
 
+// Takes a share of what is left, less and less: neighbours stay on one core, and fewer claims travel between cores that may lie far apart.
 void drain(Work& work, int worker) {
-    for (int item = work.next.fetch_add(1); item < work.items; item = work.next.fetch_add(1)) work.body(work.context, item, worker);
+    int begin = work.next.load();
+    while (begin < work.items) {
+        const int end = begin + (work.items - begin) / (4 * work.threads) + 1;
+        if (!work.next.compare_exchange_weak(begin, end)) continue;
+        for (int item = begin; item < end; ++item) work.body(work.context, item, worker);
+        begin = work.next.load();
+    }
 }
 
 void serve(Pool* mine, int worker, long seen) {
@@ -68,7 +75,7 @@ void parallel_for(int items, int threads, void (*body)(void*, int, int), void* c
     }
     {
         std::lock_guard<std::mutex> lock(mine->mutex);
-        mine->work.body = body, mine->work.context = context, mine->work.items = items;
+        mine->work.body = body, mine->work.context = context, mine->work.items = items, mine->work.threads = threads;
         mine->work.next.store(0);
         for (; mine->spawned < threads - 1; ++mine->spawned) std::thread(serve, mine, mine->spawned + 1, mine->round).detach();
         ++mine->round;

@@ -1,0 +1,79 @@
+"""What no rasterizer can draw is refused by name."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from deja_vu.core.camera import Camera
+from deja_vu.core.gaussians import Gaussians
+
+
+def arguments(gaussians: Gaussians, camera: Camera, background: Tensor) -> dict[str, Tensor]:
+    """All tensors of a call by name, in the order of `NAMES`.
+
+    Args:
+        gaussians: in any batch.
+        camera: in any batch.
+        background: [*b, 3].
+    """
+    tensors = (*(getattr(gaussians, name) for name in ("means", "quats", "scales", "opacities", "sh")), camera.camera_from_world)
+    return dict(zip(NAMES, (*tensors, camera.intrinsics, background), strict=True))
+
+
+NAMES = (
+    *(f"gaussians.{name}" for name in ("means", "quats", "scales", "opacities", "sh")),
+    *("camera.camera_from_world", "camera.intrinsics", "background"),
+)
+
+
+def check_shapes(gaussians: Gaussians, camera: Camera, background: Tensor) -> None:
+    """Refuse wrong shapes, types and devices.
+
+    Args:
+        gaussians: in any batch.
+        camera: in any batch.
+        background: [*b, 3].
+
+    Raises:
+        ValueError: names the argument, what it is and what was expected.
+    """
+    batch, count = gaussians.means.shape[:-2], gaussians.means.shape[-2]
+    inner = {"means": (3,), "quats": (4,), "scales": (3,), "opacities": (), "sh": (gaussians.sh.shape[-2], 3)}
+    expected = [
+        *((*batch, count, *shape) for shape in inner.values()),
+        *((*camera.camera_from_world.shape[:-2], 4, 4), (*camera.intrinsics.shape[:-2], 3, 3), (*background.shape[:-1], 3)),
+    ]
+    like = gaussians.means
+    if like.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"gaussians.means is {like.dtype}; expected float32, or float64 with the reference rasterizer")
+    for (name, tensor), shape in zip(arguments(gaussians, camera, background).items(), expected, strict=True):
+        if tuple(tensor.shape) != tuple(shape):
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {tuple(shape)}")
+        if tensor.dtype != like.dtype or tensor.device != like.device:
+            raise ValueError(f"{name} is {tensor.dtype} on {tensor.device}; gaussians.means is {like.dtype} on {like.device}")
+    if gaussians.sh.shape[-2] not in (1, 4, 9, 16):
+        raise ValueError(f"gaussians.sh has {gaussians.sh.shape[-2]} coefficients; expected 1, 4, 9 or 16 (degree 0 to 3)")
+    if camera.width < 1 or camera.height < 1:
+        raise ValueError(f"camera is {camera.width}x{camera.height} pixels; expected at least 1x1")
+    if camera.intrinsics.requires_grad and torch.is_grad_enabled():
+        raise ValueError("camera.intrinsics requires a gradient, which the rasterizers do not give; detach it or move the camera instead")
+
+
+def check_finite(tensors: dict[str, Tensor]) -> None:
+    """Refuse NaN and infinite values.
+
+    Args:
+        tensors: by the name that the message says.
+
+    Raises:
+        ValueError: names the first tensor that holds some, and how many.
+    """
+    for name, tensor in tensors.items():
+        if tensor.numel() and not _all_finite(tensor):
+            raise ValueError(f"{name} holds {(~tensor.isfinite()).sum().item()} values that are not finite")
+
+
+def _all_finite(tensor: Tensor) -> bool:
+    low, high = torch.aminmax(tensor.detach())  # one pass; a NaN anywhere makes both NaN
+    return bool(low.isfinite() & high.isfinite())
