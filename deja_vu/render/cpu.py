@@ -46,7 +46,7 @@ def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "b
 class _State:
     """What the forward pass keeps for the backward pass: native memory, and a workspace that holds the projected Gaussians."""
 
-    def __init__(self, address: int, workspace: Tensor) -> None:
+    def __init__(self, address: ctypes.c_void_p, workspace: Tensor) -> None:
         self.address, self.workspace = address, workspace
         self._free = native.load().deja_vu_raster_free  # bound here, as globals may be gone when the interpreter ends
 
