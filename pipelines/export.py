@@ -24,9 +24,11 @@ from deja_vu.export.ply import write_ply
 from deja_vu.export.rig import build_rig
 from deja_vu.export.space import at_rest
 from deja_vu.export.spz import write_spz
-from deja_vu.export.web import Clip, write_web, write_webcam
+from deja_vu.export.web import Clip, Controls, write_web, write_webcam
 from deja_vu.heads.base import HeadModel
+from deja_vu.motion.actor import PRESETS, Actor, Angles
 from deja_vu.motion.rest import facing_camera, resting
+from deja_vu.motion.transfer import Transfer
 from deja_vu.pipelines.drive import WEBCAM, DriveConfig, open_motion, performed, turntable_of
 from deja_vu.pipelines.runs import load_pair
 
@@ -35,6 +37,8 @@ SUFFIXES: dict[str, tuple[str, ...]] = {"ply": (".ply",), "spz": (".spz",), "glt
 """Names that files of each format may end in."""
 OWN_SECONDS, TURNTABLE_FRAMES = 10.0, 150
 """Length of the motions that every page can play."""
+LEAST_SWING = 0.1
+"""Least that a slider of the page moves; only a rest at the end of an expression's range comes near it."""
 SEQUENCES = ("ply", "spz")
 """Formats of which a motion makes one file a frame."""
 
@@ -148,11 +152,22 @@ def write_page(avatar: GaussianAvatar, person: TrackedSequence, motion: str | No
         poses, fps = carried(motion, avatar.head, person)
         clips.insert(0, Clip(Path(motion).stem, poses, fps))
     model = None if webcam is None else locate("face_landmarker")
-    write_web(avatar, rest, person.camera, clips, person.info.subject, out)
+    write_web(avatar, rest, person.camera, page_controls(avatar.head, rest), clips, person.info.subject, out)
     if webcam is not None and model is not None:
         write_webcam(webcam, model, out)
     size = sum((out / name).stat().st_size for name in ("index.html", "avatar.bin"))
     print(f"{out}: open index.html ({len(avatar.layout)} Gaussians, {size / 1e6:.1f} MB)")
+
+
+def page_controls(head: HeadModel, rest: HeadParams) -> Controls:
+    """What one slider, or one button, of the viewer does to the person at rest."""
+    actor = Actor(head)
+    carry = Transfer(head, actor.rest, rest)
+    weights = torch.cat([torch.eye(head.spec.num_expression), *(actor.weights(named) for named in PRESETS.values())])
+    faces = carry(actor.act(weights, Angles.zeros(len(weights)))).expression
+    alone, together = faces[: head.spec.num_expression], faces[head.spec.num_expression :]
+    swing = alone.diagonal() - rest.expression[0]
+    return Controls(swing.clamp_min(LEAST_SWING), dict(zip(PRESETS, together, strict=True)))
 
 
 def carried(motion: str, head: HeadModel, person: TrackedSequence) -> tuple[HeadParams, float]:

@@ -136,11 +136,20 @@ def find_track(folder: Path) -> Path:
 
     Raises:
         InputError: neither is tracked.
+        FormatError: the run's record of it is damaged.
     """
-    candidates = [folder / "track", folder]
-    if (folder / "run.json").is_file():
-        candidates.append(Path(json.loads((folder / "run.json").read_text()).get("tracked", folder)))
-    for candidate in candidates:
-        if (candidate / "track.json").is_file():
+    for candidate in (folder / "track", folder, recorded_track(folder)):
+        if candidate is not None and (candidate / "track.json").is_file():
             return candidate
     raise InputError(f"{folder} holds no tracked video: expected track.json in it or in its track/ folder.")
+
+
+def recorded_track(folder: Path) -> Path | None:
+    """Where a run's tracked video was when it was made; None where nothing is recorded."""
+    note = folder / "run.json"
+    if not note.is_file():
+        return None
+    try:
+        return Path(json.loads(note.read_text())["tracked"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{note} is damaged ({type(error).__name__}: {error}). Personalize again.") from error

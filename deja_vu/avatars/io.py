@@ -16,7 +16,7 @@ from deja_vu.avatars.base import Avatar
 from deja_vu.avatars.gaussian import GaussianAvatar, GaussianConfig
 from deja_vu.avatars.nelf import NelfAvatar, NelfConfig
 from deja_vu.avatars.nerf import NerfAvatar, NerfConfig
-from deja_vu.core.errors import FormatError, InputError, OutputError
+from deja_vu.core.errors import FormatError, InputError, OutputError, refuse_other_version
 from deja_vu.heads import load_head
 
 FORMAT_VERSION = 1
@@ -79,10 +79,7 @@ def read_header(path: Path) -> dict[str, str]:
         raise FormatError(f"{path} is damaged or no safetensors file ({error}).") from error
     if header.get("format") != "deja-vu avatar":
         raise FormatError(f"{path} holds no avatar: its header has no 'deja-vu avatar' mark.")
-    if header.get("version") != str(FORMAT_VERSION):
-        raise FormatError(
-            f"{path} has avatar format {header.get('version')}, expected {FORMAT_VERSION}. Personalize again with this version."
-        )
+    refuse_other_version(f"{path} has avatar format", header.get("version"), FORMAT_VERSION, "Personalize again with this version.")
     return header
 
 

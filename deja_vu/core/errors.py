@@ -17,6 +17,25 @@ class FormatError(DejaVuError):
     """A file written by this or another program is damaged, unsafe, or of a version or kind that does not fit."""
 
 
+def refuse_other_version(what: str, found: object, known: int, again: str) -> None:
+    """Check the version of a file of ours.
+
+    Args:
+        what: the file and its kind, as the message begins.
+        found: the version it says it has.
+        known: the version that this program reads.
+        again: what makes the file anew, where it is older than the program.
+
+    Raises:
+        FormatError: another version; a newer one asks for a newer program.
+    """
+    if str(found) == str(known):
+        return
+    newer = str(found).isdecimal() and int(str(found)) > known
+    remedy = "A newer version of this program wrote it: update the program." if newer else again
+    raise FormatError(f"{what} {found}, expected {known}. {remedy}")
+
+
 class OutputError(DejaVuError):
     """The output folder cannot be written, or already holds a run."""
 

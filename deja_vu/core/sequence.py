@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from deja_vu.core.camera import Camera
-from deja_vu.core.errors import FormatError, InputError, OutputError
+from deja_vu.core.errors import FormatError, InputError, OutputError, refuse_other_version
 from deja_vu.core.head import HeadParams
 
 FORMAT_VERSION = 1
@@ -155,10 +155,7 @@ class TrackedSequence:
             )
         try:
             fields = dict(json.loads(description.read_text()))
-            if fields.get("version") != FORMAT_VERSION:
-                raise FormatError(
-                    f"{folder} has tracking format {fields.get('version')}, expected {FORMAT_VERSION}. Track the video again."
-                )
+            refuse_other_version(f"{folder} has tracking format", fields.get("version"), FORMAT_VERSION, "Track the video again.")
             info = TrackInfo(**{**fields, "crop": tuple(fields["crop"]), "warnings": tuple(fields["warnings"])})
             tensors = load_file(parameters)
             count = len(tensors["index"])

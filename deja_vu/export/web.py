@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from deja_vu.avatars import GaussianAvatar
 from deja_vu.core.camera import Camera
@@ -42,6 +44,16 @@ class Clip:
     params: HeadParams
     """Frames, carried over to the person."""
     fps: float
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What the page's sliders and buttons mean for this person; the same as in the viewer."""
+
+    swing: Float[Tensor, "E"]
+    """What a slider at one adds to its expression at rest."""
+    presets: Mapping[str, Float[Tensor, "E"]]
+    """Expressions by the name of their button."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +85,16 @@ def quantise(values: np.ndarray, bits: int) -> Quantised:
     return Quantised(levels.reshape(values.shape).astype(np.uint8 if bits == 8 else np.uint16), low, step)
 
 
-def write_web(avatar: GaussianAvatar, rest: HeadParams, camera: Camera, clips: list[Clip], name: str, out: Path) -> None:
+def write_web(
+    avatar: GaussianAvatar, rest: HeadParams, camera: Camera, controls: Controls, clips: list[Clip], name: str, out: Path
+) -> None:
     """Write the page (index.html), the avatar (avatar.bin) and the licences of what the page contains (NOTICES.txt).
 
     Args:
         avatar: a Gaussian avatar.
         rest: the person at rest, a batch of one.
         camera: how the person was filmed; the page starts with its field of view.
+        controls: what sliders and buttons mean.
         clips: motions to play.
         name: shown as the page's title.
         out: folder to write into.
@@ -94,6 +109,7 @@ def write_web(avatar: GaussianAvatar, rest: HeadParams, camera: Camera, clips: l
     for key in unused:
         arrays.pop(key, None)
     facts = rig.facts | {"name": name, "camera": _view(camera), "center": _center(avatar), "clips": []}
+    facts |= {"swing": controls.swing.tolist(), "presets": {name: face.tolist() for name, face in controls.presets.items()}}
     for number, clip in enumerate(clips):
         params = clip.params
         frames = len(params)

@@ -71,7 +71,8 @@ def test_a_failed_save_keeps_the_former_file(random_avatar, saved, tmp_path) -> 
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ({"version": "2"}, "format 2, expected 1"),
+        ({"version": "2"}, r"format 2, expected 1\. A newer version of this program wrote it: update the program"),
+        ({"version": "0"}, r"format 0, expected 1\. Personalize again"),
         ({"format": "something else"}, "holds no avatar"),
         ({"kind": "nerf"}, "header"),
         ({"config": "{"}, "header"),

@@ -15,6 +15,7 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.gaussians import CHANNELS, Gaussians
 from deja_vu.core.head import HeadParams
 from deja_vu.export.space import at_rest
+from deja_vu.export.web import Controls
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
 from deja_vu.render.base import rasterize
@@ -68,6 +69,14 @@ def rest() -> HeadParams:
     pose = torch.eye(4)[None].clone()
     pose[:, :3, :3], pose[0, :3, 3] = FACING, torch.tensor([0.01, 0.02, 0.5])
     return replace(still, expression=torch.full_like(still.expression, 0.1), world_from_head=pose)
+
+
+@pytest.fixture(scope="session")
+def controls(rest: HeadParams) -> Controls:
+    """Sliders that move 0.8 of their range, and two faces."""
+    blink = rest.expression[0].clone()
+    blink[1:3] = 0.9
+    return Controls(torch.full_like(blink, 0.8), {"neutral": rest.expression[0], "blink": blink})
 
 
 @pytest.fixture(scope="session")

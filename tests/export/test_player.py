@@ -45,9 +45,9 @@ VARIANTS = {
 
 
 @pytest.fixture(scope="session")
-def exported_page(avatar, rest, camera, motion, tmp_path_factory) -> Path:
+def exported_page(avatar, rest, camera, controls, motion, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("page")
-    write_web(avatar, rest, camera, [Clip("Talk", motion, 25.0)], "someone", folder)
+    write_web(avatar, rest, camera, controls, [Clip("Talk", motion, 25.0)], "someone", folder)
     return folder
 
 
@@ -124,9 +124,9 @@ def set_slider(page, selector: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_the_page_shows_what_python_renders(name, make_avatar, rest, camera, motion, opened, screenshots, tmp_path):
+def test_the_page_shows_what_python_renders(name, make_avatar, rest, camera, controls, motion, opened, screenshots, tmp_path):
     avatar = make_avatar(VARIANTS[name])
-    write_web(avatar, rest, camera, [], name, tmp_path)
+    write_web(avatar, rest, camera, controls, [], name, tmp_path)
     motion = motion if name == "default" else motion[:3]
     page = opened(on_disk(tmp_path))
     with torch.no_grad():

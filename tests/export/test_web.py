@@ -87,14 +87,16 @@ def test_large_indices_keep_their_type():
     assert (arrays["many"].dtype, arrays["few"].dtype, arrays["below"].dtype) == (np.int32, np.uint16, np.int32)
 
 
-def test_the_folder_holds_page_binary_and_licences(avatar, rest, camera, motion, tmp_path):
-    write_web(avatar, rest, camera, [Clip("Talk", motion, 25.0)], "someone", tmp_path / "page")
+def test_the_folder_holds_page_binary_and_licences(avatar, rest, camera, controls, motion, tmp_path):
+    write_web(avatar, rest, camera, controls, [Clip("Talk", motion, 25.0)], "someone", tmp_path / "page")
     names = {path.name: path.read_bytes() for path in (tmp_path / "page").iterdir()}
     assert names.keys() == {"index.html", "avatar.bin", "NOTICES.txt"}
     header, arrays = unpacked(names["avatar.bin"])
     assert header["facts"]["clips"] == [{"id": 0, "name": "Talk", "fps": 25.0, "frames": 10}]
     np.testing.assert_allclose(arrays["clip_0_pose"].reshape(10, 3, 4), motion.world_from_head[:, :3], atol=1e-4)
     assert abs(torch.tensor(header["facts"]["center"])).max() < 0.2
+    assert header["facts"]["swing"] == controls.swing.tolist()
+    assert header["facts"]["presets"] == {name: face.tolist() for name, face in controls.presets.items()}
 
 
 def test_the_page_is_whole_and_reaches_for_nothing_outside():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,14 @@ from safetensors.torch import save_file
 from deja_vu.avatars import AVATARS, GaussianAvatar, save_avatar
 from deja_vu.core.errors import ConfigError, OutputError
 from deja_vu.core.sequence import TrackedSequence
+from deja_vu.heads import load_head
+from deja_vu.motion.actor import PRESETS
+from deja_vu.motion.openings import LIDS, Openings
+from deja_vu.motion.rest import facing_camera, resting
 from deja_vu.pipelines.cli import main
-from deja_vu.pipelines.export import check_request
+from deja_vu.pipelines.export import check_request, page_controls
+from deja_vu.pipelines.runs import load_pair
+from deja_vu.viewer.stage import Performer, Wish
 
 
 @pytest.fixture
@@ -92,6 +99,31 @@ def test_a_page_is_written_with_its_motions(run, tracked, tmp_path, capsys):
     assert "is not empty" in capsys.readouterr().err
 
 
+def test_the_pages_buttons_show_what_the_viewers_show(run):
+    avatar, person = load_pair(run)
+    performer = Performer("me", avatar, avatar.head, person)
+    controls = page_controls(avatar.head, facing_camera(resting(person.params, avatar.head)))
+    assert list(controls.presets) == list(PRESETS)
+    for name, weights in PRESETS.items():
+        torch.testing.assert_close(controls.presets[name], performer.params(Wish(weights=weights), None).expression[0])
+
+
+def test_the_pages_lid_slider_shuts_the_eye_of_this_person():
+    head = load_head("anny")
+    names, rest = head.spec.expression_names, head.neutral((1,))
+    rest.expression[0, [names.index(lid) for lid in LIDS]] = 0.15  # somebody who looks tired at rest
+    controls = page_controls(head, facing_camera(rest))
+    openings = Openings.of(head)
+    for lid in LIDS:
+        column = openings.names.index(lid)
+        shut = rest.expression.clone()
+        shut[0, names.index(lid)] += controls.swing[names.index(lid)]
+        opened = openings.measure(rest)[0, column]
+        assert openings.measure(replace(rest, expression=shut))[0, column] < 0.02 * opened
+    plain = [place for place, name in enumerate(names) if name not in LIDS]
+    torch.testing.assert_close(controls.swing[plain], torch.ones(len(plain)))
+
+
 REFUSED = [
     (dict(format="ply", out="a.obj"), ConfigError, r"does not end in \.ply"),
     (dict(format="gltf", out="a.gltf", motion="m"), ConfigError, "one pose: add --frame"),
@@ -124,7 +156,7 @@ def test_a_place_that_is_taken_is_refused(tmp_path):
     [
         (lambda path: path.write_bytes(path.read_bytes()[:1000]), "damaged"),
         (lambda path: path.unlink(), "holds no avatar.safetensors"),
-        (lambda path: rewritten(path, version="2"), "avatar format 2, expected 1"),
+        (lambda path: rewritten(path, version="2"), "avatar format 2, expected 1. A newer version of this program wrote it: update the program."),
     ],
     ids=["damaged", "missing", "newer"],
 )

@@ -123,6 +123,13 @@ def test_an_avatar_is_found_in_its_run_or_by_its_name(tmp_path) -> None:
     assert find_avatar(tmp_path) == find_avatar(path) == path
 
 
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"tracked": 5}'])
+def test_a_damaged_record_of_the_video_is_refused(content, tmp_path) -> None:
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(FormatError, match=r"run\.json is damaged"):
+        find_track(tmp_path)
+
+
 def test_another_recipe_cannot_be_resumed(tmp_path) -> None:
     refuse_other_recipe(tmp_path, Recipe())  # interrupted before it was written
     dump_config(Recipe(), tmp_path / "config.yaml")

@@ -18,16 +18,6 @@ const TURNS = [
   ["gazeYaw", "Gaze left, right", 30],
   ["gazePitch", "Gaze up, down", 20],
 ];
-const PRESETS = {
-  Neutral: {},
-  Smile: { mouthSmileLeft: 0.9, mouthSmileRight: 0.9, cheekSquintLeft: 0.4, cheekSquintRight: 0.4 },
-  Blink: { eyeBlinkLeft: 1, eyeBlinkRight: 1 },
-  Ah: { jawOpen: 0.7 },
-  Ee: { jawOpen: 0.2, mouthStretchLeft: 0.5, mouthStretchRight: 0.5 },
-  Oo: { jawOpen: 0.15, mouthPucker: 0.9, mouthFunnel: 0.3 },
-  Surprise: { browInnerUp: 0.9, eyeWideLeft: 0.7, eyeWideRight: 0.7, jawOpen: 0.4 },
-  Frown: { browDownLeft: 0.9, browDownRight: 0.9, mouthFrownLeft: 0.7, mouthFrownRight: 0.7 },
-};
 
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -68,7 +58,7 @@ function sliders(panel, stage) {
   });
   panel.append(folder("Head", true, ...turns.map(({ row }) => row)));
   const expressions = stage.facts.expressions.map((name, index) => {
-    const made = slider(words(name), 0, 1, stage.rest.expression[index], (value) => (stopClip(stage), stage.setExpression(index, value)));
+    const made = slider(words(name), 0, 1, 0, (value) => (stopClip(stage), stage.setWeight(index, value)));
     made.input.dataset.expression = name;
     return { name, index, ...made };
   });
@@ -79,12 +69,12 @@ function sliders(panel, stage) {
     if (!group.length) continue;
     const reset = element("button", { textContent: "Reset", type: "button" });
     reset.addEventListener("click", () =>
-      group.forEach(({ index, set }) => (stage.setExpression(index, stage.rest.expression[index]), set(stage.rest.expression[index]))),
+      group.forEach(({ index, set }) => (stage.setWeight(index, 0), set(0))),
     );
     panel.append(folder(title, title === "Jaw", ...group.map(({ row }) => row), reset));
   }
   stage.listeners.push(() => {
-    expressions.forEach(({ index, set }) => set(stage.params.expression[index]));
+    expressions.forEach(({ index, set }) => set(stage.weight(index)));
     turns.forEach(({ name, set }) => set(stage.turn[name]));
   });
 }
@@ -97,12 +87,10 @@ function stopClip(stage) {
 
 function presets(panel, stage) {
   const row = element("div", { className: "buttons" });
-  for (const [name, values] of Object.entries(PRESETS)) {
-    if (Object.keys(values).some((key) => !stage.facts.expressions.includes(key))) continue;
-    const button = element("button", { textContent: name, type: "button" });
+  for (const [name, expression] of Object.entries(stage.facts.presets)) {
+    const button = element("button", { textContent: name[0].toUpperCase() + name.slice(1), type: "button" });
     button.addEventListener("click", () => {
       stopClip(stage);
-      const expression = stage.rest.expression.map((value, i) => values[stage.facts.expressions[i]] ?? value);
       stage.setParams({ ...stage.params, expression }, true);
     });
     row.append(button);

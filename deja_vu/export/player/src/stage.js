@@ -39,9 +39,14 @@ export class Stage {
     if (sliders) this.listeners.forEach((listener) => listener());
   }
 
-  setExpression(index, value) {
-    this.params.expression[index] = value;
+  /** An ARKit weight: 0 at rest, 1 the whole movement. */
+  setWeight(index, value) {
+    this.params.expression[index] = this.rest.expression[index] + value * this.facts.swing[index];
     this.moved = true;
+  }
+
+  weight(index) {
+    return (this.params.expression[index] - this.rest.expression[index]) / this.facts.swing[index];
   }
 
   /** Head and gaze in degrees, relative to the person at rest. */

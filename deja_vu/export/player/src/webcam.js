@@ -77,7 +77,7 @@ export class Webcam {
     this.latest = { scores: { ...scores }, back: transposed3(turn) };
     const resting = this.zero?.scores ?? Object.fromEntries(stage.facts.expressions.map((name, i) => [name, stage.rest.expression[i]]));
     const change = (name) => (scores[name] ?? 0) - (resting[name] ?? 0);
-    const expression = stage.rest.expression.map((value, i) => Math.min(1.2, Math.max(-0.2, value + change(stage.facts.expressions[i]))));
+    const expression = stage.rest.expression.map((value, i) => Math.min(1.2, Math.max(-0.2, value + stage.facts.swing[i] * change(stage.facts.expressions[i]))));
     const relative = this.zero ? product3(turn, this.zero.back) : turn;
     // The camera looks along -z there and along +z here: half a turn about x to both sides of the rotation.
     const turned = product3(relative.map((value, i) => value * [1, -1, -1, -1, 1, 1, -1, 1, 1][i]), rotationOf(stage.rest.pose));
