@@ -35,8 +35,9 @@ system:
 	    echo "Some system packages are missing. Install them once, on Debian or Ubuntu: sudo apt-get install -y $$missing"; \
 	fi
 
-test: $(READY)  ## run the tests
-	$(ONE_THREAD) $(BIN)/python -m pytest
+test: $(READY)  ## run the tests; pages are opened in Chromium, which is installed first where that may be
+	@$(MAKE) --no-print-directory browser
+	$(ONE_THREAD) $(BIN)/python -m pytest -rs
 
 lint: $(READY)  ## check style and types
 	$(BIN)/ruff check .
@@ -52,8 +53,17 @@ sanitize: $(READY)  ## run the native code's tests under AddressSanitizer and UB
 demo: $(READY)  ## make an avatar of a sample subject, or of VIDEO=me.mp4, in runs/demo
 	$(BIN)/deja-vu demo --out runs/demo $(if $(VIDEO),--video "$(VIDEO)")
 
-browser:  ## install Chromium, with which tests open the pages (Debian and Ubuntu, as root)
-	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null
+APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=1 -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20
+
+browser:  ## install Chromium, with which tests open the pages (Debian, as root); says so where it cannot
+	@for name in chromium chromium-browser google-chrome; do if command -v $$name >/dev/null; then exit 0; fi; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing Chromium, in which tests open the pages ..."; \
+	    $(APT) update || true; \
+	    if $(APT) install -y --no-install-recommends chromium >/dev/null; then exit 0; fi; \
+	    echo "Chromium could not be installed (see above)."; \
+	fi; \
+	echo "There is no Chromium here, so the tests that open pages will be skipped. To run them: sudo apt-get install -y chromium"
 
 web:  ## build the page of `deja-vu export --format web` again (needs npm; the result is committed)
 	cd deja_vu/export/player && npm ci --ignore-scripts && npm run build

@@ -53,6 +53,11 @@ class Panel:
             compared=self.compared.value if self.compare.value else None,
         )
 
+    @property
+    def playing(self) -> bool:
+        """Whether a motion runs."""
+        return self.play.value and self.motion.value != STILL
+
     def _face(self, names: Sequence[str]) -> None:
         gui = self._gui
         with gui.add_folder("Face"):

@@ -107,9 +107,10 @@ class Session:
     def __init__(self, viewer: Viewer, client: viser.ClientHandle) -> None:
         self._viewer, self._client, self._stage = viewer, client, viewer.stage
         self._wake, self._open = threading.Event(), True
-        self._changed_at = 0.0
         self._per_pixel = 0.0
-        self._sent: deque[float] = deque(maxlen=30)
+        self._sent = 0.0
+        self._intervals: deque[float] = deque(maxlen=15)
+        self._began: float | None = None
         self._spoken = 0.0
         self._splats: viser.GaussianSplatHandle | None = None
         self.panel = Panel(client.gui, viewer.stage, self.touch)
@@ -122,7 +123,6 @@ class Session:
 
     def touch(self) -> None:
         """Something changed."""
-        self._changed_at = time.monotonic()
         self._wake.set()
 
     def close(self) -> None:
@@ -131,37 +131,51 @@ class Session:
         self._wake.set()
 
     def _run(self) -> None:
-        settled, started, origin = True, 0.0, 0
+        fine = True
+        answered: tuple[Wish, str, tuple[float, ...]] | None = None
         while self._open:
-            self._wake.wait(timeout=None if settled and not self.panel.play.value else 0.05)
+            clip = self._stage.clips[self.panel.motion.value] if self.panel.playing else None
+            self._wake.wait(timeout=0.5 / clip.fps if clip else None if fine else MOVING / 5)
             self._wake.clear()
             if not self._open:
                 return
-            now = time.monotonic()
+            self._advance()
             wish = self.panel.wish()
-            playing = self.panel.play.value and wish.motion is not None
-            if playing and wish.motion is not None:
-                clip = self._stage.clips[wish.motion]
-                if not started:
-                    started, origin = now, self.panel.frame.value
-                frame = (origin + int((now - started) * clip.fps)) % len(clip.frames)
-                put(self.panel.frame, frame)
-                wish = self.panel.wish()
-            else:
-                started = 0.0
-            moving = playing or now - self._changed_at < MOVING
-            if moving or not settled:
-                self._draw(wish, moving=moving)
-            settled = not moving
-            if playing:
-                self._wake.set()
+            asked = (wish, self.panel.way.value, self._look())
+            if asked != answered:
+                self._draw(wish, moving=True)
+                fine, answered = False, asked
+            elif not fine and not self.panel.playing and time.monotonic() - self._sent > MOVING:
+                self._draw(wish, moving=False)
+                fine = True
+
+    def _look(self) -> tuple[float, ...]:
+        """All that the picture has of the visitor's camera."""
+        camera = self._client.camera
+        return (*camera.wxyz, *camera.position, camera.fov, camera.image_width, camera.image_height)
+
+    def _advance(self) -> None:
+        """Move to the frame at which the motion that plays has arrived."""
+        now = time.monotonic()
+        if not self.panel.playing:
+            self._began = None
+            return
+        clip = self._stage.clips[self.panel.motion.value]
+        if self._began is None:
+            self._began = now - self.panel.frame.value / clip.fps
+        frame = int((now - self._began) * clip.fps) % len(clip.frames)
+        if frame != self.panel.frame.value:
+            put(self.panel.frame, frame)
 
     def _draw(self, wish: Wish, *, moving: bool) -> None:
         if self.panel.way.value == SPLATS and wish.compared is None:
             self._show_splats(wish)
         else:
             self._show_picture(wish, moving=moving)
-        self._sent.append(time.monotonic())
+        now = time.monotonic()
+        if moving and now - self._sent < MOVING:
+            self._intervals.append(now - self._sent)
+        self._sent = now
         self._speak()
 
     def _size(self, scale: float) -> tuple[int, int]:
@@ -207,12 +221,11 @@ class Session:
                 handle.centers, handle.covariances, handle.rgbs, handle.opacities = drawn
 
     def _speak(self) -> None:
-        """Say how fast it goes, twice a second."""
+        """Say how fast pictures follow each other while things move, twice a second."""
         now = time.monotonic()
-        recent = [moment for moment in self._sent if now - moment < 1.5]
-        if now - self._spoken > 0.5 and len(recent) > 2:
+        if now - self._spoken > 0.5 and len(self._intervals) > 2:
             self._spoken = now
-            self.panel.speed.content = f"**{(len(recent) - 1) / (recent[-1] - recent[0]):.0f} FPS**"
+            self.panel.speed.content = f"**{len(self._intervals) / sum(self._intervals):.0f} FPS**"
 
     def _screenshot(self) -> None:
         """Hand the present view to the visitor, at full size and without loss."""

@@ -74,7 +74,11 @@ class Performer:
         """
         self.name, self.avatar, self.head, self.sequence = name, avatar, head, sequence
         usual = resting(sequence.params, head)
-        self.distance = float(usual.world_from_head[0, :3, 3].norm())
+        place = usual.world_from_head[0, :3, 3]
+        self.distance = float(place.norm())
+        camera = sequence.camera
+        middle = (camera.height / 2 - float(camera.intrinsics[1, 2])) / float(camera.intrinsics[1, 1])
+        self._aim = float(middle * place[2] - place[1])
         facing = facing_camera(usual)
         pose = facing.world_from_head.clone()
         pose[:, :3, 3] = 0
@@ -89,9 +93,10 @@ class Performer:
         return 2 * math.atan(self.sequence.camera.height / 2 / float(self.sequence.camera.intrinsics[1, 1]))
 
     def centre(self) -> Float[np.ndarray, "3"]:
-        """Middle of the resting face, metres."""
+        """Middle of the resting head, at the height at which it was filmed: so the view is framed as the video is. Metres."""
         vertices = self.head(self.rest)[0]
-        return ((vertices.amin(0) + vertices.amax(0)) / 2).numpy()
+        x, _, z = ((vertices.amin(0) + vertices.amax(0)) / 2).tolist()
+        return np.array([x, self._aim, z], np.float32)
 
     def params(self, wish: Wish, clip: Clip | None) -> HeadParams:
         """What this avatar does [1]: a frame of a motion, or what the sliders say.

@@ -54,12 +54,11 @@ def exported_page(avatar, rest, camera, controls, motion, tmp_path_factory) -> P
 @pytest.fixture(scope="module")
 def opener(browser) -> Iterator[Callable[..., object]]:
     """Open a page by its address; see `opened`."""
-    contexts, complaints = [], []
+    pages, complaints = [], []
 
     def open_page(address: str, ready: bool = True):
-        context = browser.new_context(viewport={"width": SIDE + 480, "height": SIDE}, permissions=["camera"])
-        contexts.append(context)
-        page = context.new_page()
+        page = browser.new_context(viewport={"width": SIDE + 480, "height": SIDE}, permissions=["camera"]).new_page()
+        pages.append(page)
         page.set_default_timeout(PATIENCE_MS)
         page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -68,16 +67,20 @@ def opener(browser) -> Iterator[Callable[..., object]]:
             page.wait_for_selector("#panel h1")
         return page
 
-    open_page.complaints = complaints  # type: ignore[attr-defined]
+    open_page.pages, open_page.complaints = pages, complaints  # type: ignore[attr-defined]
     yield open_page
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.context.close()
 
 
 @pytest.fixture
 def opened(opener) -> Iterator[Callable[..., object]]:
     """Open a page by its address; a page must complain of nothing, unless the test clears what it expected."""
+    earlier = len(opener.pages)
     yield opener
+    for page in opener.pages[earlier:]:  # a page that stays open goes on drawing
+        page.context.close()
+    del opener.pages[earlier:]
     heard = [text for text in opener.complaints if not any(known in text for known in CHATTER)]
     opener.complaints.clear()
     assert not heard
@@ -89,7 +92,7 @@ def exported_open(opener, exported_page):
 
 
 @pytest.fixture
-def page(opened, exported_open):
+def page(exported_open, opened):
     """The exported page as it opens; one page serves many tests, as WebGL on the CPU takes seconds to start."""
     exported_open.evaluate("async () => (await dejavuStage).controls.reset()")
     exported_open.locator("#reset").evaluate("(button) => button.click()")

@@ -18,11 +18,20 @@ from deja_vu.tracking.stream import CALIBRATION_FRAMES, LiveMotion, Shot, Webcam
 pytestmark = pytest.mark.skipif(find("face_landmarker") is None, reason="the landmarker is not here: python -m deja_vu.core.assets")
 
 
-def filmed(subject: SyntheticSubject, still: int) -> Iterator[Shot]:
-    """A camera before a made-up person, who first keeps still."""
-    images = list(subject.frames())
+@pytest.fixture(scope="module")
+def subject() -> SyntheticSubject:
+    return SyntheticSubject(36, 224, seed=2, fps=25.0)
+
+
+@pytest.fixture(scope="module")
+def images(subject) -> list[np.ndarray]:
+    return list(subject.frames())
+
+
+def filmed(images: list[np.ndarray], still: int) -> Iterator[Shot]:
+    """A camera of 25 pictures a second before somebody who first keeps still."""
     for number, image in enumerate([images[0]] * still + images):
-        yield Shot(image, 100.0 + number / subject.fps)
+        yield Shot(image, 100.0 + number / 25)
 
 
 def joined(frames: list[HeadParams]) -> HeadParams:
@@ -36,11 +45,10 @@ def turn_error(found: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     return torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
 
 
-def test_a_face_is_followed_as_it_moves() -> None:
+def test_a_face_is_followed_as_it_moves(subject, images) -> None:
     """Against the made-up person's true turns, jaw and lids."""
-    subject = SyntheticSubject(36, 224, seed=2, fps=25.0)
     said: list[str] = []
-    motion = LiveMotion(filmed(subject, CALIBRATION_FRAMES), 25.0, "anny", said.append)
+    motion = LiveMotion(filmed(images, CALIBRATION_FRAMES), 25.0, "anny", said.append)
     found, taken = [], []
     for params in motion.frames():
         found.append(params)
@@ -64,12 +72,11 @@ def test_a_face_is_followed_as_it_moves() -> None:
     assert motion.rest.expression.shape == (1, 52)
 
 
-def test_pictures_without_a_face_are_passed_over() -> None:
-    subject = SyntheticSubject(3, 160, seed=2)
-    blank = np.full((160, 160, 3), 90, np.uint8)
+def test_pictures_without_a_face_are_passed_over(images) -> None:
+    blank = np.full_like(images[0], 90)
 
     def shots() -> Iterator[Shot]:
-        for number, shot in enumerate(filmed(subject, CALIBRATION_FRAMES)):
+        for number, shot in enumerate(filmed(images[:3], CALIBRATION_FRAMES)):
             yield shot
             if number % 9 == 0:
                 yield Shot(blank, shot.seconds + 0.01)

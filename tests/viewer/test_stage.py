@@ -91,6 +91,17 @@ def test_the_front_view_is_the_tracked_one(performer) -> None:
     assert np.abs(picture - (255 * filmed).round().numpy()).max() <= 2
 
 
+def test_the_view_opens_framed_as_the_video_is(performer) -> None:
+    """The head stands in the first picture as high as it stands, on average, in the tracked crop."""
+    stage = Stage([performer], {})
+    camera, place = performer.sequence.camera, performer.sequence.params.world_from_head[:, :3, 3].mean(0)
+    filmed = float((camera.intrinsics[1, 1] * place[1] / place[2] + camera.intrinsics[1, 2]) / camera.height)
+    focal = 0.5 / math.tan(performer.fov / 2)
+    shown = 0.5 - focal * stage.front[1] / -stage.front[2]  # of the head's origin, from a camera that looks along z
+    assert abs(filmed - 0.5) > 0.005  # there is something to see
+    assert shown == pytest.approx(filmed, abs=0.002)
+
+
 def test_a_camera_that_goes_around_sees_the_other_side(performer) -> None:
     """Half a turn of the camera about the vertical axis shows as much as half a turn of the head would: left and right change places."""
     stage = Stage([performer], {})
