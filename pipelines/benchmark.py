@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from deja_vu.core.batch import Batch
 from deja_vu.core.errors import DejaVuError, InputError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.pipelines.benchmark_paths import benchmark_paths
+from deja_vu.pipelines.demo import MOTION_FRAMES, MOTION_SEED
 from deja_vu.pipelines.evaluate import Method, evaluate_run
 from deja_vu.pipelines.personalize import Recipe, personalize
 from deja_vu.pipelines.runs import find_track, write_json
+from deja_vu.pipelines.sample import write_sample
 from deja_vu.pipelines.track import cut, track
 from deja_vu.tracking.landmarks import Crop
 from deja_vu.tracking.video import read_frames
@@ -85,7 +87,7 @@ def compare_paths(clips: list[Path], paths: list[str], frames: list[Path], out: 
         frames: further renders of the same frames by other systems; only with one clip.
         out: folder for one folder a clip, and the report.
         recipe: of all paths.
-        drive: let every avatar follow the other clips' motion too.
+        drive: let every avatar follow the other clips' motion too; a single clip's, that of a made-up person.
         reuse: keep tracked clips and results that are there already.
 
     Raises:
@@ -97,12 +99,24 @@ def compare_paths(clips: list[Path], paths: list[str], frames: list[Path], out: 
     for path in clips:
         clip = Clip(path.name, path, ()) if (path / "track.json").is_file() else find_clip(path)
         found[clip.name] = (clip, shared_track(clip, out / clip.name, recipe, reuse=reuse))
+    folders = {name: folder for name, (_, folder) in found.items()}
+    if drive and len(folders) == 1:
+        folders["sample person"] = sample_driver(out / "sample_person", recipe, next(iter(folders.values())), reuse=reuse)
     for name, (clip, track_folder) in found.items():
         sequence = TrackedSequence.load(track_folder)
         others = [frames_method(video, sequence) for video in (*clip.others, *frames)]
-        drivers = [folder for other, (_, folder) in found.items() if drive and other != name]
+        drivers = [folder for other, folder in folders.items() if drive and other != name]
         benchmark_paths(name, track_folder, paths, out / name, recipe, others=others, drivers=drivers, reuse=reuse)
     return write_report(out)
+
+
+def sample_driver(folder: Path, recipe: Recipe, like: Path, *, reuse: bool) -> Path:
+    """The tracked folder of a made-up person, whose motion drives a clip that is alone; on the head model of that clip."""
+    target = folder / "track"
+    if not (reuse and (target / "track.json").is_file()):
+        write_sample(folder / "motion.mp4", MOTION_FRAMES, seed=MOTION_SEED)
+        track(folder / "motion.mp4", target, replace(recipe.track, head=TrackedSequence.load(like).info.head_name))
+    return target
 
 
 def shared_track(clip: Clip, folder: Path, recipe: Recipe, *, reuse: bool) -> Path:

@@ -1,4 +1,4 @@
-"""What a benchmark measures of one avatar: quality by time, quality, cost, pictures."""
+"""What a benchmark measures of one avatar: quality by time, quality, cost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import multiprocessing
 import resource
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,12 @@ from deja_vu.bench import cost
 from deja_vu.bench.metrics import FrameMetrics
 from deja_vu.bench.quality import REGIONS, Shown, gain, score, to_eight_bits
 from deja_vu.bench.report import RESULT, SCHEMA, TRIVIAL
-from deja_vu.core.head import HeadParams
 from deja_vu.core.image import over
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.datasets.sampling import FrameSource
 from deja_vu.heads import load_head
 from deja_vu.heads.regions import region_window
-from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.losses.perceptual import PerceptualDistance
-from deja_vu.motion.rest import resting
-from deja_vu.motion.tracked import TrackedMotion
-from deja_vu.motion.transfer import Transfer, refuse_other_head
 from deja_vu.pipelines.evaluate import (
     MAX_TEST_FRAMES,
     PERCEPTUAL_FRAMES,
@@ -50,8 +45,6 @@ MARKS = (5, 10, 20, 40, 60, 90, 120, 180, 240, 300, 450, 600, 900, 1200, 1800, 2
 """Seconds of training at which a path is scored on a few held-out frames."""
 CURVE_FRAMES = 8
 SHEET_FRAMES = 6
-YAWS = (-60, -30, 0, 30, 60)
-"""Degrees, for pictures of poses that were not filmed."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +62,8 @@ class Plan:
     """Tracked folders of other people whose motion the avatar follows."""
     seconds: float
     """Time for each latency measurement."""
+    sizes: str
+    """Name of the shipped recipe whose sizes these are."""
 
 
 def header(clip: str, name: str, sequence: TrackedSequence) -> dict[str, Any]:
@@ -111,22 +106,30 @@ class Curve:
         self.source = FrameSource(test, sequence.info.resolution)
         self.positions = torch.linspace(0, len(test) - 1, min(CURVE_FRAMES, len(test))).round().long().unique()
         self.metrics = FrameMetrics(PerceptualDistance.load())
-        self.head_start, self.paused, self.points = head_start, 0.0, list[dict[str, float]]()
-        self.marks = iter(MARKS)
+        self.head_start, self.paused, self.cpu_paused, self.points = head_start, 0.0, 0.0, list[dict[str, float]]()
+        self.step, self.marks = 0, iter(MARKS)
         self.mark: float = next(self.marks)
-        self.begun = time.monotonic()
+        self.begun, self.cpu_begun = time.monotonic(), time.process_time()
 
     def seconds(self) -> float:
         """Time since the start, without that of measuring."""
         return time.monotonic() - self.begun - self.paused
 
+    def cpu_seconds(self) -> float:
+        """Processor time of all threads since the start, without that of measuring: on a shared machine the steadier figure."""
+        return time.process_time() - self.cpu_begun - self.cpu_paused
+
     def __call__(self, avatar: Avatar, step: int) -> None:
-        if self.seconds() < self.mark:
-            return
-        now = time.monotonic()
-        point = {"seconds": round(self.seconds() + self.head_start, 1), "step": step}
+        self.step = step
+        if self.seconds() >= self.mark:
+            self.note(avatar)
         while self.mark <= self.seconds():
             self.mark = next(self.marks, math.inf)
+
+    def note(self, avatar: Avatar) -> None:
+        """Score the avatar as it is now."""
+        now, cpu_now = time.monotonic(), time.process_time()
+        point = {"seconds": round(self.seconds() + self.head_start, 1), "step": self.step}
         training = avatar.training
         avatar.eval()
         predict, rows = avatar_method("", avatar).predict, []
@@ -137,6 +140,7 @@ class Curve:
         avatar.train(training)
         self.points.append(point | {name: round(sum(row[name] for row in rows) / len(rows), 4) for name in rows[0]})
         self.paused += time.monotonic() - now
+        self.cpu_paused += time.process_time() - cpu_now
 
 
 def shown_frames(sequence: TrackedSequence, method: Method, keep: Callable[[int, Tensor, Tensor], None]) -> Iterator[Shown]:
@@ -162,7 +166,7 @@ def shown_frames(sequence: TrackedSequence, method: Method, keep: Callable[[int,
         yield Shown(image, target, batch.counted[0], boxes, position, count % every == 0)
 
 
-def assess(clip: str, sequence: TrackedSequence, method: Method, out: Path) -> dict[str, Any]:
+def assess(sequence: TrackedSequence, method: Method, out: Path) -> dict[str, Any]:
     """Quality on the test frames, pictures of some of them, and the gain over the trivial rows beside the run."""
     count = min(int(sequence.test.sum()), MAX_TEST_FRAMES)
     wanted = set(torch.linspace(0, count - 1, min(SHEET_FRAMES, count)).round().long().tolist())
@@ -190,16 +194,11 @@ def costs(plan: Plan, sequence: TrackedSequence, learned: Learned, path: Path) -
     device = pick_device()
     avatar, side = learned.avatar.to(device), sequence.info.resolution
     params, camera = sequence.test_part().params[:1].to(device), sequence.camera.to(device)
-    render = {
-        "render_only": cost.latency(cost.render_only(avatar, params, camera), plan.seconds),
-        "end_to_end": cost.latency(cost.end_to_end(avatar, params, camera), plan.seconds),
-        "sweep": cost.sweep(avatar, params, camera, seconds=plan.seconds),
-        "peak_mb": render_peak(path, plan.track),
-        "side": side,
-    }
+    sweep = cost.sweep(avatar, params, camera, seconds=plan.seconds)
+    render = {"side": side, **sweep[str(side)], "sweep": sweep, "peak_mb": render_peak(path, plan.track)}
     repeated = [cost.end_to_end(avatar, params, camera)() for _ in range(2)]
     return {
-        "render": render | {"repeats_exactly": bool(torch.equal(*repeated))},
+        "render": {**render, "repeats_exactly": bool(torch.equal(*repeated))},
         "size": cost.size(avatar, learned.beside) | {"bytes_fp32": path.stat().st_size},
         "flops": cost.work(avatar, params, camera),
     }
@@ -219,44 +218,3 @@ def _render_peak(path: Path, track: Path) -> int:
     device = pick_device()
     cost.end_to_end(avatar, sequence.params[:1].to(device), sequence.camera.to(device))()
     return round(peak_mb() - before)
-
-
-@torch.no_grad()
-def _pictures(plan: Plan, kind: str, avatar: Avatar, motion: HeadParams, sequence: TrackedSequence) -> list[str]:
-    """Render some parameters into PNG files."""
-    device, files = pick_device(), []
-    for number in range(len(motion)):
-        out = avatar.render(motion[number : number + 1].to(device), sequence.camera.to(device), WHITE.to(device))
-        files.append(f"{kind}_{number:02d}.png")
-        write_png(plan.out / files[-1], to_bytes(out.rgb[0].cpu())[..., ::-1])
-    return files
-
-
-def driven_pictures(plan: Plan, sequence: TrackedSequence, avatar: Avatar) -> dict[str, Any]:
-    """The avatar following other people: no truth to score against, so pictures only, below the driver's own."""
-    found: dict[str, list[str]] = {"frames": [], "truth": []}
-    head = load_head(sequence.info.head_name)
-    for number, folder in enumerate(plan.drivers):
-        driver = TrackedSequence.load(folder)
-        refuse_other_head(driver.info.head_name, head)
-        spread = torch.linspace(0, len(driver) - 1, SHEET_FRAMES).round().long()
-        motion = Transfer(head, TrackedMotion(driver).rest, resting(sequence.params, head))(driver.params[spread])
-        found["frames"] += _pictures(plan, f"driven_{number}", avatar, motion, sequence)
-        for count, position in enumerate(spread.tolist()):
-            found["truth"].append(f"driver_{number}_{count:02d}.png")
-            write_png(plan.out / found["truth"][-1], driver.frame(position).image.numpy()[..., ::-1])
-    return {"driven": found} if plan.drivers else {}
-
-
-def sweep_pictures(plan: Plan, sequence: TrackedSequence, avatar: Avatar) -> dict[str, Any]:
-    """Poses and expressions that were not filmed: turned by up to 60 degrees, and half as much expression again."""
-    middle = sequence.test_part().params[torch.tensor([int(sequence.test.sum()) // 2])]
-    angles = torch.tensor([[0.0, yaw, 0.0] for yaw in YAWS]).deg2rad()
-    turned = middle[torch.zeros(len(YAWS) + 1, dtype=torch.long)]
-    pose = turned.world_from_head.clone()
-    pose[: len(YAWS), :3, :3] = pose[: len(YAWS), :3, :3] @ axis_angle_to_matrix(angles)
-    expression = turned.expression.clone()
-    strongest = sequence.params.expression.abs().sum(1).argmax()
-    expression[-1] = 1.5 * sequence.params.expression[strongest]
-    motion = replace(turned, world_from_head=pose, expression=expression)
-    return {"sweep": {"frames": _pictures(plan, "sweep", avatar, motion, sequence)}}

@@ -14,26 +14,26 @@ from pathlib import Path
 from typing import Any
 
 from deja_vu.avatars import load_avatar, save_avatar
+from deja_vu.bench.quality import gain
 from deja_vu.bench.report import RESULT, TRIVIAL
 from deja_vu.core.errors import DejaVuError, InputError
 from deja_vu.core.sequence import TrackedSequence
+from deja_vu.heads import load_head
+from deja_vu.motion.transfer import refuse_other_head
 from deja_vu.pipelines.benchmark_measure import (
     Curve,
     Plan,
     assess,
+    bundle_hash,
     costs,
-    driven_pictures,
     header,
     peak_mb,
-    sweep_pictures,
 )
-from deja_vu.pipelines.evaluate import (
-    Method,
-    avatar_method,
-    baseline_methods,
-)
+from deja_vu.pipelines.benchmark_unseen import driven, swept
+from deja_vu.pipelines.evaluate import Method, avatar_method, baseline_methods
 from deja_vu.pipelines.personalize import Recipe, learn
-from deja_vu.pipelines.recipes import shipped_recipe
+from deja_vu.pipelines.phases import Learned
+from deja_vu.pipelines.recipes import shipped_recipe, sizes_name
 from deja_vu.pipelines.runs import commit, write_json
 
 MIN_FRAMES = 3
@@ -81,7 +81,7 @@ def benchmark_paths(
         seconds: for each latency measurement.
 
     Raises:
-        InputError: an unknown path, or a clip that is too short.
+        InputError: an unknown path, a clip that is too short, results of another clip in the way, or a driver with another head.
     """
     known = path_recipes(recipe)
     for name in names:
@@ -89,6 +89,9 @@ def benchmark_paths(
             raise InputError(f"There is no path '{name}'. Known: {', '.join(known)}.")
     sequence = TrackedSequence.load(track)
     refuse_short(sequence)
+    refuse_stale(sequence, out, [] if reuse else [*names, *TRIVIAL, *(method.name for method in others)])
+    for driver in drivers:
+        refuse_other_head(TrackedSequence.load(driver).info.head_name, load_head(sequence.info.head_name))
     trivial(clip, sequence, out, others, reuse=reuse)
     for name in names:
         folder = out / name
@@ -97,7 +100,7 @@ def benchmark_paths(
         chosen = known[name]()
         kind = chosen.nelf.teacher if chosen.path == "nelf" and chosen.nelf.pseudo_share else "none"
         taught = out / kind if (out / kind / RESULT).is_file() else None
-        plan = Plan(clip, name, track, chosen, folder, taught, tuple(drivers), seconds)
+        plan = Plan(clip, name, track, chosen, folder, taught, tuple(drivers), seconds, sizes_name(recipe))
         if isolate:
             in_own_process(run_path, plan)
         else:
@@ -116,6 +119,24 @@ def refuse_short(sequence: TrackedSequence) -> None:
             f"{sequence.folder} has {len(sequence) - test} training and {test} test frames. Expected at least {MIN_FRAMES} of each: "
             "film a longer clip, or track it again with another --split."
         )
+
+
+def refuse_stale(sequence: TrackedSequence, out: Path, renewed: Sequence[str]) -> None:
+    """Refuse to put results of two tracked videos into one table.
+
+    Args:
+        sequence: the clip.
+        out: its folder.
+        renewed: results that will be made again.
+
+    Raises:
+        InputError: another result there comes from other frames, masks or parameters.
+    """
+    bundle = bundle_hash(sequence)
+    found = {path.parent.name: json.loads(path.read_text()).get("bundle_sha256") for path in out.glob(f"*/{RESULT}")}
+    stale = sorted(name for name, theirs in found.items() if theirs != bundle and name not in renewed)
+    if stale:
+        raise InputError(f"{out} holds results of another tracked video: {', '.join(stale)}. Remove them, or choose another --out.")
 
 
 def in_own_process(run: Callable[[Any], None], argument: object) -> None:
@@ -156,22 +177,40 @@ def run_path(plan: Plan) -> None:
     before = peak_mb()
     curve = Curve(sequence, head_start)
     learned = learn(sequence.train_part(), plan.recipe, plan.out, resume=False, teacher=teacher, observe=curve)
-    spent, peak = curve.seconds(), peak_mb() - before
+    spent, cpu_spent, peak = curve.seconds(), curve.cpu_seconds(), peak_mb() - before
     avatar = learned.avatar.eval()
+    curve.note(avatar)
     path = plan.out / "avatar.safetensors"
     save_avatar(avatar, path, {"commit": commit()})
     train = {
         "seconds": round(spent - learned.teacher_seconds, 1),
         "teacher_seconds": round(head_start + learned.teacher_seconds, 1),
+        "cpu_seconds": round(cpu_spent, 1),
         "peak_mb": round(peak),
         "curve": curve.points,
         "pseudo_images": pseudo_images(plan.recipe),
     }
-    result = header(plan.clip, plan.name, sequence) | {"kind": plan.recipe.path, "train": train, "config": asdict(plan.recipe)}
-    result |= assess(plan.clip, sequence, avatar_method(plan.name, avatar), plan.out)
+    result = header(plan.clip, plan.name, sequence) | {"kind": plan.recipe.path, "sizes": plan.sizes, "train": train}
+    result |= {"config": asdict(plan.recipe)} | assess(sequence, avatar_method(plan.name, avatar), plan.out)
+    result |= teacher_gap(plan, sequence, learned, result["quality"])
     result |= costs(plan, sequence, learned, path)
-    result["pictures"] |= driven_pictures(plan, sequence, avatar) | sweep_pictures(plan, sequence, avatar)
+    result["pictures"]["sweep"] = {"frames": swept(avatar, sequence, plan.out)}
+    if plan.drivers:
+        shown = driven(avatar, sequence, plan.drivers, plan.out)
+        result["pictures"]["driven"], result["driven"] = shown["pictures"], shown["scores"]
     write_json(plan.out / RESULT, result)
+
+
+def teacher_gap(plan: Plan, sequence: TrackedSequence, learned: Learned, quality: dict[str, Any]) -> dict[str, Any]:
+    """What a light field gained over its teacher on the same frames (less than zero where the teacher is better)."""
+    if plan.teacher is not None:
+        theirs = json.loads((plan.teacher / RESULT).read_text())["quality"]
+    elif learned.teacher_seconds:
+        own = plan.out / "teacher"
+        theirs = assess(sequence, avatar_method("teacher", load_avatar(own / "avatar.safetensors")), own)["quality"]
+    else:
+        return {}
+    return {"delta_vs_teacher": {"path": plan.recipe.nelf.teacher, **gain(quality, theirs)}}
 
 
 def trivial(clip: str, sequence: TrackedSequence, out: Path, others: Sequence[Method], *, reuse: bool) -> None:
@@ -182,7 +221,7 @@ def trivial(clip: str, sequence: TrackedSequence, out: Path, others: Sequence[Me
         folder = out / method.name
         if reuse and (folder / RESULT).is_file():
             continue
-        result = header(clip, method.name, sequence) | assess(clip, sequence, method, folder)
+        result = header(clip, method.name, sequence) | assess(sequence, method, folder)
         write_json(folder / RESULT, result)
 
 

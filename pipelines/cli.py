@@ -139,7 +139,7 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
             out: folder for one run a clip (and path), and table.md.
             paths: gaussian, gaussian-paper, nerf, nelf, nelf-real, nelf-pseudo: compare these, with costs, curves and sheets.
             frames: with --paths, further renders of the one clip by other systems.
-            drive: with --paths, let every avatar follow the other clips' motion too.
+            drive: with --paths, let every avatar follow the other clips' motion too (a single clip's: a made-up person's).
             config: recipe by name or path of a YAML file; flags override it.
             reuse: score finished runs in `out` instead of computing them again.
             split: test frames, the last 20 % (tail) or every fifth block of 16 (blocks); overrides the recipe.

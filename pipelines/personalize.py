@@ -60,7 +60,11 @@ def personalize(video: Path, out: Path, recipe: Recipe, *, resume: bool, overwri
     provenance = record(out, sequence.folder)
     dump_config(recipe, out / "config.yaml")
     seconds = {"track": time.monotonic() - started}
-    learned = learn(sequence.train_part(), recipe, out, resume=resume)
+    try:
+        learned = learn(sequence.train_part(), recipe, out, resume=resume)
+    except KeyboardInterrupt:
+        print(f"\nInterrupted. The run is kept; continue it with --resume (folder {out}).")
+        raise
     avatar = learned.avatar
     save_avatar(avatar, out / "avatar.safetensors", provenance)
     seconds["total"] = time.monotonic() - started
@@ -108,7 +112,7 @@ def learn(
         teacher: of a light field, if it is there already.
         observe: called after every step with the avatar and the number of steps done.
     """
-    begun = time.monotonic()
+    begun, spent = time.monotonic(), 0.0
     if recipe.path == "gaussian":
         gaussian = start_avatar(sequence, recipe.personalize)
         train(gaussian, sequence, recipe.personalize, out, resume=resume, observe=partial(observe, gaussian))
@@ -120,7 +124,7 @@ def learn(
         return Learned(nerf)
     if teacher is None and recipe.nelf.teacher != "none" and recipe.nelf.pseudo_share:
         teacher = learn_teacher(sequence, replace(recipe, path=recipe.nelf.teacher), out / "teacher", resume=resume)
-    spent = time.monotonic() - begun
+        spent = time.monotonic() - begun
     nelf = start_nelf(sequence, recipe.nelf)
     warp = train_nelf(nelf, sequence, recipe.nelf, teacher, out, resume=resume, observe=partial(observe, nelf))
     return Learned(nelf, spent, 0 if warp is None else sum(parameter.numel() for parameter in warp.parameters()))

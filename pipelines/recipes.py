@@ -8,6 +8,15 @@ from deja_vu.core.config import load_config
 from deja_vu.core.errors import ConfigError
 from deja_vu.pipelines.personalize import Recipe
 
+SIZES = ("tiny", "cpu", "full", "gpavatar")
+"""Shipped recipes that differ in the field paths' sizes."""
+
+
+def sizes_name(recipe: Recipe) -> str:
+    """Which shipped recipe's field paths these are, or `own`."""
+    shipped = ((name, shipped_recipe(name)) for name in SIZES)
+    return next((name for name, known in shipped if (known.nerf, known.nelf) == (recipe.nerf, recipe.nelf)), "own")
+
 
 def shipped_recipe(name: str) -> Recipe:
     """A recipe that comes with the package.

@@ -163,11 +163,7 @@ def train(
             if done < end:
                 steps = phase_steps(avatar, trained, config, phase, objective, begin, max(done, begin))
                 picture = partial(log_pictures, logger, avatar, trained, watched, phase.resolution)
-                try:
-                    descend(avatar, optimizer, *steps, logger, checkpoint, picture, observe)
-                except KeyboardInterrupt:
-                    print(f"\nInterrupted. The run is kept; continue it with --resume (folder {run}).")
-                    raise
+                descend(avatar, optimizer, *steps, logger, checkpoint, picture, observe)
             if done <= end and not phase.blendmaps and number < len(config.phases):
                 save_avatar(avatar, run / "global_only.safetensors", {"phase": str(number)})
             begin = end

@@ -34,7 +34,7 @@ class NerfRecipe:
     loss: NerfWeights = field(default_factory=NerfWeights)
     phases: tuple[FieldPhase, ...] = (
         FieldPhase(steps=250, resolution=512, learning_rate=0.005, final_rate=0.5, window=256, enlarge=False, perceptual_every=0),
-        FieldPhase(steps=750, resolution=512, learning_rate=0.003, final_rate=0.1, window=256),
+        FieldPhase(steps=600, resolution=512, learning_rate=0.003, final_rate=0.1, window=256),
     )
     """First the volume alone, then with super-resolution."""
     planes_rate: float = 4.0

@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 
 from deja_vu.avatars import Avatar, GaussianAvatar, NelfAvatar, NerfAvatar
+from deja_vu.bench.roofline import BLOCK
 from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadParams
 from deja_vu.nets.cost import multiply_adds
+from deja_vu.render import cpu
 from deja_vu.render.base import rasterize
 
 SWEEP = (128, 256, 384, 512, 640, 768, 896)
-"""Sides of the picture, pixels."""
+"""Sides of the picture in pixels, besides the one that the avatar was learned at."""
 
 
 def latency(run: Callable[[], object], seconds: float = 3.0, most: int = 500) -> dict[str, float]:
@@ -80,15 +82,20 @@ def render_only(avatar: Avatar, params: HeadParams, camera: Camera) -> Callable[
 
 
 def sweep(avatar: Avatar, params: HeadParams, camera: Camera, seconds: float = 3.0) -> dict[str, Any]:
-    """Latency from parameters to picture at several sizes.
+    """Latency at several sizes, of rendering alone and from parameters to picture.
 
     Args:
         avatar: in evaluation mode.
         params: one frame.
-        camera: any size; resized.
-        seconds: for each size.
+        camera: as learned; resized to other sizes.
+        seconds: for each measurement.
     """
-    return {str(side): latency(end_to_end(avatar, params, camera.resized(side, side)), seconds) for side in SWEEP}
+    found = {}
+    for side in sorted({*SWEEP, camera.width}):
+        view = camera.resized(side, side)
+        kinds = {"render_only": render_only(avatar, params, view), "end_to_end": end_to_end(avatar, params, view)}
+        found[str(side)] = {name: latency(run, seconds) for name, run in kinds.items()}
+    return found
 
 
 def size(avatar: Avatar, beside: int) -> dict[str, int]:
@@ -108,13 +115,15 @@ def size(avatar: Avatar, beside: int) -> dict[str, int]:
 def work(avatar: Avatar, params: HeadParams, camera: Camera) -> dict[str, int]:
     """Arithmetic of one frame: multiply-adds of matrix products and convolutions, and what they do not see.
 
-    `gaussians` are drawn by a native kernel; `field_samples` are evaluations of a radiance field, `neighbour_queries` searches in
-    its surface points.
+    `gaussians` are drawn by a kernel that composites `alpha_evals` of them with a pixel (the CPU's tells); `field_samples` are
+    evaluations of a radiance field, `neighbour_queries` searches in its surface points.
     """
     white = torch.ones(3, device=camera.intrinsics.device)
     counts: dict[str, int] = {}
     if isinstance(avatar, GaussianAvatar):
         counts["gaussians"] = len(avatar.layout)
+        if camera.intrinsics.is_cpu:
+            counts["alpha_evals"] = BLOCK * cpu.work(avatar.gaussians(params)[0], camera)["blocks"]
     if isinstance(avatar, NerfAvatar):
         counts |= {"field_samples": 0, "neighbour_queries": avatar.ray_count(params, camera) * (avatar.config.coarse + avatar.config.fine)}
 

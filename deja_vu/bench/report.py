@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from deja_vu.bench.statistics import differs
 from deja_vu.core.errors import FormatError, InputError
 
 RESULT = "result.json"
-SCHEMA = 1
+SCHEMA = 2
+BUDGETS = (30, 60, 120, 300, 600, 1200, 3600, 10800)
+"""Seconds of training after which paths are compared."""
 SHEET_SIDE = 256
 """Side of a picture in a sheet, pixels."""
 TRIVIAL = ("mean_image", "nearest_frame")
@@ -27,7 +30,7 @@ def read_results(folder: Path) -> dict[str, list[Result]]:
 
     Raises:
         InputError: there is none.
-        FormatError: one is damaged or of another version.
+        FormatError: one is damaged or of another version, or a clip's results come from different tracked videos.
     """
     clips: dict[str, list[Result]] = {}
     for path in sorted(folder.glob(f"*/*/{RESULT}")):
@@ -38,6 +41,9 @@ def read_results(folder: Path) -> dict[str, list[Result]]:
             clips.setdefault(result["clip"], []).append(result | {"folder": str(path.parent)})
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise FormatError(f"{path} is damaged ({error}). Run the benchmark again.") from error
+    for clip, results in clips.items():
+        if len({result["bundle_sha256"] for result in results}) > 1:
+            raise FormatError(f"{folder / clip} holds results of different tracked videos. Move all but one video's away.")
     if not clips:
         raise InputError(f"{folder} holds no results (clip/path/{RESULT}). Run: deja-vu benchmark CLIP --paths ... --out {folder}")
     return {clip: sorted(results, key=_order) for clip, results in clips.items()}
@@ -50,11 +56,12 @@ def _order(result: Result) -> tuple[bool, bool, float]:
 
 
 def write_report(folder: Path) -> str:
-    """Write table.md, pareto.svg, curves.svg and one sheet a clip; returns the table."""
+    """Write table.md, and two plots and up to three sheets a clip; returns the table."""
     clips = read_results(folder)
     parts = ["# Benchmark\n", _environment(clips)]
     for clip, results in clips.items():
-        parts += [f"\n## {clip}\n", quality_table(results), "\n", cost_table(results), "\n", *_verdicts(results)]
+        tables = [table(results) for table in (quality_table, cost_table, speed_table, budget_table)]
+        parts += [f"\n## {clip}\n", "\n".join(tables), *_verdicts(results), *_teacher_gaps(results)]
         points = [
             Point(result["path"], result["render"]["end_to_end"]["fps"], result["quality"]["full"]["st_lpips"]["mean"])
             for result in results
@@ -86,17 +93,27 @@ def write_report(folder: Path) -> str:
 
 
 def _environment(clips: dict[str, list[Result]]) -> str:
-    runs = [result for results in clips.values() for result in results if "train" in result]
-    lines = sorted({f"{run['device']}, {run['threads']} threads, torch {run['torch']}, commit {run['commit']}" for run in runs})
+    runs = [result for results in clips.values() for result in _trained(results)]
+    lines = sorted(
+        {f"{run['device']}, {run['threads']} threads, torch {run['torch']}, commit {run['commit']}, sizes: {run['sizes']}" for run in runs}
+    )
     return "".join(f"\n{line}\n" for line in lines)
 
 
 def quality_table(results: list[Result]) -> str:
     """Scores on held-out frames: mean with its 95 % interval over the whole picture, means on face and mouth."""
-    lines = [
-        "| path | PSNR dB | SSIM | ST-LPIPS | L1 x255 | temporal x255 | face PSNR / ST-LPIPS | mouth PSNR | over mean, nearest dB |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    head = [
+        "path",
+        "PSNR dB",
+        "SSIM",
+        "ST-LPIPS",
+        "L1 x255",
+        "temporal x255",
+        "face PSNR / ST-LPIPS",
+        "mouth PSNR",
+        "over mean, nearest dB",
     ]
+    lines = _header(head)
     for result in results:
         quality, gains = result["quality"], result.get("delta_vs", {})
         full, face, mouth = (quality.get(region, {}) for region in ("full", "face", "mouth"))
@@ -110,10 +127,9 @@ def quality_table(results: list[Result]) -> str:
 
 def cost_table(results: list[Result]) -> str:
     """What each path costs; rows without training are left out."""
-    sides = sorted({int(side) for result in results if "render" in result for side in result["render"]["sweep"]})
     head = [
         "path",
-        "train s",
+        "train s (processor s)",
         "teacher s",
         "train peak MB",
         "render peak MB",
@@ -121,25 +137,60 @@ def cost_table(results: list[Result]) -> str:
         "trained besides",
         "MB fp32 / fp16",
         "GMAC",
-        "FPS alone",
     ]
-    head += [f"FPS {side}²" for side in sides]
-    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
-    for result in (result for result in results if "train" in result):
-        train, render, size, flops = (result[name] for name in ("train", "render", "size", "flops"))
-        cells = [
-            result["path"],
-            f"{train['seconds']:.0f}",
-            f"{train['teacher_seconds']:.0f}",
-            f"{train['peak_mb']}",
-            f"{render['peak_mb']}",
-        ]
+    lines = _header([*head, "driven: found, expression error"])
+    for result in _trained(results):
+        train, size, driven = result["train"], result["size"], result.get("driven", {})
+        cells = [result["path"], f"{train['seconds']:.0f} ({train['cpu_seconds']:.0f})", f"{train['teacher_seconds']:.0f}"]
+        cells += [f"{train['peak_mb']}", f"{result['render']['peak_mb']}"]
         cells += [f"{size['params_deploy']:,}", f"{size['params_train'] - size['params_deploy']:,}"]
-        cells += [f"{size['bytes_fp32'] / 1e6:.1f} / {size['bytes_fp16'] / 1e6:.1f}", f"{flops['macs'] / 1e9:.2f}"]
-        cells += [f"{render['render_only']['fps']:.1f}"]
-        cells += [f"{render['sweep'][str(side)]['fps']:.1f}" if str(side) in render["sweep"] else "–" for side in sides]
+        cells += [f"{size['bytes_fp32'] / 1e6:.1f} / {size['bytes_fp16'] / 1e6:.1f}", f"{result['flops']['macs'] / 1e9:.2f}"]
+        found = f"{driven['found']:.0%}" if driven else "–"
+        cells += [f"{found}, {driven['expression_error']:.4f}" if "expression_error" in driven else found]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def speed_table(results: list[Result]) -> str:
+    """Frames a second at every size, rendering alone / from parameters to picture."""
+    sides = sorted({int(side) for result in _trained(results) for side in result["render"]["sweep"]})
+    lines = _header(["FPS alone / end to end", *(f"{side}²" for side in sides)])
+    for result in _trained(results):
+        sweep = result["render"]["sweep"]
+        speeds = [sweep.get(str(side)) for side in sides]
+        cells = ["–" if speed is None else f"{speed['render_only']['fps']:.1f} / {speed['end_to_end']['fps']:.1f}" for speed in speeds]
+        lines.append("| " + " | ".join([result["path"], *cells]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def budget_table(results: list[Result]) -> str:
+    """PSNR / ST-LPIPS on a few held-out frames after equal times of training, the teacher's included."""
+    marks = {result["path"]: result["train"]["curve"] for result in _trained(results)}
+    longest = max((mark["seconds"] for curve in marks.values() for mark in curve), default=0.0)
+    budgets = [budget for before, budget in itertools.pairwise((0, *BUDGETS)) if before < longest]
+    lines = _header(["after", *(f"{budget} s" for budget in budgets)])
+    for name, curve in marks.items():
+        known = [[mark for mark in curve if mark["seconds"] <= budget] for budget in budgets]
+        cells = [f"{reached[-1]['psnr']:.2f} / {reached[-1]['st_lpips']:.3f}" if reached else "–" for reached in known]
+        lines.append("| " + " | ".join([name, *cells]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _trained(results: list[Result]) -> list[Result]:
+    return [result for result in results if "train" in result]
+
+
+def _header(cells: list[str]) -> list[str]:
+    return ["| " + " | ".join(cells) + " |", "| " + " | ".join("---" for _ in cells) + " |"]
+
+
+def _teacher_gaps(results: list[Result]) -> list[str]:
+    """How far each light field is from its teacher."""
+    return [
+        f"\n{result['path']}: {gap['psnr']:+.2f} dB, {gap['st_lpips']:+.4f} ST-LPIPS against its teacher ({gap['path']}), same frames.\n"
+        for result in results
+        if (gap := result.get("delta_vs_teacher"))
+    ]
 
 
 def _verdicts(results: list[Result]) -> list[str]:

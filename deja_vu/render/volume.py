@@ -65,11 +65,15 @@ def shell_span(
     occupied[_cell_index(points)] = 1
     # A place that is looked up lies within half a step (at most 0.018) of what it stands for; a cell more makes up for both.
     reach = int(radius / cell) + 2
-    grid = max_pool3d(occupied.view(1, 1, *[SHELL_CELLS] * 3), 2 * reach + 1, stride=1, padding=reach).flatten() > 0
+    grid = occupied.view(1, 1, *[SHELL_CELLS] * 3)
+    for axis in range(3):  # one axis after the other: the same box, a hundred times cheaper
+        wide = [2 * reach + 1 if axis == other else 1 for other in range(3)]
+        grid = max_pool3d(grid, wide, stride=1, padding=[size // 2 for size in wide])
+    near_points = grid.flatten() > 0
     rays = hit.nonzero()[:, 0]
     offsets = torch.arange(SHELL_STEPS, device=points.device) + 0.5
     t = near[rays, None] + offsets * step[rays, None]
-    inside = grid[_cell_index(origins[rays, None] + t[..., None] * directions[rays, None])]
+    inside = near_points[_cell_index(origins[rays, None] + t[..., None] * directions[rays, None])]
     first, last = inside.int().argmax(1), SHELL_STEPS - 1 - inside.flip(1).int().argmax(1)
     tight_near, tight_far, tight = torch.zeros_like(near), torch.zeros_like(far), torch.zeros_like(hit)
     tight[rays] = inside.any(1)

@@ -98,7 +98,7 @@ def descend(
                 optimizer.step()
                 step += 1
             if step % stretch.log_every == 0:
-                log_step(logger, bar, done, optimizer, step)
+                log_step(logger, bar, done, optimizer, step, len(batch.positions))
             if step % stretch.picture_every == 0:
                 picture(step)
                 save_checkpoint(checkpoint, step, model, optimizer)
@@ -117,11 +117,11 @@ def refuse_divergence(terms: dict[str, Tensor], positions: Tensor, step: int) ->
             raise DivergedError(f"The term '{name}' became {number} at step {step} on frames {positions.tolist()}. {REMEDY}")
 
 
-def log_step(logger: RunLogger, bar: tqdm, done: Step, optimizer: torch.optim.Optimizer, step: int) -> None:
-    """Scalars of one step, and the bar's postfix."""
+def log_step(logger: RunLogger, bar: tqdm, done: Step, optimizer: torch.optim.Optimizer, step: int, images: int) -> None:
+    """Scalars of one step on some images, and the bar's postfix."""
     scalars = {f"loss/{name}": float(value.detach()) for name, value in done.terms.items()}
     rate = bar.format_dict["rate"] or 0.0
     scalars |= {"loss/total": float(done.loss.detach()), "metric/psnr": done.psnr}
-    scalars |= {"lr": optimizer.param_groups[0]["lr"], "time/it_per_s": rate}
+    scalars |= {"lr": optimizer.param_groups[0]["lr"], "time/it_per_s": rate, "time/images_per_s": rate * images}
     logger.scalars(step, scalars)
     bar.set_postfix(loss=f"{float(done.loss.detach()):.4f}", psnr=f"{done.psnr:.1f}")

@@ -14,11 +14,11 @@ from deja_vu.core.assets import find
 from deja_vu.core.errors import InputError
 from deja_vu.datasets.sampling import FrameSource
 from deja_vu.pipelines.benchmark import benchmark, compare_paths, find_clip, frames_method, markdown
-from deja_vu.pipelines.benchmark_paths import benchmark_paths, in_own_process, refuse_short
+from deja_vu.pipelines.benchmark_paths import benchmark_paths, in_own_process, refuse_short, refuse_stale
 from deja_vu.pipelines.evaluate import Method
 from deja_vu.pipelines.personalize import Recipe
 from deja_vu.pipelines.phases import FieldPhase
-from deja_vu.pipelines.recipes import shipped_recipe
+from deja_vu.pipelines.recipes import shipped_recipe, sizes_name
 from deja_vu.tracking.video import write_video
 
 needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.core.assets")
@@ -144,12 +144,44 @@ def test_paths_are_compared_on_one_clip(tracked, film, small_recipe, tmp_path, m
         assert f"| {name} |" in text
     assert found["nelf"]["train"]["teacher_seconds"] == pytest.approx(found["gaussian"]["train"]["seconds"])  # taught by it
     assert found["nelf"]["size"]["params_train"] > found["nelf"]["size"]["params_deploy"]
+    assert found["nelf"]["delta_vs_teacher"]["psnr"] == pytest.approx(
+        found["nelf"]["quality"]["full"]["psnr"]["mean"] - found["gaussian"]["quality"]["full"]["psnr"]["mean"], abs=1e-4
+    )
     assert found["nerf"]["flops"]["field_samples"] > 0
+    assert found["gaussian"]["flops"]["alpha_evals"] > 0
+    assert set(found["nerf"]["render"]["sweep"]) == {"32", "64", "96"}
+    assert found["nerf"]["sizes"] == "own"
+    assert found["nerf"]["driven"]["frames"] == 15
+    assert found["nerf"]["train"]["curve"][-1]["step"] == 6  # the finished avatar
     assert (out / "clip-driven.png").is_file()
     assert (out / "clip-sweep.png").is_file()
     before = {path: path.read_bytes() for path in out.glob("clip/*/result.json")}
     benchmark_paths("clip", tracked.folder, ["gaussian", "nerf", "nelf"], out / "clip", recipe, **common)
     assert {path: path.read_bytes() for path in before} == before  # kept, not measured again
+    retracked = film(tmp_path / "again", frames=17)
+    with pytest.raises(InputError, match=r"results of another tracked video: Other, gaussian, mean_image, nearest_frame, nelf, nerf"):
+        benchmark_paths("clip", retracked.folder, ["gaussian"], out / "clip", recipe, **common)
+    with pytest.raises(InputError, match=r"another tracked video: nelf. Remove"):
+        refuse_stale(retracked, out / "clip", ["gaussian", "nerf", "Other", "mean_image", "nearest_frame"])
+
+
+@needs_perceptual
+def test_a_light_field_is_told_from_a_teacher_of_its_own(tracked, small_recipe, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(cost, "SWEEP", ())
+    plain = {"reuse": False, "isolate": False, "seconds": 0.02}
+    benchmark_paths("clip", tracked.folder, ["nelf", "nelf-real"], tmp_path / "clip", tiny_recipe(small_recipe), **plain)
+    taught, alone = (json.loads((tmp_path / "clip" / name / "result.json").read_text()) for name in ("nelf", "nelf-real"))
+    assert taught["delta_vs_teacher"]["path"] == "gaussian"
+    assert taught["train"]["teacher_seconds"] > 0
+    assert "delta_vs_teacher" not in alone
+    assert alone["train"]["teacher_seconds"] == 0
+    assert "against its teacher (gaussian)" in write_report(tmp_path)
+
+
+def test_sizes_are_named() -> None:
+    assert sizes_name(Recipe()) == "cpu"
+    assert sizes_name(replace(shipped_recipe("full"), path="nelf")) == "full"
+    assert sizes_name(replace(Recipe(), nelf=replace(Recipe().nelf, seed=5))) == "own"
 
 
 def test_a_path_that_does_not_exist_and_a_clip_that_is_too_short_are_refused(tracked, small_recipe, tmp_path) -> None:

@@ -40,12 +40,15 @@ class NelfAvatar(Avatar):
     shape: Tensor
     low: Tensor
     high: Tensor
+    centre: Tensor
+    radii: Tensor
+    """Of the ellipsoid through face and scalp, scene units."""
 
     def __init__(self, head: HeadModel, shape: Float[Tensor, "S"], config: NelfConfig) -> None:
         """Start with a picture that means nothing yet.
 
         Args:
-            head: names expressions and joints; its surface is not used.
+            head: names expressions and joints; of its surface, only the ellipsoid nearest to face and scalp is used.
             shape: the person's identity coefficients, kept for what drives the avatar.
             config: sizes.
         """
@@ -55,6 +58,9 @@ class NelfAvatar(Avatar):
         self.register_buffer("shape", shape.clone())
         self.register_buffer("low", torch.full((self.code_size,), -1.0))
         self.register_buffer("high", torch.full((self.code_size,), 1.0))
+        centre, radii = ellipsoid(_skull(head, shape))
+        self.register_buffer("centre", centre)
+        self.register_buffer("radii", radii)
         self.network = NelfNetwork(config, self.code_size)
 
     def render(self, params: HeadParams, camera: Camera, background: Float[Tensor, "*b 3"]) -> RenderOutput:
@@ -90,20 +96,27 @@ class NelfAvatar(Avatar):
         return NelfRender(self._over(large[:, : camera.height, : camera.width], under), self._over(small, under))
 
     def ray_points(self, params: HeadParams, camera: Camera) -> Float[Tensor, "B h w D"]:
-        """Points of every ray of a grid a quarter as fine as the picture: spread evenly over two scene units, around the place
-        where the ray passes the head's origin, so that they do not depend on how far the camera is.
-        """  # noqa: D205
+        """Points of every ray of a grid a quarter as fine as the picture; they do not depend on how far the camera is."""
         factor = Upscale.FACTOR
         width, height = math.ceil(camera.width / factor), math.ceil(camera.height / factor)
         grid = replace(camera, width=width * factor, height=height * factor).resized(width, height)
         scale = torch.diag(params.world_from_head.new_tensor([1 / SCALE] * 3 + [1.0]))
-        at = torch.linspace(-1, 1, self.config.points, device=scale.device)
+        at = torch.linspace(-0.5, 0.5, self.config.points, device=scale.device) * self.config.span
         frames = []
         for b in range(len(params)):
             origins, directions = pixel_rays(grid.view(b), params.world_from_head[b] @ scale)
-            t = at - (origins * directions).sum(-1, keepdim=True)
+            t = at + self._middle(origins, directions)
             frames.append((origins[:, None] + t[..., None] * directions[:, None]).reshape(height, width, -1))
         return torch.stack(frames)
+
+    def _middle(self, origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]) -> Float[Tensor, "n 1"]:
+        """Distance along each ray at which its points lie."""
+        if self.config.around == "origin":
+            return -(origins * directions).sum(-1, keepdim=True)
+        o, d = (origins - self.centre) / self.radii, directions / self.radii
+        square, along = d.square().sum(-1), (o * d).sum(-1)
+        inside = along.square() - square * (o.square().sum(-1) - 1)  # negative where the ray misses: then its nearest place counts
+        return (-(along + inside.clamp_min(0).sqrt()) / square)[:, None]
 
     def code(self, params: HeadParams) -> Float[Tensor, "B E"]:
         """Expressions and joints, held to what training frames covered."""
@@ -130,3 +143,20 @@ class NelfAvatar(Avatar):
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"rays": list(self.network.rays.parameters()), "upscale": list(self.network.upscale.parameters())}
+
+
+def ellipsoid(points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
+    """Centre and radii of the ellipsoid along the axes that is nearest to some points, by the squares of its equation."""
+    columns = torch.cat([points.square(), points], 1)
+    square, linear = torch.linalg.lstsq(columns, torch.ones(len(points), 1).to(points)).solution[:, 0].split(3)
+    centre = -linear / (2 * square)
+    return centre, ((1 + (square * centre.square()).sum()) / square).sqrt()
+
+
+@torch.no_grad()
+def _skull(head: HeadModel, shape: Float[Tensor, "S"]) -> Float[Tensor, "n 3"]:
+    """Vertices of face and scalp at rest, scene units."""
+    topology = head.topology
+    shown = torch.stack([topology.regions[name] for name in ("face", "scalp") if name in topology.regions]).any(0)
+    vertices = head(replace(head.neutral((1,)), shape=shape[None]))[0]
+    return SCALE * vertices[topology.faces[shown].unique()]

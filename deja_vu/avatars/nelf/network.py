@@ -20,6 +20,11 @@ class NelfConfig:
 
     points: int = 4
     """Points that stand for a ray."""
+    around: Literal["surface", "origin"] = "surface"
+    """Where they lie: around the place where the ray meets an ellipsoid through face and scalp, so that the same skin has nearly the same
+    coordinates from everywhere; or around the place where it passes the head's origin."""
+    span: float = 0.6
+    """Length of a ray that its points cover, scene units of 20 cm."""
     point_octaves: int = 7
     """Frequencies of their coordinates; seven reach down to two centimetres, which a short training needs to become sharp."""
     code_octaves: int = 1
@@ -50,8 +55,10 @@ class NelfConfig:
     """In training, errors of a real frame's fit are taken up by a warping field; or by a latent added to the code; or by nothing."""
     latent: int = 64
     """Numbers that a real frame has for that."""
-    warp_depth: int = 2
+    warp_depth: int = 1
     """Residual perceptrons of the warping field."""
+    warp_width: int = 48
+    """Its channels."""
 
     @property
     def channels(self) -> int:
@@ -59,10 +66,12 @@ class NelfConfig:
 
 
 PUBLISHED = NelfConfig(
-    *(8, 5, 1, 64, 2, 2, "linear", 128, 10),
+    *(8, "origin", 2.0, 5, 1, 64, 2, 2, "linear", 128, 10),
     *("transposed", 56, 5),
     residual=False,
     coverage=False,
+    warp_depth=2,
+    warp_width=128,
 )
 """2,066,534 parameters for a code of 109 numbers."""
 

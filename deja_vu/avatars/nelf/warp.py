@@ -11,8 +11,6 @@ from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.nets.encodings import harmonic, harmonic_size
 from deja_vu.nets.mlp import residual_trunk
 
-WIDTH = 128
-
 
 class WarpField(nn.Module):
     """A small rigid motion of every ray point, by where it is and by the latent of its frame.
@@ -33,7 +31,7 @@ class WarpField(nn.Module):
         self.latents = nn.Parameter(torch.zeros(frames + 1, config.latent))
         if config.warp == "field":
             nn.init.normal_(self.latents, std=0.01)
-            self.motion = residual_trunk(harmonic_size(3, config.point_octaves) + config.latent, WIDTH, config.warp_depth, 9)
+            self.motion = residual_trunk(harmonic_size(3, config.point_octaves) + config.latent, config.warp_width, config.warp_depth, 9)
         else:
             self.motion = nn.Sequential(nn.Linear(config.latent, code))
         for parameter in self.motion[-1].parameters():

@@ -7,6 +7,7 @@ import torch
 
 from deja_vu.avatars.io import load_avatar, save_avatar
 from deja_vu.avatars.nelf import PUBLISHED, NelfAvatar, NelfConfig, WarpField
+from deja_vu.avatars.nelf.avatar import ellipsoid
 from deja_vu.avatars.nelf.network import NelfNetwork, RayNetwork
 from deja_vu.core.camera import Camera
 from deja_vu.heads.skinning import axis_angle_to_matrix
@@ -80,7 +81,7 @@ def test_a_rays_color_lands_in_its_own_pixel(params) -> None:
 
 
 def test_points_lie_on_their_rays_around_the_head_however_far_the_camera_is(params, camera) -> None:
-    avatar = build(replace(SMALL, points=5))
+    avatar = build(replace(SMALL, points=5, around="origin", span=2.0))
     points = avatar.ray_points(params, camera).unflatten(-1, (5, 3))
     steps = points.diff(dim=-2)
     assert torch.allclose(steps.norm(dim=-1), torch.full(steps.shape[:-1], 0.5), atol=1e-4)
@@ -94,6 +95,33 @@ def test_points_lie_on_their_rays_around_the_head_however_far_the_camera_is(para
     near = avatar.ray_points(params, ray)[0, middle_row, middle_column]
     far = avatar.ray_points(params, replace(ray, camera_from_world=back))[0, middle_row, middle_column]
     assert torch.allclose(near, far, atol=2e-3)
+
+
+def test_points_lie_where_rays_meet_the_ellipsoid_whoever_looks(params, camera) -> None:
+    avatar = build(replace(SMALL, points=3))
+    middle = avatar.ray_points(params, camera).unflatten(-1, (3, 3))[..., 1, :]
+    height = ((middle - avatar.centre) / avatar.radii).norm(dim=-1)
+    assert ((height - 1).abs() < 1e-3).sum() > 20  # rays that meet it
+    assert (height > 1 - 1e-3).all()  # the others pass outside of it
+    seen = middle[0].flatten(0, 1)[(height[0].flatten() - 1).abs().argmin()]
+    pose = params.world_from_head[0]
+    place = pose[:3, :3] @ (seen / 5) + pose[:3, 3]
+    for eye in (torch.tensor([0.05, -0.02, 0.0]), torch.tensor([-0.04, 0.03, 0.1])):
+        forward = torch.nn.functional.normalize(place - eye, dim=0)
+        right = torch.nn.functional.normalize(torch.linalg.cross(torch.tensor([0.0, 1.0, 0.0]), forward), dim=0)
+        look = torch.eye(4)
+        look[:3, :3] = torch.stack([right, torch.linalg.cross(forward, right), forward])
+        look[:3, 3] = -look[:3, :3] @ eye
+        view = replace(Camera.from_focal(1e4, 12, 12), camera_from_world=look)  # its middle ray goes through the place
+        again = avatar.ray_points(params[:1], view).unflatten(-1, (3, 3))[0, 1, 1, 1]
+        assert torch.allclose(again, seen, atol=2e-3)
+
+
+def test_the_ellipsoid_of_an_ellipsoids_points() -> None:
+    points = torch.nn.functional.normalize(torch.randn(50, 3, dtype=torch.float64), dim=1)
+    wanted = torch.tensor([[0.3, -0.2, 0.1], [0.7, 1.3, 0.9]], dtype=torch.float64)
+    centre, radii = ellipsoid(points * wanted[1] + wanted[0])
+    assert torch.allclose(torch.stack([centre, radii]), wanted)
 
 
 def test_moving_head_and_camera_together_changes_nothing(params, camera) -> None:
