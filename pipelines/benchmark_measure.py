@@ -45,6 +45,7 @@ MARKS = (5, 10, 20, 40, 60, 90, 120, 180, 240, 300, 450, 600, 900, 1200, 1800, 2
 """Seconds of training at which a path is scored on a few held-out frames."""
 CURVE_FRAMES = 8
 SHEET_FRAMES = 6
+STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ def peak_mb() -> float:
     """Most memory this process has held; on a GPU, most of its memory."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
+    if STATUS.is_file():  # getrusage counts what the parent held when it started this process
+        return int(STATUS.read_text().partition("VmHWM:")[2].split()[0]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

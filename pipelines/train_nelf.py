@@ -42,11 +42,13 @@ class NelfRecipe:
     law: SamplingLaw = field(default_factory=SamplingLaw)
     """Where a teacher's frames lie."""
     phases: tuple[FieldPhase, ...] = (
-        FieldPhase(steps=2500, resolution=256, learning_rate=0.002, final_rate=0.5, perceptual_every=0),
-        FieldPhase(steps=1500, resolution=512, learning_rate=0.001, final_rate=0.5, window=256, perceptual_every=0),
-        FieldPhase(steps=800, resolution=512, learning_rate=0.0005, final_rate=0.1, window=256, perceptual_every=4),
+        FieldPhase(steps=300, resolution=256, learning_rate=0.002, final_rate=1.0, perceptual_every=0),
+        FieldPhase(steps=4000, resolution=256, learning_rate=0.002, final_rate=0.5, window=128, perceptual_every=0),
+        FieldPhase(steps=2500, resolution=512, learning_rate=0.001, final_rate=0.4, window=192, perceptual_every=0),
+        FieldPhase(steps=800, resolution=512, learning_rate=0.0004, final_rate=0.1, window=256, perceptual_every=4),
     )
-    """Whole pictures at half the size first: every step then sees all of the head. Later windows of the full size."""
+    """Whole pictures at half the size for a start, then small windows on the head, which cost little, so that a step's frames and codes
+    change often; at the end large windows of the full size, for the perceptual term."""
     warp_rate: float = 1.0
     """Learning rate of the warping field over that of the network."""
     warp_share: float = 0.5

@@ -25,6 +25,10 @@ JOINT_SCALE = 2.0
 """Weight of a radian of a joint beside an expression's full swing."""
 
 
+STILL = 1e-4
+"""Deviation of a number of the code below which it is taken for still."""
+
+
 @dataclass(frozen=True)
 class NelfRender:
     """A render and what training looks at besides."""
@@ -40,6 +44,9 @@ class NelfAvatar(Avatar):
     shape: Tensor
     low: Tensor
     high: Tensor
+    middle: Tensor
+    scale: Tensor
+    """What the code's numbers are taken from and divided by."""
     centre: Tensor
     radii: Tensor
     """Of the ellipsoid through face and scalp, scene units."""
@@ -58,6 +65,8 @@ class NelfAvatar(Avatar):
         self.register_buffer("shape", shape.clone())
         self.register_buffer("low", torch.full((self.code_size,), -1.0))
         self.register_buffer("high", torch.full((self.code_size,), 1.0))
+        self.register_buffer("middle", torch.zeros(self.code_size))
+        self.register_buffer("scale", torch.ones(self.code_size))
         centre, radii = ellipsoid(_skull(head, shape))
         self.register_buffer("centre", centre)
         self.register_buffer("radii", radii)
@@ -119,16 +128,21 @@ class NelfAvatar(Avatar):
         return (-(along + inside.clamp_min(0).sqrt()) / square)[:, None]
 
     def code(self, params: HeadParams) -> Float[Tensor, "B E"]:
-        """Expressions and joints, held to what training frames covered."""
-        raw = torch.cat([params.expression, params.joints.flatten(-2) * JOINT_SCALE], -1)
-        return raw.clamp(self.low, self.high)
+        """Expressions and joints, held to what training frames covered, around 0 and of order one.
+
+        Each is divided by the geometric mean of its own deviation and the largest one, so that what moves little still counts, but less.
+        """
+        return (_raw_code(params).clamp(self.low, self.high) - self.middle) / self.scale
 
     @torch.no_grad()
     def fit(self, params: HeadParams) -> None:
-        """Set the range of the code from training frames."""
-        raw = torch.cat([params.expression, params.joints.flatten(-2) * JOINT_SCALE], -1)
+        """Set range, middle and scale of the code from training frames."""
+        raw = _raw_code(params)
         self.low.copy_(raw.quantile(0.005, 0))
         self.high.copy_(raw.quantile(0.995, 0))
+        self.middle.copy_(raw.mean(0))
+        deviation = raw.std(0, correction=0).clamp_min(STILL)
+        self.scale.copy_((deviation * deviation.max()).sqrt())
 
     def _over(self, packed: Float[Tensor, "B H W C"], under: Tensor) -> RenderOutput:
         """Colors times coverage, and coverage, over a background."""
@@ -143,6 +157,10 @@ class NelfAvatar(Avatar):
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"rays": list(self.network.rays.parameters()), "upscale": list(self.network.upscale.parameters())}
+
+
+def _raw_code(params: HeadParams) -> Float[Tensor, "B E"]:
+    return torch.cat([params.expression, params.joints.flatten(-2) * JOINT_SCALE], -1)
 
 
 def ellipsoid(points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
