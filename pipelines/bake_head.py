@@ -138,14 +138,14 @@ def _unsided(name: str) -> str:
     return name.removeprefix("l-").removeprefix("r-")
 
 
-def mirror_of(vertices: Float[Array, "V 3"]) -> Int[Array, "R"]:
+def mirror_of(vertices: Float[Array, "V 3"]) -> Int[Array, " R"]:
     """Row that each row (vertices, head centre, joints) lands on when left and right change places."""
     distance, partner = cKDTree(vertices).query(vertices * [-1, 1, 1])
     assert distance.max() < 1e-6, distance.max()
     return np.concatenate([partner, len(vertices) + np.array([0, 1, 2, 4, 3])])
 
 
-def identity_statistics(people: Float[Array, "n R 3"], mirror: Int[Array, "R"], seen: Bool[Array, "R"], components: int) -> Array:
+def identity_statistics(people: Float[Array, "n R 3"], mirror: Int[Array, " R"], seen: Bool[Array, " R"], components: int) -> Array:
     """Mean and principal components [1 + S, R, 3] of the people and their mirror images, each component one standard deviation long.
 
     Args:

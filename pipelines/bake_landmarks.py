@@ -51,7 +51,7 @@ class Rendering:
     face_id: Int[Array, "H W"]
 
 
-def paint(head: HeadModel, rest: Float[Array, "n 3"], face_id: Int[Array, "n"], tone: float) -> Float[Array, "n 3"]:
+def paint(head: HeadModel, rest: Float[Array, "n 3"], face_id: Int[Array, " n"], tone: float) -> Float[Array, "n 3"]:
     """Colours that make a detector see a face: skin, lips, hair, brows, teeth and eyes with irises.
 
     Args:
@@ -143,7 +143,7 @@ def make_people(head: HeadModel, count: int, rng: np.random.Generator) -> list[H
     return people
 
 
-def nearest_belonging(rendering: Rendering, pixels: Float[Array, "n 2"], allowed: Bool[Array, "F"]) -> tuple[Array, Array, Array]:
+def nearest_belonging(rendering: Rendering, pixels: Float[Array, "n 2"], allowed: Bool[Array, " F"]) -> tuple[Array, Array, Array]:
     """Rest position [n, 3], distance in pixels [n] and cosine to the line of sight [n] of the closest allowed pixel."""
     shown = allowed[rendering.face_id] & (rendering.face_id >= 0)
     distance, (rows, cols) = distance_transform_edt(~shown, return_indices=True)
@@ -191,7 +191,7 @@ def geometric_median(points: Float[Array, "n 3"]) -> Float[Array, "3"]:
     return center
 
 
-def mirror_pairs(points: Float[Array, "P 3"]) -> Int[Array, "P"]:
+def mirror_pairs(points: Float[Array, "P 3"]) -> Int[Array, " P"]:
     """Point that each point becomes when left and right change places, given the points of a face seen from the front."""
     cost = np.linalg.norm(points[:, None] - points * [-1, 1, 1], axis=-1)
     partner = linear_sum_assignment(cost**2)[1]
@@ -199,7 +199,7 @@ def mirror_pairs(points: Float[Array, "P 3"]) -> Int[Array, "P"]:
     return partner
 
 
-def project_to(triangles: Float[Array, "F 3 3"], points: Float[Array, "n 3"]) -> tuple[Int[Array, "n"], Float[Array, "n 3"]]:
+def project_to(triangles: Float[Array, "F 3 3"], points: Float[Array, "n 3"]) -> tuple[Int[Array, " n"], Float[Array, "n 3"]]:
     """Closest triangle and barycentric coordinates for each point, searched among the triangles nearest by centre."""
     _, near = cKDTree(triangles.mean(1)).query(points, k=24)
     a, b, c = (triangles[near][:, :, k] for k in range(3))

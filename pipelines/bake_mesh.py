@@ -65,7 +65,7 @@ class BaseMesh:
     faces: Int[Array, "Q 4"]
     uv_faces: Int[Array, "Q 4"]
     groups: list[str]
-    vertex_groups: dict[str, Int[Array, "n"]]
+    vertex_groups: dict[str, Int[Array, " n"]]
 
 
 class Source:
@@ -126,7 +126,7 @@ class Cut:
     """Name of the part each face belongs to."""
 
 
-def split_quads(base: BaseMesh, quads: Int[Array, "n"]) -> list[Int[Array, "m 3"]]:
+def split_quads(base: BaseMesh, quads: Int[Array, " n"]) -> list[Int[Array, "m 3"]]:
     """Triangulate along the shorter diagonal; ties go by position so that left and right mirror each other."""
     corners = base.vertices[base.faces[quads]].round(5)
     corners[..., 0] = np.abs(corners[..., 0])
@@ -181,7 +181,7 @@ def cut_head(base: BaseMesh) -> Cut:
     return Cut(mix.tocsr(), np.array(uv), np.array(out_faces), np.array(out_uv_faces), np.array(out_parts))
 
 
-def charts(cut: Cut) -> Int[Array, "F"]:
+def charts(cut: Cut) -> Int[Array, " F"]:
     """Number of the connected piece of texture each face lies in."""
     ends = np.concatenate([cut.uv_faces[:, [0, 1]], cut.uv_faces[:, [1, 2]]])
     graph = coo_array((np.ones(len(ends)), ends.T), shape=(len(cut.uv), len(cut.uv)))
@@ -273,14 +273,14 @@ def eye_chart(faces: Int[Array, "n 3"], vertices: Float[Array, "V 3"]) -> tuple[
     return corners, (radial * angle[:, None] * [1, -1])[kept]
 
 
-def read_mask(source: Source, name: str, uv: Float[Array, "n 2"]) -> Float[Array, "n"]:
+def read_mask(source: Source, name: str, uv: Float[Array, "n 2"]) -> Float[Array, " n"]:
     """One of the wheel's skin masks in [0, 1] at texture points of the base mesh."""
     image = np.asarray(Image.open(io.BytesIO(source.read(f"mpfb2/textures/mpfb_{name}.jpg"))).convert("L"), dtype=float) / 255
     rows, cols = ((1 - uv[:, 1]) * image.shape[0]).astype(int), (uv[:, 0] * image.shape[1]).astype(int)
     return image[rows, cols]
 
 
-def make_regions(cut: Cut, names: Array, source: Source, vertices: Float[Array, "V 3"]) -> dict[str, Bool[Array, "F"]]:
+def make_regions(cut: Cut, names: Array, source: Source, vertices: Float[Array, "V 3"]) -> dict[str, Bool[Array, " F"]]:
     """Named sets of faces; see `deja_vu.heads.anny` for what each holds.
 
     Args:

@@ -118,7 +118,6 @@ def learn(
         train(gaussian, sequence, recipe.personalize, out, resume=resume, observe=partial(observe, gaussian))
         return Learned(gaussian)
     if recipe.path == "nerf":
-        torch.manual_seed(recipe.nerf.seed)
         nerf = start_nerf(sequence, recipe.nerf)
         train_nerf(nerf, sequence, recipe.nerf, out, resume=resume, observe=partial(observe, nerf))
         return Learned(nerf)

@@ -60,6 +60,7 @@ class NerfRecipe:
 @torch.no_grad()
 def start_nerf(sequence: TrackedSequence, recipe: NerfRecipe) -> NerfAvatar:
     """Avatar with the tracked identity; the code's components and source pictures come from training frames."""
+    torch.manual_seed(recipe.seed)
     avatar = NerfAvatar(load_head(sequence.info.head_name), sequence.params.shape[0], recipe.avatar)
     avatar.fit(sequence.params)
     if isinstance(avatar.planes, EncodedPlanes):

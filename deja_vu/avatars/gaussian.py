@@ -61,7 +61,7 @@ class GaussianAvatar(Avatar):
     doubt: Tensor
     """How little the training frames show of each texel, in [0, 1]; such texels are held to the start."""
 
-    def __init__(self, head: HeadModel, shape: Float[Tensor, "S"], config: GaussianConfig) -> None:
+    def __init__(self, head: HeadModel, shape: Float[Tensor, " S"], config: GaussianConfig) -> None:
         """Start with Gaussians that follow texel spacing, grey and nearly opaque.
 
         Args:
@@ -145,7 +145,7 @@ class GaussianAvatar(Avatar):
             terms["correction"] = self.correction.weight.square().sum()
         return terms
 
-    def raise_hair(self, height: Float[Tensor, "M"]) -> None:
+    def raise_hair(self, height: Float[Tensor, " M"]) -> None:
         """Lift the base map off the surface and widen it accordingly, in place.
 
         Args:
@@ -157,11 +157,11 @@ class GaussianAvatar(Avatar):
         self.base[:, CHANNELS["position"].stop - 1] = height
         self.base[:, CHANNELS["log_scale"]] = spaced_log_scale(raised, self.layout)
 
-    def hairy(self) -> Bool[Tensor, "M"]:
+    def hairy(self) -> Bool[Tensor, " M"]:
         """Texels on which hair may grow."""
         return self.head.topology.regions["scalp"][self.layout.faces]
 
-    def position_weight(self) -> Float[Tensor, "M"]:
+    def position_weight(self) -> Float[Tensor, " M"]:
         """How firmly each texel is held to the surface: 1, but 0.05 where hair must travel."""
         return torch.where(self.hairy(), 0.05, 1.0)
 
@@ -196,7 +196,7 @@ def spaced_log_scale(points: Float[Tensor, "M 3"], layout: UVLayout) -> Float[Te
     return log_sigma[:, None] + torch.tensor([0.0, 0.0, -1.1])
 
 
-def texel_spacing(points: Float[Tensor, "M 3"], layout: UVLayout) -> Float[Tensor, "M"]:
+def texel_spacing(points: Float[Tensor, "M 3"], layout: UVLayout) -> Float[Tensor, " M"]:
     """Root mean square distance from each texel to its valid neighbours on the same part of the surface, metres."""
     image = torch.full((layout.size * layout.size, 3), torch.nan)
     image[layout.texels] = points

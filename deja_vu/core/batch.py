@@ -20,7 +20,7 @@ PICTURES = ("image", "head", "person", "known", "counted", "attention")
 class Batch:
     """Frames with everything a loss needs, on one pixel grid."""
 
-    positions: Int[Tensor, "B"]
+    positions: Int[Tensor, " B"]
     """Places in the sequence."""
     image: Float[Tensor, "B H W 3"]
     """Cropped frames, sRGB in [0, 1]."""

@@ -36,13 +36,13 @@ class HeadSpec:
 class LandmarkSet:
     """Points on the surface that a landmark detector finds in an image."""
 
-    ids: Int[Tensor, "n"]
+    ids: Int[Tensor, " n"]
     """Index of each point in the detector's output."""
-    faces: Int[Tensor, "n"]
+    faces: Int[Tensor, " n"]
     """Triangle that carries it."""
     bary: Float[Tensor, "n 3"]
     """Barycentric coordinates in that triangle."""
-    weight: Float[Tensor, "n"]
+    weight: Float[Tensor, " n"]
     """Trust in [0, 1]; low where a detector slides along a contour."""
 
 
@@ -56,7 +56,7 @@ class HeadTopology:
     """Texture coordinates in [0, 1]; v grows downwards, as image rows do."""
     uv_faces: Int[Tensor, "F 3"]
     """Indices into `uv`, a row for each face."""
-    regions: Mapping[str, Bool[Tensor, "F"]]
+    regions: Mapping[str, Bool[Tensor, " F"]]
     """Named sets of faces. Every head has `skin`; see data/README.md for the names a tracker and an avatar look for."""
     landmarks: Mapping[str, LandmarkSet]
     """Landmark sets by detector; `mediapipe` is the one the tracker reads."""

@@ -76,11 +76,11 @@ class TrackedSequence:
     """T frames; the identity is the same in all of them."""
     camera: Camera
     """One fixed camera at the world's origin, on the crop's pixel grid."""
-    index: Int[Tensor, "T"]
+    index: Int[Tensor, " T"]
     """Index of each frame in the source video."""
-    times: Float[Tensor, "T"]
+    times: Float[Tensor, " T"]
     """Seconds."""
-    test: Bool[Tensor, "T"]
+    test: Bool[Tensor, " T"]
     """Frames that training never sees."""
 
     def __len__(self) -> int:

@@ -31,7 +31,7 @@ class FrameSource:
                 self.kept[position] = frame
         return frame
 
-    def batch(self, positions: Int[Tensor, "B"]) -> Batch:
+    def batch(self, positions: Int[Tensor, " B"]) -> Batch:
         """The frames at some positions."""
         frames = [self.read(int(position)) for position in positions]
         image, person, head, attention, known = (
@@ -43,7 +43,7 @@ class FrameSource:
         head, person, known, counted, attention = (plane[..., None] for plane in (head, person, known, counted, attention))
         return Batch(positions, image, head, person, known, counted, attention, params, self.camera)
 
-    def stream(self, order: Iterator[Int[Tensor, "B"]]) -> Iterator[Batch]:
+    def stream(self, order: Iterator[Int[Tensor, " B"]]) -> Iterator[Batch]:
         """Batches in the given order, the next one decoded while the present one is used."""
         with ThreadPoolExecutor(1) as reader:
             ahead = None
@@ -57,8 +57,8 @@ class FrameSource:
 
 
 def shuffled(
-    count: int, size: int, steps: int, seed: int, start: int = 0, again: Int[Tensor, "n"] | None = None
-) -> Iterator[Int[Tensor, "B"]]:
+    count: int, size: int, steps: int, seed: int, start: int = 0, again: Int[Tensor, " n"] | None = None
+) -> Iterator[Int[Tensor, " B"]]:
     """Batches of positions in which every position comes once before any comes again; the same for the same seed.
 
     Args:

@@ -50,9 +50,9 @@ class Clip:
 class Controls:
     """What the page's sliders and buttons mean for this person; the same as in the viewer."""
 
-    swing: Float[Tensor, "E"]
+    swing: Float[Tensor, " E"]
     """What a slider at one adds to its expression at rest."""
-    presets: Mapping[str, Float[Tensor, "E"]]
+    presets: Mapping[str, Float[Tensor, " E"]]
     """Expressions by the name of their button."""
 
 

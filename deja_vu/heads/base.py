@@ -94,7 +94,7 @@ class HeadModel(nn.Module):
         moved = joint_transforms(axis_angle_to_matrix(params.joints), pivots, self.parents)
         return params.world_from_head[..., None, :, :] @ moved
 
-    def at_points(self, faces: Int[Tensor, "n"], bary: Float[Tensor, "n 3"]) -> HeadModel:
+    def at_points(self, faces: Int[Tensor, " n"], bary: Float[Tensor, "n 3"]) -> HeadModel:
         """The same model with surface points for vertices, for solvers that look at few of them.
 
         Skinning weights are interpolated, so a point moves like the interpolated surface up to the curvature of the
@@ -113,7 +113,7 @@ class HeadModel(nn.Module):
         )
         return HeadModel(self.spec, self.topology, data)
 
-    def restricted(self, vertices: Int[Tensor, "n"]) -> HeadModel:
+    def restricted(self, vertices: Int[Tensor, " n"]) -> HeadModel:
         """The same model with some of its vertices only; the topology stays that of the whole."""
         data = HeadData(
             self.template[vertices],

@@ -10,7 +10,7 @@ from deja_vu.core.camera import Camera
 
 
 def region_window(
-    vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], region: Bool[Tensor, "F"], camera: Camera, margin: float = 0.1
+    vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], region: Bool[Tensor, " F"], camera: Camera, margin: float = 0.1
 ) -> tuple[slice, slice]:
     """Rows and columns of the box around a region's projection, at least one pixel, within the picture.
 

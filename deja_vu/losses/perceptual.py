@@ -92,7 +92,7 @@ class PerceptualDistance(nn.Module):
             ) from error
         return PerceptualDistance(weights, biases, channel_weights)
 
-    def forward(self, a: Float[Tensor, "B H W 3"], b: Float[Tensor, "B H W 3"]) -> Float[Tensor, "B"]:
+    def forward(self, a: Float[Tensor, "B H W 3"], b: Float[Tensor, "B H W 3"]) -> Float[Tensor, " B"]:
         """Distance of each pair of images, 0 for equal ones.
 
         Args:
@@ -123,7 +123,7 @@ class PerceptualDistance(nn.Module):
         return features
 
     @staticmethod
-    def distance(features_a: list[Tensor], features_b: list[Tensor]) -> Float[Tensor, "B"]:
+    def distance(features_a: list[Tensor], features_b: list[Tensor]) -> Float[Tensor, " B"]:
         """Distance of encoded images: squared feature differences, summed over channels and layers, averaged over pixels."""
         terms = [(a - b).square().sum(1).mean((1, 2)) for a, b in zip(features_a, features_b, strict=True)]
         return torch.stack(terms).sum(0)

@@ -93,7 +93,7 @@ class Actor:
         return HeadParams(neutral.shape, weights * self._swing, joints, pose)
 
     @cached_property
-    def _swing(self) -> Float[Tensor, "E"]:
+    def _swing(self) -> Float[Tensor, " E"]:
         """Coefficient that a weight of one stands for: 1, but for the lids what shuts the mean head's eyes."""
         swing = torch.ones(len(self.head.spec.expression_names))
         openings = Openings.of(self.head)

@@ -45,8 +45,8 @@ FULL_LOOK = 0.6
 class _Table:
     """What a file says, as it says it: R lines in which there is a face."""
 
-    times: Float[np.ndarray, "R"]
-    values: dict[str, Float[np.ndarray, "R"]]
+    times: Float[np.ndarray, " R"]
+    values: dict[str, Float[np.ndarray, " R"]]
     notes: tuple[str, ...]
 
 
@@ -190,7 +190,7 @@ def _value(cell: str, name: str, number: int, path: Path) -> float:
     return value
 
 
-def _times(cells: list[tuple[int, str]], column: str, path: Path) -> Float[np.ndarray, "R"]:
+def _times(cells: list[tuple[int, str]], column: str, path: Path) -> Float[np.ndarray, " R"]:
     """Seconds of every line. A timecode's rate follows from its largest frame number; midnight is passed at most once."""
     if _key(column) != "timecode":
         return np.array([_value(cell, column, number, path) for number, cell in cells])
@@ -213,8 +213,8 @@ def _times(cells: list[tuple[int, str]], column: str, path: Path) -> Float[np.nd
 
 
 def _without_repeats(
-    times: Float[np.ndarray, "R"], values: dict[str, Float[np.ndarray, "R"]], numbers: list[int], path: Path, notes: list[str]
-) -> tuple[Float[np.ndarray, "K"], dict[str, Float[np.ndarray, "K"]]]:
+    times: Float[np.ndarray, " R"], values: dict[str, Float[np.ndarray, " R"]], numbers: list[int], path: Path, notes: list[str]
+) -> tuple[Float[np.ndarray, " K"], dict[str, Float[np.ndarray, " K"]]]:
     """Leave out lines at the time of the line before; refuse time that runs backwards."""
     steps = np.diff(times)
     backwards = np.flatnonzero(steps < 0)
@@ -229,7 +229,7 @@ def _without_repeats(
     return times[fresh], {name: value[fresh] for name, value in values.items()}
 
 
-def _evened(table: _Table) -> tuple[Float[np.ndarray, "T"], dict[str, Float[np.ndarray, "T"]], float]:
+def _evened(table: _Table) -> tuple[Float[np.ndarray, " T"], dict[str, Float[np.ndarray, " T"]], float]:
     """Times, values and rate on an even grid, at the rate of most steps, 60 frames a second at most."""
     if len(table.times) == 1:
         return table.times, table.values, float(USUAL_RATE)
@@ -240,7 +240,7 @@ def _evened(table: _Table) -> tuple[Float[np.ndarray, "T"], dict[str, Float[np.n
     return times, {name: np.interp(times, table.times, value) for name, value in table.values.items()}, rate
 
 
-def _angles(values: dict[str, Float[np.ndarray, "T"]]) -> Angles:
+def _angles(values: dict[str, Float[np.ndarray, " T"]]) -> Angles:
     """Angles of head and eyes; eyes without angles look where the look weights say, and these settle the angles' signs."""
     parts = [np.stack([values[f"{part}{axis}"] for axis in ("Yaw", "Pitch", "Roll")], -1) for part in ("Head", "LeftEye", "RightEye")]
     head = _radians(parts[0])

@@ -41,17 +41,17 @@ class Finding:
 class Course:
     """What a person does over T frames."""
 
-    yaw: Float[Tensor, "T"]
+    yaw: Float[Tensor, " T"]
     """Turn to the person's own left, degrees from the camera."""
-    pitch: Float[Tensor, "T"]
+    pitch: Float[Tensor, " T"]
     """Look up, degrees from the person's usual height."""
-    lips: Float[Tensor, "T"] | None
+    lips: Float[Tensor, " T"] | None
     """Opening over the mouth's width; None where the head cannot tell."""
-    eyes: Float[Tensor, "T"] | None
+    eyes: Float[Tensor, " T"] | None
     """Opening over that at rest; None where the head cannot tell."""
-    smile: Float[Tensor, "T"] | None
+    smile: Float[Tensor, " T"] | None
     """Over rest; None where the head has no such expression."""
-    brows: Float[Tensor, "T"] | None
+    brows: Float[Tensor, " T"] | None
 
 
 def follow(params: HeadParams, head: HeadModel) -> Course:
@@ -81,13 +81,13 @@ def follow(params: HeadParams, head: HeadModel) -> Course:
     return Course(yaw, pitch - pitch.median(), lips, eyes, smile, brows)
 
 
-def blinks(eyes: Float[Tensor, "T"]) -> int:
+def blinks(eyes: Float[Tensor, " T"]) -> int:
     """How often the eyes shut."""
     shut = eyes < EYES_SHUT
     return int(shut[0]) + int((shut[1:] & ~shut[:-1]).sum())
 
 
-def findings(course: Course, test: Bool[Tensor, "T"], seconds: float) -> list[Finding]:
+def findings(course: Course, test: Bool[Tensor, " T"], seconds: float) -> list[Finding]:
     """What the training frames do not show.
 
     Args:
@@ -113,7 +113,7 @@ def findings(course: Course, test: Bool[Tensor, "T"], seconds: float) -> list[Fi
     return found
 
 
-def _views(yaw: Float[Tensor, "T"], pitch: Float[Tensor, "T"]) -> list[Finding]:
+def _views(yaw: Float[Tensor, " T"], pitch: Float[Tensor, " T"]) -> list[Finding]:
     found = []
     left, right = max(0.0, float(yaw.max())), max(0.0, -float(yaw.min()))
     sides = [name for name, reach in (("left", left), ("right", right)) if reach < SIDE]
@@ -137,7 +137,7 @@ def _views(yaw: Float[Tensor, "T"], pitch: Float[Tensor, "T"]) -> list[Finding]:
     return found
 
 
-def _faces(course: Course, train: Bool[Tensor, "T"]) -> list[Finding]:
+def _faces(course: Course, train: Bool[Tensor, " T"]) -> list[Finding]:
     found = []
     if course.lips is not None and (widest := float(course.lips[train].max())) < MOUTH_OPEN:
         found.append(

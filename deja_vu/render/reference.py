@@ -39,8 +39,8 @@ class Projected:
     """Inverse covariance: xx, xy, yy, per square pixel."""
     reach: Float[Tensor, "n 2"]
     """Half size of the box outside of which alpha stays under `ALPHA_MIN`, pixels."""
-    depths: Float[Tensor, "n"]
-    opacities: Float[Tensor, "n"]
+    depths: Float[Tensor, " n"]
+    opacities: Float[Tensor, " n"]
     colors: Float[Tensor, "n 3"]
 
 

@@ -37,7 +37,7 @@ def pixel_rays(camera: Camera, world_from_scene: Float[Tensor, "4 4"]) -> tuple[
 
 def box_span(
     origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]
-) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"], Bool[Tensor, "n"]]:
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"], Bool[Tensor, " n"]]:
     """Where rays enter and leave the cube [-1, 1], and which do; both ends are 0 for rays that miss it."""
     inverse = 1 / torch.where(directions.abs() < 1e-9, 1e-9, directions)
     a, b = (-1 - origins) * inverse, (1 - origins) * inverse
@@ -49,7 +49,7 @@ def box_span(
 
 def shell_span(
     points: Float[Tensor, "V 3"], origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"], radius: float
-) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"], Bool[Tensor, "n"]]:
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"], Bool[Tensor, " n"]]:
     """`box_span` narrowed to the part of each ray that may pass within a radius of some point (never too narrow).
 
     Args:
@@ -87,14 +87,14 @@ def _cell_index(points: Float[Tensor, "*b 3"]) -> Tensor:
     return (x * SHELL_CELLS + y) * SHELL_CELLS + z
 
 
-def stratified(near: Float[Tensor, "n"], far: Float[Tensor, "n"], count: int, *, jitter: bool) -> Float[Tensor, "n S"]:
+def stratified(near: Float[Tensor, " n"], far: Float[Tensor, " n"], count: int, *, jitter: bool) -> Float[Tensor, "n S"]:
     """One sample in each of `count` equal parts of every ray: at its middle, or anywhere in it."""
     at = torch.arange(count, dtype=near.dtype, device=near.device)
     shift = torch.rand(len(near), count, dtype=near.dtype, device=near.device) if jitter else 0.5
     return near[:, None] + (at + shift) * ((far - near) / count)[:, None]
 
 
-def interval_edges(t: Float[Tensor, "n S"], near: Float[Tensor, "n"], far: Float[Tensor, "n"]) -> Float[Tensor, "n S1"]:
+def interval_edges(t: Float[Tensor, "n S"], near: Float[Tensor, " n"], far: Float[Tensor, " n"]) -> Float[Tensor, "n S1"]:
     """Borders of the intervals that sorted samples stand for: halfway between neighbours, the ray's ends at the ends."""
     return torch.cat([near[:, None], (t[:, 1:] + t[:, :-1]) / 2, far[:, None]], 1)
 

@@ -19,7 +19,7 @@ class NormalEquations:
     frame_rhs: Float[Tensor, "T D"]
     cross: Float[Tensor, "T D C"]
     video: Float[Tensor, "C C"]
-    video_rhs: Float[Tensor, "C"]
+    video_rhs: Float[Tensor, " C"]
 
     @staticmethod
     def zeros(frames: int, size: int, shared: int) -> NormalEquations:
@@ -53,12 +53,12 @@ class NormalEquations:
         self.frame.diagonal(dim1=1, dim2=2).add_(precision)
         self.frame_rhs -= precision * offset
 
-    def add_video_prior(self, precision: Float[Tensor, "C"], offset: Float[Tensor, "C"]) -> None:
+    def add_video_prior(self, precision: Float[Tensor, " C"], offset: Float[Tensor, " C"]) -> None:
         """Add independent Gaussian priors on the shared unknowns."""
         self.video.diagonal().add_(precision)
         self.video_rhs -= precision * offset
 
-    def solve(self, coupling: Float[Tensor, "T1 D"], difference: Float[Tensor, "T1 D"]) -> tuple[Float[Tensor, "T D"], Float[Tensor, "C"]]:
+    def solve(self, coupling: Float[Tensor, "T1 D"], difference: Float[Tensor, "T1 D"]) -> tuple[Float[Tensor, "T D"], Float[Tensor, " C"]]:
         """Exact minimiser with a first-difference penalty between neighbouring frames (no batch borders).
 
         The frames' part is one symmetric banded system of bandwidth D; the shared part is eliminated by its Schur complement.

@@ -69,10 +69,10 @@ class Observations:
     score_names: Sequence[str]
     window: Camera
     """Crop window with the video's expected focal length."""
-    times: Float[Tensor, "T"]
+    times: Float[Tensor, " T"]
     """Seconds."""
 
-    def select(self, frames: Int[Tensor, "n"]) -> Observations:
+    def select(self, frames: Int[Tensor, " n"]) -> Observations:
         """Some of the frames."""
         return replace(self, landmarks=self.landmarks[frames], scores=self.scores[frames], times=self.times[frames])
 

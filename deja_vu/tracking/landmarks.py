@@ -46,11 +46,11 @@ class Detections:
     info: VideoInfo
     frames_read: int
     """Frames looked at."""
-    index: Int[np.ndarray, "T"]
+    index: Int[np.ndarray, " T"]
     """Position of each frame among the file's frames."""
-    times: Float[np.ndarray, "T"]
+    times: Float[np.ndarray, " T"]
     """Seconds since the file's start."""
-    found: Bool[np.ndarray, "T"]
+    found: Bool[np.ndarray, " T"]
     """Whether the face was found."""
     landmarks: Float[np.ndarray, "T 478 3"]
     """As in `FaceObservation`; NaN where no face was found."""

@@ -288,7 +288,7 @@ def _project(image: Color, trimap: _Trimap, front: LocalColor, back: LocalColor,
     return alpha
 
 
-def _pixels(image: Color, at: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n 3"]:
+def _pixels(image: Color, at: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n 3"]:
     """Some pixels by flat index; a boolean mask over rows and columns takes several times as long."""
     return image.reshape(-1, 3).take(at, axis=0)
 

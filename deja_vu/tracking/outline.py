@@ -63,7 +63,7 @@ class Outline:
         clear = cv2.erode(known.numpy(), np.ones((UNKNOWN_MARGIN, UNKNOWN_MARGIN), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
         self.clear = torch.from_numpy(clear > 127).float()
 
-    def contour(self, frames: Int[Tensor, "B"], pixels: Float[Tensor, "B P 2"], usable: Bool[Tensor, "P"]) -> ContourPoints:
+    def contour(self, frames: Int[Tensor, " B"], pixels: Float[Tensor, "B P 2"], usable: Bool[Tensor, " P"]) -> ContourPoints:
         """Contour of some frames.
 
         Args:
@@ -98,7 +98,7 @@ class Outline:
         return middle, torch.stack([right - left, down - up], -1) / reach
 
 
-def mean_distance(contours: list[ContourPoints], layout: UVLayout, reach: float) -> Float[Tensor, "P"]:
+def mean_distance(contours: list[ContourPoints], layout: UVLayout, reach: float) -> Float[Tensor, " P"]:
     """How far inside the matte's border each point lies when it is on the contour, on average: what hair and cheeks add to the mesh.
 
     Args:

@@ -66,11 +66,11 @@ class SurfaceTexture:
     """Mean appearance of the head's surface points."""
 
     color: Float[Tensor, "P 3"]
-    deviation: Float[Tensor, "P"]
+    deviation: Float[Tensor, " P"]
     """Deviation between training frames after the light is divided out."""
-    seen: Float[Tensor, "P"]
+    seen: Float[Tensor, " P"]
     """How many training frames showed the point."""
-    inset: Float[Tensor, "P"] | None = None
+    inset: Float[Tensor, " P"] | None = None
     """Mean distance inside the matte's border when the point is on the contour, pixels; None where the outline is left out."""
 
 
@@ -88,7 +88,7 @@ class Pictures:
 class SurfacePoints:
     """Surface points with everything needed to see them: the restricted head, and their places on the full mesh."""
 
-    def __init__(self, head: HeadModel, grid: int, heights: Float[Tensor, "P"] | None = None) -> None:
+    def __init__(self, head: HeadModel, grid: int, heights: Float[Tensor, " P"] | None = None) -> None:
         """Choose points on face, eyeballs and scalp.
 
         Args:
@@ -145,7 +145,7 @@ def light_basis(normals: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 9"]:
 class PhotometricRefiner:
     """Alternates between lifting the texture from training frames and moving all frames onto it."""
 
-    def __init__(self, head: HeadModel, pictures: Pictures, train: Bool[Tensor, "T"], config: PhotometricConfig, fit: FitConfig) -> None:
+    def __init__(self, head: HeadModel, pictures: Pictures, train: Bool[Tensor, " T"], config: PhotometricConfig, fit: FitConfig) -> None:
         self.head, self.pictures, self.train, self.config = head, pictures, train, config
         self.fit = replace(fit, landmark_px=config.landmark_px)
         self.video_fit = replace(fit, landmark_px=config.video_landmark_px)
@@ -168,7 +168,7 @@ class PhotometricRefiner:
                 state = self._step(state, seen, texture, everything, shared=False)
         return state, self.lift(state, train)
 
-    def _hair_heights(self, state: TrackState, train: Int[Tensor, "n"]) -> Float[Tensor, "P"]:
+    def _hair_heights(self, state: TrackState, train: Int[Tensor, " n"]) -> Float[Tensor, " P"]:
         """How far hair stands off each point, from the silhouettes of training frames."""
         hull = HairHull(len(self.surface.layout))
         picked = train[torch.linspace(0, len(train) - 1, min(len(train), self.config.hull_frames)).round().long().unique()]
@@ -179,7 +179,7 @@ class PhotometricRefiner:
             hull.add(surface, camera, person, (self.pictures.known / 255.0)[None, ..., None].expand_as(person))
         return hull.thickness(self.surface.layout, self.surface.hairy)
 
-    def lift(self, state: TrackState, train: Int[Tensor, "n"]) -> SurfaceTexture:
+    def lift(self, state: TrackState, train: Int[Tensor, " n"]) -> SurfaceTexture:
         """Mean color of every point over training frames, weighted by how squarely it is seen, its light divided out."""
         picked = train[torch.linspace(0, len(train) - 1, min(len(train), 100)).round().long().unique()]
         color = self._lift_pass(state, picked, None)
@@ -192,12 +192,12 @@ class PhotometricRefiner:
         inset = mean_distance(contours, self.surface.layout, self.config.outline.pixels * self.config.outline.robust)
         return replace(color, inset=torch.where(self.surface.hairy, inset, inset.clamp_min(0)))
 
-    def _contour(self, pixels: Float[Tensor, "B P 2"], source: Int[Tensor, "B"]) -> ContourPoints:
+    def _contour(self, pixels: Float[Tensor, "B P 2"], source: Int[Tensor, " B"]) -> ContourPoints:
         """Contour of the surface points at `pixels`, on the mattes of the frames `source`."""
         assert self.outline is not None
         return self.outline.contour(source, pixels, self.surface.outer)
 
-    def _lift_pass(self, state: TrackState, frames: Int[Tensor, "n"], before: SurfaceTexture | None) -> SurfaceTexture:
+    def _lift_pass(self, state: TrackState, frames: Int[Tensor, " n"], before: SurfaceTexture | None) -> SurfaceTexture:
         count = len(self.surface.layout)
         total, weight, square, seen = torch.zeros(count, 3), torch.zeros(count), torch.zeros(count), torch.zeros(count)
         for chunk in frames.split(CHUNK_FRAMES):
@@ -217,7 +217,7 @@ class PhotometricRefiner:
         safe = weight.clamp_min(1e-6)
         return SurfaceTexture(total / safe[:, None], (square / safe).sqrt(), seen)
 
-    def _trusted(self, state: TrackState, at: Int[Tensor, "n"], source: Int[Tensor, "n"]) -> tuple[Tensor, Tensor, Tensor]:
+    def _trusted(self, state: TrackState, at: Int[Tensor, " n"], source: Int[Tensor, " n"]) -> tuple[Tensor, Tensor, Tensor]:
         """Pixels, normals and trust of the points in the state's frames `at`, whose pictures are `source`."""
         pixels, normals, facing, visible = self.surface.look(state, at, state.camera(self.pictures.camera))
         inside = sample(self.pictures.alpha[source][..., None], pixels)[..., 0] > 0.9
@@ -239,7 +239,7 @@ class PhotometricRefiner:
         return (basis @ solved[..., None]).clamp(0.3, 3.0)
 
     def _refine_video(
-        self, state: TrackState, seen: Observations, texture: SurfaceTexture, train: Int[Tensor, "n"]
+        self, state: TrackState, seen: Observations, texture: SurfaceTexture, train: Int[Tensor, " n"]
     ) -> tuple[TrackState, SurfaceTexture]:
         """Refine identity and focal length along with some frames, from which the texture is lifted anew.
 
@@ -257,7 +257,7 @@ class PhotometricRefiner:
         return state, self.lift(state, picked)
 
     def _step(
-        self, state: TrackState, seen: Observations, texture: SurfaceTexture, source: Int[Tensor, "n"], *, shared: bool
+        self, state: TrackState, seen: Observations, texture: SurfaceTexture, source: Int[Tensor, " n"], *, shared: bool
     ) -> TrackState:
         unknowns, fit = Unknowns.of(self.head), self.video_fit if shared else self.fit
         priors = Priors(self.head, seen, fit, self.config.expression)
@@ -274,7 +274,7 @@ class PhotometricRefiner:
         return state
 
     def _add_colors(
-        self, system: NormalEquations, state: TrackState, texture: SurfaceTexture, source: Int[Tensor, "n"], unknowns: Unknowns
+        self, system: NormalEquations, state: TrackState, texture: SurfaceTexture, source: Int[Tensor, " n"], unknowns: Unknowns
     ) -> None:
         """Add the color differences between every frame and the relit texture, two rows a point.
 
@@ -304,7 +304,7 @@ class PhotometricRefiner:
         self,
         system: NormalEquations,
         frames: slice,
-        source: Int[Tensor, "B"],
+        source: Int[Tensor, " B"],
         pixels: Float[Tensor, "B n 2"],
         normals: Float[Tensor, "B n 3"],
         trust: Float[Tensor, "B n"],

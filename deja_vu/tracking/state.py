@@ -23,7 +23,7 @@ JOINT_STEP = 1e-2
 class TrackState:
     """Identity and focal length of a video, pose and expression of its T frames."""
 
-    shape: Float[Tensor, "S"]
+    shape: Float[Tensor, " S"]
     log_focal: Float[Tensor, ""]
     """Logarithm of the focal length over the window's width, so that it holds on every pixel grid."""
     expression: Float[Tensor, "T E"]

@@ -60,7 +60,7 @@ def attach(vertices: Float[Tensor, "*b V 3"], faces: Int[Tensor, "F 3"], layout:
     return SurfaceFrames(points, frames, stretch)
 
 
-def to_gaussians(maps: UVGaussianMap, surface: SurfaceFrames, rest_stretch: Float[Tensor, "M"]) -> Gaussians:
+def to_gaussians(maps: UVGaussianMap, surface: SurfaceFrames, rest_stretch: Float[Tensor, " M"]) -> Gaussians:
     """Activate a raw map and move it with the surface.
 
     Args:

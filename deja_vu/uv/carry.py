@@ -103,7 +103,7 @@ def carry(
     maps: SummedMap,
     vertices: Float[Tensor, "*b V 3"],
     carrier: Carrier,
-    rest_stretch: Float[Tensor, "M"],
+    rest_stretch: Float[Tensor, " M"],
     axes: Float[Tensor, "*b 3 3"] | None = None,
 ) -> Gaussians:
     """Sum the map, activate it and move it with the surface; the meaning of `attach` and `to_gaussians`.

@@ -51,7 +51,7 @@ class HairHull:
             self.inside[:, step] += (covered * within).sum(0)
             self.total[:, step] += within.sum(0)
 
-    def thickness(self, layout: UVLayout, hairy: Bool[Tensor, "M"]) -> Float[Tensor, "M"]:
+    def thickness(self, layout: UVLayout, hairy: Bool[Tensor, " M"]) -> Float[Tensor, " M"]:
         """Height of the hair over every texel, metres; 0 where no hair grows.
 
         Texels that no silhouette bounds, such as the back of a head that never turns, take the height of their surroundings, up to

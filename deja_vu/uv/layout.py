@@ -22,9 +22,9 @@ class UVLayout:
 
     size: int
     """Texels a side, s."""
-    texels: Int[Tensor, "M"]
+    texels: Int[Tensor, " M"]
     """Row-major index of each valid texel in the s x s map, ascending."""
-    faces: Int[Tensor, "M"]
+    faces: Int[Tensor, " M"]
     """Triangle under each texel's centre."""
     corners: Int[Tensor, "M 3"]
     """Vertex indices of that triangle."""

@@ -53,7 +53,7 @@ class ColorLift:
         self.weight += trust.sum(0)
         self.best = torch.maximum(self.best, trust.amax(0))
 
-    def colors(self, layout: UVLayout, hairy: Bool[Tensor, "M"] | None = None) -> Float[Tensor, "M 3"]:
+    def colors(self, layout: UVLayout, hairy: Bool[Tensor, " M"] | None = None) -> Float[Tensor, "M 3"]:
         """Mean color of every texel in [0, 1]; texels never seen well take the color of their surroundings in the chart.
 
         Args:

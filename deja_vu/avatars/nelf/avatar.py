@@ -51,7 +51,7 @@ class NelfAvatar(Avatar):
     radii: Tensor
     """Of the ellipsoid through face and scalp, scene units."""
 
-    def __init__(self, head: HeadModel, shape: Float[Tensor, "S"], config: NelfConfig) -> None:
+    def __init__(self, head: HeadModel, shape: Float[Tensor, " S"], config: NelfConfig) -> None:
         """Start with a picture that means nothing yet.
 
         Args:
@@ -81,7 +81,7 @@ class NelfAvatar(Avatar):
         camera: Camera,
         background: Float[Tensor, "*b 3"],
         warp: WarpField | None = None,
-        rows: Int[Tensor, "B"] | None = None,
+        rows: Int[Tensor, " B"] | None = None,
     ) -> NelfRender:
         """Render B frames, and keep the picture of the rays.
 
@@ -172,7 +172,7 @@ def ellipsoid(points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "3"], Float[T
 
 
 @torch.no_grad()
-def _skull(head: HeadModel, shape: Float[Tensor, "S"]) -> Float[Tensor, "n 3"]:
+def _skull(head: HeadModel, shape: Float[Tensor, " S"]) -> Float[Tensor, "n 3"]:
     """Vertices of face and scalp at rest, scene units."""
     topology = head.topology
     shown = torch.stack([topology.regions[name] for name in ("face", "scalp") if name in topology.regions]).any(0)

@@ -39,7 +39,7 @@ class WarpField(nn.Module):
         if config.warp == "latent":
             nn.init.normal_(self.latents, std=0.01)
 
-    def points(self, points: Float[Tensor, "B h w D"], rows: Int[Tensor, "B"]) -> Float[Tensor, "B h w D"]:
+    def points(self, points: Float[Tensor, "B h w D"], rows: Int[Tensor, " B"]) -> Float[Tensor, "B h w D"]:
         """Moved ray points.
 
         Args:
@@ -54,7 +54,7 @@ class WarpField(nn.Module):
         moved = (axis_angle_to_matrix(angle) @ (x + centre)[..., None])[..., 0] - centre + shift
         return torch.where((rows > 0)[:, None, None, None, None], moved, x).flatten(-2)
 
-    def code(self, code: Float[Tensor, "B E"], rows: Int[Tensor, "B"]) -> Float[Tensor, "B E"]:
+    def code(self, code: Float[Tensor, "B E"], rows: Int[Tensor, " B"]) -> Float[Tensor, "B E"]:
         """The code, changed by the frames' latents in the ablation without a field."""
         if self.config.warp != "latent":
             return code

@@ -53,11 +53,11 @@ class March:
 
     fine: Float[Tensor, "n F"]
     coarse: Float[Tensor, "n F"]
-    alpha: Float[Tensor, "n"]
-    coarse_alpha: Float[Tensor, "n"]
-    distance: Float[Tensor, "n"]
+    alpha: Float[Tensor, " n"]
+    coarse_alpha: Float[Tensor, " n"]
+    distance: Float[Tensor, " n"]
     """Mean distance along the ray times alpha, scene units."""
-    opacities: Float[Tensor, "k"]
+    opacities: Float[Tensor, " k"]
 
 
 class NerfAvatar(Avatar):
@@ -66,7 +66,7 @@ class NerfAvatar(Avatar):
     shape: Tensor
     vertices: Tensor
 
-    def __init__(self, head: HeadModel, shape: Float[Tensor, "S"], config: NerfConfig) -> None:
+    def __init__(self, head: HeadModel, shape: Float[Tensor, " S"], config: NerfConfig) -> None:
         """Start with an even grey head, or with nothing where there is no surface prior.
 
         Args:

@@ -61,8 +61,8 @@ class RadianceField(nn.Module):
         directions: Float[Tensor, "n 3"],
         index: Int[Tensor, "n K"],
         square: Float[Tensor, "n K"],
-        code: Float[Tensor, "D"] | None,
-    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n F"]]:
+        code: Float[Tensor, " D"] | None,
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n F"]]:
         """Density per scene unit, and features whose first three are a color.
 
         Args:

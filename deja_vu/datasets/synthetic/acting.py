@@ -41,7 +41,7 @@ VISEMES: dict[str, dict[str, float]] = {
 BROWS: tuple[dict[str, float], ...] = ({}, {"browInnerUp": 0.7, "browOuterUp": 0.6}, {}, {"browDown": 0.6}, {"browOuterUp": 0.5})
 
 
-def act(head: HeadModel, shape: Float[torch.Tensor, "S"], frames: int, fps: float, seed: int) -> HeadParams:
+def act(head: HeadModel, shape: Float[torch.Tensor, " S"], frames: int, fps: float, seed: int) -> HeadParams:
     """Parameters of every frame; the first one is neutral and frontal.
 
     Whatever happens in the last fifth happens in a similar, not the same, way before.

@@ -37,7 +37,7 @@ LASH_REACH, LASH_HEIGHT = 0.0200, 0.0388
 class Figure:
     """Triangles of a dressed person; vertices and faces of the head come first and keep their indices."""
 
-    def __init__(self, head: HeadModel, shape: Float[Tensor, "S"], seed: int) -> None:
+    def __init__(self, head: HeadModel, shape: Float[Tensor, " S"], seed: int) -> None:
         self.head = head
         neutral = head.neutral()
         self._neutral = HeadParams(shape, neutral.expression, neutral.joints, neutral.world_from_head)
@@ -52,7 +52,7 @@ class Figure:
         for region, name in REGION_PARTS.items():
             part[head.topology.regions[region]] = PARTS.index(name)
         dressed = [torch.full((len(faces),), PARTS.index(name)) for faces, name in ((strands, "hair"), (cloth, "shirt"))]
-        self.part: Int[Tensor, "F"] = torch.cat([part, *dressed])
+        self.part: Int[Tensor, " F"] = torch.cat([part, *dressed])
         self.openness = self._openness()
         third = torch.arange(len(self.faces)) // (STRAND_POINTS - 1) % 3 == 0
         self.casters: Int[Tensor, "f 3"] = self.faces[(self.part != PARTS.index("hair")) | third]
@@ -71,7 +71,7 @@ class Figure:
             along.append(torch.from_numpy(garment.along) @ motion[:3, :3].T)
         return torch.cat(vertices), torch.cat(normals), torch.cat(along)
 
-    def _openness(self) -> Float[Tensor, "V"]:
+    def _openness(self) -> Float[Tensor, " V"]:
         """Share of the surroundings that each vertex sees: the mouth's with the jaw half open, the rest at rest; of hair its shade."""
         mouth = torch.zeros(len(self.head.template), dtype=torch.bool)
         mouth[self.head.topology.faces[self.part[: len(self.head.topology.faces)] == PARTS.index("mouth")]] = True
@@ -82,7 +82,7 @@ class Figure:
         head = torch.where(mouth, opened[: len(mouth)], closed[: len(mouth)])
         return torch.cat([head, torch.from_numpy(self.hair.shade), closed[self.first_shirt :]])
 
-    def _seen_sky(self, params: HeadParams) -> Float[Tensor, "V"]:
+    def _seen_sky(self, params: HeadParams) -> Float[Tensor, " V"]:
         """Cosine-weighted share of evenly spread directions in which a vertex sees nothing of the figure."""
         vertices, normals, _ = self.pose(params)
         reached, total = torch.zeros(len(vertices)), torch.full((len(vertices),), 1e-6)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 
-def value_noise(points: Float[np.ndarray, "n d"], scale: float, seed: int) -> Float[np.ndarray, "n"]:
+def value_noise(points: Float[np.ndarray, "n d"], scale: float, seed: int) -> Float[np.ndarray, " n"]:
     """Random values on a lattice, smoothly interpolated; mean about 0.5, range [0, 1].
 
     Args:
@@ -34,7 +34,7 @@ def value_noise(points: Float[np.ndarray, "n d"], scale: float, seed: int) -> Fl
     return values[0]
 
 
-def fractal_noise(points: Float[np.ndarray, "n d"], scale: float, octaves: int, seed: int) -> Float[np.ndarray, "n"]:
+def fractal_noise(points: Float[np.ndarray, "n d"], scale: float, octaves: int, seed: int) -> Float[np.ndarray, " n"]:
     """Value noise of halving spacing and strength, around zero, about [-1, 1]."""
     total = np.zeros(len(points), np.float32)
     for octave in range(octaves):

@@ -100,7 +100,7 @@ def paint_skin(head: HeadModel, look: Appearance) -> SkinTexture:
     return SkinTexture(_pad(texture, rows, columns))
 
 
-def hair_cover(rest: Float[np.ndarray, "n 3"], ragged: Float[np.ndarray, "n"] | float = 0.0) -> Float[np.ndarray, "n"]:
+def hair_cover(rest: Float[np.ndarray, "n 3"], ragged: Float[np.ndarray, " n"] | float = 0.0) -> Float[np.ndarray, " n"]:
     """Where hair grows on the mean head, 0 to 1."""
     angle = np.degrees(np.arctan2(np.abs(rest[:, 0]), rest[:, 2] - 0.012))
     line = np.interp(angle, HAIRLINE_ANGLE, HAIRLINE_HEIGHT) + 0.005 * ragged
@@ -108,7 +108,7 @@ def hair_cover(rest: Float[np.ndarray, "n 3"], ragged: Float[np.ndarray, "n"] | 
     return np.where(ear, 0.0, smooth_step(rest[:, 1] - line, -0.004, 0.005))
 
 
-def brow_cover(rest: Float[np.ndarray, "n 3"], look: Appearance) -> Float[np.ndarray, "n"]:
+def brow_cover(rest: Float[np.ndarray, "n 3"], look: Appearance) -> Float[np.ndarray, " n"]:
     """Density of the brows' hairs, 0 to 1: short slanted strokes that end softly."""
     x, y = np.abs(rest[:, 0]), rest[:, 1]
     middle = np.interp(x, BROW_LINE[:, 0], BROW_LINE[:, 1])
@@ -187,7 +187,7 @@ def _chart_texels(head: HeadModel) -> tuple[np.ndarray, np.ndarray, torch.Tensor
     return rows, columns, seen.face_id[skin], seen.bary[skin]
 
 
-def _vertex_share(head: HeadModel, region: str) -> Float[torch.Tensor, "V"]:
+def _vertex_share(head: HeadModel, region: str) -> Float[torch.Tensor, " V"]:
     """Part of the triangles round each vertex that belongs to a region: the region with a soft border."""
     inside = head.topology.regions[region].float().repeat_interleave(3)
     vertex = head.topology.faces.flatten()

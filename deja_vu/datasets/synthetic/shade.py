@@ -46,9 +46,9 @@ class Facing:
     """Unit, outward."""
     view: Float[Tensor, "n 3"]
     """Unit, towards the camera."""
-    openness: Float[Tensor, "n"]
+    openness: Float[Tensor, " n"]
     """Share of the surroundings that the point sees."""
-    lit: Float[Tensor, "n"]
+    lit: Float[Tensor, " n"]
     """1 where the key light reaches it, 0 in its shadow."""
 
 
@@ -60,7 +60,7 @@ class ShadowMap:
     depth: Float[Tensor, "s s"]
     """Metres; 9 where there is nothing."""
 
-    def lit(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n"]:
+    def lit(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
         """1 where the key light reaches a world point, 0 where something is well in front of it."""
         pixels, depth = self.camera.project(points)
         index = (pixels - 0.5).round().long().clamp(0, SHADOW_SIZE - 1)
@@ -107,7 +107,7 @@ def direction(light: Light) -> Float[Tensor, "3"]:
     return towards / towards.norm()
 
 
-def shade_skin(color: Float[Tensor, "n 3"], gloss: Float[Tensor, "n"], at: Facing) -> Float[Tensor, "n 3"]:
+def shade_skin(color: Float[Tensor, "n 3"], gloss: Float[Tensor, " n"], at: Facing) -> Float[Tensor, "n 3"]:
     """Radiance of skin.
 
     Args:
@@ -163,7 +163,7 @@ def shade_hair(color: Float[Tensor, "n 3"], along: Float[Tensor, "n 3"], at: Fac
     return total
 
 
-def shade_eyes(q: Float[Tensor, "n 3"], iris: Float[Tensor, "3"], lids: Float[Tensor, "n"], at: Facing) -> Float[Tensor, "n 3"]:
+def shade_eyes(q: Float[Tensor, "n 3"], iris: Float[Tensor, "3"], lids: Float[Tensor, " n"], at: Facing) -> Float[Tensor, "n 3"]:
     """Radiance of eyeballs.
 
     Args:
@@ -184,7 +184,7 @@ def shade_eyes(q: Float[Tensor, "n 3"], iris: Float[Tensor, "3"], lids: Float[Te
     return total
 
 
-def paint_eye(q: Float[Tensor, "n 3"], iris: Float[Tensor, "3"]) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n"]]:
+def paint_eye(q: Float[Tensor, "n 3"], iris: Float[Tensor, "3"]) -> tuple[Float[Tensor, "n 3"], Float[Tensor, " n"]]:
     """Reflectance of the eyeball, and how clearly it mirrors lamps (the cornea more than the white).
 
     Args:
@@ -216,7 +216,7 @@ def _ambient(normal: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
     return torch.tensor(GROUND) + (torch.tensor(SKY) - torch.tensor(GROUND)) * up
 
 
-def _bounced(open_: Float[Tensor, "n"], color: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+def _bounced(open_: Float[Tensor, " n"], color: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
     """Darkening of a hollow whose walls have this colour: bright walls return some of the light."""
     o = open_[:, None]
     return o / (1 - color.clamp(0, 0.9) * (1 - o))

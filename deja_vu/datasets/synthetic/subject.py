@@ -56,10 +56,10 @@ class _Grid:
     """What a camera's samples see, row by row."""
 
     camera: Camera
-    part: UInt8[Tensor, "n"]
-    face: Int[Tensor, "n"]
+    part: UInt8[Tensor, " n"]
+    face: Int[Tensor, " n"]
     bary: Float[Tensor, "n 3"]
-    depth: Float[Tensor, "n"]
+    depth: Float[Tensor, " n"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class _Posed:
 class _Points:
     """Surface points behind samples."""
 
-    face: Int[Tensor, "n"]
+    face: Int[Tensor, " n"]
     corners: Int[Tensor, "n 3"]
     bary: Float[Tensor, "n 3"]
     facing: shade.Facing
@@ -180,7 +180,7 @@ class SyntheticSubject:
             return shade.shade_hair(torch.from_numpy(self.look.hair) * point.facing.openness[:, None], fibre, point.facing)
         return shade.shade_cloth(torch.from_numpy(self.look.shirt), point.facing)
 
-    def _lit(self, grid: _Grid, vertices: Tensor) -> Float[Tensor, "n"]:
+    def _lit(self, grid: _Grid, vertices: Tensor) -> Float[Tensor, " n"]:
         """Share of the key light that reaches each pixel, with soft edges."""
         shadow = shade.cast_shadows(vertices, self.figure.casters, self.params.world_from_head[0, :3, 3])
         pixel = torch.nonzero(grid.part)[:, 0]
@@ -201,11 +201,11 @@ class SyntheticSubject:
         found = cv2.remap(self._texture, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return torch.from_numpy(found.reshape(-1, 4)[: len(uv)])
 
-    def _eyes(self, point: _Points, open_: Float[Tensor, "n"]) -> Float[Tensor, "n 3"]:
+    def _eyes(self, point: _Points, open_: Float[Tensor, " n"]) -> Float[Tensor, "n 3"]:
         q = _unit(_mix(self._eye_directions, point.corners, point.bary))
         return shade.shade_eyes(q, torch.from_numpy(self.look.iris), open_, point.facing)
 
-    def _mouth(self, point: _Points, open_: Float[Tensor, "n"]) -> Float[Tensor, "n 3"]:
+    def _mouth(self, point: _Points, open_: Float[Tensor, " n"]) -> Float[Tensor, "n 3"]:
         """Teeth, tongue and gums; the deeper the darker."""
         regions = self.head.topology.regions
         teeth = (regions["teeth_upper"] | regions["teeth_lower"])[point.face]
@@ -278,7 +278,7 @@ def _mix(values: Float[Tensor, "V C"], corners: Tensor, bary: Tensor) -> Float[T
     return a.mul_(bary[:, :1]).addcmul_(b, bary[:, 1:2]).addcmul_(c, bary[:, 2:3])
 
 
-def _smooth_pixels(coarse: _Grid, fine: _Grid) -> Bool[Tensor, "n"]:
+def _smooth_pixels(coarse: _Grid, fine: _Grid) -> Bool[Tensor, " n"]:
     """Pixels inside skin or cloth without an edge of anything in them."""
     height, width = coarse.camera.height, coarse.camera.width
     part, depth = (
@@ -292,7 +292,7 @@ def _unit(vectors: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
     return vectors / vectors.norm(dim=1, keepdim=True).clamp_min(1e-9)
 
 
-def _rays(sample: Int[Tensor, "n"], camera: Camera) -> Float[Tensor, "n 3"]:
+def _rays(sample: Int[Tensor, " n"], camera: Camera) -> Float[Tensor, "n 3"]:
     """Direction of each sample in camera axes, at depth one."""
     row = sample // camera.width
     x = (sample - row * camera.width + 0.5 - camera.intrinsics[0, 2]) / camera.intrinsics[0, 0]
@@ -300,7 +300,7 @@ def _rays(sample: Int[Tensor, "n"], camera: Camera) -> Float[Tensor, "n 3"]:
     return torch.stack([x, y, torch.ones_like(x)], dim=1)
 
 
-def _recess(sample: Int[Tensor, "n"], camera: Camera, rim: tuple[float, float]) -> Float[Tensor, "n"]:
+def _recess(sample: Int[Tensor, " n"], camera: Camera, rim: tuple[float, float]) -> Float[Tensor, " n"]:
     """Light in an opening by its own silhouette: 1 in the middle of a wide one, less at its rim, least under the upper rim.
 
     Args:

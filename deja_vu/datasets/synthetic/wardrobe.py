@@ -49,7 +49,7 @@ class Garment:
     """Unit direction of the fibre."""
     normal: Float[np.ndarray, "V 3"]
     """Unit outward direction."""
-    shade: Float[np.ndarray, "V"]
+    shade: Float[np.ndarray, " V"]
     """Brightness factor about one."""
 
 
