@@ -165,10 +165,11 @@ def _raw_code(params: HeadParams) -> Float[Tensor, "B E"]:
 
 def ellipsoid(points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
     """Centre and radii of the ellipsoid along the axes that is nearest to some points, by the squares of its equation."""
-    columns = torch.cat([points.square(), points], 1)
-    square, linear = torch.linalg.lstsq(columns, torch.ones(len(points), 1).to(points)).solution[:, 0].split(3)
+    exact = points.double()  # a solver's last bits depend on where memory lies: two runs of one seed would differ
+    columns = torch.cat([exact.square(), exact], 1)
+    square, linear = torch.linalg.lstsq(columns, torch.ones(len(points), 1).to(exact)).solution[:, 0].split(3)
     centre = -linear / (2 * square)
-    return centre, ((1 + (square * centre.square()).sum()) / square).sqrt()
+    return centre.to(points), ((1 + (square * centre.square()).sum()) / square).sqrt().to(points)
 
 
 @torch.no_grad()

@@ -139,7 +139,7 @@ def test_codes_beyond_the_training_range_are_held_to_it(params, camera) -> None:
     avatar = build()
     avatar.fit(replace(params, expression=params.expression * 0.5))
     extreme = replace(params, expression=params.expression * 50)
-    assert (avatar.code(extreme) <= avatar.high).all()
+    assert (avatar.code(extreme) * avatar.scale + avatar.middle <= avatar.high + 1e-6).all()  # rounding
     assert torch.equal(
         avatar.render(extreme, camera, WHITE).rgb, avatar.render(replace(params, expression=params.expression * 60), camera, WHITE).rgb
     )
