@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -34,6 +34,8 @@ def _repeatable():
 
 SCREENSHOTS = Path(__file__).parents[1] / "build" / "screenshots"
 """Pictures that the tests of pages leave behind to be looked at."""
+PATIENCE_MS = 300_000
+"""Only stops what hangs: a page may draw WebGL on a CPU that is busy with other work."""
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
 """WebGL on the CPU, the same on every machine."""
@@ -46,6 +48,24 @@ def screenshots() -> Path:
     """Folder for screenshots."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     return SCREENSHOTS
+
+
+@pytest.fixture(scope="session")
+def capture(browser) -> Callable[..., bytes]:
+    """Take a picture of a page, asked for again where Chromium's compositor, busy drawing WebGL on the CPU, has none to give."""
+    from playwright.sync_api import Error
+
+    def shoot(page, path: Path | None = None) -> bytes:
+        for _ in range(9):
+            try:
+                return page.screenshot(path=path, timeout=PATIENCE_MS)
+            except Error as error:
+                if "Unable to capture screenshot" not in error.message:
+                    raise
+                page.wait_for_timeout(500)
+        return page.screenshot(path=path, timeout=PATIENCE_MS)
+
+    return shoot
 
 
 def runs(program: str) -> bool:

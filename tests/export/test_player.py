@@ -153,9 +153,9 @@ def test_a_page_from_a_host_shows_the_same_as_one_from_disk(exported_page, page,
     np.testing.assert_array_equal(hosted, seen(page, pose, camera))
 
 
-def test_sliders_move_what_they_name_and_reset_puts_it_back(page, screenshots):
+def test_sliders_move_what_they_name_and_reset_puts_it_back(page, capture, screenshots):
     before = seen(page)
-    page.screenshot(path=str(screenshots / "page_controls.png"))
+    capture(page, screenshots / "page_controls.png")
     set_slider(page, "[data-expression=jawOpen]", 1)
     opened_mouth = np.abs(seen(page) - before).max(-1) > 0.05
     assert opened_mouth.mean() > 0.002
@@ -207,12 +207,12 @@ def test_a_motion_plays_and_stops_at_a_touch(page, motion):
     assert page.locator("#motion").input_value() == ""
 
 
-def test_a_page_without_its_binary_asks_for_it(exported_page, page, camera, pose, opened, screenshots, tmp_path):
+def test_a_page_without_its_binary_asks_for_it(exported_page, page, camera, pose, opened, capture, screenshots, tmp_path):
     (tmp_path / "index.html").write_bytes((exported_page / "index.html").read_bytes())
     alone = opened(on_disk(tmp_path), ready=False)
     alone.wait_for_selector("#message:not([hidden])")
     assert "avatar.bin is not beside this page" in alone.inner_text("#reason")
-    alone.screenshot(path=str(screenshots / "page_without_binary.png"))
+    capture(alone, screenshots / "page_without_binary.png")
     opened.complaints.clear()
     alone.set_input_files("#file", exported_page / "avatar.bin")
     alone.wait_for_selector("#message", state="hidden")

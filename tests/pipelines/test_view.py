@@ -8,6 +8,7 @@ import io
 import shutil
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -52,11 +53,11 @@ def is_error(message) -> bool:
 
 
 @pytest.fixture
-def page(viewer, browser):
-    """The open page, with its errors collected as `page.errors`."""
+def page(viewer, browser, capture):
+    """The open page, with its errors collected as `page.errors`; `page.capture` takes its picture."""
     page = browser.new_page(viewport={"width": 760, "height": 520})
     page.set_default_timeout(SECONDS)
-    page.errors = []
+    page.errors, page.capture = [], partial(capture, page)
     page.on("console", lambda message: page.errors.append(message.text) if is_error(message) else None)
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.goto(f"http://127.0.0.1:{viewer.config.port}")
@@ -67,7 +68,7 @@ def page(viewer, browser):
 
 def canvas(page) -> np.ndarray:
     """What the page shows left of the controls and below the browser's notice about software rendering."""
-    picture = Image.open(io.BytesIO(page.screenshot(timeout=SECONDS))).convert("RGB")
+    picture = Image.open(io.BytesIO(page.capture())).convert("RGB")
     return np.asarray(picture)[200:, :400].astype(int)
 
 
@@ -104,7 +105,7 @@ def test_the_page_shows_the_avatar_and_obeys(page, viewer, screenshots, tmp_path
     page.locator("input.mantine-NumberInput-input").first.fill("30")  # yaw
     page.keyboard.press("Enter")
     turned = settled(page, first)
-    page.screenshot(path=screenshots / "viewer_turned.png", timeout=SECONDS)
+    page.capture(screenshots / "viewer_turned.png")
     page.mouse.move(150, 400)
     page.mouse.down()
     page.mouse.move(220, 380, steps=5)
@@ -138,7 +139,7 @@ def test_a_motion_plays_and_splats_appear(page, viewer, screenshots) -> None:
     page.get_by_role("combobox", name="drawn as").click()
     page.get_by_role("option", name="splats in the browser").click()
     drawn = settled(page, exact)
-    page.screenshot(path=screenshots / "viewer_splats.png", timeout=SECONDS)
+    page.capture(screenshots / "viewer_splats.png")
     assert np.abs(drawn - first).mean() < 25  # the same head, drawn by another renderer
     assert (np.abs(drawn - 255).max(-1) > 60).mean() > 0.05
     assert page.errors == []
