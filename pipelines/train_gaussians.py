@@ -27,10 +27,12 @@ from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.pipelines.phases import draw_background, log_picture
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.training.checkpoint import load_checkpoint
+from deja_vu.training.devices import pick_device
 from deja_vu.training.fields import psnr_of
 from deja_vu.training.logging import RunLogger
 from deja_vu.training.loop import REMEDY, Step, Stretch, descend
 from deja_vu.training.objective import LossWeights, Objective, head_window
+from deja_vu.training.sides import SideConfig, SideViews
 from deja_vu.uv.hull import HairHull
 from deja_vu.uv.lift import ColorLift
 
@@ -72,9 +74,11 @@ class PersonalizeConfig:
     loss: LossWeights = field(default_factory=LossWeights)
     phases: tuple[Phase, ...] = (
         Phase(steps=300, resolution=256, learning_rate=0.02, final_rate=0.3, perceptual_every=0),
-        Phase(steps=900, resolution=512, learning_rate=0.01, final_rate=0.05, blendmaps=True),
+        Phase(steps=1100, resolution=512, learning_rate=0.01, final_rate=0.05, blendmaps=True),
     )
     """Stage 1 (the global map) and stage 2 (blendmaps on top of it)."""
+    sides: SideConfig = field(default_factory=SideConfig)
+    """Views from the side, which hold what no frame shows."""
     blendmap_rate: float = 0.5
     """Learning rate of the blendmaps over that of the global map."""
     code_rate: float = 0.1
@@ -113,7 +117,7 @@ def start_avatar(sequence: TrackedSequence, config: PersonalizeConfig) -> Gaussi
         for position in spread:
             batch = source.batch(position[None])
             hull.add(avatar.surface(batch.params), batch.camera, batch.person, batch.known)
-        avatar.raise_hair(hull.thickness(avatar.layout, avatar.hairy()))
+        avatar.raise_hair(hull.thickness(avatar.layout, avatar.hairy))
     lift = ColorLift(len(avatar.layout))
     for position in spread:
         batch = source.batch(position[None])
@@ -121,7 +125,7 @@ def start_avatar(sequence: TrackedSequence, config: PersonalizeConfig) -> Gaussi
         surface = avatar.surface(batch.params)
         raised = surface.points + (surface.frames @ avatar.base[:, CHANNELS["position"], None])[..., 0]
         lift.add(replace(surface, points=raised), batch.camera, depth, batch.image, batch.head)
-    avatar.base[:, CHANNELS["color"]] = (lift.colors(avatar.layout, avatar.hairy()) - 0.5) / SH_C0
+    avatar.base[:, CHANNELS["color"]] = (lift.colors(avatar.layout, avatar.hairy) - 0.5) / SH_C0
     avatar.doubt.copy_(torch.exp(-lift.weight / len(spread) / DOUBTED_VIEW))
     return avatar
 
@@ -138,7 +142,7 @@ def train(
     """Run all phases; an interrupt leaves a checkpoint from which the same numbers follow.
 
     Args:
-        avatar: trained in place.
+        avatar: trained in place, on the GPU if there is one.
         sequence: training frames.
         config: recipe.
         run: folder for curves, checkpoint and the snapshot of the global map.
@@ -148,8 +152,10 @@ def train(
     Raises:
         DivergedError: a term is not finite.
     """
+    device = pick_device()
+    avatar.to(device)
     wants_perceptual = config.loss.perceptual > 0 and any(phase.perceptual_every for phase in config.phases)
-    objective = Objective(config.loss, PerceptualDistance.load() if wants_perceptual else None)
+    objective = Objective(config.loss, PerceptualDistance.load().to(device) if wants_perceptual else None)
     optimizer = make_optimizer(avatar, config)
     checkpoint = run / "checkpoint.pt"
     done = load_checkpoint(checkpoint, avatar, optimizer)[0] if resume and checkpoint.is_file() else 0
@@ -196,16 +202,21 @@ def phase_steps(
     """What the loop needs for one phase that begins at step `begin`, from step `start` on: batches, their stretch, what a step computes."""
     set_trained(avatar, phase)
     source = FrameSource(sequence, phase.resolution)
-    rare = avatar.code.rarity(sequence.params).topk(round(config.rare_share * len(sequence))).indices
+    device = avatar.base.device
+    rare = avatar.code.rarity(sequence.params.to(device)).cpu().topk(round(config.rare_share * len(sequence))).indices
     order = shuffled(len(sequence), phase.batch, phase.steps, seed=config.seed + begin, start=start - begin, again=rare)
+    sides = SideViews(avatar, sequence.params, config.sides)
 
     def compute(batch: Batch, step: int, generator: torch.Generator) -> Step:
-        background = draw_background(config.random_background, generator)
+        batch, background = batch.to(device), draw_background(config.random_background, generator).to(device)
         out = render_finite(avatar, batch, background, step)
         perceptual = bool(phase.perceptual_every) and step % phase.perceptual_every == 0
         window = head_window(batch.head, config.perceptual_window, generator) if perceptual else None
         terms = objective.terms(out, batch, background, window=window) | avatar.regularizers()
-        weighted = terms | ({"perceptual": terms["perceptual"] * phase.perceptual_every} if "perceptual" in terms else {})
+        if config.sides.every and step % config.sides.every == 1 % config.sides.every:
+            terms["sides"] = sides.term(avatar, batch.params, batch.camera, generator)
+        rare_terms = {"perceptual": phase.perceptual_every, "sides": config.sides.every}
+        weighted = terms | {name: terms[name] * every for name, every in rare_terms.items() if name in terms}
         psnr = -10 * math.log10(max(2 * float(terms["huber"].detach()), 1e-8))
         return Step(objective.total(weighted), terms, psnr)
 
@@ -249,14 +260,16 @@ def log_pictures(
     logger: RunLogger, avatar: GaussianAvatar, trained: TrackedSequence, watched: TrackedSequence, resolution: int, step: int
 ) -> None:
     """A fixed training frame, target beside render, and the watched frames' mean PSNR in dB, over white, of the pixels that count."""
-    middle = torch.tensor([len(trained) // 2])
-    log_picture(logger, avatar, FrameSource(trained, resolution).batch(middle), step)
+    device, middle = avatar.base.device, torch.tensor([len(trained) // 2])
+    log_picture(logger, avatar, FrameSource(trained, resolution).batch(middle).to(device), step)
     if len(watched):
         source = FrameSource(watched, resolution)
         spread = torch.linspace(0, len(watched) - 1, min(len(watched), VALIDATION_FRAMES)).round().long().unique()
         avatar.eval()
         scores = []
+        white = torch.ones(3, device=device)
         for batch in source.stream(iter(spread[:, None])):
-            scores.append(psnr_of(avatar.render(batch.params, batch.camera, torch.ones(3)), batch, torch.ones(3)))
+            batch = batch.to(device)
+            scores.append(psnr_of(avatar.render(batch.params, batch.camera, white), batch, white))
         avatar.train()
         logger.scalars(step, {"validation/psnr": sum(scores) / len(scores)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -60,6 +61,8 @@ class GaussianAvatar(Avatar):
     rest_stretch: Tensor
     doubt: Tensor
     """How little the training frames show of each texel, in [0, 1]; such texels are held to the start."""
+    hairy: Bool[Tensor, " M"]
+    """Texels on which hair may grow."""
 
     def __init__(self, head: HeadModel, shape: Float[Tensor, " S"], config: GaussianConfig) -> None:
         """Start with Gaussians that follow texel spacing, grey and nearly opaque.
@@ -83,6 +86,8 @@ class GaussianAvatar(Avatar):
         self.register_buffer("shape", shape.clone())
         neutral = replace(head.neutral((1,)), shape=shape[None])
         rest = attach(head(neutral), head.topology.faces, self.layout)
+        scalp = head.topology.regions.get("scalp", torch.zeros(len(head.topology.faces), dtype=torch.bool))
+        self.register_buffer("hairy", scalp[self.layout.faces], persistent=False)
         self.register_buffer("rest_stretch", rest.stretch[0], persistent=False)
         self.register_buffer("doubt", torch.zeros(len(self.layout)), persistent=False)
         self.register_buffer("base", _initial_map(rest, self.layout))
@@ -95,6 +100,13 @@ class GaussianAvatar(Avatar):
         self.code = SoftmaxCode(config.blendmaps) if config.code == "softmax" else LinearCode(features, config.blendmaps)
         corrects = config.correction and config.code == "linear" and config.blendmaps > 0
         self.correction = ParamCorrection(config.blendmaps, head.spec.num_expression) if corrects else None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GaussianAvatar:
+        """Tables of the surface follow parameters to another device."""
+        super()._apply(fn, recurse)
+        device = self.base.device
+        self.layout, self.blend_layout, self.carrier = self.layout.to(device), self.blend_layout.to(device), self.carrier.to(device)
+        return self
 
     def summed(self, params: HeadParams) -> SummedMap:
         """Terms of every pose's raw map: base, global rectification, and the blend of the blendmaps."""
@@ -116,7 +128,7 @@ class GaussianAvatar(Avatar):
     def surface(self, params: HeadParams) -> SurfaceFrames:
         """Where the texels are in every pose, with this avatar's identity and corrections."""
         ours = self.corrected(params)
-        surface = attach(self.head(ours), self.head.topology.faces, self.layout)
+        surface = attach(self.head(ours), self.carrier.faces, self.layout)
         if self.config.axes == "head":
             surface = replace(surface, frames=ours.world_from_head[..., None, :3, :3].expand_as(surface.frames))
         return surface
@@ -152,18 +164,14 @@ class GaussianAvatar(Avatar):
             height: of the hair over every texel, along the normal, metres.
         """
         neutral = replace(self.head.neutral((1,)), shape=self.shape[None])
-        rest = attach(self.head(neutral), self.head.topology.faces, self.layout)
+        rest = attach(self.head(neutral), self.carrier.faces, self.layout)
         raised = rest.points[0] + height[:, None] * rest.frames[0, :, :, 2]
         self.base[:, CHANNELS["position"].stop - 1] = height
         self.base[:, CHANNELS["log_scale"]] = spaced_log_scale(raised, self.layout)
 
-    def hairy(self) -> Bool[Tensor, " M"]:
-        """Texels on which hair may grow."""
-        return self.head.topology.regions["scalp"][self.layout.faces]
-
     def position_weight(self) -> Float[Tensor, " M"]:
         """How firmly each texel is held to the surface: 1, but 0.05 where hair must travel."""
-        return torch.where(self.hairy(), 0.05, 1.0)
+        return torch.where(self.hairy, 0.05, 1.0)
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
         groups = {"rectification": [self.rectification], "blendmaps": [self.blendmaps], "code": list(self.code.parameters())}

@@ -38,6 +38,8 @@ class LossWeights:
     """Squared opacity rectification."""
     unseen: float = 0.1
     """Squared rectification of texels that the training frames hardly show."""
+    sides: float = 1.0
+    """Distance to the start in views that no frame shows."""
     blendmaps: float = 1.0
     """Squared blendmaps."""
     correction: float = 0.0001

@@ -73,7 +73,11 @@ class Carrier:
     upsample: Resample | None
     """The resampling that the tables were made for; a map carried with them has the same."""
     tables: dict[str, Tensor]
-    """Contiguous int32 and float32 tables by their names in `native.Attach`."""
+    """Contiguous int32 and float32 tables by their names in `native.Attach`; always on the CPU."""
+
+    def to(self, device: torch.device | str) -> Carrier:
+        """The same, for surfaces on another device; `upsample` moves with the module that owns it."""
+        return replace(self, faces=self.faces.to(device), layout=self.layout.to(device))
 
 
 def build_carrier(faces: Int[Tensor, "F 3"], vertex_count: int, layout: UVLayout, upsample: Resample | None, coarse_count: int) -> Carrier:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -37,6 +37,11 @@ class UVLayout:
 
     def __len__(self) -> int:
         return len(self.texels)
+
+    def to(self, device: torch.device | str) -> UVLayout:
+        """The same table on another device."""
+        names = ("texels", "faces", "corners", "bary", "uv_gradient")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
     def scatter(self, values: Float[Tensor, "M C"], fill: float = 0.0) -> Float[Tensor, "s s C"]:
         """The values as an image, `fill` where no texel is valid."""

@@ -64,7 +64,11 @@ class ColorLift:
         known = self.best > SEEN_WELL
         if hairy is None or not (known & hairy).any():
             return fill(mean, known, layout)
-        return torch.where(hairy[:, None], fill(mean, known & hairy, layout), fill(mean, known & ~hairy, layout))
+        hair = known & hairy
+        unlike = (mean - mean[hair].median(0).values).abs().sum(-1)
+        hair &= unlike <= 2 * unlike[hair].median()  # the hairline's skin is no example of hair
+        filled = torch.where((hairy & ~known)[:, None], fill(mean, hair, layout), mean)
+        return torch.where(hairy[:, None], filled, fill(mean, known & ~hairy, layout))
 
 
 def fill(values: Float[Tensor, "M C"], known: Tensor, layout: UVLayout) -> Float[Tensor, "M C"]:

@@ -175,3 +175,13 @@ def test_one_pose_or_many_give_the_same_picture(random_avatar, params: HeadParam
     both = random_avatar.render(params, camera, WHITE).rgb
     for frame in range(2):
         torch.testing.assert_close(random_avatar.render(params[frame : frame + 1], camera, WHITE).rgb[0], both[frame], rtol=0, atol=1e-6)
+
+
+def test_everything_follows_the_avatar_to_another_device(random_avatar, params, camera) -> None:
+    """Torch's `meta` device computes nothing but refuses, as CUDA does, to mix its tensors with those of the CPU."""
+    there = random_avatar.to("meta")
+    gaussians = there.gaussians(params.to("meta"))
+    assert {getattr(gaussians, name).device.type for name in ("means", "quats", "scales", "opacities", "sh")} == {"meta"}
+    assert {term.device.type for term in there.regularizers().values()} == {"meta"}
+    assert there.surface(params.to("meta")).frames.device.type == "meta"
+    assert there.code.rarity(params.to("meta")).device.type == "meta"

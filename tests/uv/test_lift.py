@@ -127,3 +127,18 @@ def test_one_known_texel_is_enough() -> None:
     known[100] = True
     filled = fill(torch.full((len(LAYOUT), 2), 0.4), known, LAYOUT)
     torch.testing.assert_close(filled, torch.full((len(LAYOUT), 2), 0.4))
+
+
+def test_unseen_hair_takes_the_color_of_hair_not_of_the_hairline() -> None:
+    """A scalp seen in part: black but for some skin at its border; the face is skin. What nobody saw of the scalp becomes black."""
+    scalp = HEAD.topology.regions["scalp"][LAYOUT.faces]
+    generator = torch.Generator().manual_seed(0)
+    draw = torch.rand(len(LAYOUT), generator=generator)
+    skin, black = torch.tensor([0.8, 0.6, 0.5]), torch.tensor([0.05, 0.05, 0.06])
+    mean = torch.where((scalp & (draw > 0.06))[:, None], black + 0.02 * draw[:, None], skin)
+    seen = ~scalp | (draw < 0.3)
+    lift = ColorLift(len(LAYOUT))
+    lift.total, lift.weight, lift.best = mean * seen[:, None], seen.float(), seen.float()
+    colors = lift.colors(LAYOUT, scalp)
+    assert torch.equal(colors[seen], mean[seen])  # what was seen stays, the hairline's skin too
+    assert (colors[~seen] - black).abs().max() < 0.05
