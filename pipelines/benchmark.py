@@ -20,8 +20,8 @@ from deja_vu.pipelines.evaluate import Method, evaluate_run
 from deja_vu.pipelines.personalize import Recipe, personalize
 from deja_vu.pipelines.runs import find_track, write_json
 from deja_vu.pipelines.sample import write_sample
-from deja_vu.pipelines.track import cut, track
-from deja_vu.tracking.landmarks import Crop
+from deja_vu.pipelines.track import track
+from deja_vu.tracking.landmarks import Crop, cut
 from deja_vu.tracking.video import read_frames
 
 INPUT_NAME = "gt.mp4"

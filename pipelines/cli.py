@@ -19,9 +19,13 @@ from deja_vu.pipelines.demo import demo
 from deja_vu.pipelines.doctor import run as doctor
 from deja_vu.pipelines.drive import drive_command
 from deja_vu.pipelines.evaluate import evaluate_run
+from deja_vu.pipelines.evaluate_prior import evaluate_prior
 from deja_vu.pipelines.export import export_command
+from deja_vu.pipelines.generalize import GeneralizeConfig, generalize
 from deja_vu.pipelines.personalize import Recipe, personalize
-from deja_vu.pipelines.recipes import shipped_recipe
+from deja_vu.pipelines.prepare import PrepareConfig, prepare
+from deja_vu.pipelines.recipes import shipped, shipped_recipe
+from deja_vu.pipelines.reconstruct import ReconstructConfig, reconstruct
 from deja_vu.pipelines.report import report_command
 from deja_vu.pipelines.runs import open_run
 from deja_vu.pipelines.sample import write_sample
@@ -29,14 +33,18 @@ from deja_vu.pipelines.track import TrackConfig, track
 from deja_vu.pipelines.view import view_command
 
 Split = Literal["tail", "blocks"]
+Start = Literal["lifted", "network", "none"]
+STAGE = "generalize"
+"""Name of the stage, of its command and of the folder of its recipes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `deja-vu`; mistakes of the user end with exit code 2 and one clear message."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        recipe = chosen_recipe(arguments)
-        tyro.extras.subcommand_cli_from_dict(commands(recipe), args=arguments, prog="deja-vu", description=__doc__)
+        of_stage = bool(arguments) and arguments[0] in (STAGE, "prepare")
+        recipe, stage = (Recipe(), chosen_stage(arguments)) if of_stage else (chosen_recipe(arguments), GeneralizeConfig())
+        tyro.extras.subcommand_cli_from_dict(commands(recipe) | stage_commands(stage), args=arguments, prog="deja-vu", description=__doc__)
     except DejaVuError as error:
         print(f"deja-vu: {error}", file=sys.stderr)
         sys.exit(2)
@@ -55,20 +63,35 @@ def chosen_recipe(arguments: Sequence[str]) -> Recipe:
 
     Without it: the published widths where there is a GPU, else the defaults, which suit a CPU. The Gaussian path is the same in both.
     """
-    for position, argument in enumerate(arguments):
-        if argument == "--config" or argument.startswith("--config="):
-            name = argument.partition("=")[2] or (arguments[position + 1] if position + 1 < len(arguments) else "")
-            return load_config(Recipe, Path(name)) if name.endswith((".yaml", ".yml")) else shipped_recipe(name)
+    named = named_config(arguments)
+    if named is not None:
+        return load_config(Recipe, Path(named)) if named.endswith((".yaml", ".yml")) else shipped_recipe(named)
     return shipped_recipe("full") if torch.cuda.is_available() else Recipe()
 
 
-def varied(recipe: Recipe, split: Split | None, global_only: bool) -> Recipe:
-    """The recipe with another split, or without blendmaps."""
+def chosen_stage(arguments: Sequence[str]) -> GeneralizeConfig:
+    """The same for the generalize stage, whose recipes are its own."""
+    named = named_config(arguments)
+    if named is None:
+        return GeneralizeConfig()
+    return load_config(GeneralizeConfig, Path(named)) if named.endswith((".yaml", ".yml")) else shipped(GeneralizeConfig, named, STAGE)
+
+
+def named_config(arguments: Sequence[str]) -> str | None:
+    """What `--config` names, if it is there."""
+    for position, argument in enumerate(arguments):
+        if argument == "--config" or argument.startswith("--config="):
+            return argument.partition("=")[2] or (arguments[position + 1] if position + 1 < len(arguments) else "")
+    return None
+
+
+def varied(recipe: Recipe, split: Split | None, global_only: bool, start: Start | None = None) -> Recipe:
+    """The recipe with another split, another start, or without blendmaps."""
     track = replace(recipe.track, split=split) if split else recipe.track
-    if not global_only:
-        return replace(recipe, track=track)
-    config = recipe.personalize
-    return replace(recipe, track=track, personalize=replace(config, avatar=replace(config.avatar, blendmaps=0)))
+    config = replace(recipe.personalize, start=start) if start else recipe.personalize
+    if global_only:
+        config = replace(config, avatar=replace(config.avatar, blendmaps=0))
+    return replace(recipe, track=track, personalize=config)
 
 
 def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
@@ -83,6 +106,7 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
         overwrite: bool = False,
         split: Split | None = None,
         global_only: bool = False,
+        start: Start | None = None,
         recipe: Annotated[Recipe, tyro.conf.arg(name="")] = defaults,
     ) -> None:
         """From a video to a drivable avatar, tracking included.
@@ -95,9 +119,11 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
             overwrite: delete the run in `out` and start anew.
             split: test frames, the last 20 % (tail) or every fifth block of 16 (blocks); overrides the recipe.
             global_only: leave the blendmaps out, as an ablation.
+            start: begin with colors lifted from the video, the same corrected by the network of `deja-vu generalize`, or a bald grey
+                head; overrides the recipe.
             recipe: every value of the recipe.
         """
-        personalize(video, out, varied(recipe, split, global_only), resume=resume, overwrite=overwrite)
+        personalize(video, out, varied(recipe, split, global_only, start), resume=resume, overwrite=overwrite)
 
     def track_command(
         video: tyro.conf.Positional[Path],
@@ -179,9 +205,94 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
         "report": report_command,
         "benchmark": benchmark_command,
         "demo": demo_command,
+        "reconstruct": reconstruct_command,
         "sample": sample_command,
         "doctor": doctor_command,
     }
+
+
+def stage_commands(defaults: GeneralizeConfig) -> dict[str, Callable[..., object]]:
+    """The commands of the generalize stage, with the chosen recipe's values as their defaults."""
+
+    def generalize_command(
+        *,
+        data: list[Path],
+        out: Path,
+        config: str | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        recipe: Annotated[GeneralizeConfig, tyro.conf.arg(name="")] = defaults,
+    ) -> None:
+        """Train the network that turns one photo into a head, on photos of many people.
+
+        Args:
+            data: folders of photos or tracked videos, or folders that `deja-vu prepare` made.
+            out: run folder; gets prior.safetensors, metrics.json, curves, and shards/ where photos are given.
+            config: recipe by name (faces, paper) or path of a YAML file; flags override it.
+            resume: continue the run in `out` exactly where it stopped.
+            overwrite: delete the run in `out`, but for its shards, and start anew.
+            recipe: every value of the recipe.
+        """
+        generalize(data, out, recipe, resume=resume, overwrite=overwrite)
+
+    def prepare_command(
+        data: tyro.conf.Positional[list[Path]],
+        *,
+        out: Path,
+        config: str | None = None,
+        recipe: Annotated[PrepareConfig, tyro.conf.arg(name="")] = defaults.prepare,
+    ) -> None:
+        """Find, cut out and fit the heads in folders of photos, for `deja-vu generalize`; goes on where it stopped.
+
+        Args:
+            data: folders of photos or tracked videos.
+            out: folder of shards; report.json in it says which photos were refused and why.
+            config: recipe by name (faces, paper) or path of a YAML file; flags override it.
+            recipe: every value of the preparation.
+        """
+        prepare(data, out, recipe)
+
+    return {STAGE: generalize_command, "prepare": prepare_command, "evaluate-prior": evaluate_prior_command}
+
+
+def evaluate_prior_command(
+    *,
+    out: Path,
+    shards: tuple[Path, ...] = (),
+    clips: tuple[Path, ...] = (),
+    priors: tuple[Path, ...] = (),
+    frames: int = 40,
+    photos: int = 1000,
+) -> None:
+    """Score networks of the generalize stage on people they never saw, beside lifting alone.
+
+    Args:
+        out: JSON file for the figures.
+        shards: folders that `deja-vu prepare` made; their held-out part is measured.
+        clips: tracked folders or runs: one frame makes a head, which is compared with the others.
+        priors: networks; without any, the one that ships.
+        frames: of each clip that are measured.
+        photos: most held-out photos, evenly spread.
+    """
+    print(evaluate_prior(shards, clips, out, priors, frames=frames, photos=photos))
+
+
+def reconstruct_command(
+    photo: tyro.conf.Positional[Path],
+    *,
+    out: Path,
+    overwrite: bool = False,
+    config: Annotated[ReconstructConfig, tyro.conf.arg(name="")] = ReconstructConfig(),
+) -> None:
+    """From one photo to a drivable avatar, in seconds.
+
+    Args:
+        photo: picture of one person's face.
+        out: run folder; gets avatar.safetensors, compare.png, expressions.png, turntable.mp4; drive, view and export read it.
+        overwrite: replace what `out` holds.
+        config: every value of the recipe.
+    """
+    reconstruct(photo, out, config, overwrite=overwrite)
 
 
 def evaluate_command(

@@ -266,9 +266,9 @@ def turntable_of(head: HeadModel, person: TrackedSequence, frames: int) -> HeadP
     return Transfer(head, actor.rest, facing_camera(resting(person.params, head)))(turntable(actor, frames))
 
 
-def show(avatar: Avatar, person: TrackedSequence, out: Path, frames: int = 150) -> None:
-    """Write the turntable video."""
+def show(avatar: Avatar, person: TrackedSequence, out: Path, frames: int = 150, side: int | None = None) -> None:
+    """Write the turntable video, of the tracked video's size or of another side."""
     motion = turntable_of(load_head(person.info.head_name), person, frames)
-    paint = Painter(avatar, person.camera, torch.ones(3))
+    paint = Painter(avatar, person.camera if side is None else person.camera.resized(side, side), torch.ones(3))
     pictures = (paint(motion[place : place + 1]) for place in tqdm(range(frames), desc="turntable", unit="frame"))
     write_video(out, pictures, 30.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 
-from deja_vu.core.config import load_config
+from deja_vu.core.config import Config, load_config
 from deja_vu.core.errors import ConfigError
 from deja_vu.pipelines.personalize import Recipe
 
@@ -19,15 +19,29 @@ def sizes_name(recipe: Recipe) -> str:
 
 
 def shipped_recipe(name: str) -> Recipe:
-    """A recipe that comes with the package.
+    """A recipe of the main job that comes with the package.
 
     Raises:
         ConfigError: there is none of that name.
     """
-    folder = resources.files("deja_vu.configs")
-    shipped = folder / f"{name}.yaml"
-    if not shipped.is_file():
-        names = sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".yaml"))
+    return shipped(Recipe, name)
+
+
+def shipped(kind: type[Config], name: str, folder: str = "") -> Config:
+    """A recipe of any stage that comes with the package.
+
+    Args:
+        kind: its dataclass.
+        name: of the file, without its suffix.
+        folder: of the stage's recipes; the main job's lie at the top.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    place = resources.files("deja_vu.configs") / folder
+    file = place / f"{name}.yaml"
+    if not file.is_file():
+        names = sorted(item.name[:-5] for item in place.iterdir() if item.name.endswith(".yaml"))
         raise ConfigError(f"There is no recipe '{name}'. Shipped: {', '.join(names)}; or give the path of a .yaml file.")
-    with resources.as_file(shipped) as path:
-        return load_config(Recipe, path)
+    with resources.as_file(file) as path:
+        return load_config(kind, path)

@@ -31,8 +31,8 @@ def open_run(folder: Path, *, resume: bool, overwrite: bool) -> None:
         raise OutputError(f"{folder} is a file. Expected a folder to write into.")
     if folder.is_dir() and any(folder.iterdir()) and not (resume or overwrite):
         raise OutputError(f"{folder} is not empty. Add --resume to continue that run, --overwrite to start anew, or choose another --out.")
-    if resume and not any((folder / name).exists() for name in ("run.json", "track")):
-        raise OutputError(f"{folder} holds no run to resume (neither run.json nor track). Leave --resume out.")
+    if resume and not any((folder / name).exists() for name in ("run.json", "track", "config.yaml")):
+        raise OutputError(f"{folder} holds no run to resume (neither run.json, track nor config.yaml). Leave --resume out.")
     ancestor = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
     if not ancestor.is_dir():
         raise OutputError(f"{folder} cannot be made: {ancestor} is a file. Choose another --out.")

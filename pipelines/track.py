@@ -27,7 +27,7 @@ from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
 from deja_vu.tracking.bars import BarFinder
 from deja_vu.tracking.fit import FitConfig, Observations, fit_landmarks, landmark_errors, refuse_untrackable
-from deja_vu.tracking.landmarks import ARKIT_NAMES, Crop, Detections, detect_video
+from deja_vu.tracking.landmarks import ARKIT_NAMES, Detections, cut, detect_video
 from deja_vu.tracking.masks import HeadMasks
 from deja_vu.tracking.matte import Matting
 from deja_vu.tracking.overlay import write_overlay
@@ -178,18 +178,6 @@ def crop_frames(video: Path, detections: Detections, config: TrackConfig, out: P
 def shrunk(image: np.ndarray) -> Tensor:
     """Small copy for the photometric refinement."""
     return torch.from_numpy(cv2.resize(image, (PICTURE_SIDE, PICTURE_SIDE), interpolation=cv2.INTER_AREA))
-
-
-def cut(image: np.ndarray, crop: Crop, side: int, border: int = 255) -> np.ndarray:
-    """The crop of a frame, white (or `border`) beyond the frame's edge, resized to `side` pixels."""
-    padded = np.full((crop.size, crop.size, 3), border, np.uint8)
-    height, width = image.shape[:2]
-    left, top = max(0, -crop.x0), max(0, -crop.y0)
-    x0, y0 = max(0, crop.x0), max(0, crop.y0)
-    x1, y1 = min(width, crop.x0 + crop.size), min(height, crop.y0 + crop.size)
-    padded[top : top + y1 - y0, left : left + x1 - x0] = image[y0:y1, x0:x1]
-    method = cv2.INTER_AREA if crop.size > side else cv2.INTER_CUBIC
-    return cv2.resize(padded, (side, side), interpolation=method)
 
 
 def window_landmarks(detections: Detections, side: int) -> np.ndarray:

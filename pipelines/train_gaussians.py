@@ -10,14 +10,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from deja_vu.avatars import GaussianAvatar, GaussianConfig, save_avatar
+from deja_vu.avatars.prior import load_prior
 from deja_vu.core.batch import Batch
 from deja_vu.core.conventions import SH_C0
-from deja_vu.core.errors import DivergedError
+from deja_vu.core.errors import ConfigError, DivergedError
 from deja_vu.core.gaussians import CHANNELS
 from deja_vu.core.image import RenderOutput
 from deja_vu.core.sequence import TrackedSequence
@@ -91,8 +93,15 @@ class PersonalizeConfig:
     """Share of the training frames, those with the rarest pose and expression, that are shown three times as often: blinks are few."""
     validation_share: float = 0.04
     """Share of the training frames, one block in their middle, that is only watched: its curve turns down where training overfits."""
+    start: Literal["lifted", "network", "none"] = "lifted"
+    """What training begins with: colors and hair lifted from training frames, the same corrected by the generalize stage's network, or
+    a bald grey head."""
     lift_frames: int = 24
     """Training frames whose colors start the avatar."""
+    network_frames: int = 6
+    """Training frames that the network is shown, two at a time."""
+    prior: str | None = None
+    """File of another network than the one that ships, from `deja-vu generalize`."""
     perceptual_window: int = 192
     """Side of the random window on the head in which the perceptual term is measured, pixels."""
     random_background: float = 0.5
@@ -106,10 +115,17 @@ class PersonalizeConfig:
 
 @torch.no_grad()
 def start_avatar(sequence: TrackedSequence, config: PersonalizeConfig) -> GaussianAvatar:
-    """Avatar with the tracked identity; hair height and colors come from training frames, the blend code from their parameters."""
+    """Avatar with the tracked identity; hair height and colors come from training frames, the blend code from their parameters.
+
+    Raises:
+        ConfigError: the network to start from is for another head, map size or kind of axes.
+        MissingAssetError: no network ships, and none is named.
+    """
     head = load_head(sequence.info.head_name)
     avatar = GaussianAvatar(head, sequence.params.shape[0], config.avatar)
     avatar.code.fit(sequence.params)
+    if config.start == "none":
+        return avatar
     source = FrameSource(sequence, START_RESOLUTION)
     spread = torch.linspace(0, len(sequence) - 1, min(config.lift_frames, len(sequence))).round().long().unique()
     if config.avatar.axes == "tangent":
@@ -127,7 +143,30 @@ def start_avatar(sequence: TrackedSequence, config: PersonalizeConfig) -> Gaussi
         lift.add(replace(surface, points=raised), batch.camera, depth, batch.image, batch.head)
     avatar.base[:, CHANNELS["color"]] = (lift.colors(avatar.layout, avatar.hairy) - 0.5) / SH_C0
     avatar.doubt.copy_(torch.exp(-lift.weight / len(spread) / DOUBTED_VIEW))
+    if config.start == "network":
+        start_from_network(avatar, source, config)
     return avatar
+
+
+def start_from_network(avatar: GaussianAvatar, source: FrameSource, config: PersonalizeConfig) -> None:
+    """Correct a lifted base map by the mean of what the network makes of a few pairs of frames, in place.
+
+    It was trained on one or two photos at a time: all at once they would be less than the sum of their pairs.
+
+    Raises:
+        ConfigError: the network is for another head, map size or kind of axes.
+        MissingAssetError: no network ships, and none is named.
+    """
+    prior = load_prior(Path(config.prior) if config.prior else None)
+    if (avatar.layout.hash, config.avatar.axes) != (prior.atlas.layout.hash, "tangent"):
+        raise ConfigError(
+            f"The network makes maps of {prior.config.uv_size} texels a side for head '{prior.config.head}' in tangent axes. "
+            "Set the avatar's uv_size and axes to these, or --start lifted."
+        )
+    count = len(source.sequence)
+    shown = torch.linspace(0, count - 1, min(config.network_frames, count)).round().long().unique()
+    corrections = [prior.correct(source.batch(pair))[1] for pair in shown.split(2)]
+    avatar.base += avatar.gains * torch.stack(corrections).mean(0)
 
 
 def train(

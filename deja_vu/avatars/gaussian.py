@@ -90,7 +90,7 @@ class GaussianAvatar(Avatar):
         self.register_buffer("hairy", scalp[self.layout.faces], persistent=False)
         self.register_buffer("rest_stretch", rest.stretch[0], persistent=False)
         self.register_buffer("doubt", torch.zeros(len(self.layout)), persistent=False)
-        self.register_buffer("base", _initial_map(rest, self.layout))
+        self.register_buffer("base", initial_map(rest, self.layout))
         self.register_buffer(
             "gains", torch.cat([torch.full((c.stop - c.start,), GAINS[name]) for name, c in CHANNELS.items()]), persistent=False
         )
@@ -190,7 +190,7 @@ def _check_sizes(head: HeadModel, config: GaussianConfig) -> None:
         )
 
 
-def _initial_map(rest: SurfaceFrames, layout: UVLayout) -> Float[Tensor, "M 13"]:
+def initial_map(rest: SurfaceFrames, layout: UVLayout) -> Float[Tensor, "M 13"]:
     """Scales that follow texel spacing, opacity 0.88, mid grey."""
     packed = torch.zeros(len(layout), NUM_CHANNELS)
     packed[:, CHANNELS["log_scale"]] = spaced_log_scale(rest.points[0], layout)

@@ -57,9 +57,9 @@ class Batch:
         return moved._with({name: getattr(self, name).to(device) for name in PICTURES})
 
     def frame(self, number: int) -> Batch:
-        """One of the frames, as a batch; the camera must serve all of them."""
+        """One of the frames, as a batch."""
         part = slice(number, number + 1)
-        single = replace(self, positions=self.positions[part], params=self.params[part])
+        single = replace(self, positions=self.positions[part], params=self.params[part], camera=self.camera.view(number))
         return single._with({name: getattr(self, name)[part] for name in PICTURES})
 
     def _with(self, pictures: dict[str, Tensor]) -> Batch:

@@ -10,6 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from deja_vu.core.batch import Batch
+from deja_vu.core.portrait import stack_frames
 from deja_vu.core.sequence import Frame, TrackedSequence
 
 
@@ -34,14 +35,7 @@ class FrameSource:
     def batch(self, positions: Int[Tensor, " B"]) -> Batch:
         """The frames at some positions."""
         frames = [self.read(int(position)) for position in positions]
-        image, person, head, attention, known = (
-            torch.stack([getattr(frame, name) for frame in frames]).float() / 255
-            for name in ("image", "person", "head", "attention", "known")
-        )
-        counted = (1 - (person - head).clamp_min(0)) * known
-        params = self.sequence.params[positions]
-        head, person, known, counted, attention = (plane[..., None] for plane in (head, person, known, counted, attention))
-        return Batch(positions, image, head, person, known, counted, attention, params, self.camera)
+        return stack_frames(frames, positions, self.sequence.params[positions], self.camera)
 
     def stream(self, order: Iterator[Int[Tensor, " B"]]) -> Iterator[Batch]:
         """Batches in the given order, the next one decoded while the present one is used."""

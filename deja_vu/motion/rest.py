@@ -26,7 +26,8 @@ def resting(params: HeadParams, head: HeadModel) -> HeadParams:
     """The face of a person at rest, from many frames: lips closed as far as they ever are, eyes open, nothing else going on.
 
     Expressions are means over such frames. Joints (gaze, jaw) are medians and the pose is the mean over all frames, as heads and
-    eyes turn to both sides of where they rest.
+    eyes turn to both sides of where they rest. One or two frames, such as a photo, say nothing about rest: the face is then taken to
+    be without expression.
 
     Args:
         params: T frames of one person.
@@ -35,6 +36,10 @@ def resting(params: HeadParams, head: HeadModel) -> HeadParams:
     Returns:
         One frame [1].
     """
+    if len(params) < FEWEST:
+        return HeadParams(
+            params.shape[:1], torch.zeros_like(params.expression[:1]), torch.zeros_like(params.joints[:1]), _mean_pose(params)
+        )
     frames = torch.arange(len(params))
     openings = Openings.of(head)
     if openings is not None:
@@ -43,10 +48,15 @@ def resting(params: HeadParams, head: HeadModel) -> HeadParams:
     activity = (candidates - candidates.median(0).values).abs().sum(-1)
     count = min(len(frames), max(FEWEST, round(REST_SHARE * len(frames))))
     chosen = frames[activity.topk(count, largest=False).indices]
+    expression, joints = params.expression[chosen].mean(0, keepdim=True), params.joints.median(0, keepdim=True).values
+    return HeadParams(params.shape[:1], expression, joints, _mean_pose(params))
+
+
+def _mean_pose(params: HeadParams) -> Tensor:
     pose = torch.eye(4)[None].clone()
     pose[0, :3, :3] = mean_rotation(params)
     pose[0, :3, 3] = params.world_from_head[:, :3, 3].mean(0)
-    return HeadParams(params.shape[:1], params.expression[chosen].mean(0, keepdim=True), params.joints.median(0, keepdim=True).values, pose)
+    return pose
 
 
 def resting_at(params: HeadParams, times: Tensor, second: float) -> HeadParams:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -15,7 +16,9 @@ from deja_vu.core.errors import InputError
 from deja_vu.tracking.detector import ARKIT_NAMES, NUM_LANDMARKS, SAME_FACE_OVERLAP, FaceObservation, LandmarkDetector, overlap
 from deja_vu.tracking.video import Image, InputWarning, VideoInfo, probe, read_frames
 
-__all__ = ["ARKIT_NAMES", "Crop", "Detections", "FaceObservation", "LandmarkDetector", "detect_video", "find_crop"]
+__all__ = [
+    *("ARKIT_NAMES", "Crop", "Detections", "FaceFinder", "FaceObservation", "LandmarkDetector", "cut", "detect_video", "find_crop"),
+]
 
 MIN_FACE_PX = 64
 """Narrowest face that still shows eyes and lips."""
@@ -78,7 +81,7 @@ def detect_video(path: Path | str, max_frames: int | None = None, progress: Call
     """
     info = probe(path)
     index, times, faces = [], [], []
-    with _Finder() as finder:
+    with FaceFinder() as finder:
         for place, time, rgb in read_frames(path, max_frames):
             index.append(place)
             times.append(time)
@@ -149,7 +152,19 @@ def find_crop(landmarks: Float[np.ndarray, "n 478 3"], width: int, height: int) 
     return Crop(int(corner[0]), int(corner[1]), size)
 
 
-class _Finder:
+def cut(image: np.ndarray, crop: Crop, side: int, border: int = 255) -> np.ndarray:
+    """The crop of a frame, white (or `border`) beyond the frame's edge, resized to `side` pixels."""
+    padded = np.full((crop.size, crop.size, 3), border, np.uint8)
+    height, width = image.shape[:2]
+    left, top = max(0, -crop.x0), max(0, -crop.y0)
+    x0, y0 = max(0, crop.x0), max(0, crop.y0)
+    x1, y1 = min(width, crop.x0 + crop.size), min(height, crop.y0 + crop.size)
+    padded[top : top + y1 - y0, left : left + x1 - x0] = image[y0:y1, x0:x1]
+    method = cv2.INTER_AREA if crop.size > side else cv2.INTER_CUBIC
+    return cv2.resize(padded, (side, side), interpolation=method)
+
+
+class FaceFinder:
     """Detector that narrows its view to a window when the face is small in the picture."""
 
     def __init__(self) -> None:
@@ -157,7 +172,7 @@ class _Finder:
         self._window: Crop | None = None
         self._misses = 0
 
-    def __enter__(self) -> _Finder:
+    def __enter__(self) -> FaceFinder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
@@ -179,6 +194,15 @@ class _Finder:
         self._misses = 0
         self._narrow(rgb, max(faces, key=lambda face: face.width))
         return faces
+
+    def again(self, rgb: Image, face: FaceObservation, window: Crop) -> FaceObservation | None:
+        """The same face, seen in another window of the picture; None where it is not found there."""
+        found = max(self._look(rgb, window), key=lambda other: overlap(other.box, face.box), default=None)
+        return found if found is not None and overlap(found.box, face.box) > SAME_FACE_OVERLAP else None
+
+    def forget(self) -> None:
+        """Take the next picture for the first of another scene."""
+        self._window, self._misses = None, 0
 
     def _narrow(self, rgb: Image, face: FaceObservation) -> None:
         height, width = rgb.shape[:2]

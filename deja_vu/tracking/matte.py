@@ -134,6 +134,10 @@ class Matting:
         alpha = _connected(alpha, sure)
         return Matte(np.rint(alpha * 255).astype(np.uint8), _unmix(rgb, image, alpha, front.mean, back.mean))
 
+    def forget(self) -> None:
+        """Take the next frame for the first of another video."""
+        self._previous = None
+
     def _segment(self, rgb: Image) -> Plane:
         import mediapipe
 

@@ -6,18 +6,29 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from deja_vu.core.batch import Batch
 from deja_vu.core.errors import DivergedError
 from deja_vu.training.checkpoint import save_checkpoint
 from deja_vu.training.interrupt import interrupts_wait
 from deja_vu.training.logging import RunLogger
 
 REMEDY = "Lower the learning rate, or track the video again if its frames' parameters are to blame."
+
+
+class Work(Protocol):
+    """What one step is computed from."""
+
+    @property
+    def positions(self) -> Tensor:
+        """Frames or portraits that a message about this step names."""
+
+
+AnyWork = TypeVar("AnyWork", bound=Work)
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,8 @@ class Step:
     """Unweighted."""
     psnr: float
     """Of the training frames, dB."""
+    images: int | None = None
+    """Pictures rendered, over all processes; None stands for one for each position."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +70,10 @@ class Stretch:
 def descend(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batches: Iterator[Batch],
+    batches: Iterator[AnyWork],
     stretch: Stretch,
-    compute: Callable[[Batch, int, torch.Generator], Step],
-    logger: RunLogger,
+    compute: Callable[[AnyWork, int, torch.Generator], Step],
+    logger: RunLogger | None,
     checkpoint: Path,
     picture: Callable[[int], None],
     observe: Callable[[int], None] = lambda step: None,
@@ -73,7 +86,7 @@ def descend(
         batches: one a step, from step `start` on.
         stretch: which steps.
         compute: terms and loss of one step; all of its random numbers must come from torch's default generator, which is given.
-        logger: of the run.
+        logger: of the run; None where this process, one of several, writes nothing.
         checkpoint: file.
         picture: draws something to look at.
         observe: called after every step with the number of steps done.
@@ -82,7 +95,7 @@ def descend(
         DivergedError: a term is not finite.
     """
     step = stretch.start
-    bar = tqdm(batches, total=stretch.steps, initial=step - stretch.begin, desc=stretch.label, unit="it")
+    bar = tqdm(batches, total=stretch.steps, initial=step - stretch.begin, desc=stretch.label, unit="it", disable=logger is None)
     try:
         for batch in bar:
             # All of a step's random numbers follow from its number, so that a step cut short by Ctrl-C can be repeated.
@@ -97,16 +110,18 @@ def descend(
             with interrupts_wait():
                 optimizer.step()
                 step += 1
-            if step % stretch.log_every == 0:
-                log_step(logger, bar, done, optimizer, step, len(batch.positions))
-            if step % stretch.picture_every == 0:
+            if logger is not None and step % stretch.log_every == 0:
+                log_step(logger, bar, done, optimizer, step, len(batch.positions) if done.images is None else done.images)
+            if logger is not None and step % stretch.picture_every == 0:
                 picture(step)
                 save_checkpoint(checkpoint, step, model, optimizer)
             observe(step)
     except KeyboardInterrupt:
-        save_checkpoint(checkpoint, step, model, optimizer)
+        if logger is not None:
+            save_checkpoint(checkpoint, step, model, optimizer)
         raise
-    save_checkpoint(checkpoint, step, model, optimizer)
+    if logger is not None:
+        save_checkpoint(checkpoint, step, model, optimizer)
 
 
 def refuse_divergence(terms: dict[str, Tensor], positions: Tensor, step: int) -> None:

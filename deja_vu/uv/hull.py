@@ -32,7 +32,14 @@ class HairHull:
         self.inside, self.total = torch.zeros(count, STEPS), torch.zeros(count, STEPS)
         self.facing = torch.full((count,), -1.0)
 
-    def add(self, surface: SurfaceFrames, camera: Camera, person: Float[Tensor, "B H W 1"], known: Float[Tensor, "B H W 1"]) -> None:
+    def add(
+        self,
+        surface: SurfaceFrames,
+        camera: Camera,
+        person: Float[Tensor, "B H W 1"],
+        known: Float[Tensor, "B H W 1"],
+        reach: Float[Tensor, " M"] | float = 0.0,
+    ) -> None:
         """Add B silhouettes.
 
         Args:
@@ -40,18 +47,26 @@ class HairHull:
             camera: the frames' camera, at the world's origin.
             person: alpha of the whole person, torso included.
             known: 1 where the picture shows what was filmed.
+            reach: how far beyond its point a texel's Gaussian is seen, metres; heights are less by that much.
         """
         picture = torch.cat([person, known], -1).permute(0, 3, 1, 2)
-        facing = -(surface.frames[..., 2] * normalize(surface.points, dim=-1)).sum(-1)
+        normals = surface.frames[..., 2]
+        facing = -(normals * normalize(surface.points, dim=-1)).sum(-1)
         self.facing = torch.maximum(self.facing, facing.amax(0))
+        # Projection is linear in homogeneous coordinates: all heights follow from a point and a direction.
+        matrix = camera.intrinsics @ camera.camera_from_world[..., :3, :3]
+        offset = (camera.intrinsics @ camera.camera_from_world[..., :3, 3:])[..., 0]
+        along = normals @ matrix.transpose(-1, -2)
+        start = surface.points @ matrix.transpose(-1, -2) + offset[..., None, :] + torch.as_tensor(reach)[..., None] * along
         for step, height in enumerate(self.heights):
-            pixels, _ = camera.project(surface.points + height * surface.frames[..., 2])
+            place = start + height * along
+            pixels = place[..., :2] / place[..., 2:].clamp_min(1e-6)
             grid = pixels / torch.tensor([camera.width / 2, camera.height / 2]) - 1
             covered, within = (grid_sample(picture, grid[:, None], align_corners=False)[:, :, 0] > 0.5).float().unbind(1)
             self.inside[:, step] += (covered * within).sum(0)
             self.total[:, step] += within.sum(0)
 
-    def thickness(self, layout: UVLayout, hairy: Bool[Tensor, " M"]) -> Float[Tensor, " M"]:
+    def thickness(self, layout: UVLayout, hairy: Bool[Tensor, " M"], tall: Bool[Tensor, " M"] | None = None) -> Float[Tensor, " M"]:
         """Height of the hair over every texel, metres; 0 where no hair grows.
 
         Texels that no silhouette bounds, such as the back of a head that never turns, take the height of their surroundings, up to
@@ -60,11 +75,15 @@ class HairHull:
         Args:
             layout: the texels' chart.
             hairy: texels on which hair may grow.
+            tall: texels whose hair is known to reach `HIGHEST` at least; their surroundings say nothing about them.
         """
         kept = self.inside >= INSIDE_SHARE * self.total
         reached = kept.float().cumprod(1).sum(1).long()
         height = self.heights[(reached - 1).clamp_min(0)]
         bounded = hairy & (reached < STEPS) & (self.facing > LEAST_FACING)
+        if tall is not None:
+            height = torch.where(tall, HIGHEST, height)
+            bounded = bounded | (hairy & tall)
         if not bounded.any():
             return torch.zeros(len(layout))
         known = bounded | ~hairy

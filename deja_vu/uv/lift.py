@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -18,6 +20,52 @@ SEEN_WELL = 0.1
 """Squared cosine between normal and view from which on a texel's color is taken: at the rim, the background shines through."""
 
 
+@dataclass(frozen=True)
+class TexelView:
+    """What M texels show in B pictures."""
+
+    color: Float[Tensor, "B M 3"]
+    alpha: Float[Tensor, "B M"]
+    """Coverage of the head at the texel's pixel."""
+    facing: Float[Tensor, "B M"]
+    """Cosine between the normal and the direction to the camera."""
+    unhidden: Float[Tensor, "B M"]
+    """1 where no other part of the head lies before the texel."""
+
+    @property
+    def trust(self) -> Float[Tensor, "B M"]:
+        """How well each picture shows each texel, in [0, 1]."""
+        return self.facing.clamp_min(0).square() * self.unhidden * (self.alpha > 0.95)
+
+
+def look(
+    surface: SurfaceFrames,
+    camera: Camera,
+    depth: Float[Tensor, "B h w"],
+    image: Float[Tensor, "B H W 3"],
+    alpha: Float[Tensor, "B H W 1"],
+    tolerance: Float[Tensor, " M"] | float = DEPTH_TOLERANCE,
+) -> TexelView:
+    """Find every texel in B pictures.
+
+    Args:
+        surface: posed texels of every picture.
+        camera: the pictures' camera, or one each, at the world's origin.
+        depth: depth of the posed mesh on any grid over the same view; 0 where there is none.
+        image: colors in [0, 1].
+        alpha: where the picture shows the head, in [0, 1].
+        tolerance: how far behind the nearest surface a texel is still seen, metres.
+    """
+    pixels, distance = camera.project(surface.points)
+    grid = (pixels / pixels.new_tensor([camera.width / 2, camera.height / 2]) - 1)[:, None]
+    nearest = grid_sample(depth[:, None], grid, mode="nearest", align_corners=False)[:, 0, 0]
+    facing = -(surface.frames[..., 2] * normalize(surface.points, dim=-1)).sum(-1)
+    picture = torch.cat([image, alpha], -1).permute(0, 3, 1, 2)
+    seen = grid_sample(picture, grid, padding_mode="border", align_corners=False)[:, :, 0].transpose(1, 2)
+    unhidden = (nearest == 0) | (distance < nearest + tolerance)
+    return TexelView(seen[..., :3], seen[..., 3], facing, unhidden.to(seen.dtype))
+
+
 class ColorLift:
     """Weighted mean of the colors that texels show in some frames; squarely seen texels weigh more."""
 
@@ -32,26 +80,11 @@ class ColorLift:
         image: Float[Tensor, "B H W 3"],
         alpha: Float[Tensor, "B H W 1"],
     ) -> None:
-        """Add B frames.
-
-        Args:
-            surface: posed texels of every frame.
-            camera: the frames' camera, at the world's origin.
-            depth: depth of the posed mesh on any grid over the same view; 0 where there is none.
-            image: colors in [0, 1].
-            alpha: where the picture shows the head, in [0, 1].
-        """
-        pixels, distance = camera.project(surface.points)
-        grid = (pixels / torch.tensor([camera.width / 2, camera.height / 2]) - 1)[:, None]
-        nearest = grid_sample(depth[:, None], grid, mode="nearest", align_corners=False)[:, 0, 0]
-        facing = -(surface.frames[..., 2] * normalize(surface.points, dim=-1)).sum(-1)
-        picture = torch.cat([image, alpha], -1).permute(0, 3, 1, 2)
-        seen = grid_sample(picture, grid, padding_mode="border", align_corners=False)[:, :, 0].transpose(1, 2)
-        unhidden = (nearest == 0) | (distance < nearest + DEPTH_TOLERANCE)
-        trust = facing.clamp_min(0).square() * unhidden * (seen[..., 3] > 0.95)
-        self.total += (trust[..., None] * seen[..., :3]).sum(0)
-        self.weight += trust.sum(0)
-        self.best = torch.maximum(self.best, trust.amax(0))
+        """Add B frames; see `look`."""
+        view = look(surface, camera, depth, image, alpha)
+        self.total += (view.trust[..., None] * view.color).sum(0)
+        self.weight += view.trust.sum(0)
+        self.best = torch.maximum(self.best, view.trust.amax(0))
 
     def colors(self, layout: UVLayout, hairy: Bool[Tensor, " M"] | None = None) -> Float[Tensor, "M 3"]:
         """Mean color of every texel in [0, 1]; texels never seen well take the color of their surroundings in the chart.

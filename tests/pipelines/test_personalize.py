@@ -12,11 +12,14 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from deja_vu.avatars import GaussianAvatar
 from deja_vu.avatars.io import load_avatar
+from deja_vu.avatars.prior import HeadPrior, PriorConfig, save_prior
 from deja_vu.core.assets import find
 from deja_vu.core.errors import ConfigError, DivergedError, OutputError
+from deja_vu.core.gaussians import CHANNELS
 from deja_vu.core.image import over
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.datasets.sampling import FrameSource
+from deja_vu.nets.uv_unet import UVNet, UVNetConfig
 from deja_vu.pipelines.personalize import Recipe, personalize
 from deja_vu.pipelines.train_gaussians import PersonalizeConfig, Phase, start_avatar, train
 from deja_vu.training.loop import refuse_divergence
@@ -76,6 +79,28 @@ def test_colors_are_lifted_onto_the_start(tracked, small_recipe) -> None:
     avatar = start_avatar(tracked.train_part(), small_recipe.personalize)
     assert score(avatar, tracked) > mean_image_psnr(tracked) + 1
     assert torch.equal(avatar.shape, tracked.params.shape[0])
+
+
+def test_a_start_without_the_video_is_grey(tracked, small_recipe) -> None:
+    avatar = start_avatar(tracked.train_part(), replace(small_recipe.personalize, start="none"))
+    assert not avatar.base[:, CHANNELS["color"]].any()
+    assert torch.equal(avatar.shape, tracked.params.shape[0])
+
+
+def test_a_start_from_a_network(tracked, small_recipe, tmp_path) -> None:
+    network = UVNetConfig(widths=(8, 16), code=8, code_widths=(8, 8))
+    path, sequence = tmp_path / "prior.safetensors", tracked.train_part()
+    prior = HeadPrior(PriorConfig(head="toy", uv_size=64, network=network, picture=32))
+    assert isinstance(prior.net, UVNet)
+    torch.nn.init.constant_(prior.net.out.bias, 0.05)
+    save_prior(prior, path, {})
+    config = replace(small_recipe.personalize, start="network", prior=str(path), network_frames=3)
+    avatar = start_avatar(sequence, config)
+    lifted = start_avatar(sequence, small_recipe.personalize)
+    # Every channel of the network's last layer says 0.05 in units of the gains, whatever the photos show.
+    torch.testing.assert_close(avatar.base, lifted.base + 0.05 * avatar.gains, rtol=0, atol=1e-5)
+    with pytest.raises(ConfigError, match="64 texels a side"):
+        start_avatar(sequence, replace(config, avatar=replace(config.avatar, uv_size=96)))
 
 
 def test_training_lowers_the_loss_and_beats_the_mean_image(tracked, small_recipe, tmp_path) -> None:

@@ -14,7 +14,7 @@ from deja_vu.uv.layout import build_layout
 FRAMES, SIDE, HAIR = 24, 128, 0.02
 
 
-def silhouettes(known_rows: int) -> tuple[torch.Tensor, object, torch.Tensor]:
+def silhouettes(known_rows: int, reach: float = 0.0) -> tuple[torch.Tensor, object, torch.Tensor]:
     """Heights found on the scalp of a toy head that turns, its silhouettes grown by 2 cm of hair."""
     head = load_toy()
     layout = build_layout(head.topology, 64)
@@ -37,7 +37,7 @@ def silhouettes(known_rows: int) -> tuple[torch.Tensor, object, torch.Tensor]:
     known[:, :known_rows] = 0
     person = person * known
     hull = HairHull(len(layout))
-    hull.add(surface, camera, person, known)
+    hull.add(surface, camera, person, known, reach)
     return hull.thickness(layout, head.topology.regions["scalp"][layout.faces]), layout, head.topology.regions["scalp"]
 
 
@@ -54,3 +54,24 @@ def test_unknown_pixels_carve_nothing() -> None:
     hairy = scalp[layout.faces]
     assert thickness[hairy].median() > HAIR - 0.008
     assert thickness.max() <= HIGHEST
+
+
+def test_hair_beyond_reach_is_tall_where_it_is_known_to_be() -> None:
+    head = load_toy()
+    layout = build_layout(head.topology, 64)
+    params = replace(head.neutral((1,)), world_from_head=torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))[None])
+    params.world_from_head[:, 2, 3] = 1.0
+    surface, everywhere = attach(head(params), head.topology.faces, layout), torch.ones(1, SIDE, SIDE, 1)
+    hull = HairHull(len(layout))
+    hull.add(surface, Camera.from_focal(300.0, SIDE, SIDE), everywhere, everywhere)
+    hairy = head.topology.regions["scalp"][layout.faces]
+    assert hull.thickness(layout, hairy).max() == 0, "no silhouette bounds anything"
+    assert (hull.thickness(layout, hairy, hairy)[hairy].median() - HIGHEST).abs() < 1e-6
+
+
+def test_a_gaussian_that_reaches_farther_stands_lower() -> None:
+    plain, layout, scalp = silhouettes(known_rows=0)
+    lower, _, _ = silhouettes(known_rows=0, reach=0.006)
+    hairy = scalp[layout.faces]
+    # Heights are searched in steps of 3 mm.
+    assert (plain[hairy].median() - lower[hairy].median() - 0.006).abs() < 0.0031

@@ -1,0 +1,57 @@
+"""A photo of a head and the head fitted to it: what a video's frame is, without the video."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import torch
+from torch import Tensor
+
+from deja_vu.core.batch import Batch
+from deja_vu.core.camera import Camera
+from deja_vu.core.head import HeadParams
+from deja_vu.core.sequence import Frame
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """One square head crop with its masks and its fit."""
+
+    key: str
+    """Name that no other portrait of a collection has."""
+    identity: str
+    """Who it shows; portraits of one person never stand on both sides of a split."""
+    frame: Frame
+    params: HeadParams
+    """The fit, a batch of one; world space is the camera's."""
+    camera: Camera
+    """On the crop's pixel grid, at the world's origin."""
+
+    def resized(self, side: int) -> Portrait:
+        """Reduced by pixel areas to a smaller grid."""
+        if side == self.camera.width:
+            return self
+        planes = {name: _reduced(getattr(self.frame, name), side) for name in ("image", "person", "head", "attention", "known")}
+        return replace(self, frame=Frame(**planes), camera=self.camera.resized(side, side))
+
+
+def _reduced(plane: Tensor, side: int) -> Tensor:
+    return torch.from_numpy(cv2.resize(plane.numpy(), (side, side), interpolation=cv2.INTER_AREA))
+
+
+def stack_frames(frames: list[Frame], positions: Tensor, params: HeadParams, camera: Camera) -> Batch:
+    """A batch of frames of one size.
+
+    Args:
+        frames: B frames.
+        positions: what each is called in messages [B].
+        params: of the B frames.
+        camera: of all frames, or one each.
+    """
+    image, person, head, attention, known = (
+        torch.stack([getattr(frame, name) for frame in frames]).float() / 255 for name in ("image", "person", "head", "attention", "known")
+    )
+    counted = (1 - (person - head).clamp_min(0)) * known
+    head, person, known, counted, attention = (plane[..., None] for plane in (head, person, known, counted, attention))
+    return Batch(positions, image, head, person, known, counted, attention, params, camera)

@@ -1,0 +1,233 @@
+"""The head in one photo: found, cropped, cut out, and fitted to its landmarks and its outline."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deja_vu.core.arkit import ARKIT_NAMES
+from deja_vu.core.camera import Camera
+from deja_vu.core.errors import InputError
+from deja_vu.core.portrait import Portrait
+from deja_vu.core.sequence import Frame
+from deja_vu.heads.base import HeadModel
+from deja_vu.tracking.detector import FaceObservation
+from deja_vu.tracking.equations import NormalEquations
+from deja_vu.tracking.fit import (
+    FitConfig,
+    Observations,
+    Priors,
+    add_landmarks,
+    add_video_priors,
+    fit_landmarks,
+    landmark_errors,
+    refuse_untrackable,
+)
+from deja_vu.tracking.landmarks import MIN_FACE_PX, Crop, FaceFinder, cut, find_crop
+from deja_vu.tracking.masks import HeadMasks
+from deja_vu.tracking.matte import Matte, Matting
+from deja_vu.tracking.outline import Outline, OutlineConfig
+from deja_vu.tracking.photometric import SurfacePoints
+from deja_vu.tracking.picture import Picture
+from deja_vu.tracking.state import TrackState, Unknowns, project
+
+OUTLINE_SIDE = 256
+"""Side of the matte on which the outline is measured, pixels."""
+RIM = (10, 152, 234, 454, 127, 356, 172, 397)
+"""Landmarks at hairline, chin, ears and jaw: those that a face cut by the border loses first."""
+BEYOND_BORDER = 0.04
+"""Share of the face's width by which the rim may lie outside the picture; landmarks are found there, but guessed."""
+LARGEST_TURN = 62.0
+"""Turn of the head out of the camera's axis up to which both eyes are seen, degrees."""
+STATED_FOCAL_DEVIATION = 0.05
+"""Deviation of the logarithm of a focal length that the camera states."""
+
+
+@dataclass(frozen=True)
+class PhotoConfig:
+    """Recipe of the fit to one photo."""
+
+    resolution: int = 512
+    """Side of the head crop, pixels."""
+    looks: tuple[float, ...] = (1.0, 0.8, 1.25)
+    """Windows about the head, in sides of the crop, whose landmarks are averaged: the detector's noise is that of its window."""
+    fit: FitConfig = field(default_factory=lambda: FitConfig(focal_deviation=0.15))
+    outline: OutlineConfig = field(default_factory=OutlineConfig)
+    outline_steps: int = 4
+    """Gauss-Newton steps with the outline; 0 leaves it out."""
+
+
+@dataclass(frozen=True)
+class FittedPhoto:
+    """A photo's head, ready to be lifted."""
+
+    portrait: Portrait
+    crop: Crop
+    notes: tuple[str, ...]
+    error_px: float
+    """Median distance of the landmarks from the fitted surface, pixels of the crop."""
+
+
+class PhotoFitter:
+    """Fits a head to photos, one after the other; use it in a `with` block."""
+
+    def __init__(self, head: HeadModel, config: PhotoConfig) -> None:
+        """Load detector and segmenter.
+
+        Args:
+            head: model with MediaPipe landmarks.
+            config: recipe.
+
+        Raises:
+            ConfigError: the head cannot be tracked.
+            MissingAssetError: a model file or package is absent.
+        """
+        refuse_untrackable(head)
+        self.head, self.config = head, config
+        self.masks, self.surface = HeadMasks(head), SurfacePoints(head, 64)
+        self._finder = FaceFinder()
+        self._matting = Matting()
+
+    def __enter__(self) -> PhotoFitter:
+        self._finder.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
+        self._finder.__exit__(kind, value, traceback)
+        self._matting.__exit__(kind, value, traceback)
+
+    def fit(self, picture: Picture, name: str, identity: str) -> FittedPhoto:
+        """Find the head of one photo and fit the model to it.
+
+        Args:
+            picture: photo.
+            name: how messages and the portrait call it.
+            identity: who it shows.
+
+        Raises:
+            InputError: no face, or one that is too small, cut by the border, or in profile.
+        """
+        config, rgb = self.config, picture.rgb
+        face, notes = self._choose(rgb, name)
+        height, width = rgb.shape[:2]
+        crop = find_crop(face.landmarks[None], width, height)
+        face = self._look_closely(rgb, face, crop)
+        side = config.resolution
+        known = cut(np.full_like(rgb, 255), crop, side, border=0)[..., 0]
+        landmarks = (face.landmarks[:, :2] - [crop.x0, crop.y0]) * (side / crop.size)
+        matte = self._cut_out(rgb, crop, landmarks.astype(np.float32), known)
+        seen, fit = self._observations(face, landmarks, crop, picture, (width, height))
+        state = fit_landmarks(self.head, seen, fit)
+        if config.outline_steps:
+            state = self._follow_outline(state, seen, fit, matte.alpha, known)
+        camera, params = state.camera(seen.window), state.params()
+        weight, attention = self.masks.render(params, camera, side)
+        above = np.rint(matte.alpha * (weight[0] / 255.0)).astype(np.uint8)
+        planes = (matte.foreground, matte.alpha, above, attention[0], known)
+        frame = Frame(*(torch.from_numpy(np.ascontiguousarray(plane)) for plane in planes))
+        error = float(landmark_errors(self.head, state, seen).median())
+        return FittedPhoto(Portrait(name, identity, frame, params, camera), crop, (*picture.notes, *notes), error)
+
+    def _choose(self, rgb: np.ndarray, name: str) -> tuple[FaceObservation, list[str]]:
+        """The largest face, if it can be used."""
+        self._finder.forget()
+        faces = self._finder.find(rgb)
+        if not faces:
+            raise InputError(f"{name}: no face was found. Expected one person, face to the camera, well lit.")
+        face = max(faces, key=lambda face: face.width)
+        notes = [f"{name} shows {len(faces)} faces; the largest is taken."] if len(faces) > 1 else []
+        if face.width < MIN_FACE_PX:
+            raise InputError(f"{name}: the face is {face.width:.0f} pixels wide; at least {MIN_FACE_PX} are needed, 200 or more are good.")
+        turn = math.degrees(math.acos(float(np.clip(face.transform[2, 2] / np.linalg.norm(face.transform[:3, 2]), -1, 1))))
+        if turn > LARGEST_TURN:
+            raise InputError(
+                f"{name}: the head is turned {turn:.0f} degrees away; {LARGEST_TURN:.0f} is the most.\nTake a photo that shows both eyes."
+            )
+        rim = face.landmarks[list(RIM), :2]
+        beyond = float(np.maximum(-rim, rim - [rgb.shape[1], rgb.shape[0]]).max())
+        if beyond > BEYOND_BORDER * face.width:
+            raise InputError(
+                f"{name}: the face is cut by the picture's border ({beyond:.0f} pixels are missing). Take one that holds all of it."
+            )
+        return face, notes
+
+    def _look_closely(self, rgb: np.ndarray, face: FaceObservation, crop: Crop) -> FaceObservation:
+        """The same face, its landmarks and scores averaged over several windows about it."""
+        seen = [other for scale in self.config.looks if (other := self._finder.again(rgb, face, _scaled(crop, scale))) is not None]
+        if not seen:
+            return face
+        marks, scores = (np.mean([getattr(other, name) for other in seen], axis=0) for name in ("landmarks", "blendshapes"))
+        return replace(face, landmarks=marks.astype(np.float32), blendshapes=scores.astype(np.float32))
+
+    def _cut_out(self, rgb: np.ndarray, crop: Crop, landmarks: Float[np.ndarray, "n 2"], known: np.ndarray) -> Matte:
+        """Matte of the crop. Where it reaches beyond the picture, the border is repeated: a plain margin would pass for the background."""
+        height, width = rgb.shape[:2]
+        margin = max(0, -crop.x0, -crop.y0, crop.x0 + crop.size - width, crop.y0 + crop.size - height)
+        padded = cv2.copyMakeBorder(rgb, *(margin,) * 4, cv2.BORDER_REPLICATE)
+        image = cut(padded, Crop(crop.x0 + margin, crop.y0 + margin, crop.size), self.config.resolution)
+        self._matting.forget()
+        matte = self._matting.refine(image, self._matting.coarse(image), landmarks)
+        return Matte(np.minimum(matte.alpha, known), matte.foreground)
+
+    def _observations(
+        self, face: FaceObservation, landmarks: np.ndarray, crop: Crop, picture: Picture, size: tuple[int, int]
+    ) -> tuple[Observations, FitConfig]:
+        """What the solver needs, with the focal length that the camera states where it does."""
+        side, fit = self.config.resolution, self.config.fit
+        if picture.focal_ratio is not None:
+            fit = replace(fit, focal_ratio=picture.focal_ratio, focal_deviation=STATED_FOCAL_DEVIATION)
+        whole = Camera.from_focal(fit.focal_ratio * max(size), *size)
+        window = whole.cropped(crop.x0, crop.y0, crop.size, crop.size).resized(side, side)
+        marks, scores = (torch.from_numpy(values)[None].float() for values in (landmarks, face.blendshapes))
+        return Observations(marks, scores, ARKIT_NAMES, window, torch.zeros(1)), fit
+
+    def _follow_outline(self, state: TrackState, seen: Observations, fit: FitConfig, alpha: np.ndarray, known: np.ndarray) -> TrackState:
+        """Pull temples and ears to the matte's border, and push the scalp inside it: hair only ever adds to the head."""
+        small = seen.window.resized(OUTLINE_SIDE, OUTLINE_SIDE)
+        mattes, filmed = (_shrunk(plane) for plane in (alpha, known))
+        outline, surface, config = Outline(mattes[None], filmed), self.surface, self.config.outline
+        marks = self.head.topology.landmarks["mediapipe"]
+        points = self.head.at_points(marks.faces, marks.bary)
+        unknowns, frames = Unknowns.of(self.head), slice(0, 1)
+        for _ in range(self.config.outline_steps):
+            system = NormalEquations.zeros(1, unknowns.size, len(state.shape) + 1)
+            add_landmarks(system, points, marks, state, seen, fit)
+            priors = Priors(self.head, seen, fit)
+            priors.add(system, state)
+            add_video_priors(system, state, seen, fit)
+            projection = project(surface.points, state.params(), state.camera(small), unknowns, shared=True)
+            contour = outline.contour(torch.zeros(1, dtype=torch.long), projection.pixels, surface.outer)
+            residual = contour.distance / config.pixels
+            residual = torch.where(surface.hairy[contour.index], residual.clamp_max(0), residual)
+            weight = contour.trusted / (1 + (residual / config.robust) ** 2) ** 2 / config.correlation
+            rows = [_along(contour.slope, contour.index, slope) / config.pixels for slope in (projection.by_frame, projection.by_video)]
+            system.add(frames, rows[0], rows[1], residual, weight)
+            step, video_step = system.solve(priors.coupling, priors.change(state))
+            state = unknowns.update(state, step)
+            state = replace(state, shape=state.shape + video_step[:-1], log_focal=state.log_focal + video_step[-1])
+        return state
+
+
+def _along(slope: Float[Tensor, "B n 2"], index: Tensor, by_pixel: Tensor | None) -> Float[Tensor, "B n D"]:
+    """Derivative of the contour's distances by what moves their points."""
+    assert by_pixel is not None
+    chosen = by_pixel.gather(1, index[..., None, None].expand(-1, -1, *by_pixel.shape[2:]))
+    return (slope[..., None, :] @ chosen)[..., 0, :]
+
+
+def _shrunk(plane: np.ndarray) -> Tensor:
+    return torch.from_numpy(cv2.resize(plane, (OUTLINE_SIDE, OUTLINE_SIDE), interpolation=cv2.INTER_AREA))
+
+
+def _scaled(crop: Crop, factor: float) -> Crop:
+    """The window about the same middle, `factor` times as large."""
+    size = round(crop.size * factor)
+    shift = (crop.size - size) // 2
+    return Crop(crop.x0 + shift, crop.y0 + shift, size)

@@ -1,0 +1,60 @@
+"""One run on several processes, machines or GPUs: what each of them needs to know, through `accelerate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+class Processes:
+    """This process among all of a run; a plain run is the only one."""
+
+    def __init__(self, precision: Precision) -> None:
+        """Join the run that `torchrun` started, or be alone.
+
+        Args:
+            precision: of the network's convolutions; `auto` is bfloat16 where a GPU has it.
+        """
+        from accelerate import Accelerator
+
+        on_gpu = torch.cuda.is_available()
+        half = precision == "bfloat16" or (precision == "auto" and on_gpu and torch.cuda.is_bf16_supported())
+        self._accelerator = Accelerator(cpu=not on_gpu, mixed_precision="bf16" if half else "no")
+        self.device: torch.device = self._accelerator.device
+        self.rank: int = self._accelerator.process_index
+        self.count: int = self._accelerator.num_processes
+
+    @property
+    def lead(self) -> bool:
+        """Whether this process writes files and talks to the user."""
+        return self.rank == 0
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model on this process' device; with others, its gradients become the mean over all processes."""
+        return self._accelerator.prepare_model(model)
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Context in which convolutions run in the run's precision."""
+        return self._accelerator.autocast()
+
+    def mean(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Mean of named scalars over all processes, without gradients."""
+        values = torch.stack([terms[name].detach().float() for name in sorted(terms)])
+        reduced = self._accelerator.reduce(values, reduction="mean") if self.count > 1 else values
+        return dict(zip(sorted(terms), reduced.unbind(), strict=True))
+
+    def wait(self) -> None:
+        """Go on when all processes have come here."""
+        self._accelerator.wait_for_everyone()
+
+    def close(self) -> None:
+        """Leave the run."""
+        self._accelerator.end_training()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()

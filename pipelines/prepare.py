@@ -1,0 +1,208 @@
+"""From folders of photos to shards: find, crop, cut out and fit every head; say what was refused and why."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from deja_vu.core.errors import ConfigError, InputError
+from deja_vu.core.portrait import Portrait
+from deja_vu.core.sequence import Frame, TrackedSequence
+from deja_vu.datasets.shards import Sample, ShardInfo, ShardSet, Split, begin_shards, write_shard
+from deja_vu.datasets.synthetic import SyntheticSubject
+from deja_vu.heads import load_head
+from deja_vu.pipelines.runs import write_json
+from deja_vu.tracking.masks import HeadMasks
+from deja_vu.tracking.photo import PhotoConfig, PhotoFitter
+from deja_vu.tracking.picture import read_picture
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
+SYNTHETIC = "synthetic"
+"""Set of the made-up people; a source `synthetic:7` is the person of seed 7."""
+CLIP = "clip"
+"""Set of the tracked videos; a source `clip:NAME` is the tracked folder of that name."""
+ACTED_FRAMES = 150
+"""Length of the clip from which a made-up person's portraits are taken."""
+
+
+@dataclass(frozen=True)
+class SetRule:
+    """Who the photos of a set show, and which people are held out."""
+
+    match: str
+    """Regular expression that a photo's path below the data folder must match as a whole."""
+    identity: str = r"\g<0>"
+    """Whom it shows, with the groups of `match` filled in; photos of one identity stay together."""
+    test: str | None = None
+    """Regular expression of held-out identities; None holds out a fixed tenth, by the identity's digest."""
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """Recipe of the preparation."""
+
+    head: str = "anny"
+    """Head model."""
+    photo: PhotoConfig = field(default_factory=PhotoConfig)
+    sets: tuple[SetRule, ...] = ()
+    """The first rule that matches a photo counts; without one, every photo is a person of its own."""
+    test_share: float = 0.1
+    """Share of the identities that are held out where no rule says which."""
+    made_up: int = 0
+    """Made-up people that are added; their odd tenths are held out like anybody's."""
+    made_up_frames: int = 6
+    """Portraits of each of them, in different poses and expressions."""
+    clip_frames: int = 24
+    """Portraits of each tracked video, spread over it."""
+    per_shard: int = 32
+    """Sources a shard; an interrupt loses the shard at hand."""
+
+
+def prepare(data: Sequence[Path], out: Path, config: PrepareConfig) -> ShardSet:
+    """Prepare photos; what is there already is kept.
+
+    Args:
+        data: folders of photos, searched with all their subfolders, and tracked folders.
+        out: folder for the shards; gets report.json too.
+        config: recipe.
+
+    Raises:
+        InputError: a folder does not exist, there is no photo, or not one could be used.
+        OutputError: `out` holds shards of other photos, or cannot be written.
+    """
+    clips = {f"{CLIP}:{folder.name}": folder for folder in data if (folder / "track.json").is_file()}
+    photos = {str(path.relative_to(folder)): path for folder in data if folder not in clips.values() for path in find_photos(folder)}
+    sources = (*photos, *clips, *(f"{SYNTHETIC}:{seed}" for seed in range(1, config.made_up + 1)))
+    if not sources:
+        raise InputError(f"{', '.join(map(str, data))}: no photo was found. Expected files ending in {', '.join(sorted(SUFFIXES))}.")
+    missing = begin_shards(out, ShardInfo(config.head, config.photo.resolution, sources, config.per_shard))
+    head = load_head(config.head)
+    with ExitStack() as stack, tqdm(total=len(missing) * config.per_shard, desc="prepare", unit="photo") as bar:
+        fitter = stack.enter_context(PhotoFitter(head, config.photo)) if missing and photos else None
+        for number in missing:
+            samples: list[Sample] = []
+            refused: dict[str, str] = {}
+            for source in sources[number * config.per_shard : (number + 1) * config.per_shard]:
+                try:
+                    if source in photos:
+                        assert fitter is not None
+                        samples.append(_photo(source, photos[source], fitter, config))
+                    elif source in clips:
+                        samples += _frames(clips[source], config)
+                    else:
+                        samples += _made_up(int(source.partition(":")[2]), config)
+                except InputError as error:
+                    refused[source] = str(error)
+                bar.update()
+            write_shard(out, number, samples, refused)
+    shards = ShardSet([out])
+    report(shards, out)
+    return shards
+
+
+def find_photos(folder: Path) -> list[Path]:
+    """Photos in a folder and below, in a fixed order.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}. Expected a folder of photos.")
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def _photo(source: str, path: Path, fitter: PhotoFitter, config: PrepareConfig) -> Sample:
+    identity, split = identify(source, config)
+    key = re.sub(r"[^\w/-]", "_", source.rsplit(".", 1)[0]).replace("/", "-") + "-" + _digest(source)[:6]
+    fitted = fitter.fit(read_picture(path), key, identity)
+    set_name = source.split("/")[0] if "/" in source else path.parent.name
+    return Sample(fitted.portrait, set_name, split)
+
+
+def identify(source: str, config: PrepareConfig) -> tuple[str, Split]:
+    """Who a photo shows, and on which side of the split that person stands.
+
+    Raises:
+        ConfigError: a rule is no regular expression.
+    """
+    try:
+        rule, found = next(
+            ((rule, found) for rule in config.sets if (found := re.fullmatch(rule.match, source))),
+            (SetRule(""), re.fullmatch(".*", source)),
+        )
+        assert found is not None
+        identity = found.expand(rule.identity)
+        if rule.test is not None:
+            return identity, "test" if re.fullmatch(rule.test, identity) else "train"
+    except re.error as error:
+        raise ConfigError(f"A set's rule is no regular expression: {error}.") from error
+    return identity, "test" if int(_digest(identity)[:8], 16) / 16**8 < config.test_share else "train"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _frames(folder: Path, config: PrepareConfig) -> list[Sample]:
+    """Frames of a tracked video, spread over it."""
+    sequence = TrackedSequence.load(folder)
+    if sequence.info.head_name != config.head or sequence.info.resolution != config.photo.resolution:
+        raise InputError(
+            f"{folder} was tracked with head '{sequence.info.head_name}' at {sequence.info.resolution} pixels; "
+            f"expected '{config.head}' at {config.photo.resolution}. Track the video again."
+        )
+    identity, split = identify(f"{CLIP}/{folder.name}", config)
+    samples = []
+    for place in np.linspace(0, len(sequence) - 1, min(config.clip_frames, len(sequence))).round().astype(int):
+        key = f"{CLIP}-{re.sub(r'[^A-Za-z0-9_-]', '_', folder.name)}-{place:06d}"
+        portrait = Portrait(key, identity, sequence.frame(int(place)), sequence.params[int(place) : int(place) + 1], sequence.camera)
+        samples.append(Sample(portrait, CLIP, split))
+    return samples
+
+
+def _made_up(seed: int, config: PrepareConfig) -> list[Sample]:
+    """Portraits of one made-up person, with the true fit."""
+    subject = SyntheticSubject(ACTED_FRAMES, config.photo.resolution, seed)
+    masks = HeadMasks(subject.head)
+    identity, split = identify(f"{SYNTHETIC}/{seed:04d}", config)
+    samples = []
+    for index in np.linspace(0, ACTED_FRAMES - 1, config.made_up_frames).round().astype(int):
+        drawn, params = subject.render(int(index)), subject.params[int(index) : int(index) + 1]
+        weight, attention = masks.render(params, subject.camera, config.photo.resolution)
+        above = np.rint(drawn.person * (weight[0] / 255.0)).astype(np.uint8)
+        planes = (drawn.image, drawn.person, above, attention[0], np.full_like(above, 255))
+        frame = Frame(*(torch.from_numpy(np.ascontiguousarray(plane)) for plane in planes))
+        key = f"{SYNTHETIC}-{seed:04d}-{index:03d}"
+        samples.append(Sample(Portrait(key, identity, frame, params, subject.camera), SYNTHETIC, split))
+    return samples
+
+
+def report(shards: ShardSet, folder: Path) -> None:
+    """Write report.json and say in a few lines what was prepared and what was refused."""
+    refused: dict[str, str] = {}
+    for path in sorted(folder.glob("[0-9]*.json")):
+        refused |= json.loads(path.read_text())["refused"]
+    counts: dict[str, Counter[str]] = {}
+    for entry in shards.entries:
+        counts.setdefault(entry.set_name, Counter())[entry.split] += 1
+    people = Counter(shards.entries[numbers[0]].split for numbers in shards.people.values())
+    write_json(
+        folder / "report.json", {"portraits": {name: dict(c) for name, c in counts.items()}, "people": dict(people), "refused": refused}
+    )
+    for name, count in sorted(counts.items()):
+        print(f"{name:>16}  {count['train']:5d} to train on, {count['test']:4d} held out")
+    print(f"{'people':>16}  {people['train']:5d} to train on, {people['test']:4d} held out; {len(refused)} photos refused")
+    for source, reason in list(refused.items())[:10]:
+        print(f"  {source}: {reason}")
+    if len(refused) > 10:
+        print(f"  ... all of them in {folder / 'report.json'}")

@@ -1,0 +1,145 @@
+"""From one photo to an avatar that can be driven: fit, lift, let the network correct, look at it from all sides.
+
+A photo is a tracked video of one frame, so every command that takes a run (drive, view, export) takes this one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deja_vu.avatars import GaussianAvatar, GaussianConfig, save_avatar
+from deja_vu.avatars.atlas import load_atlas
+from deja_vu.avatars.prior import load_prior
+from deja_vu.bench.metrics import FrameMetrics
+from deja_vu.core.config import dump_config
+from deja_vu.core.image import over
+from deja_vu.core.sequence import TrackedSequence, TrackInfo, write_frame, write_masks
+from deja_vu.datasets.people import stack_portraits
+from deja_vu.heads import load_head
+from deja_vu.losses.perceptual import PerceptualDistance
+from deja_vu.pipelines.drive import show
+from deja_vu.pipelines.evaluate import to_bytes, write_png
+from deja_vu.pipelines.looks import EXPRESSIONS, SIDES, posed, tiled
+from deja_vu.pipelines.runs import clear_run, machine, open_run, record, write_json
+from deja_vu.pipelines.track import clear_track
+from deja_vu.tracking.photo import FittedPhoto, PhotoConfig, PhotoFitter
+from deja_vu.tracking.picture import read_picture
+
+WHITE = torch.ones(3)
+
+
+@dataclass(frozen=True)
+class ReconstructConfig:
+    """Recipe of a reconstruction."""
+
+    start: Literal["network", "lifted"] = "network"
+    """Correct the lifted head by the trained network, or leave it as it is."""
+    prior: str | None = None
+    """File of another network than the one that ships, from `deja-vu generalize`."""
+    head: str = "anny"
+    """Head model."""
+    uv_size: int = 256
+    """Texels a side of the map; the network's own where one is used."""
+    photo: PhotoConfig = field(default_factory=PhotoConfig)
+    side: int = 256
+    """Side of the picture from which the head is lifted, pixels."""
+    turntable_frames: int = 48
+    """Length of the turntable video; 0 leaves it out."""
+    turntable_side: int = 320
+    """Side of the turntable's pictures, pixels."""
+
+
+def reconstruct(photo: Path, out: Path, config: ReconstructConfig, *, overwrite: bool) -> None:
+    """The photo's head as an avatar, with turntable.mp4, expressions.png and compare.png.
+
+    Args:
+        photo: picture of one person's face.
+        out: run folder.
+        config: recipe.
+        overwrite: replace what the folder holds.
+
+    Raises:
+        InputError: the photo cannot be used.
+        MissingAssetError: no network ships, and none is named.
+        OutputError: `out` holds a run already, or cannot be written.
+    """
+    open_run(out, resume=False, overwrite=overwrite)
+    started = time.monotonic()
+    picture = read_picture(photo)
+    prior = load_prior(Path(config.prior) if config.prior else None) if config.start == "network" else None
+    head = load_head(config.head if prior is None else prior.config.head)
+    with PhotoFitter(head, config.photo) as fitter:
+        fitted = fitter.fit(picture, photo.name, photo.stem)
+    for note in fitted.notes:
+        print(f"note: {note}")
+    atlas = load_atlas(config.head, config.uv_size) if prior is None else prior.atlas
+    batch = stack_portraits([fitted.portrait.resized(config.side)], 0)
+    start, correction = (atlas.lift(batch), None) if prior is None else prior.correct(batch)
+    avatar = atlas.avatar(start, correction, GaussianConfig(uv_size=atlas.size, blendmaps=0)).eval()
+    if overwrite:
+        clear_run(out, keep=out / "track")
+    sequence = as_sequence(fitted, photo, head.spec.name, out / "track")
+    provenance = record(out, sequence.folder)
+    dump_config(config, out / "config.yaml")
+    save_avatar(avatar, out / "avatar.safetensors", provenance)
+    seconds = time.monotonic() - started
+    scores = pictures(avatar, fitted, out)
+    if config.turntable_frames:
+        show(avatar, sequence, out / "turntable.mp4", config.turntable_frames, config.turntable_side)
+    total = time.monotonic() - started
+    facts = {
+        "photo": photo.name,
+        "gaussians": len(avatar.layout),
+        "device": machine(),
+        "commit": provenance["commit"],
+        "config": asdict(config),
+    }
+    times = {"avatar": round(seconds, 2), "total": round(total, 2)}
+    write_json(out / "metrics.json", {**facts, "input_view": scores, "landmark_error_px": round(fitted.error_px, 2), "seconds": times})
+    print(f"avatar in {seconds:.1f} s, with its pictures {total:.1f} s; its photo is met to {scores['psnr']:.2f} dB")
+    print(f"look at {out / 'compare.png'}, {out / 'expressions.png'} and {out / 'turntable.mp4'}")
+
+
+def as_sequence(fitted: FittedPhoto, photo: Path, head_name: str, folder: Path) -> TrackedSequence:
+    """Write the photo as a tracked folder of one frame."""
+    clear_track(folder)
+    portrait, crop = fitted.portrait, fitted.crop
+    frame, side = portrait.frame, portrait.camera.width
+    write_frame(folder, 0, frame.image.numpy())
+    write_masks(folder, 0, np.stack([plane.numpy() for plane in (frame.person, frame.head, frame.attention, frame.known)], -1))
+    window = (crop.x0, crop.y0, crop.x0 + crop.size, crop.y0 + crop.size)
+    digest = hashlib.sha256(photo.read_bytes()).hexdigest()
+    info = TrackInfo(photo.stem, head_name, 1.0, photo.name, digest, 1, window, side, "tail", fitted.notes)
+    index = torch.zeros(1, dtype=torch.long)
+    sequence = TrackedSequence(folder, info, portrait.params, portrait.camera, index, torch.zeros(1), torch.zeros(1, dtype=torch.bool))
+    sequence.save()
+    return sequence
+
+
+@torch.no_grad()
+def pictures(avatar: GaussianAvatar, fitted: FittedPhoto, out: Path) -> dict[str, float]:
+    """Write compare.png (photo, avatar, its sides) and expressions.png; return the scores of the photo's own view."""
+    portrait = fitted.portrait
+    photo = stack_portraits([portrait], 0)
+    target = over(photo.image, photo.head, WHITE)
+
+    def shown(looks: dict[str, tuple[str, float]], side: int) -> Tensor:
+        params = posed(avatar.head, portrait.params, looks)
+        return avatar.render(params, portrait.camera.resized(side, side), WHITE).rgb.clamp(0, 1)
+
+    view = avatar.render(portrait.params, portrait.camera, WHITE).rgb.clamp(0, 1)
+    sides = {name: look for name, look in SIDES.items() if look[0] == "neutral"}
+    side = portrait.camera.width
+    write_png(out / "compare.png", to_bytes(tiled(torch.cat([target, view, shown(sides, side)]), 2 + len(sides)))[..., ::-1])
+    write_png(out / "expressions.png", to_bytes(tiled(shown(EXPRESSIONS, side // 2), 4))[..., ::-1])
+    scorer = FrameMetrics(PerceptualDistance.load())
+    scores = scorer.score(view[0], scorer.reference(target[0], photo.counted[0], perceptual=True))
+    return {name: round(value, 5) for name, value in scores.items()}

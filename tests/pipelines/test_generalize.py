@@ -1,0 +1,181 @@
+"""The generalize stage on a toy: it learns, resumes exactly, and two processes do what one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from deja_vu.avatars import GaussianAvatar
+from deja_vu.avatars.prior import PriorConfig, load_prior
+from deja_vu.core.config import dump_config
+from deja_vu.core.errors import ConfigError, InputError, OutputError
+from deja_vu.core.portrait import Portrait
+from deja_vu.datasets.shards import Sample, ShardInfo, ShardSet, begin_shards, write_shard
+from deja_vu.nets.uv_unet import UVNetConfig
+from deja_vu.pipelines.evaluate_prior import evaluate_prior
+from deja_vu.pipelines.generalize import GeneralizeConfig, Phase, generalize
+from deja_vu.pipelines.prepare import PrepareConfig, SetRule, identify, prepare
+from deja_vu.training.ema import AveragedModel
+from deja_vu.training.objective import LossWeights
+
+TINY = PriorConfig(head="toy", uv_size=64, network=UVNetConfig(widths=(8, 16), code=8, code_widths=(8, 8)), picture=32)
+RECIPE = GeneralizeConfig(
+    prior=TINY,
+    prepare=PrepareConfig(head="toy"),
+    loss=LossWeights(perceptual=0.0),
+    phases=(Phase(steps=4, resolution=48, learning_rate=2e-3, perceptual_every=0), Phase(steps=6, resolution=96, learning_rate=2e-3)),
+    batch=2,
+    photo_counts=(0.5, 0.5),
+    log_every=1,
+    picture_every=5,
+    grid_people=1,
+)
+
+
+@pytest.fixture(scope="module")
+def shards(film, painted: GaussianAvatar, tmp_path_factory) -> Path:
+    """Portraits from a film of the painted head: three people to train on and one held out, by name only."""
+    film_folder, folder = tmp_path_factory.mktemp("film"), tmp_path_factory.mktemp("shards")
+    sequence = film(film_folder, 8)
+    begin_shards(folder, ShardInfo("toy", 96, tuple("abcdefgh"), 8))
+    samples = []
+    for place in range(8):
+        name = "held" if place >= 6 else f"p{place // 2}"
+        portrait = Portrait(f"k{place}", name, sequence.frame(place), sequence.params[place : place + 1], sequence.camera)
+        samples.append(Sample(portrait, "film", "test" if name == "held" else "train"))
+    write_shard(folder, 0, samples, {})
+    return folder
+
+
+def losses(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trained(shards, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    generalize([shards], run, RECIPE, resume=False, overwrite=False)
+    return run
+
+
+def test_a_run_leaves_weights_curves_and_a_table(trained):
+    prior = load_prior(trained / "prior.safetensors")
+    assert prior.config == TINY
+    metrics = json.loads((trained / "metrics.json").read_text())
+    rows = {(row["set"], row["task"], row["method"]): row for row in metrics["validation"]}
+    assert rows["film", "input", "network"]["frames"] == 2
+    assert ("all", "other", "lifted") in rows
+    curves = losses(trained)
+    assert [entry["step"] for entry in curves] == list(range(1, 11))
+    assert {"loss/huber", "loss/position", "lr", "time/it_per_s", "time/images_per_s"} <= curves[0].keys()
+
+
+def test_an_interrupted_run_goes_on_exactly(shards, trained, tmp_path, monkeypatch):
+    run = tmp_path / "cut"
+    whole = AveragedModel.follow
+
+    def press(self: AveragedModel, model: torch.nn.Module) -> None:
+        whole(self, model)
+        if self.steps == 5:
+            monkeypatch.setattr(AveragedModel, "follow", whole)
+            os.kill(os.getpid(), 2)
+
+    monkeypatch.setattr(AveragedModel, "follow", press)
+    with pytest.raises(KeyboardInterrupt):
+        generalize([shards], run, RECIPE, resume=False, overwrite=False)
+    generalize([shards], run, RECIPE, resume=True, overwrite=False)
+    expected, found = (load_prior(folder / "prior.safetensors").state_dict() for folder in (trained, run))
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+    curves = {entry["step"]: entry["loss/total"] for entry in losses(trained)}
+    del curves[5]  # the step in which the interrupt arrived is not logged
+    assert {entry["step"]: entry["loss/total"] for entry in losses(run)} == curves
+
+
+def test_two_processes_do_what_one_does_with_twice_the_batch(shards, trained, tmp_path):
+    config = tmp_path / "recipe.yaml"
+    dump_config(RECIPE, config)
+    call = [*("--nproc_per_node=2", "--master-port=29611", "-m", "deja_vu.pipelines.entry", "generalize")]
+    call += ["--data", str(shards), "--out", str(tmp_path / "two"), "--config", str(config)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *call], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    alone, together = losses(trained), losses(tmp_path / "two")
+    for name in ("loss/huber", "loss/alpha", "loss/position", "metric/psnr"):
+        # Means of two halves in float32, and what ten steps of Adam make of their rounding.
+        np.testing.assert_allclose([e[name] for e in together], [e[name] for e in alone], rtol=2e-3, atol=1e-6, err_msg=name)
+
+
+def test_networks_are_compared_on_photos_and_clips(shards, trained, film, tmp_path):
+    film(tmp_path / "clip", 6)
+    text = evaluate_prior([shards], [tmp_path / "clip"], tmp_path / "scores.json", [trained / "prior.safetensors"], frames=3)
+    rows = json.loads((tmp_path / "scores.json").read_text())["scores"]
+    assert {(row["set"], row["task"]) for row in rows} == {
+        *(("all", "input"), ("all", "other"), ("film", "input"), ("film", "other")),
+        *(("all clips", "rest"), ("clip", "rest")),
+    }
+    assert {row["method"] for row in rows} == {"lifted", "whole"}
+    assert len(text.splitlines()) == 2 + len(rows)
+    with pytest.raises(InputError, match="Nothing to measure on"):
+        evaluate_prior([], [], tmp_path / "none.json", [trained / "prior.safetensors"])
+
+
+def test_refusals(shards, tmp_path):
+    started, empty = tmp_path / "started", tmp_path / "empty"
+    started.mkdir()
+    empty.mkdir()
+    dump_config(RECIPE, started / "config.yaml")
+    (started / "run.json").write_text("{}")
+    with pytest.raises(ConfigError, match="another recipe"):
+        generalize([shards], started, replace(RECIPE, batch=4), resume=True, overwrite=False)
+    with pytest.raises(OutputError, match="not empty"):
+        generalize([shards], shards, RECIPE, resume=False, overwrite=False)
+    with pytest.raises(InputError, match="no photo was found"):
+        generalize([empty], tmp_path / "run", RECIPE, resume=False, overwrite=False)
+    with pytest.raises(InputError, match="of head 'toy'"):
+        generalize([shards], tmp_path / "other", replace(RECIPE, prior=replace(TINY, head="anny")), resume=False, overwrite=False)
+
+
+class TestPrepare:
+    def test_people_stay_on_one_side(self):
+        config = PrepareConfig(sets=(SetRule(r"(neutral|smiling)/(\d+)_.*", r"set/\2", r"set/9\d*"),))
+        assert identify("neutral/012_03.jpg", config) == identify("smiling/012_08.jpg", config) == ("set/012", "train")
+        assert identify("neutral/912_03.jpg", config)[1] == "test"
+        share = sum(identify(f"any/{k}.jpg", config)[1] == "test" for k in range(500)) / 500
+        assert 0.06 < share < 0.14
+        with pytest.raises(ConfigError, match="no regular expression"):
+            identify("x", PrepareConfig(sets=(SetRule("("),)))
+
+    def test_clips_and_made_up_people(self, film, tmp_path):
+        film(tmp_path / "clip", 6)
+        config = PrepareConfig(head="toy", clip_frames=3, photo=replace(PrepareConfig().photo, resolution=96))
+        shards = prepare([tmp_path / "clip"], tmp_path / "out", config)
+        assert [entry.key for entry in shards.entries] == ["clip-clip-000000", "clip-clip-000002", "clip-clip-000005"]
+        assert len({entry.identity for entry in shards.entries}) == 1
+        before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.tar")}
+        prepare([tmp_path / "clip"], tmp_path / "out", config)
+        assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.tar")} == before, "what is done is kept"
+
+    def test_photos_and_what_is_refused(self, tmp_path):
+        pytest.importorskip("mediapipe")
+        faces = Path(__file__).parents[1] / "data" / "faces"
+        folder = tmp_path / "photos" / "some"
+        folder.mkdir(parents=True)
+        (folder / "woman.jpg").write_bytes((faces / "female_00.jpg").read_bytes())
+        (folder / "broken.jpg").write_bytes(b"no picture")
+        shards = prepare([tmp_path / "photos"], tmp_path / "out", PrepareConfig(photo=replace(PrepareConfig().photo, resolution=128)))
+        assert len(shards) == 1
+        assert shards.entries[0].set_name == "some"
+        report = json.loads((tmp_path / "out" / "report.json").read_text())
+        assert list(report["refused"]) == ["some/broken.jpg"]
+        assert isinstance(ShardSet([tmp_path / "out"]).read(0).params.shape, torch.Tensor)

@@ -1,0 +1,71 @@
+"""One photo becomes a run that the other commands read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from deja_vu.avatars import GaussianAvatar
+from deja_vu.avatars.prior import HeadPrior, PriorConfig, save_prior
+from deja_vu.core.errors import InputError, MissingAssetError, OutputError
+from deja_vu.nets.uv_unet import UVNetConfig
+from deja_vu.pipelines.looks import SIDES, posed, tiled
+from deja_vu.pipelines.reconstruct import ReconstructConfig, reconstruct
+from deja_vu.pipelines.runs import load_pair
+from deja_vu.tracking.photo import PhotoConfig
+
+WOMAN = Path(__file__).parents[1] / "data" / "faces" / "female_00.jpg"
+QUICK = {"photo": PhotoConfig(resolution=256), "turntable_frames": 3, "turntable_side": 64}
+
+
+def test_photo_to_run(tmp_path):
+    pytest.importorskip("mediapipe")
+    out = tmp_path / "her"
+    reconstruct(WOMAN, out, ReconstructConfig(start="lifted", uv_size=128, **QUICK), overwrite=False)
+    assert {"avatar.safetensors", "compare.png", "expressions.png", "turntable.mp4", "metrics.json", "track"} <= {
+        p.name for p in out.iterdir()
+    }
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["input_view"]["psnr"] > 15
+    avatar, person = load_pair(out)
+    assert isinstance(avatar, GaussianAvatar)
+    assert len(person) == 1
+    with pytest.raises(OutputError, match="not empty"):
+        reconstruct(WOMAN, out, ReconstructConfig(start="lifted", **QUICK), overwrite=False)
+
+
+def test_an_untrained_network_is_lifting(tmp_path):
+    pytest.importorskip("mediapipe")
+    config = PriorConfig(uv_size=128, network=UVNetConfig(widths=(8, 16), code=8, code_widths=(8, 8)))
+    save_prior(HeadPrior(config), tmp_path / "prior.safetensors", {})
+    reconstruct(WOMAN, tmp_path / "net", ReconstructConfig(prior=str(tmp_path / "prior.safetensors"), **QUICK), overwrite=False)
+    reconstruct(WOMAN, tmp_path / "lift", ReconstructConfig(start="lifted", uv_size=128, **QUICK), overwrite=False)
+    ours, plain = (load_pair(tmp_path / name)[0] for name in ("net", "lift"))
+    assert isinstance(ours, GaussianAvatar)
+    assert isinstance(plain, GaussianAvatar)
+    assert torch.equal(ours.base, plain.base)
+
+
+def test_refusals(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="There is no file"):
+        reconstruct(tmp_path / "none.jpg", tmp_path / "out", ReconstructConfig(start="lifted"), overwrite=False)
+    monkeypatch.setattr("deja_vu.avatars.prior.SHIPPED", "absent.safetensors")
+    with pytest.raises(MissingAssetError, match="No trained network ships"):
+        reconstruct(WOMAN, tmp_path / "out", ReconstructConfig(), overwrite=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_looks_are_looked_at_from_where_they_say(painted):
+    person = posed(painted.head, painted.head.neutral((1,)), SIDES)
+    facing = -person.world_from_head[:, 2, 2]
+    torch.testing.assert_close(facing[[0, 2, 3]], torch.tensor([0.5**0.5, -1.0, 1.0]), rtol=0, atol=1e-4)
+
+
+def test_tiles_end_white():
+    sheet = tiled(torch.zeros(3, 2, 4, 3), 2)
+    assert sheet.shape == (4, 8, 3)
+    assert sheet[2:, 4:].min() == 1
+    assert sheet[:2].max() == 0

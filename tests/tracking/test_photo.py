@@ -1,0 +1,101 @@
+"""The head in one photo: fitted where it can be, refused in words where it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from deja_vu.core.assets import find
+from deja_vu.core.errors import InputError
+from deja_vu.heads import load_head
+from deja_vu.heads.base import HeadModel
+from deja_vu.render.mesh import rasterize_mesh
+from deja_vu.tracking.photo import PhotoConfig, PhotoFitter
+from deja_vu.tracking.picture import Picture, read_picture
+
+FACES = Path(__file__).parents[1] / "data" / "faces"
+pytest.importorskip("mediapipe")
+pytestmark = pytest.mark.skipif(find("face_landmarker") is None, reason="needs the landmarker: python -m deja_vu.core.assets")
+
+
+@pytest.fixture(scope="module")
+def anny() -> HeadModel:
+    return load_head("anny")
+
+
+@pytest.fixture(scope="module")
+def fitter(anny) -> Iterator[PhotoFitter]:
+    with PhotoFitter(anny, PhotoConfig(resolution=256)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def woman() -> np.ndarray:
+    return read_picture(FACES / "female_00.jpg").rgb
+
+
+def photo(rgb: np.ndarray) -> Picture:
+    return Picture(np.ascontiguousarray(rgb), None, ())
+
+
+def test_the_fit_meets_landmarks_and_outline(fitter, anny, woman):
+    fitted = fitter.fit(photo(woman), "woman", "w")
+    portrait = fitted.portrait
+    assert fitted.error_px < 1.2  # the detector's own noise on such a crop is 0.4 to 0.7 pixels
+    assert portrait.frame.image.shape == (256, 256, 3)
+    shown = rasterize_mesh(anny(portrait.params), anny.topology.faces, portrait.camera).face_id[0]
+    face = (shown >= 0) & ~anny.topology.regions["neck"][shown.clamp_min(0)]
+    covered = portrait.frame.person[face] > 127
+    assert covered.float().mean() > 0.97, "the bald head lies within the matte"
+    assert portrait.frame.head.sum() < portrait.frame.person.sum(), "shoulders are no head"
+    assert 0.3 < float(portrait.params.world_from_head[0, 2, 3]) < 2.0
+
+
+def test_a_photo_does_not_depend_on_the_one_before(fitter, woman):
+    man = read_picture(FACES / "male_49.jpg").rgb
+    first = fitter.fit(photo(woman), "woman", "w").portrait
+    fitter.fit(photo(man), "man", "m")
+    again = fitter.fit(photo(woman), "woman", "w").portrait
+    assert torch.equal(first.params.shape, again.params.shape)
+    assert torch.equal(first.frame.person, again.frame.person)
+
+
+def test_the_crop_may_reach_beyond_the_picture(fitter, woman):
+    close = woman[60:300, 90:300]
+    portrait = fitter.fit(photo(close), "close", "c").portrait
+    beyond = portrait.frame.known == 0
+    assert beyond.any()
+    assert not portrait.frame.person[beyond].any()
+
+
+def test_of_two_faces_the_largest_is_taken_and_said(fitter, woman):
+    small = cv2.resize(woman, (250, 250), interpolation=cv2.INTER_AREA)
+    both = np.full((400, 660, 3), 128, np.uint8)
+    both[:384, :384], both[:250, 400:650] = woman, small
+    fitted = fitter.fit(photo(both), "both", "b")
+    assert "2 faces" in fitted.notes[0]
+    assert fitted.crop.x0 < 150
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rgb: np.full_like(rgb, 120), "no face was found"),
+        (lambda rgb: cv2.resize(rgb, (140, 140), interpolation=cv2.INTER_AREA), "no face was found|pixels wide"),
+        (lambda rgb: rgb[:, 190:], "cut by the picture's border|no face was found"),
+    ],
+)
+def test_refusals(fitter, woman, change, message):
+    with pytest.raises(InputError, match=message):
+        fitter.fit(photo(change(woman)), "it", "i")
+
+
+def test_a_profile_is_refused(fitter, woman, monkeypatch):
+    monkeypatch.setattr("deja_vu.tracking.photo.LARGEST_TURN", 0.5)  # nobody looks into the camera as exactly as that
+    with pytest.raises(InputError, match="degrees away; 0 is the most"):
+        fitter.fit(photo(woman), "it", "i")

@@ -1,0 +1,44 @@
+"""The mirror image of a head, and colors of one side lent to the other."""
+
+from __future__ import annotations
+
+import torch
+
+from deja_vu.heads.toy import load as load_toy
+from deja_vu.uv.attach import attach
+from deja_vu.uv.layout import build_layout
+from deja_vu.uv.mirror import complete, mirror_table
+
+
+def texels():
+    head = load_toy()
+    layout = build_layout(head.topology, 64)
+    return layout, attach(head.template, head.topology.faces, layout).points
+
+
+def test_the_mirror_image_lies_on_the_other_side():
+    _, points = texels()
+    mirror = mirror_table(points)
+    flipped = points * torch.tensor([-1.0, 1.0, 1.0])
+    distance = (points[mirror] - flipped).norm(dim=1)
+    # Half a diagonal of the toy's coarse texels; its chart is not symmetric.
+    assert distance.median() < 0.004
+    assert (mirror_table(points)[mirror] == torch.arange(len(points))).float().mean() > 0.3
+
+
+def test_own_color_where_seen_else_the_other_side_else_the_surroundings():
+    layout, points = texels()
+    mirror, skin = mirror_table(points), torch.zeros(len(points), dtype=torch.bool)
+    color = torch.where(points[:, :1] > 0, 0.8, 0.3).expand(-1, 3)
+    left = (points[:, 0] > 0.01).float()
+    values, weight = complete(color * left[:, None], left, mirror, skin, layout)
+    right = points[:, 0] < -0.015
+    assert torch.allclose(values[left > 0], color[left > 0], atol=1e-5)
+    assert torch.allclose(values[right], torch.tensor(0.8), atol=0.02), "the unseen side takes the seen side's color"
+    assert (weight[right] < weight[left > 0].min()).all()
+    both, _ = complete(color, torch.ones(len(points)), mirror, skin, layout)
+    assert torch.allclose(both[right], torch.tensor(0.3), atol=0.06), "seen on both sides, each keeps its own"
+    nothing = torch.zeros(len(points))
+    nothing[:5] = 1
+    alone, _ = complete(torch.full((len(points), 3), 0.4) * nothing[:, None], nothing, torch.arange(len(points)), skin, layout)
+    assert torch.allclose(alone, torch.tensor(0.4), atol=1e-5), "one known spot colors everything"
