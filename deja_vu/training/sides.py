@@ -28,8 +28,10 @@ class SideConfig:
     """Least turn away from a frame's pose about the head's own upright axis, radians."""
     most: float = 0.9
     """Largest such turn, radians."""
-    strength: float = 0.8
-    """Largest value at which one expression, drawn at random, is set beside those of a frame."""
+    set_share: float = 0.15
+    """Share of the expressions that are drawn at random instead of taken from a frame."""
+    strength: float = 1.2
+    """Largest value of such an expression."""
 
 
 class SideViews:
@@ -74,7 +76,7 @@ class SideViews:
 def turned_aside(params: HeadParams, video: HeadParams, config: SideConfig, generator: torch.Generator) -> HeadParams:
     """Heads turned about their own upright axis, to either side, by an angle from `least` to `most`; faces as a driver might set them.
 
-    Every face is that of another frame with one expression set to a value up to `strength`.
+    Every face is that of another frame with some expressions set to values up to `strength`.
 
     Args:
         params: of B frames, whose poses are turned.
@@ -88,8 +90,8 @@ def turned_aside(params: HeadParams, video: HeadParams, config: SideConfig, gene
     pose = params.world_from_head.clone()
     pose[:, :3, :3] = pose[:, :3, :3] @ axis_angle_to_matrix(turn[:, None] * torch.tensor([0.0, 1.0, 0.0])).to(pose)
     others = video[torch.randint(len(video), (count,), generator=generator)].to(pose.device)
-    expression = others.expression.clone()
-    which = torch.randint(expression.shape[1], (count,), generator=generator)
-    value = config.strength * torch.rand(count, generator=generator)
-    expression[torch.arange(count), which] = value.to(expression)
+    shape = others.expression.shape
+    chosen = (torch.rand(shape, generator=generator) < config.set_share).to(pose.device)
+    drawn = (config.strength * torch.rand(shape, generator=generator)).to(others.expression)
+    expression = torch.where(chosen, drawn, others.expression)
     return replace(params, expression=expression, joints=others.joints, world_from_head=pose)

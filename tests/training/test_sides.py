@@ -79,13 +79,12 @@ def test_views_are_turned_by_as_much_as_asked_to_both_sides(params) -> None:
     assert (angles < 0).any()
 
 
-def test_faces_are_those_of_other_frames_but_for_one_expression(params) -> None:
+def test_faces_are_those_of_other_frames_but_for_some_expressions(params) -> None:
     generator, count = draw(), params.expression.shape[1]
     video = replace(params, expression=torch.stack([torch.full((count,), -1.0), torch.full((count,), -2.0)]))
-    faces = torch.cat([turned_aside(params, video, CONFIG, generator).expression for _ in range(60)])
-    kept = (faces == -1) | (faces == -2)
-    assert (kept.sum(1) == count - 1).all()
-    assert (faces[~kept] >= 0).all()
-    assert (faces[~kept] <= CONFIG.strength).all()
-    assert not kept.all(0).any()  # every expression has its turn
+    faces = torch.cat([turned_aside(params, video, CONFIG, generator).expression for _ in range(200)])
+    drawn = faces >= 0
+    assert abs(drawn.float().mean() - CONFIG.set_share) < 0.03  # of 2,400 draws: four deviations
+    assert faces.max() <= CONFIG.strength
     assert {-1.0, -2.0} <= set(faces.unique().tolist())
+    assert all(len(set(face[face < 0].tolist())) <= 1 for face in faces)  # never of two frames at once
