@@ -69,7 +69,7 @@ def test_untrained_it_corrects_nothing():
 
 @torch.no_grad()
 def test_shape_varies_smoothly_and_color_by_texel():
-    """The second difference of a bilinear enlargement by two, summed over a cell's period, has no part of that period."""
+    """What alternates from texel to texel: hardly anything in a bilinear enlargement by two."""
     net, parts = network(), evidence(1)
     comb = torch.tensor([1.0, -1.0]).double().repeat(16)
     out = net(*parts)[..., 2:-2, 2:-2]
