@@ -33,7 +33,7 @@ from deja_vu.pipelines.track import TrackConfig, track
 from deja_vu.pipelines.view import view_command
 
 Split = Literal["tail", "blocks"]
-Start = Literal["lifted", "network", "none"]
+Start = Literal["auto", "network", "lifted", "none"]
 STAGE = "generalize"
 """Name of the stage, of its command and of the folder of its recipes."""
 
@@ -119,8 +119,8 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
             overwrite: delete the run in `out` and start anew.
             split: test frames, the last 20 % (tail) or every fifth block of 16 (blocks); overrides the recipe.
             global_only: leave the blendmaps out, as an ablation.
-            start: begin with colors lifted from the video, the same corrected by the network of `deja-vu generalize`, or a bald grey
-                head; overrides the recipe.
+            start: begin with colors lifted from the video and corrected by the network of `deja-vu generalize`, with lifted ones alone,
+                or with a bald grey head; overrides the recipe.
             recipe: every value of the recipe.
         """
         personalize(video, out, varied(recipe, split, global_only, start), resume=resume, overwrite=overwrite)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from deja_vu.avatars import GaussianAvatar, GaussianConfig, save_avatar
-from deja_vu.avatars.prior import load_prior
+from deja_vu.avatars.prior import load_prior, shipped_chart
 from deja_vu.core.batch import Batch
 from deja_vu.core.conventions import SH_C0
 from deja_vu.core.errors import ConfigError, DivergedError
@@ -93,9 +93,9 @@ class PersonalizeConfig:
     """Share of the training frames, those with the rarest pose and expression, that are shown three times as often: blinks are few."""
     validation_share: float = 0.04
     """Share of the training frames, one block in their middle, that is only watched: its curve turns down where training overfits."""
-    start: Literal["lifted", "network", "none"] = "lifted"
-    """What training begins with: colors and hair lifted from training frames, the same corrected by the generalize stage's network, or
-    a bald grey head."""
+    start: Literal["auto", "network", "lifted", "none"] = "auto"
+    """What training begins with: colors and hair lifted from training frames and corrected by the generalize stage's network, only lifted,
+    or a bald grey head. auto takes the network if it was trained for this head, map size and axes, else what is lifted, and says which."""
     lift_frames: int = 24
     """Training frames whose colors start the avatar."""
     network_frames: int = 6
@@ -124,7 +124,9 @@ def start_avatar(sequence: TrackedSequence, config: PersonalizeConfig) -> Gaussi
     head = load_head(sequence.info.head_name)
     avatar = GaussianAvatar(head, sequence.params.shape[0], config.avatar)
     avatar.code.fit(sequence.params)
-    if config.start == "none":
+    start = chosen_start(avatar, config)
+    print(f"start: {start}")
+    if start == "none":
         return avatar
     source = FrameSource(sequence, START_RESOLUTION)
     spread = torch.linspace(0, len(sequence) - 1, min(config.lift_frames, len(sequence))).round().long().unique()
@@ -143,9 +145,17 @@ def start_avatar(sequence: TrackedSequence, config: PersonalizeConfig) -> Gaussi
         lift.add(replace(surface, points=raised), batch.camera, depth, batch.image, batch.head)
     avatar.base[:, CHANNELS["color"]] = (lift.colors(avatar.layout, avatar.hairy) - 0.5) / SH_C0
     avatar.doubt.copy_(torch.exp(-lift.weight / len(spread) / DOUBTED_VIEW))
-    if config.start == "network":
+    if start == "network":
         start_from_network(avatar, source, config)
     return avatar
+
+
+def chosen_start(avatar: GaussianAvatar, config: PersonalizeConfig) -> Literal["network", "lifted", "none"]:
+    """What the recipe's start comes to; a network that is named is taken in any case."""
+    if config.start != "auto":
+        return config.start
+    fits = avatar.config.axes == "tangent" and shipped_chart() == avatar.layout.hash
+    return "network" if config.prior or fits else "lifted"
 
 
 def start_from_network(avatar: GaussianAvatar, source: FrameSource, config: PersonalizeConfig) -> None:

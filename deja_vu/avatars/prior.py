@@ -129,6 +129,15 @@ def save_prior(prior: HeadPrior, path: Path, provenance: dict[str, str]) -> None
         raise OutputError(f"{path} could not be written ({error}). Make room or choose another --out.") from error
 
 
+def shipped_chart() -> str | None:
+    """Digest of the UV chart for which the network that ships was trained, read from its header alone; None where none ships."""
+    with resources.as_file(resources.files("deja_vu.avatars") / "assets" / SHIPPED) as shipped:
+        if not shipped.is_file():
+            return None
+        with safe_open(shipped, framework="pt") as file:
+            return file.metadata()["uv_hash"]
+
+
 def load_prior(path: Path | None = None) -> HeadPrior:
     """Read a network, in evaluation mode.
 

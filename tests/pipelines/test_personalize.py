@@ -19,9 +19,10 @@ from deja_vu.core.gaussians import CHANNELS
 from deja_vu.core.image import over
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.datasets.sampling import FrameSource
+from deja_vu.heads import load_head
 from deja_vu.nets.uv_unet import UVNet, UVNetConfig
 from deja_vu.pipelines.personalize import Recipe, personalize
-from deja_vu.pipelines.train_gaussians import PersonalizeConfig, Phase, start_avatar, train
+from deja_vu.pipelines.train_gaussians import PersonalizeConfig, Phase, chosen_start, start_avatar, train
 from deja_vu.training.loop import refuse_divergence
 
 needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.core.assets")
@@ -101,6 +102,17 @@ def test_a_start_from_a_network(tracked, small_recipe, tmp_path) -> None:
     torch.testing.assert_close(avatar.base, lifted.base + 0.05 * avatar.gains, rtol=0, atol=1e-5)
     with pytest.raises(ConfigError, match="64 texels a side"):
         start_avatar(sequence, replace(config, avatar=replace(config.avatar, uv_size=96)))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"), [({}, "network"), ({"uv_size": 128}, "lifted"), ({"axes": "head"}, "lifted")], ids=["default", "size", "axes"]
+)
+def test_the_network_starts_what_it_was_trained_for(change, expected) -> None:
+    head, config = load_head("anny"), PersonalizeConfig()
+    avatar = GaussianAvatar(head, torch.zeros(head.spec.num_shape), replace(config.avatar, **change))
+    assert chosen_start(avatar, config) == expected
+    assert chosen_start(avatar, replace(config, start="none")) == "none"
+    assert chosen_start(avatar, replace(config, prior="mine.safetensors")) == "network"
 
 
 def test_training_lowers_the_loss_and_beats_the_mean_image(tracked, small_recipe, tmp_path) -> None:
