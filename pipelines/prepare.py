@@ -22,6 +22,7 @@ from deja_vu.datasets.shards import Sample, ShardInfo, ShardSet, Split, begin_sh
 from deja_vu.datasets.synthetic import SyntheticSubject
 from deja_vu.heads import load_head
 from deja_vu.pipelines.runs import write_json
+from deja_vu.tracking.landmarks import cut, find_crop
 from deja_vu.tracking.masks import HeadMasks
 from deja_vu.tracking.photo import PhotoConfig, PhotoFitter
 from deja_vu.tracking.picture import read_picture
@@ -66,6 +67,10 @@ class PrepareConfig:
     """Portraits of each tracked video, spread over it."""
     per_shard: int = 32
     """Sources a shard; an interrupt loses the shard at hand."""
+
+
+MADE_UP_SIDE = 1.5
+"""Side of a made-up person's picture, in sides of the portraits that are cut from it."""
 
 
 def prepare(data: Sequence[Path], out: Path, config: PrepareConfig) -> ShardSet:
@@ -171,19 +176,25 @@ def _frames(folder: Path, config: PrepareConfig) -> list[Sample]:
 
 
 def _made_up(seed: int, config: PrepareConfig) -> list[Sample]:
-    """Portraits of one made-up person, with the true fit."""
-    subject = SyntheticSubject(ACTED_FRAMES, config.photo.resolution, seed)
-    masks = HeadMasks(subject.head)
+    """Portraits of one made-up person, cropped as photos are, with the true fit."""
+    side = config.photo.resolution
+    subject = SyntheticSubject(ACTED_FRAMES, round(MADE_UP_SIDE * side), seed, varied=True)
+    masks, marks = HeadMasks(subject.head), subject.head.topology.landmarks["mediapipe"]
+    points = subject.head.at_points(marks.faces, marks.bary)
     identity, split = identify(f"{SYNTHETIC}/{seed:04d}", config)
     samples = []
     for index in np.linspace(0, ACTED_FRAMES - 1, config.made_up_frames).round().astype(int):
         drawn, params = subject.render(int(index)), subject.params[int(index) : int(index) + 1]
-        weight, attention = masks.render(params, subject.camera, config.photo.resolution)
-        above = np.rint(drawn.person * (weight[0] / 255.0)).astype(np.uint8)
-        planes = (drawn.image, drawn.person, above, attention[0], np.full_like(above, 255))
-        frame = Frame(*(torch.from_numpy(np.ascontiguousarray(plane)) for plane in planes))
+        pixels, depth = subject.camera.project(points(params))
+        crop = find_crop(torch.cat([pixels, depth[..., None]], -1).numpy(), subject.size, subject.size)
+        camera = subject.camera.cropped(crop.x0, crop.y0, crop.size, crop.size).resized(side, side)
+        weight, attention = masks.render(params, camera, side)
+        masked = np.stack([drawn.person, np.full_like(drawn.person, 255), drawn.person], -1)
+        image, (person, known) = cut(drawn.image, crop, side), np.moveaxis(cut(masked, crop, side, border=0), -1, 0)[:2]
+        above = np.rint(person * (weight[0] / 255.0)).astype(np.uint8)
+        frame = Frame(*(torch.from_numpy(np.ascontiguousarray(plane)) for plane in (image, person, above, attention[0], known)))
         key = f"{SYNTHETIC}-{seed:04d}-{index:03d}"
-        samples.append(Sample(Portrait(key, identity, frame, params, subject.camera), SYNTHETIC, split))
+        samples.append(Sample(Portrait(key, identity, frame, params, camera), SYNTHETIC, split))
     return samples
 
 

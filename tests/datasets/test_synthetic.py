@@ -39,6 +39,18 @@ def test_another_seed_gives_another_person_and_room(subject):
     assert np.abs(subject.render(0).image.astype(int) - other.render(0).image).mean() > 5
 
 
+def test_light_and_haircut_vary_where_asked_for(subject):
+    shown = [SyntheticSubject(1, size=SIZE, seed=seed, varied=True) for seed in (2, 6, 7)]
+    assert len({(person.lamps, len(person.figure.hair.vertices)) for person in shown}) == 3
+    pictures = [person.render(0) for person in shown]
+    plain, other = subject.render(0), pictures[0]
+    skin = (plain.parts == PARTS.index("skin")) & (other.parts == PARTS.index("skin"))
+    assert skin.mean() > 0.05, "the same person stands in the same place"
+    assert np.abs(plain.image[skin].astype(int) - other.image[skin]).mean() > 4
+    sides = [picture.image[..., 0][picture.parts == PARTS.index("skin")].mean() for picture in pictures]
+    assert min(sides) > 25, "nobody stands in the dark"
+
+
 def test_a_clip_starts_neutral_and_facing_the_camera(subject):
     start = subject.params[0]
     assert start.expression.abs().max() == 0

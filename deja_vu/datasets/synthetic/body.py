@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deja_vu.core.head import HeadParams
 from deja_vu.datasets.synthetic.shade import look_along
-from deja_vu.datasets.synthetic.wardrobe import STRAND_POINTS, grow_hair, sew_shirt
+from deja_vu.datasets.synthetic.wardrobe import STRAND_POINTS, HairCut, grow_hair, sew_shirt
 from deja_vu.heads.base import HeadModel
 from deja_vu.render.mesh import rasterize_mesh
 
@@ -37,13 +37,13 @@ LASH_REACH, LASH_HEIGHT = 0.0200, 0.0388
 class Figure:
     """Triangles of a dressed person; vertices and faces of the head come first and keep their indices."""
 
-    def __init__(self, head: HeadModel, shape: Float[Tensor, " S"], seed: int) -> None:
+    def __init__(self, head: HeadModel, shape: Float[Tensor, " S"], seed: int, worn: HairCut) -> None:
         self.head = head
         neutral = head.neutral()
         self._neutral = HeadParams(shape, neutral.expression, neutral.joints, neutral.world_from_head)
         rest = head(self._neutral)
         normals = vertex_normals(rest, head.topology.faces)
-        self.hair = grow_hair(head, rest.numpy(), normals.numpy(), seed)
+        self.hair = grow_hair(head, rest.numpy(), normals.numpy(), seed, worn)
         self.shirt = sew_shirt(seed)
         self.first_hair, self.first_shirt = len(rest), len(rest) + len(self.hair.vertices)
         strands, cloth = torch.from_numpy(self.hair.faces), torch.from_numpy(self.shirt.faces)

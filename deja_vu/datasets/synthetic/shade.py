@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -23,11 +24,37 @@ class Light:
     """Radiance times pi."""
 
 
-KEY = Light((-0.6, -0.55, -0.75), (1.35, 1.24, 1.10))
-FILL = Light((0.85, -0.05, -0.65), (0.26, 0.30, 0.36))
-RIM = Light((0.75, -0.55, 0.6), (0.75, 0.80, 0.88))
-SKY, GROUND = (0.22, 0.24, 0.27), (0.11, 0.085, 0.075)
-"""Light from above and from below."""
+@dataclass(frozen=True)
+class Lamps:
+    """All the light of a scene; by default that of a room with a window."""
+
+    key: Light = Light((-0.6, -0.55, -0.75), (1.35, 1.24, 1.10))
+    fill: Light = Light((0.85, -0.05, -0.65), (0.26, 0.30, 0.36))
+    rim: Light = Light((0.75, -0.55, 0.6), (0.75, 0.80, 0.88))
+    sky: tuple[float, float, float] = (0.22, 0.24, 0.27)
+    """From above."""
+    ground: tuple[float, float, float] = (0.11, 0.085, 0.075)
+    """From below."""
+
+    @staticmethod
+    def draw(seed: int) -> Lamps:
+        """Key light from any side and height before the face, hard or soft, warm or cold."""
+        rng = np.random.default_rng([seed, 6])
+        side, height = rng.uniform(-1.0, 1.0), rng.uniform(-1.0, 0.1)
+        warmth = np.exp(rng.normal(0, 0.1) * np.array([1.0, 0.0, -1.2]))
+        hardness = rng.uniform(0.35, 1.1)
+        around = 2.2 - hardness
+        lamps = Lamps()
+
+        def lit(lamp: Light, towards: tuple[float, float, float], strength: float) -> Light:
+            return Light(towards, _triple(strength * warmth * lamp.color))
+
+        sky, ground = (_triple(around * np.array(color) * warmth) for color in (lamps.sky, lamps.ground))
+        key = lit(lamps.key, (side, height, -0.75), hardness)
+        fill = lit(lamps.fill, (-1.4 * side, -0.05, -0.65), around * rng.uniform(0.5, 1.5))
+        return Lamps(key, fill, lit(lamps.rim, (-1.25 * side, -0.55, 0.6), rng.uniform(0, 1.2)), sky, ground)
+
+
 SKIN_WRAP = (0.38, 0.20, 0.15)
 """How far light seeps round into the shade, by channel: red goes farthest."""
 SHADOW_SIZE, SHADOW_DISTANCE, SHADOW_FIELD = 320, 4.0, 0.62
@@ -50,6 +77,7 @@ class Facing:
     """Share of the surroundings that the point sees."""
     lit: Float[Tensor, " n"]
     """1 where the key light reaches it, 0 in its shadow."""
+    lamps: Lamps
 
 
 @dataclass(frozen=True)
@@ -68,15 +96,16 @@ class ShadowMap:
         return 1 - ((depth - blocker - 0.004) / 0.006).clamp(0, 1)
 
 
-def cast_shadows(vertices: Float[Tensor, "V 3"], faces: Tensor, centre: Float[Tensor, "3"]) -> ShadowMap:
+def cast_shadows(vertices: Float[Tensor, "V 3"], faces: Tensor, centre: Float[Tensor, "3"], key: Light) -> ShadowMap:
     """The shadow map of a mesh.
 
     Args:
         vertices: world space, metres.
         faces: vertex indices.
         centre: middle of what has to be covered.
+        key: the lamp.
     """
-    camera = look_along(-direction(KEY), centre, SHADOW_DISTANCE, SHADOW_FIELD, SHADOW_SIZE)
+    camera = look_along(-direction(key), centre, SHADOW_DISTANCE, SHADOW_FIELD, SHADOW_SIZE)
     seen = rasterize_mesh(vertices, faces, camera)
     return ShadowMap(camera, torch.where(seen.face_id >= 0, seen.depth, torch.full_like(seen.depth, 9.0)))
 
@@ -115,28 +144,28 @@ def shade_skin(color: Float[Tensor, "n 3"], gloss: Float[Tensor, " n"], at: Faci
         gloss: strength of the highlight, 0 to 1.
         at: the points.
     """
-    normal, view, open_, lit = at.normal, at.view, at.openness, at.lit
+    normal, view, open_, lit, lamps = at.normal, at.view, at.openness, at.lit, at.lamps
     wrap = torch.tensor(SKIN_WRAP)
     lit3 = lit[:, None] ** torch.tensor([0.75, 1.0, 1.1])  # a shadow's edge on skin is red
-    light = _ambient(normal) * _bounced(open_, color)
-    light = light + _wrapped(normal, KEY, wrap) * lit3
-    light = light + _wrapped(normal, FILL, wrap) * (0.35 + 0.65 * open_[:, None]) + _wrapped(normal, RIM, wrap) * open_[:, None]
+    light = _ambient(normal, lamps) * _bounced(open_, color)
+    light = light + _wrapped(normal, lamps.key, wrap) * lit3
+    light = light + _wrapped(normal, lamps.fill, wrap) * (0.35 + 0.65 * open_[:, None]) + _wrapped(normal, lamps.rim, wrap) * open_[:, None]
     facing = (normal * view).sum(1).clamp(0, 1)
     fresnel = 0.035 + 0.45 * (1 - facing) ** 5
     shine = torch.zeros_like(color)
-    for lamp, exponent, strength in ((KEY, 14.0, 0.8), (KEY, 55.0, 1.6), (RIM, 18.0, 1.2), (FILL, 18.0, 0.8)):
+    for lamp, exponent, strength in ((lamps.key, 14.0, 0.8), (lamps.key, 55.0, 1.6), (lamps.rim, 18.0, 1.2), (lamps.fill, 18.0, 0.8)):
         half = view + direction(lamp)
         lobe = (normal * half).sum(1) / half.norm(dim=1)
-        amount = strength * (exponent + 8) / 25 * lobe.clamp(0, 1) ** exponent * (lit if lamp is KEY else open_)
+        amount = strength * (exponent + 8) / 25 * lobe.clamp(0, 1) ** exponent * (lit if lamp is lamps.key else open_)
         shine = shine + (amount * fresnel * gloss * open_)[:, None] * torch.tensor(lamp.color)
     return color * light + shine
 
 
 def shade_cloth(color: Float[Tensor, "3"], at: Facing) -> Float[Tensor, "n 3"]:
     """Radiance of cloth of one reflectance: diffuse, with a soft bright edge."""
-    wrap = torch.full((3,), 0.15)
-    soft = _ambient(at.normal) + _wrapped(at.normal, FILL, wrap) + _wrapped(at.normal, RIM, wrap)
-    light = soft * at.openness[:, None] + _wrapped(at.normal, KEY, wrap) * at.lit[:, None]
+    wrap, lamps = torch.full((3,), 0.15), at.lamps
+    soft = _ambient(at.normal, lamps) + _wrapped(at.normal, lamps.fill, wrap) + _wrapped(at.normal, lamps.rim, wrap)
+    light = soft * at.openness[:, None] + _wrapped(at.normal, lamps.key, wrap) * at.lit[:, None]
     fuzz = 0.25 * (1 - (at.normal * at.view).sum(1).clamp(0, 1)) ** 3
     return color * light * (1 + fuzz[:, None])
 
@@ -149,9 +178,9 @@ def shade_hair(color: Float[Tensor, "n 3"], along: Float[Tensor, "n 3"], at: Fac
         along: unit direction of the fibre.
         at: the points, with normals outward from the tuft.
     """
-    normal, view, lit = at.normal, at.view, at.lit
-    total = color * _ambient(normal) * 0.8
-    for lamp, reach in ((KEY, 0.25 + 0.75 * lit), (FILL, torch.ones_like(lit)), (RIM, torch.ones_like(lit))):
+    normal, view, lit, lamps = at.normal, at.view, at.lit, at.lamps
+    total = color * _ambient(normal, lamps) * 0.8
+    for lamp, reach in ((lamps.key, 0.25 + 0.75 * lit), (lamps.fill, torch.ones_like(lit)), (lamps.rim, torch.ones_like(lit))):
         towards = direction(lamp)
         across = (1 - (along @ towards) ** 2).clamp_min(0).sqrt()
         facing = ((normal @ towards + 0.3) / 1.3).clamp(0, 1) * reach
@@ -172,11 +201,11 @@ def shade_eyes(q: Float[Tensor, "n 3"], iris: Float[Tensor, "3"], lids: Float[Te
         lids: 1 far from the lids, less beside them.
         at: the points.
     """
-    normal, view, wrap = at.normal, at.view, torch.full((3,), 0.3)
+    normal, view, lamps, wrap = at.normal, at.view, at.lamps, torch.full((3,), 0.3)
     color, mirror = paint_eye(q, iris)
-    light = _ambient(normal) + _wrapped(normal, KEY, wrap) * (0.3 + 0.7 * at.lit[:, None]) + _wrapped(normal, FILL, wrap)
+    light = _ambient(normal, lamps) + _wrapped(normal, lamps.key, wrap) * (0.3 + 0.7 * at.lit[:, None]) + _wrapped(normal, lamps.fill, wrap)
     total = color * light * lids[:, None]
-    for lamp, strength in ((KEY, 3.0), (FILL, 0.8)):
+    for lamp, strength in ((lamps.key, 3.0), (lamps.fill, 0.8)):
         half = view + direction(lamp)
         lobe = ((normal * half).sum(1) / half.norm(dim=1)).clamp(0, 1)
         glint = torch.sigmoid((lobe - math.cos(math.radians(8.0))) * 1800.0)
@@ -206,14 +235,19 @@ def paint_eye(q: Float[Tensor, "n 3"], iris: Float[Tensor, "3"]) -> tuple[Float[
     return white * (1 - edge) + inside * edge, 0.35 + 0.65 * _step(r, 1.25, 1.0)
 
 
+def _triple(color: np.ndarray) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in color)
+    return red, green, blue
+
+
 def _step(x: Tensor, low: float, high: float) -> Tensor:
     t = ((x - low) / (high - low)).clamp(0, 1)
     return t * t * (3 - 2 * t)
 
 
-def _ambient(normal: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+def _ambient(normal: Float[Tensor, "n 3"], lamps: Lamps) -> Float[Tensor, "n 3"]:
     up = (0.5 - 0.5 * normal[:, 1:2]).clamp(0, 1)
-    return torch.tensor(GROUND) + (torch.tensor(SKY) - torch.tensor(GROUND)) * up
+    return torch.tensor(lamps.ground) + (torch.tensor(lamps.sky) - torch.tensor(lamps.ground)) * up
 
 
 def _bounced(open_: Float[Tensor, " n"], color: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:

@@ -18,6 +18,7 @@ from deja_vu.datasets.synthetic.acting import act
 from deja_vu.datasets.synthetic.body import PARTS, Figure
 from deja_vu.datasets.synthetic.noise import fractal_noise
 from deja_vu.datasets.synthetic.paint import Appearance, paint_skin
+from deja_vu.datasets.synthetic.wardrobe import HairCut
 from deja_vu.heads import load_head
 from deja_vu.render.mesh import rasterize_mesh
 
@@ -84,7 +85,7 @@ class _Points:
 class SyntheticSubject:
     """One person, one clip. Everything follows from the constructor's arguments."""
 
-    def __init__(self, frames: int = 150, size: int = 512, seed: int = 2, fps: float = 25.0) -> None:
+    def __init__(self, frames: int = 150, size: int = 512, seed: int = 2, fps: float = 25.0, *, varied: bool = False) -> None:
         """Make a person up; nothing is rendered yet.
 
         Args:
@@ -92,6 +93,7 @@ class SyntheticSubject:
             size: width and height of the picture in pixels.
             seed: chooses the person and what happens.
             fps: frame rate, 1/s.
+            varied: whether the seed chooses light and haircut too.
         """
         self.size, self.seed, self.fps = size, seed, fps
         self.head = load_head("anny")
@@ -102,7 +104,8 @@ class SyntheticSubject:
         self.camera: Camera = Camera.from_focal(FOCAL * size, size, size)
         """Truth: one fixed camera at the world's origin."""
         self.look = Appearance.draw(seed)
-        self.figure = Figure(self.head, shape, seed)
+        self.lamps = shade.Lamps.draw(seed) if varied else shade.Lamps()
+        self.figure = Figure(self.head, shape, seed, HairCut.draw(seed) if varied else HairCut())
         self._texture = paint_skin(self.head, self.look).color
         self._room = paint_room(size, seed)
         self._eye_directions = self._directions_in_eyes()
@@ -162,7 +165,7 @@ class SyntheticSubject:
         ray = torch.cat([_rays(one, coarse.camera), _rays(many, fine.camera)])
         corners = self.figure.faces.index_select(0, face)
         openness = _mix(self.figure.openness[:, None], corners, bary)[:, 0]
-        return _Points(face, corners, bary, shade.Facing(_unit(_mix(posed.normals, corners, bary)), -_unit(ray), openness, lit))
+        return _Points(face, corners, bary, shade.Facing(_unit(_mix(posed.normals, corners, bary)), -_unit(ray), openness, lit, self.lamps))
 
     def _shade(self, name: str, point: _Points, camera: Camera, sample: Tensor, posed: _Posed) -> Float[Tensor, "n 3"]:
         """Radiance of one part's points; `sample` are their places on the camera's grid, for parts that lie in openings."""
@@ -182,7 +185,7 @@ class SyntheticSubject:
 
     def _lit(self, grid: _Grid, vertices: Tensor) -> Float[Tensor, " n"]:
         """Share of the key light that reaches each pixel, with soft edges."""
-        shadow = shade.cast_shadows(vertices, self.figure.casters, self.params.world_from_head[0, :3, 3])
+        shadow = shade.cast_shadows(vertices, self.figure.casters, self.params.world_from_head[0, :3, 3], self.lamps.key)
         pixel = torch.nonzero(grid.part)[:, 0]
         both = torch.zeros(self.size * self.size, 2)
         both[pixel] = torch.stack([shadow.lit(_rays(pixel, self.camera) * grid.depth[pixel, None]), torch.ones(len(pixel))], dim=1)

@@ -17,8 +17,6 @@ STRAND_WIDTH = [0.0009, 0.0019, 0.0017, 0.0006]
 """From root to tip, metres."""
 EAR_CLEARANCE = 0.0045
 """Strands that come nearer to an ear are left out, metres."""
-PARTING = 0.024
-"""Where the hair parts on top, metres to the subject's left."""
 SHIRT_COLUMNS, SHIRT_ROWS = 96, 40
 SHIRT_RINGS = np.array(
     [
@@ -40,6 +38,24 @@ COLLAR_SLOPE = 0.28
 
 
 @dataclass(frozen=True)
+class HairCut:
+    """How hair is worn."""
+
+    length: float = 1.0
+    """Of the strands, in units of a short cut's."""
+    lift: float = 1.0
+    """How far they stand off, in units of a short cut's."""
+    parting: float = 0.024
+    """Where the hair parts on top, metres to the subject's left."""
+
+    @staticmethod
+    def draw(seed: int) -> HairCut:
+        """Cropped to full, parted on either side or combed over from far out."""
+        rng = np.random.default_rng([seed, 7])
+        return HairCut(float(rng.uniform(0.35, 1.5)), float(rng.uniform(0.3, 1.7)), float(rng.uniform(-0.06, 0.06)))
+
+
+@dataclass(frozen=True)
 class Garment:
     """A mesh at rest in head space."""
 
@@ -53,7 +69,7 @@ class Garment:
     """Brightness factor about one."""
 
 
-def grow_hair(head: HeadModel, rest: Float[np.ndarray, "V 3"], normals: Float[np.ndarray, "V 3"], seed: int) -> Garment:
+def grow_hair(head: HeadModel, rest: Float[np.ndarray, "V 3"], normals: Float[np.ndarray, "V 3"], seed: int, worn: HairCut) -> Garment:
     """Short combed hair as flat strands over the scalp.
 
     Args:
@@ -61,6 +77,7 @@ def grow_hair(head: HeadModel, rest: Float[np.ndarray, "V 3"], normals: Float[np
         rest: the person's neutral surface in head space.
         normals: of that surface.
         seed: chooses the roots and how strands stray.
+        worn: how it is cut and combed.
     """
     rng = np.random.default_rng([seed, 3])
     skin = head.topology.faces[head.topology.regions["skin"] & ~head.topology.regions["ears"]].numpy()
@@ -69,8 +86,8 @@ def grow_hair(head: HeadModel, rest: Float[np.ndarray, "V 3"], normals: Float[np
     surface, surface_normal = rest[ground], normals[ground]
     clump = fractal_noise(roots, 0.012, 2, seed + 31)
     length, height = _trim(out)
-    length *= 1 + 0.25 * clump + rng.uniform(-0.2, 0.15, len(roots))
-    height *= rng.uniform(0.25, 1.1, len(roots)) + 0.25 * clump
+    length *= worn.length * (1 + 0.25 * clump + rng.uniform(-0.2, 0.15, len(roots)))
+    height *= worn.lift * (rng.uniform(0.25, 1.1, len(roots)) + 0.25 * clump)
     stray = rng.normal(0, 0.14, (len(roots), 3)) + 0.6 * np.stack([clump, fractal_noise(roots, 0.018, 2, seed + 32), clump], axis=1)
     path = np.empty((len(roots), STRAND_POINTS, 3), np.float32)
     up = np.empty_like(path)
@@ -78,7 +95,7 @@ def grow_hair(head: HeadModel, rest: Float[np.ndarray, "V 3"], normals: Float[np
     for step in range(STRAND_POINTS):
         t = step / (STRAND_POINTS - 1)
         path[:, step], up[:, step] = point + normal * (height * (0.1 + 1.1 * t - 0.35 * t * t))[:, None], normal
-        flow = _comb(roots, normal) + stray * (0.4 + 0.6 * t)
+        flow = _comb(roots, normal, worn.parting) + stray * (0.4 + 0.6 * t)
         flow -= (flow * normal).sum(1, keepdims=True) * normal
         point = point + flow / np.linalg.norm(flow, axis=1, keepdims=True) * (length / (STRAND_POINTS - 1))[:, None]
         point, normal = _land(point, surface, surface_normal)
@@ -112,9 +129,9 @@ def _trim(out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return 0.014 + 0.034 * top + 0.006 * front, 0.004 + 0.013 * top + 0.006 * front
 
 
-def _comb(roots: np.ndarray, normal: np.ndarray) -> np.ndarray:
+def _comb(roots: np.ndarray, normal: np.ndarray, parting: float) -> np.ndarray:
     """Direction in which hair is combed: from the parting and the forehead to the sides and back, then down."""
-    side = np.tanh((roots[:, 0] - PARTING) / 0.012)
+    side = np.tanh((roots[:, 0] - parting) / 0.012)
     over = np.stack([side * 1.0, np.zeros_like(side), np.full_like(side, -0.45)], axis=1)
     down = np.tile([0.0, -1.0, -0.55], (len(side), 1))
     swept = np.stack([side * 0.9, np.full_like(side, 0.3), np.full_like(side, -0.6)], axis=1)
