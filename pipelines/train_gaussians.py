@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from deja_vu.avatars import GaussianAvatar, GaussianConfig, save_avatar
+from deja_vu.avatars.atlas import SEEN_REACH, load_atlas
 from deja_vu.avatars.prior import load_prior, shipped_chart
 from deja_vu.core.batch import Batch
 from deja_vu.core.conventions import SH_C0
@@ -132,9 +133,10 @@ def start_avatar(sequence: TrackedSequence, config: PersonalizeConfig) -> Gaussi
     spread = torch.linspace(0, len(sequence) - 1, min(config.lift_frames, len(sequence))).round().long().unique()
     if config.avatar.axes == "tangent":
         hull = HairHull(len(avatar.layout))
+        reach = SEEN_REACH * avatar.base[:, CHANNELS["log_scale"].start].exp()
         for position in spread:
             batch = source.batch(position[None])
-            hull.add(avatar.surface(batch.params), batch.camera, batch.person, batch.known)
+            hull.add(avatar.surface(batch.params), batch.camera, batch.person, batch.known, reach)
         avatar.raise_hair(hull.thickness(avatar.layout, avatar.hairy))
     lift = ColorLift(len(avatar.layout))
     for position in spread:
@@ -143,7 +145,8 @@ def start_avatar(sequence: TrackedSequence, config: PersonalizeConfig) -> Gaussi
         surface = avatar.surface(batch.params)
         raised = surface.points + (surface.frames @ avatar.base[:, CHANNELS["position"], None])[..., 0]
         lift.add(replace(surface, points=raised), batch.camera, depth, batch.image, batch.head)
-    avatar.base[:, CHANNELS["color"]] = (lift.colors(avatar.layout, avatar.hairy) - 0.5) / SH_C0
+    color = load_atlas(sequence.info.head_name, config.avatar.uv_size).with_mouth(lift.colors(avatar.layout, avatar.hairy), lift.best)
+    avatar.base[:, CHANNELS["color"]] = (color - 0.5) / SH_C0
     avatar.doubt.copy_(torch.exp(-lift.weight / len(spread) / DOUBTED_VIEW))
     if start == "network":
         start_from_network(avatar, source, config)

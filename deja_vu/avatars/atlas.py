@@ -44,6 +44,9 @@ MOUTH = {
     "tongue": (0.62, 0.34, 0.33),
 }
 """Colors of what closed lips hide, on a face of brightness `FACE_LIGHT`."""
+MOUTH_DEPTH, DEEP_LIGHT = 0.06, 0.12
+"""How far behind the front teeth the mouth is as dark as it gets, metres, and the share of the light that is left there: a throat is
+dark, and so is what shows of it under the hair from behind, where no neck hides it."""
 FACE_LIGHT = 0.55
 BEHIND_LIPS = 0.0015
 """How far behind the nearest surface what lies in the mouth counts as seen, metres: lips are thin."""
@@ -86,6 +89,8 @@ class Atlas:
         for name, color in MOUTH.items():
             if name in head.topology.regions:
                 self.mouth[head.topology.regions[name][self.layout.faces]] = torch.tensor(color)
+        depth = points[~self.mouth[:, 0].isnan(), 2].amax() - points[:, 2] if self.mouth.isfinite().any() else points[:, 2]
+        self.mouth *= (1 - depth / MOUTH_DEPTH).clamp(DEEP_LIGHT, 1)[:, None]
         self.tolerance = torch.where(self.mouth[:, 0].isnan(), DEPTH_TOLERANCE, BEHIND_LIPS)
         self.gains = torch.cat([torch.full((c.stop - c.start,), GAINS[name]) for name, c in CHANNELS.items()])
         self._none = (torch.zeros(0, len(self.layout), NUM_CHANNELS), torch.zeros(1, 0))
@@ -118,7 +123,7 @@ class Atlas:
         view = look(raised, photos.camera, depth, photos.image, photos.head, self.tolerance)
         total = (view.trust[..., None] * view.color).sum(0)
         color, weight = complete(total, view.trust.sum(0), self.mirror, self.hairy, self.layout)
-        color = self._with_mouth(color, weight)
+        color = self.with_mouth(color, weight)
         base[:, CHANNELS["position"].stop - 1] = height
         base[:, CHANNELS["log_scale"]] = spaced_log_scale(rest.points[0] + height[:, None] * rest.frames[0, :, :, 2], self.layout)
         base[:, CHANNELS["color"]] = (color - 0.5) / SH_C0
@@ -128,8 +133,13 @@ class Atlas:
         shared = torch.cat([color, torch.stack(known, -1), rest.points[0] / PLACE_UNIT], -1)
         return Lifted(shape, base, rest.stretch[0], evidence, view.trust, shared)
 
-    def _with_mouth(self, color: Float[Tensor, "M 3"], weight: Float[Tensor, " M"]) -> Float[Tensor, "M 3"]:
-        """Colors in which what the lips hide has a mouth's, in the light of the face."""
+    def with_mouth(self, color: Float[Tensor, "M 3"], weight: Float[Tensor, " M"]) -> Float[Tensor, "M 3"]:
+        """Colors in which what the lips hide has a mouth's, in the light of the face.
+
+        Args:
+            color: of all texels, in [0, 1].
+            weight: how well each is known.
+        """
         face = weight * ~self.hairy
         light = float((face * color.mean(-1)).sum() / face.sum().clamp_min(1e-6)) / FACE_LIGHT
         hidden = ~self.mouth[:, :1].isnan() & (weight < SHOWN)[:, None]

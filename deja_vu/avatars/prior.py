@@ -114,7 +114,7 @@ class HeadPrior(nn.Module):
 
 
 def save_prior(prior: HeadPrior, path: Path, provenance: dict[str, str]) -> None:
-    """Write a network with its sizes and provenance into one file, in one move.
+    """Write a network with its sizes and provenance into one file, in one move; weights in half precision.
 
     Raises:
         OutputError: it cannot be written.
@@ -123,7 +123,7 @@ def save_prior(prior: HeadPrior, path: Path, provenance: dict[str, str]) -> None
     header |= {"uv_hash": prior.atlas.layout.hash, **provenance}
     part = path.with_suffix(".part")
     try:
-        save_file({name: value.detach().cpu().contiguous() for name, value in prior.state_dict().items()}, part, metadata=header)
+        save_file({name: value.detach().cpu().half().contiguous() for name, value in prior.state_dict().items()}, part, metadata=header)
         part.replace(path)
     except (OSError, SafetensorError) as error:
         raise OutputError(f"{path} could not be written ({error}). Make room or choose another --out.") from error

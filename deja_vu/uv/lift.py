@@ -97,11 +97,14 @@ class ColorLift:
         known = self.best > SEEN_WELL
         if hairy is None or not (known & hairy).any():
             return fill(mean, known, layout)
-        hair = known & hairy
-        unlike = (mean - mean[hair].median(0).values).abs().sum(-1)
-        hair &= unlike <= 2 * unlike[hair].median()  # the hairline's skin is no example of hair
-        filled = torch.where((hairy & ~known)[:, None], fill(mean, hair, layout), mean)
+        filled = torch.where((hairy & ~known)[:, None], fill(mean, alike(mean, known & hairy), layout), mean)
         return torch.where(hairy[:, None], filled, fill(mean, known & ~hairy, layout))
+
+
+def alike(values: Float[Tensor, "M C"], chosen: Bool[Tensor, " M"]) -> Bool[Tensor, " M"]:
+    """Those of the chosen texels, one or more, that look like most of them: the hairline's skin is no example of hair."""
+    unlike = (values - values[chosen].median(0).values).abs().sum(-1)
+    return chosen & (unlike <= 2 * unlike[chosen].median())
 
 
 def fill(values: Float[Tensor, "M C"], known: Tensor, layout: UVLayout) -> Float[Tensor, "M C"]:

@@ -8,7 +8,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from deja_vu.uv.layout import UVLayout
-from deja_vu.uv.lift import fill
+from deja_vu.uv.lift import alike, fill
 
 LENT, ENOUGH = 0.1, 0.05
 """Weight of the mirror image's color beside the texel's own, and the own weight at which a third of that is left: a face is not
@@ -54,6 +54,8 @@ def complete(
     filled = torch.empty_like(mean)
     for part in (hairy, ~hairy):
         source = next((chosen for chosen in (well & part, known & part, known) if chosen.any()), known)
+        if part is hairy and (source & hairy).any():
+            source = alike(mean, source)
         filled[part] = fill(mean, source, layout)[part]
     filled = torch.where(well[:, None], filled, (filled + filled[mirror]) / 2)
     own = ((both - SHOWN) / (SHOWN_WELL - SHOWN)).clamp(0, 1)[:, None]
