@@ -129,6 +129,12 @@ class Curve:
         while self.mark <= self.seconds():
             self.mark = next(self.marks, math.inf)
 
+    def watch(self, avatar: Avatar, step: int, every: int, last: int) -> None:
+        """Score every so many steps, and after the last one."""
+        self.step = step
+        if step % every == 0 or step == last:
+            self.note(avatar)
+
     def note(self, avatar: Avatar) -> None:
         """Score the avatar as it is now."""
         now, cpu_now = time.monotonic(), time.process_time()

@@ -15,6 +15,7 @@ import tyro
 from deja_vu.core.config import load_config
 from deja_vu.core.errors import DejaVuError
 from deja_vu.pipelines.benchmark import benchmark, compare_paths
+from deja_vu.pipelines.compare_starts import compare_starts
 from deja_vu.pipelines.demo import demo
 from deja_vu.pipelines.doctor import run as doctor
 from deja_vu.pipelines.drive import drive_command
@@ -30,6 +31,7 @@ from deja_vu.pipelines.report import report_command
 from deja_vu.pipelines.runs import open_run
 from deja_vu.pipelines.sample import write_sample
 from deja_vu.pipelines.track import TrackConfig, track
+from deja_vu.pipelines.train_gaussians import PersonalizeConfig
 from deja_vu.pipelines.view import view_command
 
 Split = Literal["tail", "blocks"]
@@ -178,6 +180,25 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
         else:
             print(benchmark(clips, out, chosen, reuse=reuse))
 
+    def compare_starts_command(
+        clips: tyro.conf.Positional[list[Path]],
+        *,
+        out: Path,
+        only: tuple[str, ...] = (),
+        config: str | None = None,
+        recipe: Annotated[PersonalizeConfig, tyro.conf.arg(name="")] = defaults.personalize,
+    ) -> None:
+        """Quality by time of a personalization that begins from the network, beside one that does not.
+
+        Args:
+            clips: tracked folders, or runs that hold one.
+            out: folder; gets curves.json, and a plot for each clip. Runs that are there already are kept.
+            only: ways to train now: "lifted", "network", "network, half the steps"; all of them by default.
+            config: recipe by name or path of a YAML file; flags override it.
+            recipe: every value of the personalization.
+        """
+        print(compare_starts(clips, out, recipe, only))
+
     def demo_command(
         *,
         out: Path = Path("runs/demo"),
@@ -204,6 +225,7 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
         "export": export_command,
         "report": report_command,
         "benchmark": benchmark_command,
+        "compare-starts": compare_starts_command,
         "demo": demo_command,
         "reconstruct": reconstruct_command,
         "sample": sample_command,

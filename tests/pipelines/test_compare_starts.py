@@ -1,0 +1,48 @@
+"""Quality by time from different starts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from deja_vu.avatars.prior import HeadPrior, PriorConfig, save_prior
+from deja_vu.core.errors import InputError
+from deja_vu.nets.uv_unet import UVNetConfig
+from deja_vu.pipelines.compare_starts import LIFTED, NETWORK, SHORT, compare_starts, reached
+
+
+def points(*psnr: float) -> list[dict[str, float]]:
+    return [{"seconds": 10.0 * place, "psnr": value} for place, value in enumerate(psnr)]
+
+
+def test_when_a_curve_is_there_for_the_first_time_and_when_to_stay():
+    assert reached(points(20, 24, 22, 26), 23) == pytest.approx((7.5, 22.5))
+    assert reached(points(24, 25), 23) == (0, 0), "from the start"
+    assert reached(points(24, 22, 25), 23) == pytest.approx((5.0, 40 / 3)), "left, and reached again"
+    assert reached(points(20, 24, 22), 23) is None, "lost again"
+
+
+def test_every_way_is_trained_once_and_compared(tracked, small_recipe, tmp_path):
+    network = PriorConfig(head="toy", uv_size=64, network=UVNetConfig(widths=(8, 16), code=8, code_widths=(8, 8)), picture=32)
+    save_prior(HeadPrior(network), tmp_path / "prior.safetensors", {})
+    recipe = replace(small_recipe.personalize, prior=str(tmp_path / "prior.safetensors"))
+    table = compare_starts([tracked.folder], tmp_path / "out", recipe)
+    figures = json.loads((tmp_path / "out" / "curves.json").read_text())
+    ends = {run["way"]: run["points"][-1] for run in figures["runs"]}
+    assert set(ends) == {LIFTED, NETWORK, SHORT}
+    steps = sum(phase.steps for phase in recipe.phases)
+    assert (ends[LIFTED]["step"], ends[SHORT]["step"]) == (steps, sum(phase.steps // 2 for phase in recipe.phases))
+    starts = {run["way"]: run["points"][0]["psnr"] for run in figures["runs"]}
+    assert starts[LIFTED] == starts[NETWORK], "an untrained network is lifting"
+    assert all(run["points"][-1]["psnr"] > run["points"][0]["psnr"] for run in figures["runs"])
+    assert (tmp_path / "out" / f"{tracked.folder.name}.svg").read_text().count("<polyline") == 3
+    assert len(table.splitlines()) == 3
+    made = (tmp_path / "out" / tracked.folder.name / "lifted" / "checkpoint.pt").stat().st_mtime_ns
+    assert compare_starts([tracked.folder], tmp_path / "out", recipe) == table
+    assert (tmp_path / "out" / tracked.folder.name / "lifted" / "checkpoint.pt").stat().st_mtime_ns == made
+    with pytest.raises(InputError, match="no start 'none'"):
+        compare_starts([tracked.folder], tmp_path / "out", recipe, ["none"])
+    with pytest.raises(InputError, match="Nothing to compare"):
+        compare_starts([], tmp_path / "empty", recipe)
