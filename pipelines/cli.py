@@ -22,7 +22,7 @@ from deja_vu.pipelines.drive import drive_command
 from deja_vu.pipelines.evaluate import evaluate_run
 from deja_vu.pipelines.evaluate_prior import evaluate_prior
 from deja_vu.pipelines.export import export_command
-from deja_vu.pipelines.generalize import GeneralizeConfig, generalize
+from deja_vu.pipelines.generalize import STAGE, GeneralizeConfig, generalize
 from deja_vu.pipelines.personalize import Recipe, personalize
 from deja_vu.pipelines.prepare import PrepareConfig, prepare
 from deja_vu.pipelines.recipes import shipped, shipped_recipe
@@ -36,8 +36,6 @@ from deja_vu.pipelines.view import view_command
 
 Split = Literal["tail", "blocks"]
 Start = Literal["auto", "network", "lifted", "none"]
-STAGE = "generalize"
-"""Name of the stage, of its command and of the folder of its recipes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from deja_vu.avatars import save_avatar
 from deja_vu.bench.plots import curves
 from deja_vu.core.errors import InputError
 from deja_vu.core.sequence import TrackedSequence
@@ -36,7 +37,7 @@ def compare_starts(clips: Sequence[Path], out: Path, recipe: PersonalizeConfig, 
 
     Args:
         clips: tracked folders, or runs that hold one.
-        out: folder; gets a folder for each clip with a plot and a run for each way, and curves.json with all figures.
+        out: folder; gets a plot for each clip, a folder with a run for each way, and curves.json with all figures.
         recipe: of the personalization.
         only: ways to train now, of `variants`; none takes all.
 
@@ -72,6 +73,7 @@ def measured(track: Path, run: Path, config: PersonalizeConfig) -> dict[str, Any
     curve.note(avatar)
     last = sum(phase.steps for phase in config.phases)
     train(avatar, sequence.train_part(), config, run, resume=False, observe=lambda step: curve.watch(avatar, step, EVERY, last))
+    save_avatar(avatar, run / "avatar.safetensors", {"commit": commit()})
     return {"cpu_seconds": round(curve.cpu_seconds(), 1), "points": curve.points}
 
 

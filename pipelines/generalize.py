@@ -7,6 +7,7 @@ resumes exactly, and two processes do what one does with a batch twice as large.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -42,6 +43,8 @@ from deja_vu.training.loop import Step, Stretch, descend
 from deja_vu.training.objective import LossWeights, Objective, head_window
 from deja_vu.training.processes import Precision, Processes
 
+STAGE = "generalize"
+"""Name of the stage, of its command and of the folder of its recipes."""
 WHITE = torch.ones(3)
 
 
@@ -334,3 +337,9 @@ def show_grid(logger: RunLogger | None, averaged: AveragedModel, shards: ShardSe
     assert logger is not None
     assert isinstance(averaged.model, HeadPrior)
     logger.image(step, "held_out/photo_lifted_network_looks", grid(averaged.model, shards, chosen, resolution))
+
+
+if __name__ == "__main__":  # torchrun -m deja_vu.pipelines.generalize
+    from deja_vu.pipelines.cli import main
+
+    main([STAGE, *sys.argv[1:]])
