@@ -27,9 +27,14 @@ LIFTED, NETWORK, SHORT = "lifted", "network", "network, half the steps"
 
 def variants(recipe: PersonalizeConfig) -> dict[str, PersonalizeConfig]:
     """What is compared: the recipe without the network, with it, and with it in half as many steps."""
-    phases = tuple(replace(phase, steps=max(1, phase.steps // 2)) for phase in recipe.phases)
     network = replace(recipe, start="network")
-    return {LIFTED: replace(recipe, start="lifted", prior=None), NETWORK: network, SHORT: replace(network, phases=phases)}
+    return {LIFTED: replace(recipe, start="lifted", prior=None), NETWORK: network, SHORT: hastened(network)}
+
+
+def hastened(recipe: PersonalizeConfig) -> PersonalizeConfig:
+    """A recipe in half as many and smaller steps, for a start that is nearer; the default's is the shipped recipe `quick`."""
+    phases = (replace(phase, steps=max(1, phase.steps // 2), learning_rate=0.7 * phase.learning_rate) for phase in recipe.phases)
+    return replace(recipe, phases=tuple(phases))
 
 
 def compare_starts(clips: Sequence[Path], out: Path, recipe: PersonalizeConfig, only: Sequence[str] = ()) -> str:

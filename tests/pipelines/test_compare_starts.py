@@ -10,7 +10,9 @@ import pytest
 from deja_vu.avatars.prior import HeadPrior, PriorConfig, save_prior
 from deja_vu.core.errors import InputError
 from deja_vu.nets.uv_unet import UVNetConfig
-from deja_vu.pipelines.compare_starts import LIFTED, NETWORK, SHORT, compare_starts, reached
+from deja_vu.pipelines.compare_starts import LIFTED, NETWORK, SHORT, compare_starts, hastened, reached
+from deja_vu.pipelines.recipes import shipped_recipe
+from deja_vu.pipelines.train_gaussians import PersonalizeConfig
 
 
 def points(*psnr: float) -> list[dict[str, float]]:
@@ -22,6 +24,14 @@ def test_when_a_curve_is_there_for_the_first_time_and_when_to_stay():
     assert reached(points(24, 25), 23) == (0, 0), "from the start"
     assert reached(points(24, 22, 25), 23) == pytest.approx((5.0, 40 / 3)), "left, and reached again"
     assert reached(points(20, 24, 22), 23) is None, "lost again"
+
+
+def test_the_quick_recipe_is_the_default_hastened():
+    expected, found = hastened(PersonalizeConfig()), shipped_recipe("quick").personalize
+    assert replace(expected, phases=()) == replace(found, phases=())
+    for theirs, ours in zip(expected.phases, found.phases, strict=True):
+        assert replace(theirs, learning_rate=0) == replace(ours, learning_rate=0)
+        assert ours.learning_rate == pytest.approx(theirs.learning_rate)
 
 
 def test_every_way_is_trained_once_and_compared(tracked, small_recipe, tmp_path):
