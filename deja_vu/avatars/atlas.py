@@ -82,7 +82,8 @@ class Atlas:
         dropped = torch.stack([head.topology.regions[name] for name in DROPPED_REGIONS if name in head.topology.regions]).any(0)
         self.layout = build_layout(head.topology, size, drop=dropped)
         self.carrier = build_carrier(head.topology.faces, len(head.template), self.layout, None, len(self.layout))
-        points = attach(head.template, head.topology.faces, self.layout).points
+        surface = attach(head.template, head.topology.faces, self.layout)
+        points, self.forward = surface.points, surface.frames[:, 2, 2]
         self.mirror = mirror_table(points)
         self.hairy = head.topology.regions["scalp"][self.layout.faces]
         self.mouth = torch.full((len(self.layout), 3), torch.nan)

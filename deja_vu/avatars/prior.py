@@ -20,6 +20,7 @@ from torch.nn.functional import interpolate
 from deja_vu.avatars.atlas import PHOTO_CHANNELS, SHARED_CHANNELS, Atlas, Lifted, load_atlas
 from deja_vu.avatars.gaussian import initial_map
 from deja_vu.core.batch import Batch
+from deja_vu.core.conventions import SH_C0
 from deja_vu.core.errors import FormatError, MissingAssetError, OutputError
 from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS
 from deja_vu.core.image import over
@@ -29,6 +30,10 @@ from deja_vu.nets.uv_unet import UVNet, UVNetConfig
 FORMAT, FORMAT_VERSION = "deja-vu prior", 1
 SHIPPED = "prior.safetensors"
 PICTURE_CHANNELS = 4
+BACK, SIDE = (-0.7, -0.35), (-0.2, 0.2)
+"""Forward component of the neutral head's normals, between which what no portrait shows from the front gives way to what one does."""
+STRAYING = 0.1 / SH_C0
+"""How far, in spherical-harmonic coefficients, the network may move the color of hair beyond the sides: a tenth of the range."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +112,26 @@ class HeadPrior(nn.Module):
 
     @torch.no_grad()
     def correct(self, photos: Batch) -> tuple[Lifted, Float[Tensor, "M 13"]]:
-        """Start and correction of one person from N photos."""
+        """Start and correction of one person from N photos, the correction tempered where nothing held it in training."""
         start = self.begin(photos)
         device = next(self.parameters()).device
-        return start, self([start], self.pictures(photos)[None].to(device))[0].cpu()
+        return start, self._tempered(self([start], self.pictures(photos)[None].to(device))[0].cpu())
+
+    def _tempered(self, correction: Float[Tensor, "M 13"]) -> Float[Tensor, "M 13"]:
+        """A correction that leaves hair beyond the sides in the color of hair, and the back of the head in its lifted color.
+
+        From the front, hair at the rim takes the background's color, and the back is free to take the face's, which lies before it.
+        """
+        atlas, tempered = self.atlas, correction.clone()
+        color = correction[:, CHANNELS["color"]]
+        most = STRAYING / atlas.gains[CHANNELS["color"]]
+        held = color.clamp(-most, most).lerp(color, _ramp(atlas.forward, SIDE)[:, None])
+        tempered[:, CHANNELS["color"]] = torch.where(atlas.hairy[:, None], held, color) * _ramp(atlas.forward, BACK)[:, None]
+        return tempered
+
+
+def _ramp(values: Tensor, span: tuple[float, float]) -> Tensor:
+    return ((values - span[0]) / (span[1] - span[0])).clamp(0, 1)
 
 
 def save_prior(prior: HeadPrior, path: Path, provenance: dict[str, str]) -> None:

@@ -16,7 +16,7 @@ from deja_vu.core.conventions import SH_C0
 from deja_vu.core.errors import FormatError, MissingAssetError
 from deja_vu.core.gaussians import CHANNELS
 from deja_vu.heads.skinning import axis_angle_to_matrix
-from deja_vu.nets.uv_unet import UVNetConfig
+from deja_vu.nets.uv_unet import UVNet, UVNetConfig
 from deja_vu.render.base import rasterize
 
 SIDE, SIZE = 96, 64
@@ -145,6 +145,22 @@ def test_the_published_network_starts_from_a_plain_head(atlas):
     assert not start.base[:, CHANNELS["color"]].any()
     assert correction.shape == start.base.shape
     assert correction.any()
+
+
+def test_colors_of_unseen_hair_and_of_the_back_hardly_move(atlas):
+    prior = HeadPrior(SMALL)
+    assert isinstance(prior.net, UVNet)
+    torch.nn.init.constant_(prior.net.out.bias, 0.5)
+    _, correction = prior.correct(photographed(atlas, (0.0,)))
+    moved = correction[:, CHANNELS["color"]] * atlas.gains[CHANNELS["color"]] * SH_C0
+    shape = correction[:, : CHANNELS["color"].start]
+    torch.testing.assert_close(shape, torch.full_like(shape, 0.5))
+    face, side, back = atlas.forward > 0.3, atlas.hairy & (atlas.forward < -0.2), atlas.forward < -0.7
+    assert torch.allclose(moved[face], torch.tensor(0.5 * 4.0 * SH_C0))
+    assert side.sum() > 100
+    assert moved[side].max() < 0.101
+    assert back.sum() > 100
+    assert not moved[back].any()
 
 
 def test_round_trip_and_refusals(tmp_path, monkeypatch):
