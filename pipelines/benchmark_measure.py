@@ -138,7 +138,7 @@ class Curve:
     def note(self, avatar: Avatar) -> None:
         """Score the avatar as it is now."""
         now, cpu_now = time.monotonic(), time.process_time()
-        point = {"seconds": round(self.seconds() + self.head_start, 1), "step": self.step}
+        point = {"seconds": round(self.seconds() + self.head_start, 1), "cpu_seconds": round(self.cpu_seconds(), 1), "step": self.step}
         training = avatar.training
         avatar.eval()
         predict, rows = avatar_method("", avatar).predict, []

@@ -64,8 +64,8 @@ def compare_starts(clips: Sequence[Path], out: Path, recipe: PersonalizeConfig, 
         raise InputError("Nothing to compare: give tracked folders, or a folder of finished runs as --out.")
     runs = [json.loads(path.read_text()) for path in sorted(out.glob(f"*/*/{FIGURES}"))]
     for name in {run["clip"] for run in runs}:
-        series = {run["way"]: [(point["seconds"], point["psnr"]) for point in run["points"]] for run in runs if run["clip"] == name}
-        (out / f"{name}.svg").write_text(curves(series, "seconds of personalization, start included", "PSNR, dB", name))
+        series = {run["way"]: [(point["cpu_seconds"], point["psnr"]) for point in run["points"]] for run in runs if run["clip"] == name}
+        (out / f"{name}.svg").write_text(curves(series, "processor seconds of personalization, start included", "PSNR, dB", name))
     write_json(out / FIGURES, {"device": machine(), "commit": commit(), "threads": torch.get_num_threads(), "runs": runs})
     return table(runs)
 
@@ -79,19 +79,19 @@ def measured(track: Path, run: Path, config: PersonalizeConfig) -> dict[str, Any
     last = sum(phase.steps for phase in config.phases)
     train(avatar, sequence.train_part(), config, run, resume=False, observe=lambda step: curve.watch(avatar, step, EVERY, last))
     save_avatar(avatar, run / "avatar.safetensors", {"commit": commit()})
-    return {"cpu_seconds": round(curve.cpu_seconds(), 1), "points": curve.points}
+    return {"points": curve.points}
 
 
 def reached(points: Sequence[dict[str, float]], wanted: float) -> tuple[float, float] | None:
-    """When a curve first reaches a value, and when it is there to stay, seconds; straight lines lie between its points."""
+    """When a curve first reaches a value, and when it is there to stay, processor seconds; straight lines lie between its points."""
     crossings = []
     for before, after in itertools.pairwise(points):
         if (before["psnr"] < wanted) != (after["psnr"] < wanted):
             share = (wanted - before["psnr"]) / (after["psnr"] - before["psnr"])
-            crossings.append(before["seconds"] + share * (after["seconds"] - before["seconds"]))
+            crossings.append(before["cpu_seconds"] + share * (after["cpu_seconds"] - before["cpu_seconds"]))
     if points[-1]["psnr"] < wanted:
         return None
-    return (crossings[0], crossings[-1]) if crossings else (points[0]["seconds"], points[0]["seconds"])
+    return (crossings[0], crossings[-1]) if crossings else (points[0]["cpu_seconds"], points[0]["cpu_seconds"])
 
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
@@ -107,12 +107,12 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
         for way in (NETWORK, SHORT):
             cells += _ends(points[way], both=way == NETWORK) if way in points else ["–"]
             if way in points and (found := reached(points[way], end["psnr"])):
-                shares.append(found[1] / end["seconds"])
+                shares.append(found[1] / end["cpu_seconds"])
         cells.append(f"{100 * min(shares):.0f} %" if shares else "–")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def _ends(points: Sequence[dict[str, float]], *, both: bool) -> list[str]:
-    last = f"{points[-1]['psnr']:.2f} / {points[-1]['st_lpips']:.4f} ({points[-1]['seconds']:.0f} s)"
+    last = f"{points[-1]['psnr']:.2f} / {points[-1]['st_lpips']:.4f} ({points[-1]['cpu_seconds']:.0f} s)"
     return [f"{points[0]['psnr']:.2f}, {last}" if both else last]

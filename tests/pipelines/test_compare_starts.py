@@ -16,7 +16,7 @@ from deja_vu.pipelines.train_gaussians import PersonalizeConfig
 
 
 def points(*psnr: float) -> list[dict[str, float]]:
-    return [{"seconds": 10.0 * place, "psnr": value} for place, value in enumerate(psnr)]
+    return [{"cpu_seconds": 10.0 * place, "psnr": value} for place, value in enumerate(psnr)]
 
 
 def test_when_a_curve_is_there_for_the_first_time_and_when_to_stay():
