@@ -191,11 +191,11 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
         Args:
             clips: tracked folders, or runs that hold one.
             out: folder; gets curves.json, and a plot for each clip. Runs that are there already are kept.
-            only: ways to train now: "lifted", "network", "network, half the steps"; all of them by default.
+            only: ways to train now: "lifted", "network", "network, quick recipe"; all of them by default.
             config: recipe by name or path of a YAML file; flags override it.
             recipe: every value of the personalization.
         """
-        print(compare_starts(clips, out, recipe, only))
+        print(compare_starts(clips, out, recipe, shipped_recipe("quick").personalize.phases, only))
 
     def demo_command(
         *,

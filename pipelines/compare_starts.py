@@ -17,33 +17,28 @@ from deja_vu.core.errors import InputError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.pipelines.benchmark_measure import Curve
 from deja_vu.pipelines.runs import commit, find_track, machine, write_json
-from deja_vu.pipelines.train_gaussians import PersonalizeConfig, start_avatar, train
+from deja_vu.pipelines.train_gaussians import PersonalizeConfig, Phase, start_avatar, train
 
 FIGURES = "curves.json"
 EVERY = 100
 """Steps from one look at the held-out frames to the next."""
-LIFTED, NETWORK, SHORT = "lifted", "network", "network, half the steps"
+LIFTED, NETWORK, QUICK = "lifted", "network", "network, quick recipe"
 
 
-def variants(recipe: PersonalizeConfig) -> dict[str, PersonalizeConfig]:
-    """What is compared: the recipe without the network, with it, and with it in half as many steps."""
+def variants(recipe: PersonalizeConfig, quick: tuple[Phase, ...]) -> dict[str, PersonalizeConfig]:
+    """What is compared: the recipe without the network, with it, and with it in other phases."""
     network = replace(recipe, start="network")
-    return {LIFTED: replace(recipe, start="lifted", prior=None), NETWORK: network, SHORT: hastened(network)}
+    return {LIFTED: replace(recipe, start="lifted", prior=None), NETWORK: network, QUICK: replace(network, phases=quick)}
 
 
-def hastened(recipe: PersonalizeConfig) -> PersonalizeConfig:
-    """A recipe in half as many and smaller steps, for a start that is nearer; the default's is the shipped recipe `quick`."""
-    phases = (replace(phase, steps=max(1, phase.steps // 2), learning_rate=0.7 * phase.learning_rate) for phase in recipe.phases)
-    return replace(recipe, phases=tuple(phases))
-
-
-def compare_starts(clips: Sequence[Path], out: Path, recipe: PersonalizeConfig, only: Sequence[str] = ()) -> str:
+def compare_starts(clips: Sequence[Path], out: Path, recipe: PersonalizeConfig, quick: tuple[Phase, ...], only: Sequence[str] = ()) -> str:
     """Train every clip in every way; runs that are finished are kept.
 
     Args:
         clips: tracked folders, or runs that hold one.
         out: folder; gets a plot for each clip, a folder with a run for each way, and curves.json with all figures.
         recipe: of the personalization.
+        quick: phases of the third way.
         only: ways to train now, of `variants`; none takes all.
 
     Returns:
@@ -52,7 +47,7 @@ def compare_starts(clips: Sequence[Path], out: Path, recipe: PersonalizeConfig, 
     Raises:
         InputError: an unknown way, or no clip.
     """
-    ways = variants(recipe)
+    ways = variants(recipe, quick)
     if unknown := set(only) - set(ways):
         raise InputError(f"There is no start '{unknown.pop()}'. Known: {', '.join(ways)}.")
     for clip in clips:
@@ -96,7 +91,7 @@ def reached(points: Sequence[dict[str, float]], wanted: float) -> tuple[float, f
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
     """One row a clip: where the lifted start ends, where the others do, and after what share of its time they are as good as it ever is."""
-    lines = ["| clip | lifted: start, end | network: start, end | half the steps: end | as good after, of the lifted start's time |"]
+    lines = ["| clip | lifted: start, end | network: start, end | network, quick: end | as good after, of the lifted start's time |"]
     lines.append("| --- | --- | --- | --- | --- |")
     for clip in sorted({run["clip"] for run in runs}):
         points = {run["way"]: run["points"] for run in runs if run["clip"] == clip}
@@ -104,7 +99,7 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
             continue
         end = points[LIFTED][-1]
         cells, shares = [clip, *_ends(points[LIFTED], both=True)], []
-        for way in (NETWORK, SHORT):
+        for way in (NETWORK, QUICK):
             cells += _ends(points[way], both=way == NETWORK) if way in points else ["–"]
             if way in points and (found := reached(points[way], end["psnr"])):
                 shares.append(found[1] / end["cpu_seconds"])

@@ -273,7 +273,18 @@ def test_the_installed_command_ends_with_2_and_one_message(tmp_path) -> None:
 
 
 def test_every_command_explains_itself(capfd) -> None:
-    for command in ("personalize", "track", "drive", "evaluate", "sample", "doctor", "benchmark"):
+    for command in (
+        "personalize",
+        "track",
+        "drive",
+        "evaluate",
+        "sample",
+        "doctor",
+        "benchmark",
+        "compare-starts",
+        "reconstruct",
+        "prepare",
+    ):
         with pytest.raises(SystemExit) as ended:
             main([command, "--help"])
         assert ended.value.code == 0

@@ -10,9 +10,7 @@ import pytest
 from deja_vu.avatars.prior import HeadPrior, PriorConfig, save_prior
 from deja_vu.core.errors import InputError
 from deja_vu.nets.uv_unet import UVNetConfig
-from deja_vu.pipelines.compare_starts import LIFTED, NETWORK, SHORT, compare_starts, hastened, reached
-from deja_vu.pipelines.recipes import shipped_recipe
-from deja_vu.pipelines.train_gaussians import PersonalizeConfig
+from deja_vu.pipelines.compare_starts import LIFTED, NETWORK, QUICK, compare_starts, reached
 
 
 def points(*psnr: float) -> list[dict[str, float]]:
@@ -26,33 +24,26 @@ def test_when_a_curve_is_there_for_the_first_time_and_when_to_stay():
     assert reached(points(20, 24, 22), 23) is None, "lost again"
 
 
-def test_the_quick_recipe_is_the_default_hastened():
-    expected, found = hastened(PersonalizeConfig()), shipped_recipe("quick").personalize
-    assert replace(expected, phases=()) == replace(found, phases=())
-    for theirs, ours in zip(expected.phases, found.phases, strict=True):
-        assert replace(theirs, learning_rate=0) == replace(ours, learning_rate=0)
-        assert ours.learning_rate == pytest.approx(theirs.learning_rate)
-
-
 def test_every_way_is_trained_once_and_compared(tracked, small_recipe, tmp_path):
     network = PriorConfig(head="toy", uv_size=64, network=UVNetConfig(widths=(8, 16), code=8, code_widths=(8, 8)), picture=32)
     save_prior(HeadPrior(network), tmp_path / "prior.safetensors", {})
     recipe = replace(small_recipe.personalize, prior=str(tmp_path / "prior.safetensors"))
-    table = compare_starts([tracked.folder], tmp_path / "out", recipe)
+    quick = tuple(replace(phase, steps=phase.steps // 2) for phase in recipe.phases)
+    table = compare_starts([tracked.folder], tmp_path / "out", recipe, quick)
     figures = json.loads((tmp_path / "out" / "curves.json").read_text())
     ends = {run["way"]: run["points"][-1] for run in figures["runs"]}
-    assert set(ends) == {LIFTED, NETWORK, SHORT}
+    assert set(ends) == {LIFTED, NETWORK, QUICK}
     steps = sum(phase.steps for phase in recipe.phases)
-    assert (ends[LIFTED]["step"], ends[SHORT]["step"]) == (steps, sum(phase.steps // 2 for phase in recipe.phases))
+    assert (ends[LIFTED]["step"], ends[QUICK]["step"]) == (steps, sum(phase.steps // 2 for phase in recipe.phases))
     starts = {run["way"]: run["points"][0]["psnr"] for run in figures["runs"]}
     assert starts[LIFTED] == starts[NETWORK], "an untrained network is lifting"
     assert all(run["points"][-1]["psnr"] > run["points"][0]["psnr"] for run in figures["runs"])
     assert (tmp_path / "out" / f"{tracked.folder.name}.svg").read_text().count("<polyline") == 3
     assert len(table.splitlines()) == 3
     made = (tmp_path / "out" / tracked.folder.name / "lifted" / "checkpoint.pt").stat().st_mtime_ns
-    assert compare_starts([tracked.folder], tmp_path / "out", recipe) == table
+    assert compare_starts([tracked.folder], tmp_path / "out", recipe, quick) == table
     assert (tmp_path / "out" / tracked.folder.name / "lifted" / "checkpoint.pt").stat().st_mtime_ns == made
     with pytest.raises(InputError, match="no start 'none'"):
-        compare_starts([tracked.folder], tmp_path / "out", recipe, ["none"])
+        compare_starts([tracked.folder], tmp_path / "out", recipe, quick, ["none"])
     with pytest.raises(InputError, match="Nothing to compare"):
-        compare_starts([], tmp_path / "empty", recipe)
+        compare_starts([], tmp_path / "empty", recipe, quick)
