@@ -17,8 +17,8 @@ NARROWEST = -0.1
 """Least opening over the eye's at rest: tracked blinks end between -0.1 and 0.1, where lids touch at 0."""
 LEAST_REST = 0.1
 """Least opening at rest, over the eye's width: nobody rests with shut eyes, so below it is the tracker that errs."""
-EXPRESSION_RANGE = (-0.5, 1.5)
-"""What the tracker, and so every avatar, knows of expressions."""
+EXPRESSION_RANGE = (-0.5, 1.0)
+"""What avatars can be asked for: a full smile on a face that smiles at rest would be more than any video shows, and tear the cheeks."""
 
 
 @dataclass(frozen=True)

@@ -92,9 +92,11 @@ def test_a_head_without_lids_to_measure_is_carried_by_differences() -> None:
     toy = load_head("toy")
     assert Openings.of(toy).names == ("jawOpen",)
     still = toy.neutral((4,))
-    mover = replace(still, expression=torch.rand(4, 6))
+    mover = replace(still, expression=0.9 * torch.rand(4, 6))
     rest, ours = still[:1], replace(still[:1], expression=torch.full((1, 6), 0.1))
     torch.testing.assert_close(Transfer(toy, rest, ours)(mover).expression, mover.expression + 0.1)
+    full = replace(still, expression=torch.ones(4, 6))
+    assert Transfer(toy, rest, ours)(full).expression.max() == 1, "a smile on a smile is a smile"
 
 
 def test_a_motion_of_another_head_is_refused(anny) -> None:
