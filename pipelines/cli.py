@@ -191,7 +191,7 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
         Args:
             clips: tracked folders, or runs that hold one.
             out: folder; gets curves.json, and a plot for each clip. Runs that are there already are kept.
-            only: ways to train now: "lifted", "network", "network, quick recipe"; all of them by default.
+            only: ways to train now: "none", "lifted", "network", "network, quick recipe"; all of them by default.
             config: recipe by name or path of a YAML file; flags override it.
             recipe: every value of the personalization.
         """

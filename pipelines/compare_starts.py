@@ -22,13 +22,13 @@ from deja_vu.pipelines.train_gaussians import PersonalizeConfig, Phase, start_av
 FIGURES = "curves.json"
 EVERY = 100
 """Steps from one look at the held-out frames to the next."""
-LIFTED, NETWORK, QUICK = "lifted", "network", "network, quick recipe"
+PLAIN, LIFTED, NETWORK, QUICK = "none", "lifted", "network", "network, quick recipe"
 
 
 def variants(recipe: PersonalizeConfig, quick: tuple[Phase, ...]) -> dict[str, PersonalizeConfig]:
-    """What is compared: the recipe without the network, with it, and with it in other phases."""
-    network = replace(recipe, start="network")
-    return {LIFTED: replace(recipe, start="lifted", prior=None), NETWORK: network, QUICK: replace(network, phases=quick)}
+    """What is compared: the recipe from a bald grey head, from lifted colors, from the network, and from the network in other phases."""
+    plain, lifted, network = (replace(recipe, start=start) for start in (PLAIN, LIFTED, NETWORK))
+    return {PLAIN: plain, LIFTED: lifted, NETWORK: network, QUICK: replace(network, phases=quick)}
 
 
 def compare_starts(clips: Sequence[Path], out: Path, recipe: PersonalizeConfig, quick: tuple[Phase, ...], only: Sequence[str] = ()) -> str:
@@ -59,7 +59,9 @@ def compare_starts(clips: Sequence[Path], out: Path, recipe: PersonalizeConfig, 
         raise InputError("Nothing to compare: give tracked folders, or a folder of finished runs as --out.")
     runs = [json.loads(path.read_text()) for path in sorted(out.glob(f"*/*/{FIGURES}"))]
     for name in {run["clip"] for run in runs}:
-        series = {run["way"]: [(point["cpu_seconds"], point["psnr"]) for point in run["points"]] for run in runs if run["clip"] == name}
+        series = {
+            run["way"]: [(max(point["cpu_seconds"], 0.1), point["psnr"]) for point in run["points"]] for run in runs if run["clip"] == name
+        }
         (out / f"{name}.svg").write_text(curves(series, "processor seconds of personalization, start included", "PSNR, dB", name))
     write_json(out / FIGURES, {"device": machine(), "commit": commit(), "threads": torch.get_num_threads(), "runs": runs})
     return table(runs)
@@ -90,24 +92,23 @@ def reached(points: Sequence[dict[str, float]], wanted: float) -> tuple[float, f
 
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
-    """One row a clip: where the lifted start ends, where the others do, and after what share of its time they are as good as it ever is."""
-    lines = ["| clip | lifted: start, end | network: start, end | network, quick: end | as good after, of the lifted start's time |"]
-    lines.append("| --- | --- | --- | --- | --- |")
-    for clip in sorted({run["clip"] for run in runs}):
-        points = {run["way"]: run["points"] for run in runs if run["clip"] == clip}
-        if LIFTED not in points:
-            continue
-        end = points[LIFTED][-1]
-        cells, shares = [clip, *_ends(points[LIFTED], both=True)], []
-        for way in (NETWORK, QUICK):
-            cells += _ends(points[way], both=way == NETWORK) if way in points else ["–"]
-            if way in points and (found := reached(points[way], end["psnr"])):
-                shares.append(found[1] / end["cpu_seconds"])
-        cells.append(f"{100 * min(shares):.0f} %" if shares else "–")
+    """One row a clip and way: where it starts and ends, and when it is as good as the starts without the network ever get."""
+    lines = ["| clip | start | first look | end | time | as good as none's end after | as good as lifted's end after |"]
+    lines.append("| --- | --- | --- | --- | --- | --- | --- |")
+    order = (PLAIN, LIFTED, NETWORK, QUICK)
+    ends = {(run["clip"], run["way"]): run["points"][-1] for run in runs}
+    for run in sorted(runs, key=lambda run: (run["clip"], order.index(run["way"]))):
+        first, last = run["points"][0], run["points"][-1]
+        cells = [run["clip"], run["way"], f"{first['psnr']:.2f}", f"{last['psnr']:.2f} / {last['st_lpips']:.4f}"]
+        cells.append(f"{last['cpu_seconds']:.0f} s")
+        cells += [_share(run["points"], ends.get((run["clip"], other))) for other in (PLAIN, LIFTED)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _ends(points: Sequence[dict[str, float]], *, both: bool) -> list[str]:
-    last = f"{points[-1]['psnr']:.2f} / {points[-1]['st_lpips']:.4f} ({points[-1]['cpu_seconds']:.0f} s)"
-    return [f"{points[0]['psnr']:.2f}, {last}" if both else last]
+def _share(points: Sequence[dict[str, float]], other: dict[str, float] | None) -> str:
+    """When a curve reaches another's end for the first time, and to stay, in shares of the other's time."""
+    found = None if other is None else reached(points, other["psnr"])
+    if other is None or found is None:
+        return "–"
+    return ", ".join(f"{100 * time / other['cpu_seconds']:.0f} %" for time in found)
