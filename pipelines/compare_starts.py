@@ -59,9 +59,8 @@ def compare_starts(clips: Sequence[Path], out: Path, recipe: PersonalizeConfig, 
         raise InputError("Nothing to compare: give tracked folders, or a folder of finished runs as --out.")
     runs = [json.loads(path.read_text()) for path in sorted(out.glob(f"*/*/{FIGURES}"))]
     for name in {run["clip"] for run in runs}:
-        series = {
-            run["way"]: [(max(point["cpu_seconds"], 0.1), point["psnr"]) for point in run["points"]] for run in runs if run["clip"] == name
-        }
+        chosen = {run["way"]: run["points"] for run in runs if run["clip"] == name}
+        series = {way: [(max(point["cpu_seconds"], 0.1), point["psnr"]) for point in points] for way, points in chosen.items()}
         (out / f"{name}.svg").write_text(curves(series, "processor seconds of personalization, start included", "PSNR, dB", name))
     write_json(out / FIGURES, {"device": machine(), "commit": commit(), "threads": torch.get_num_threads(), "runs": runs})
     return table(runs)
