@@ -38,7 +38,7 @@ def compare_starts(clips: Sequence[Path], out: Path, recipe: PersonalizeConfig, 
         clips: tracked folders, or runs that hold one.
         out: folder; gets a plot for each clip, a folder with a run for each way, and curves.json with all figures.
         recipe: of the personalization.
-        quick: phases of the third way.
+        quick: phases of the last way.
         only: ways to train now, of `variants`; none takes all.
 
     Returns:
