@@ -99,7 +99,7 @@ class PersonalizeConfig:
     or a bald grey head. auto takes the network if it was trained for this head, map size and axes, else what is lifted, and says which."""
     lift_frames: int = 24
     """Training frames whose colors start the avatar."""
-    network_frames: int = 6
+    network_frames: int = 12
     """Training frames that the network is shown, two at a time."""
     prior: str | None = None
     """File of another network than the one that ships, from `deja-vu generalize`."""
@@ -162,9 +162,10 @@ def chosen_start(avatar: GaussianAvatar, config: PersonalizeConfig) -> Literal["
 
 
 def start_from_network(avatar: GaussianAvatar, source: FrameSource, config: PersonalizeConfig) -> None:
-    """Correct a lifted base map by the mean of what the network makes of a few pairs of frames, in place.
+    """Set the base map to the mean of what the network makes of a few pairs of frames, in place.
 
-    It was trained on one or two photos at a time: all at once they would be less than the sum of their pairs.
+    It was trained on one or two photos at a time, and corrects what is lifted from these: all frames at once would be less than the sum
+    of their pairs, and a hull of many frames needs less correction than that of two.
 
     Raises:
         ConfigError: the network is for another head, map size or kind of axes.
@@ -178,8 +179,8 @@ def start_from_network(avatar: GaussianAvatar, source: FrameSource, config: Pers
         )
     count = len(source.sequence)
     shown = torch.linspace(0, count - 1, min(config.network_frames, count)).round().long().unique()
-    corrections = [prior.correct(source.batch(pair))[1] for pair in shown.split(2)]
-    avatar.base += avatar.gains * torch.stack(corrections).mean(0)
+    made = [prior.correct(source.batch(pair)) for pair in shown.split(2)]
+    avatar.base.copy_(torch.stack([lifted.base + avatar.gains * correction for lifted, correction in made]).mean(0))
 
 
 def train(

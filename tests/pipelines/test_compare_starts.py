@@ -36,7 +36,8 @@ def test_every_way_is_trained_once_and_compared(tracked, small_recipe, tmp_path)
     steps = sum(phase.steps for phase in recipe.phases)
     assert (ends[LIFTED]["step"], ends[QUICK]["step"]) == (steps, sum(phase.steps // 2 for phase in recipe.phases))
     starts = {run["way"]: run["points"][0]["psnr"] for run in figures["runs"]}
-    assert starts[LIFTED] == starts[NETWORK] > starts[PLAIN] + 3, "an untrained network is lifting"
+    assert starts[NETWORK] == starts[QUICK]
+    assert min(starts[LIFTED], starts[NETWORK]) > starts[PLAIN] + 3, "an untrained network is lifting, from fewer frames"
     assert all(run["points"][-1]["psnr"] > run["points"][0]["psnr"] for run in figures["runs"])
     assert (tmp_path / "out" / f"{tracked.folder.name}.svg").read_text().count("<polyline") == 4
     assert len(table.splitlines()) == 6
