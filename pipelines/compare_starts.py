@@ -13,13 +13,14 @@ import torch
 
 from deja_vu.avatars import save_avatar
 from deja_vu.bench.plots import curves
-from deja_vu.core.errors import InputError
+from deja_vu.core.config import dump_config, load_config
+from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.pipelines.benchmark_measure import Curve
 from deja_vu.pipelines.runs import commit, find_track, machine, write_json
 from deja_vu.pipelines.train_gaussians import PersonalizeConfig, Phase, start_avatar, train
 
-FIGURES = "curves.json"
+FIGURES, RECIPE = "curves.json", "config.yaml"
 EVERY = 100
 """Steps from one look at the held-out frames to the next."""
 PLAIN, LIFTED, NETWORK, QUICK = "none", "lifted", "network", "network, quick recipe"
@@ -45,16 +46,23 @@ def compare_starts(clips: Sequence[Path], out: Path, recipe: PersonalizeConfig, 
         When each way is as good as the lifted start gets at its end, as a Markdown table.
 
     Raises:
-        InputError: an unknown way, or no clip.
+        InputError: an unknown way, no clip, or two clips of one name.
+        ConfigError: a finished run was made with another recipe.
     """
     ways = variants(recipe, quick)
     if unknown := set(only) - set(ways):
         raise InputError(f"There is no start '{unknown.pop()}'. Known: {', '.join(ways)}.")
+    if len({clip.name for clip in clips}) < len(clips):
+        raise InputError("Two clips have one name. Give the runs that hold them instead of their tracked folders, or rename one.")
     for clip in clips:
         for name in only or ways:
             run = out / clip.name / name.replace(", ", "-").replace(" ", "-")
             if not (run / FIGURES).is_file():
+                run.mkdir(parents=True, exist_ok=True)
+                dump_config(ways[name], run / RECIPE)
                 write_json(run / FIGURES, {"clip": clip.name, "way": name, **measured(find_track(clip), run, ways[name])})
+            elif load_config(PersonalizeConfig, run / RECIPE) != ways[name]:
+                raise ConfigError(f"{run} was made with another recipe. Choose another --out.")
     if not clips and not out.is_dir():
         raise InputError("Nothing to compare: give tracked folders, or a folder of finished runs as --out.")
     runs = [json.loads(path.read_text()) for path in sorted(out.glob(f"*/*/{FIGURES}"))]

@@ -112,10 +112,11 @@ class HeadPrior(nn.Module):
 
     @torch.no_grad()
     def correct(self, photos: Batch) -> tuple[Lifted, Float[Tensor, "M 13"]]:
-        """Start and correction of one person from N photos, the correction tempered where nothing held it in training."""
+        """Start and correction of one person from N photos, a lifted one's correction tempered where nothing held it in training."""
         start = self.begin(photos)
         device = next(self.parameters()).device
-        return start, self._tempered(self([start], self.pictures(photos)[None].to(device))[0].cpu())
+        correction = self([start], self.pictures(photos)[None].to(device))[0].cpu()
+        return start, self._tempered(correction) if self.config.architecture == "evidence" else correction
 
     def _tempered(self, correction: Float[Tensor, "M 13"]) -> Float[Tensor, "M 13"]:
         """A correction that leaves hair beyond the sides in the color of hair, and the back of the head in its lifted color.

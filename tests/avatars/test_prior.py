@@ -143,8 +143,9 @@ def test_the_published_network_starts_from_a_plain_head(atlas):
     photos = photographed(atlas, (0.0, 0.5))
     start, correction = prior.correct(photos)
     assert not start.base[:, CHANNELS["color"]].any()
-    assert correction.shape == start.base.shape
     assert correction.any()
+    # Its correction is the whole of the head's color: nothing is held back, at the rim or behind.
+    assert torch.equal(correction, prior([start], prior.pictures(photos)[None])[0])
 
 
 def test_colors_of_unseen_hair_and_of_the_back_hardly_move(atlas):

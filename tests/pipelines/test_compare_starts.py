@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from deja_vu.avatars.prior import HeadPrior, PriorConfig, save_prior
-from deja_vu.core.errors import InputError
+from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.nets.uv_unet import UVNetConfig
 from deja_vu.pipelines.compare_starts import LIFTED, NETWORK, PLAIN, QUICK, compare_starts, reached
 
@@ -44,6 +44,10 @@ def test_every_way_is_trained_once_and_compared(tracked, small_recipe, tmp_path)
     made = (tmp_path / "out" / tracked.folder.name / "lifted" / "checkpoint.pt").stat().st_mtime_ns
     assert compare_starts([tracked.folder], tmp_path / "out", recipe, quick) == table
     assert (tmp_path / "out" / tracked.folder.name / "lifted" / "checkpoint.pt").stat().st_mtime_ns == made
+    with pytest.raises(ConfigError, match="another recipe"):
+        compare_starts([tracked.folder], tmp_path / "out", replace(recipe, seed=1), quick)
+    with pytest.raises(InputError, match="one name"):
+        compare_starts([tracked.folder, tmp_path / "again" / tracked.folder.name], tmp_path / "out", recipe, quick)
     with pytest.raises(InputError, match="no start 'old'"):
         compare_starts([tracked.folder], tmp_path / "out", recipe, quick, ["old"])
     with pytest.raises(InputError, match="Nothing to compare"):
