@@ -76,14 +76,16 @@ class PersonalizeConfig:
     avatar: GaussianConfig = field(default_factory=GaussianConfig)
     loss: LossWeights = field(default_factory=LossWeights)
     phases: tuple[Phase, ...] = (
-        Phase(steps=300, resolution=256, learning_rate=0.02, final_rate=0.3, perceptual_every=0),
-        Phase(steps=1100, resolution=512, learning_rate=0.01, final_rate=0.05, blendmaps=True),
+        Phase(steps=150, resolution=256, learning_rate=0.02, final_rate=0.4, perceptual_every=0),
+        Phase(steps=300, resolution=256, learning_rate=0.01, final_rate=0.8, perceptual_every=0, blendmaps=True),
+        Phase(steps=350, resolution=384, learning_rate=0.008, final_rate=0.5, blendmaps=True),
+        Phase(steps=700, resolution=512, learning_rate=0.004, final_rate=0.1, blendmaps=True),
     )
-    """Stage 1 (the global map) and stage 2 (blendmaps on top of it)."""
+    """Stage 1 (the global map), then stage 2 (blendmaps on top of it) from coarse to fine."""
     sides: SideConfig = field(default_factory=SideConfig)
     """Views from the side, which hold what no frame shows."""
-    blendmap_rate: float = 0.5
-    """Learning rate of the blendmaps over that of the global map."""
+    blendmap_rate: float = 0.1
+    """Learning rate of the blendmaps over that of the global map: sixteen of them move together."""
     code_rate: float = 0.1
     """Learning rate of the blend code over that of the global map."""
     correction_rate: float = 0.2
@@ -162,10 +164,12 @@ def chosen_start(avatar: GaussianAvatar, config: PersonalizeConfig) -> Literal["
 
 
 def start_from_network(avatar: GaussianAvatar, source: FrameSource, config: PersonalizeConfig) -> None:
-    """Set the base map to the mean of what the network makes of a few pairs of frames, in place.
+    """Begin with the mean of what the network makes of a few pairs of frames, in place.
 
     It was trained on one or two photos at a time, and corrects what is lifted from these: all frames at once would be less than the sum
-    of their pairs, and a hull of many frames needs less correction than that of two.
+    of their pairs, and a hull of many frames needs less correction than that of two. Its colors and opacities become the base map. Places,
+    sizes and turns become a first rectification of the lifted ones, which stay what training holds to: they make the better picture
+    now, but fine detail starts better from regular Gaussians.
 
     Raises:
         ConfigError: the network is for another head, map size or kind of axes.
@@ -180,7 +184,10 @@ def start_from_network(avatar: GaussianAvatar, source: FrameSource, config: Pers
     count = len(source.sequence)
     shown = torch.linspace(0, count - 1, min(config.network_frames, count)).round().long().unique()
     made = [prior.correct(source.batch(pair)) for pair in shown.split(2)]
-    avatar.base.copy_(torch.stack([lifted.base + avatar.gains * correction for lifted, correction in made]).mean(0))
+    learned = torch.stack([lifted.base + avatar.gains * correction for lifted, correction in made]).mean(0)
+    look = CHANNELS["opacity_logit"].start
+    avatar.base[:, look:] = learned[:, look:]
+    avatar.rectification.copy_((learned - avatar.base) / avatar.gains)
 
 
 def train(

@@ -103,7 +103,12 @@ def test_a_start_from_a_network(tracked, small_recipe, tmp_path) -> None:
     # Every channel of the network's last layer says 0.05 in units of the gains, whatever the photos show; half
     # precision stores it as 0.04999, and gains reach 4.
     front = prior.atlas.forward > 0.3  # colors of the back are left as they are
-    torch.testing.assert_close(avatar.base[front], (lifted + 0.05 * avatar.gains)[front], rtol=0, atol=1e-4)
+    made = avatar.base + avatar.gains * avatar.rectification
+    torch.testing.assert_close(made[front], (lifted + 0.05 * avatar.gains)[front], rtol=0, atol=1e-4)
+    # Training holds to the places, sizes and turns that all frames lift, and to the network's colors and opacities.
+    kept = start_avatar(sequence, replace(config, start="lifted")).base
+    assert torch.equal(avatar.base[:, :9], kept[:, :9])
+    assert not avatar.rectification[:, 9:].any()
     with pytest.raises(ConfigError, match="64 texels a side"):
         start_avatar(sequence, replace(config, avatar=replace(config.avatar, uv_size=96)))
 
