@@ -167,9 +167,9 @@ def start_from_network(avatar: GaussianAvatar, source: FrameSource, config: Pers
     """Begin with the mean of what the network makes of a few pairs of frames, in place.
 
     It was trained on one or two photos at a time, and corrects what is lifted from these: all frames at once would be less than the sum
-    of their pairs, and a hull of many frames needs less correction than that of two. Its colors and opacities become the base map. Places,
-    sizes and turns become a first rectification of the lifted ones, which stay what training holds to: they make the better picture
-    now, but fine detail starts better from regular Gaussians.
+    of their pairs, and a hull of many frames needs less correction than that of two. Its colors become the base map. All else that it
+    moves becomes a first rectification of the lifted Gaussians, which stay what training holds to: they are solid from all sides, and
+    fine detail grows better from regular ones.
 
     Raises:
         ConfigError: the network is for another head, map size or kind of axes.
@@ -185,8 +185,8 @@ def start_from_network(avatar: GaussianAvatar, source: FrameSource, config: Pers
     shown = torch.linspace(0, count - 1, min(config.network_frames, count)).round().long().unique()
     made = [prior.correct(source.batch(pair)) for pair in shown.split(2)]
     learned = torch.stack([lifted.base + avatar.gains * correction for lifted, correction in made]).mean(0)
-    look = CHANNELS["opacity_logit"].start
-    avatar.base[:, look:] = learned[:, look:]
+    color = CHANNELS["color"]
+    avatar.base[:, color] = learned[:, color]
     avatar.rectification.copy_((learned - avatar.base) / avatar.gains)
 
 

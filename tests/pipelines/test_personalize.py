@@ -105,10 +105,10 @@ def test_a_start_from_a_network(tracked, small_recipe, tmp_path) -> None:
     front = prior.atlas.forward > 0.3  # colors of the back are left as they are
     made = avatar.base + avatar.gains * avatar.rectification
     torch.testing.assert_close(made[front], (lifted + 0.05 * avatar.gains)[front], rtol=0, atol=1e-4)
-    # Training holds to the places, sizes and turns that all frames lift, and to the network's colors and opacities.
-    kept = start_avatar(sequence, replace(config, start="lifted")).base
-    assert torch.equal(avatar.base[:, :9], kept[:, :9])
-    assert not avatar.rectification[:, 9:].any()
+    # Training holds to the Gaussians that all frames lift, in the network's colors.
+    kept, color = start_avatar(sequence, replace(config, start="lifted")).base, CHANNELS["color"].start
+    assert torch.equal(avatar.base[:, :color], kept[:, :color])
+    assert not avatar.rectification[:, color:].any()
     with pytest.raises(ConfigError, match="64 texels a side"):
         start_avatar(sequence, replace(config, avatar=replace(config.avatar, uv_size=96)))
 
