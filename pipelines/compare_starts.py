@@ -40,10 +40,10 @@ def compare_starts(clips: Sequence[Path], out: Path, recipe: PersonalizeConfig, 
         out: folder; gets a plot for each clip, a folder with a run for each way, and curves.json with all figures.
         recipe: of the personalization.
         quick: phases of the last way.
-        only: ways to train now, of `variants`; none takes all.
+        only: ways to train now, of `variants`; all of them if it is empty.
 
     Returns:
-        When each way is as good as the lifted start gets at its end, as a Markdown table.
+        When each way is as good as the starts without the network are at their end, as a Markdown table.
 
     Raises:
         InputError: an unknown way, no clip, or two clips of one name.

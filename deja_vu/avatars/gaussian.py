@@ -60,7 +60,7 @@ class GaussianAvatar(Avatar):
     gains: Tensor
     rest_stretch: Tensor
     doubt: Tensor
-    """How little the training frames show of each texel, in [0, 1]; such texels are held to the start."""
+    """How little the training frames show of each texel, in [0, 1]; such texels are held to the base map."""
     hairy: Bool[Tensor, " M"]
     """Texels on which hair may grow."""
 

@@ -39,7 +39,7 @@ class LossWeights:
     unseen: float = 0.1
     """Squared rectification of texels that the training frames hardly show."""
     sides: float = 1.0
-    """Distance to the start in views that no frame shows."""
+    """Distance to the base map in views that no frame shows."""
     blendmaps: float = 1.0
     """Squared blendmaps."""
     correction: float = 0.0001

@@ -1,4 +1,4 @@
-"""Views that no frame shows: from there, a Gaussian avatar is held to its own start, which is solid and has one color a place."""
+"""Views that no frame shows: from there, a Gaussian avatar is held to its base map, which is solid and has one color a place."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class SideConfig:
 
 
 class SideViews:
-    """The start of an avatar, to which views from the side are compared.
+    """The base map of an avatar, to which views from the side are compared.
 
     A video that hardly turns leaves Gaussians free to be anything whose sum looks right from the front: seen from the side they are
     colored noise, and translucent at the rim.
@@ -50,13 +50,13 @@ class SideViews:
             config: views.
         """
         self.config, self.video = config, video
-        self.start = deepcopy(avatar).requires_grad_(False).eval()
-        self.start.rectification.zero_()
-        self.start.blendmaps.zero_()
-        self.start.correction = None
+        self.base = deepcopy(avatar).requires_grad_(False).eval()
+        self.base.rectification.zero_()
+        self.base.blendmaps.zero_()
+        self.base.correction = None
 
     def term(self, avatar: GaussianAvatar, params: HeadParams, camera: Camera, generator: torch.Generator) -> Float[Tensor, ""]:
-        """Huber distance of premultiplied color and coverage between avatar and start, both turned away from the frames' poses.
+        """Huber distance of premultiplied color and coverage between avatar and base map, both turned away from the frames' poses.
 
         Args:
             avatar: in training.
@@ -69,7 +69,7 @@ class SideViews:
         black = torch.zeros(3, device=params.expression.device)
         shown = avatar.render(turned, small, black)
         with torch.no_grad():
-            wanted = self.start.render(avatar.corrected(turned), small, black)
+            wanted = self.base.render(avatar.corrected(turned), small, black)
         return huber(torch.cat([shown.rgb, shown.alpha], -1), torch.cat([wanted.rgb, wanted.alpha], -1), delta=0.1)
 
 
