@@ -86,36 +86,44 @@ def measured(track: Path, run: Path, config: PersonalizeConfig) -> dict[str, Any
     return {"points": curve.points}
 
 
-def reached(points: Sequence[dict[str, float]], wanted: float) -> tuple[float, float] | None:
-    """When a curve first reaches a value, and when it is there to stay, processor seconds; straight lines lie between its points."""
+def reached(points: Sequence[dict[str, float]], wanted: float, measure: str = "psnr") -> tuple[float, float] | None:
+    """When a curve first reaches a value, and when it is there to stay, processor seconds; straight lines lie between its points.
+
+    Args:
+        points: of the curve, in order.
+        wanted: value.
+        measure: `psnr`, where more is better, or `st_lpips`, where less is.
+    """
+    sign = -1 if measure == "st_lpips" else 1
+    gaps = [(point["cpu_seconds"], sign * (point[measure] - wanted)) for point in points]
     crossings = []
-    for before, after in itertools.pairwise(points):
-        if (before["psnr"] < wanted) != (after["psnr"] < wanted):
-            share = (wanted - before["psnr"]) / (after["psnr"] - before["psnr"])
-            crossings.append(before["cpu_seconds"] + share * (after["cpu_seconds"] - before["cpu_seconds"]))
-    if points[-1]["psnr"] < wanted:
+    for (before, short), (after, beyond) in itertools.pairwise(gaps):
+        if (short < 0) != (beyond < 0):
+            crossings.append(before + short / (short - beyond) * (after - before))
+    if gaps[-1][1] < 0:
         return None
-    return (crossings[0], crossings[-1]) if crossings else (points[0]["cpu_seconds"], points[0]["cpu_seconds"])
+    return (crossings[0], crossings[-1]) if crossings else (gaps[0][0], gaps[0][0])
 
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
-    """One row a clip and way: where it starts and ends, and when it is as good as the starts without the network ever get."""
-    lines = ["| clip | start | first look | end | time | as good as none's end after | as good as lifted's end after |"]
-    lines.append("| --- | --- | --- | --- | --- | --- | --- |")
+    """One row a clip and way: where it starts and ends, and when it is as good as the starts without the network are at their end."""
+    lines = ["| clip | start | first look | end | time | none's end: PSNR | ST-LPIPS | lifted's end: PSNR | ST-LPIPS |"]
+    lines.append("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     order = (PLAIN, LIFTED, NETWORK, QUICK)
     ends = {(run["clip"], run["way"]): run["points"][-1] for run in runs}
     for run in sorted(runs, key=lambda run: (run["clip"], order.index(run["way"]))):
         first, last = run["points"][0], run["points"][-1]
         cells = [run["clip"], run["way"], f"{first['psnr']:.2f}", f"{last['psnr']:.2f} / {last['st_lpips']:.4f}"]
         cells.append(f"{last['cpu_seconds']:.0f} s")
-        cells += [_share(run["points"], ends.get((run["clip"], other))) for other in (PLAIN, LIFTED)]
+        for other in (PLAIN, LIFTED):
+            cells += [_share(run["points"], ends.get((run["clip"], other)), measure) for measure in ("psnr", "st_lpips")]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _share(points: Sequence[dict[str, float]], other: dict[str, float] | None) -> str:
+def _share(points: Sequence[dict[str, float]], other: dict[str, float] | None, measure: str) -> str:
     """When a curve reaches another's end for the first time, and to stay, in shares of the other's time."""
-    found = None if other is None else reached(points, other["psnr"])
+    found = None if other is None else reached(points, other[measure], measure)
     if other is None or found is None:
         return "–"
     return ", ".join(f"{100 * time / other['cpu_seconds']:.0f} %" for time in found)

@@ -71,7 +71,9 @@ class GeneralizeConfig:
     prior: PriorConfig = field(default_factory=PriorConfig)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     people: PeopleConfig = field(default_factory=PeopleConfig)
-    loss: LossWeights = field(default_factory=lambda: LossWeights(attention=2.0, position=0.02, scale=0.01, opacity=0.001))
+    loss: LossWeights = field(
+        default_factory=lambda: LossWeights(dssim=0.1, perceptual=0.03, attention=2.0, position=0.02, scale=0.01, opacity=0.001)
+    )
     consistency: float = 0.1
     """Weight of the mean squared difference of maps made from different photos of one person."""
     phases: tuple[Phase, ...] = (

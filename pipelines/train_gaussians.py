@@ -65,7 +65,7 @@ class Phase:
     """Frames a step."""
     blendmaps: bool = False
     """Whether blendmaps and their code are trained; else the global map alone."""
-    perceptual_every: int = 2
+    perceptual_every: int = 4
     """Steps from one perceptual term to the next; its weight is multiplied accordingly. 0 leaves it out."""
 
 

@@ -65,8 +65,8 @@ def curves(series: dict[str, list[tuple[float, float]]], x_label: str, y_label: 
         body.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
         body += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{color}"/>' for x, y in places]
         at = HEIGHT - MARGIN - 12 - 18 * (len(series) - 1 - number)
-        body.append(f'<rect x="{WIDTH - MARGIN - 150}" y="{at - 9}" width="14" height="4" fill="{color}"/>')
-        body.append(f'<text x="{WIDTH - MARGIN - 130}" y="{at - 3}">{escape(name)}</text>')
+        body.append(f'<rect x="{WIDTH - MARGIN - 175}" y="{at - 9}" width="14" height="4" fill="{color}"/>')
+        body.append(f'<text x="{WIDTH - MARGIN - 155}" y="{at - 3}">{escape(name)}</text>')
     return _drawing(frame, body, x_label, y_label, title)
 
 

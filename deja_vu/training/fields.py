@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -14,12 +14,15 @@ from deja_vu.losses.perceptual import MIN_SIZE, PerceptualDistance
 from deja_vu.losses.photometric import masked_mean
 from deja_vu.training.objective import LossWeights, Objective
 
+FIELD_IMAGE = LossWeights(dssim=0.1, perceptual=0.03)
+"""Of the full picture, as the field paths were tuned."""
+
 
 @dataclass(frozen=True)
 class NerfWeights:
     """Weights of the radiance field's terms; 0 leaves a term out."""
 
-    image: LossWeights = field(default_factory=LossWeights)
+    image: LossWeights = FIELD_IMAGE
     """Of the full picture."""
     l1: float = 0.0
     """Mean absolute difference of the full picture."""
@@ -66,7 +69,7 @@ def psnr_of(out: RenderOutput, batch: Batch, background: Float[Tensor, "3"]) -> 
 class NelfWeights:
     """Weights of the light field's terms; 0 leaves a term out."""
 
-    image: LossWeights = field(default_factory=LossWeights)
+    image: LossWeights = FIELD_IMAGE
     """Of the full picture."""
     l1: float = 0.0
     """Mean absolute difference of the full picture."""

@@ -20,9 +20,9 @@ class LossWeights:
 
     huber: float = 10.0
     """Huber distance (threshold 0.1) over all channels."""
-    dssim: float = 0.1
+    dssim: float = 0.4
     """(1 - SSIM) / 2, window 11."""
-    perceptual: float = 0.03
+    perceptual: float = 0.02
     """ST-LPIPS (AlexNet)."""
     attention: float = 3.0
     """Extra Huber weight of eyes and mouth."""
@@ -36,7 +36,7 @@ class LossWeights:
     """Squared log-scale rectification."""
     opacity: float = 0.0005
     """Squared opacity rectification."""
-    unseen: float = 0.1
+    unseen: float = 0.01
     """Squared rectification of texels that the training frames hardly show."""
     sides: float = 1.0
     """Distance to the base map in views that no frame shows."""

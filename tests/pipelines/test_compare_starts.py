@@ -22,6 +22,9 @@ def test_when_a_curve_is_there_for_the_first_time_and_when_to_stay():
     assert reached(points(24, 25), 23) == (0, 0), "from the start"
     assert reached(points(24, 22, 25), 23) == pytest.approx((5.0, 40 / 3)), "left, and reached again"
     assert reached(points(20, 24, 22), 23) is None, "lost again"
+    distances = [{"cpu_seconds": 10.0 * place, "st_lpips": value} for place, value in enumerate((0.06, 0.02))]
+    assert reached(distances, 0.03, "st_lpips") == pytest.approx((7.5, 7.5)), "less is better"
+    assert reached(distances, 0.01, "st_lpips") is None
 
 
 def test_every_way_is_trained_once_and_compared(tracked, small_recipe, tmp_path):
