@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import dacite
 import yaml
@@ -35,9 +35,19 @@ def load_config(kind: type[Config], path: Path) -> Config:
         raise ConfigError(f"{path} must hold a mapping of option names to values, not {type(overrides).__name__}.")
     _refuse_unknown(kind, overrides, str(path))
     try:
-        return dacite.from_dict(kind, overrides, dacite.Config(strict=True, cast=[tuple, float]))
+        return dacite.from_dict(kind, _overlaid(asdict(cast(Any, kind())), overrides), dacite.Config(strict=True, cast=[tuple, float]))
     except (dacite.DaciteError, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def _overlaid(defaults: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """The default of every value that is not overridden, at every depth: a field's own default may differ from that of its class."""
+    nested = {
+        name: _overlaid(defaults[name], value)
+        for name, value in overrides.items()
+        if isinstance(value, dict) and isinstance(defaults.get(name), dict)
+    }
+    return defaults | overrides | nested
 
 
 def dump_config(config: Any, path: Path) -> None:

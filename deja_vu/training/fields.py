@@ -15,7 +15,7 @@ from deja_vu.losses.photometric import masked_mean
 from deja_vu.training.objective import LossWeights, Objective
 
 FIELD_IMAGE = LossWeights(dssim=0.1, perceptual=0.03)
-"""Of the full picture, as the field paths were tuned."""
+"""Weights of the full picture with which the field paths were tuned."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from deja_vu.core.config import dump_config, load_config
 from deja_vu.core.errors import ConfigError
 from deja_vu.pipelines.personalize import Recipe
 from deja_vu.pipelines.train_gaussians import Phase
+from deja_vu.training.objective import LossWeights
 
 
 def write(folder: Path, text: str) -> Path:
@@ -23,6 +25,12 @@ def test_overrides_change_what_they_name_and_nothing_else(tmp_path: Path) -> Non
     assert recipe.personalize.phases == (Phase(5, 64, 1.0),)
     assert recipe.track == Recipe().track
     assert recipe.personalize.loss == Recipe().personalize.loss
+
+
+def test_a_field_keeps_its_own_defaults_where_its_class_has_others(tmp_path: Path) -> None:
+    image = load_config(Recipe, write(tmp_path, "nerf:\n  loss: {image: {huber: 5.0}}\n")).nerf.loss.image
+    assert image == replace(Recipe().nerf.loss.image, huber=5.0)
+    assert image.dssim != LossWeights().dssim, "the class's default is another one"
 
 
 def test_a_dumped_recipe_reads_back_equal(tmp_path: Path) -> None:
