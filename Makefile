@@ -41,7 +41,7 @@ test: $(READY)  ## run the tests; pages are opened in Chromium, which is install
 
 lint: $(READY)  ## check style and types
 	$(BIN)/ruff check .
-	$(BIN)/mypy deja_vu pipelines
+	$(BIN)/mypy
 
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g -DDEJA_VU_EXACT_MEMORY
 

@@ -88,8 +88,7 @@ setup(
     description="From a phone video to a 3D Gaussian head avatar that can be driven, in minutes, on a laptop.",
     license="MIT",
     python_requires=">=3.11",
-    packages=[*find_packages(include=["deja_vu*"]), "deja_vu.pipelines", "deja_vu.configs"],
-    package_dir={"deja_vu.pipelines": "pipelines", "deja_vu.configs": "configs"},
+    packages=find_packages(include=["deja_vu*"]),
     package_data={
         "deja_vu.core": ["csrc/*"],
         "deja_vu.heads": ["assets/*"],

@@ -28,7 +28,7 @@ PLAIN, LIFTED, NETWORK, QUICK = "none", "lifted", "network", "network, quick rec
 
 def variants(recipe: PersonalizeConfig, quick: tuple[Phase, ...]) -> dict[str, PersonalizeConfig]:
     """What is compared: the recipe from a bald grey head, from lifted colors, from the network, and from the network in other phases."""
-    plain, lifted, network = (replace(recipe, start=start) for start in (PLAIN, LIFTED, NETWORK))
+    plain, lifted, network = replace(recipe, start="none"), replace(recipe, start="lifted"), replace(recipe, start="network")
     return {PLAIN: plain, LIFTED: lifted, NETWORK: network, QUICK: replace(network, phases=quick)}
 
 
