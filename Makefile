@@ -20,7 +20,7 @@ $(READY): setup.py pyproject.toml constraints.txt
 	@$(MAKE) --no-print-directory system
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	-$(BIN)/python -m deja_vu.core.assets
+	-$(BIN)/python -m deja_vu.io.assets
 	touch $@
 
 system:
@@ -69,5 +69,5 @@ web:  ## build the page of `deja-vu export --format web` again (needs npm; the r
 	cd deja_vu/export/player && npm ci --ignore-scripts && npm run build
 
 clean:  ## remove .venv and what building and testing left; keeps runs/
-	rm -rf $(VENV) .sanitize build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis deja_vu/core/libdeja_vu.so deja_vu/export/player/node_modules
+	rm -rf $(VENV) .sanitize build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis deja_vu/native/libdeja_vu.so deja_vu/export/player/node_modules
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 
 from setuptools import find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
@@ -47,25 +45,17 @@ EXTRAS = {
 }
 
 
-def native() -> ModuleType:
-    """`deja_vu/core/native.py` alone, without importing the package, whose requirements are not there yet."""
-    spec = importlib.util.spec_from_file_location("deja_vu_native", ROOT / "deja_vu" / "core" / "native.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 class BuildWithNative(build_py):
     """Copy the Python files, and put the compiled library beside the one that loads it."""
 
     def run(self) -> None:
         super().run()
-        library = native()
+        sys.path.insert(0, str(ROOT))
+        from deja_vu.native import library  # needs nothing but the standard library
+
         package = ROOT / "deja_vu" if self.editable_mode else Path(self.build_lib).resolve() / "deja_vu"
         try:
-            library.build(package / "core" / library.LIBRARY_NAME)
+            library.build(package / "native" / library.LIBRARY_NAME)
         except library.NativeError as error:
             # Not fatal: the sources are installed too, and the library is compiled when it is first needed.
             print(f"The native library was not compiled: {error}\nIt will be at first use.", file=sys.stderr)
@@ -90,9 +80,9 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["deja_vu*"]),
     package_data={
-        "deja_vu.core": ["csrc/*"],
+        "deja_vu.native": ["csrc/*"],
         "deja_vu.heads": ["assets/*"],
-        "deja_vu.avatars": ["assets/*"],
+        "deja_vu.avatars.prior": ["assets/*"],
         "deja_vu.export": ["player/player.html", "player/NOTICES.txt"],
         "deja_vu.configs": ["*.yaml", "generalize/*.yaml"],
     },

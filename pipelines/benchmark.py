@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deja_vu.bench.report import write_report
 from deja_vu.core.batch import Batch
 from deja_vu.core.errors import DejaVuError, InputError
 from deja_vu.core.sequence import TrackedSequence
+from deja_vu.io.video import read_frames
 from deja_vu.pipelines.benchmark_paths import benchmark_paths
 from deja_vu.pipelines.demo import MOTION_FRAMES, MOTION_SEED
 from deja_vu.pipelines.evaluate import Method, evaluate_run
@@ -21,8 +21,8 @@ from deja_vu.pipelines.personalize import Recipe, personalize
 from deja_vu.pipelines.runs import find_track, write_json
 from deja_vu.pipelines.sample import write_sample
 from deja_vu.pipelines.track import track
+from deja_vu.report.bench_report import write_report
 from deja_vu.tracking.landmarks import Crop, cut
-from deja_vu.tracking.video import read_frames
 
 INPUT_NAME = "gt.mp4"
 """In a folder that stands for a clip, the video to learn from; the other videos are other systems' renders of the same frames."""

@@ -20,12 +20,11 @@ from deja_vu.avatars import Avatar, load_avatar
 from deja_vu.bench import cost
 from deja_vu.bench.metrics import FrameMetrics
 from deja_vu.bench.quality import REGIONS, Shown, gain, score, to_eight_bits
-from deja_vu.bench.report import RESULT, SCHEMA, TRIVIAL
 from deja_vu.core.image import over
 from deja_vu.core.sequence import TrackedSequence
-from deja_vu.datasets.sampling import FrameSource
 from deja_vu.heads import load_head
 from deja_vu.heads.regions import region_window
+from deja_vu.io.frames import FrameSource
 from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.pipelines.evaluate import (
     MAX_TEST_FRAMES,
@@ -39,6 +38,7 @@ from deja_vu.pipelines.evaluate import (
 from deja_vu.pipelines.personalize import Recipe
 from deja_vu.pipelines.phases import Learned
 from deja_vu.pipelines.runs import commit, machine
+from deja_vu.report.bench_report import RESULT, SCHEMA, TRIVIAL
 from deja_vu.training.devices import pick_device
 
 MARKS = (5, 10, 20, 40, 60, 90, 120, 180, 240, 300, 450, 600, 900, 1200, 1800, 2700, 3600, 7200, 14400)

@@ -15,11 +15,10 @@ from typing import Any
 
 from deja_vu.avatars import load_avatar, save_avatar
 from deja_vu.bench.quality import gain
-from deja_vu.bench.report import RESULT, TRIVIAL
 from deja_vu.core.errors import DejaVuError, InputError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
-from deja_vu.motion.transfer import refuse_other_head
+from deja_vu.motion.retarget import refuse_other_head
 from deja_vu.pipelines.benchmark_measure import (
     Curve,
     Plan,
@@ -35,6 +34,7 @@ from deja_vu.pipelines.personalize import Recipe, learn
 from deja_vu.pipelines.phases import Learned
 from deja_vu.pipelines.recipes import shipped_recipe, sizes_name
 from deja_vu.pipelines.runs import commit, write_json
+from deja_vu.report.bench_report import RESULT, TRIVIAL
 
 MIN_FRAMES = 3
 """Fewest training frames, and fewest test frames."""

@@ -15,9 +15,9 @@ from deja_vu.core.head import HeadParams
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
 from deja_vu.heads.skinning import axis_angle_to_matrix
-from deja_vu.motion.rest import resting
+from deja_vu.motion.neutral import resting
+from deja_vu.motion.retarget import Transfer
 from deja_vu.motion.tracked import TrackedMotion
-from deja_vu.motion.transfer import Transfer
 from deja_vu.pipelines.evaluate import WHITE, to_bytes, write_png
 from deja_vu.tracking.detector import LandmarkDetector
 

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from deja_vu.avatars import save_avatar
-from deja_vu.bench.plots import curves
 from deja_vu.core.config import dump_config, load_config
 from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.pipelines.benchmark_measure import Curve
 from deja_vu.pipelines.runs import commit, find_track, machine, write_json
 from deja_vu.pipelines.train_gaussians import PersonalizeConfig, Phase, start_avatar, train
+from deja_vu.report.bench_plots import curves
 
 FIGURES, RECIPE = "curves.json", "config.yaml"
 EVERY = 100

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 
 import torch
 
-from deja_vu.core import native
-from deja_vu.core.assets import ASSETS, cache_dir, find
+from deja_vu import native
+from deja_vu.core.cache import cache_folder
 from deja_vu.core.errors import DejaVuError, MissingAssetError
 from deja_vu.heads import HEADS, load_head
+from deja_vu.io.assets import ASSETS, find
 from deja_vu.tracking.detector import LandmarkDetector
 from deja_vu.tracking.matte import Matting
 
-FETCH = "python -m deja_vu.core.assets"
+FETCH = "python -m deja_vu.io.assets"
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def _model_files() -> Iterator[Finding]:
         except MissingAssetError as error:
             yield Finding(asset.filename, False, str(error), needed=True)
             continue
-        detail = str(path) if path else f"for {asset.purpose}; not in {cache_dir()}"
+        detail = str(path) if path else f"for {asset.purpose}; not in {cache_folder()}"
         yield Finding(asset.filename, path is not None, detail, FETCH, needed=True)
 
 

@@ -29,19 +29,19 @@ from deja_vu.core.sequence import TrackedSequence
 from deja_vu.export.frames import FrameSink, PngSequence, VirtualCamera
 from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
+from deja_vu.io.video import VideoWriter, write_video
 from deja_vu.motion.actor import Actor
 from deja_vu.motion.arkit_csv import ArkitCsvMotion
-from deja_vu.motion.rest import facing_camera, resting
+from deja_vu.motion.neutral import facing_camera, resting
+from deja_vu.motion.retarget import Transfer, TransferConfig, refuse_other_head
 from deja_vu.motion.script import ScriptMotion
 from deja_vu.motion.smooth import OneEuro, OneEuroConfig
 from deja_vu.motion.tracked import TrackedMotion
-from deja_vu.motion.transfer import Transfer, TransferConfig, refuse_other_head
 from deja_vu.motion.turntable import turntable
 from deja_vu.pipelines.evaluate import to_bytes
 from deja_vu.pipelines.runs import find_track, load_pair
 from deja_vu.pipelines.track import TrackConfig, track
-from deja_vu.tracking.stream import LiveMotion, Webcam
-from deja_vu.tracking.video import VideoWriter, write_video
+from deja_vu.tracking.webcam import LiveMotion, Webcam
 
 Background: TypeAlias = Float[Tensor, "3"] | UInt8[np.ndarray, "H W 3"]
 """A color in [0, 1], or a picture."""

@@ -21,7 +21,7 @@ from deja_vu.core.batch import Batch
 from deja_vu.core.errors import OutputError
 from deja_vu.core.image import over
 from deja_vu.core.sequence import TrackedSequence
-from deja_vu.datasets.sampling import FrameSource
+from deja_vu.io.frames import FrameSource
 from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.pipelines.runs import load_pair
 

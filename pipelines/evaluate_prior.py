@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from deja_vu.avatars.prior import load_prior
+from deja_vu.avatars.prior.network import load_prior
 from deja_vu.core.errors import InputError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.datasets.shards import ShardSet

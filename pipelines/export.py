@@ -13,7 +13,6 @@ import tyro
 from tqdm import tqdm
 
 from deja_vu.avatars import Avatar, GaussianAvatar, kind_of
-from deja_vu.core.assets import locate
 from deja_vu.core.errors import ConfigError, InputError, OutputError
 from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.head import HeadParams
@@ -26,9 +25,10 @@ from deja_vu.export.space import at_rest
 from deja_vu.export.spz import write_spz
 from deja_vu.export.web import Clip, Controls, write_web, write_webcam
 from deja_vu.heads.base import HeadModel
+from deja_vu.io.assets import locate
 from deja_vu.motion.actor import PRESETS, Actor, Angles
-from deja_vu.motion.rest import facing_camera, resting
-from deja_vu.motion.transfer import Transfer
+from deja_vu.motion.neutral import facing_camera, resting
+from deja_vu.motion.retarget import Transfer
 from deja_vu.pipelines.drive import WEBCAM, DriveConfig, open_motion, performed, turntable_of
 from deja_vu.pipelines.runs import load_pair
 

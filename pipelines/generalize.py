@@ -1,6 +1,6 @@
 """The generalize stage: from many people's photos to a network that turns one photo of another person into a head.
 
-A step draws exercises (`deja_vu.datasets.people`), lifts their photos, lets the network correct the lifted maps, renders them and
+A step draws exercises (`deja_vu.datasets.prior_examples`), lifts their photos, lets the network correct the lifted maps, renders them and
 compares. Everything random follows from the recipe's seed, the step and the place in the batch, whoever computes it: so a run
 resumes exactly, and two processes do what one does with a batch twice as large.
 """
@@ -21,14 +21,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from deja_vu.avatars.atlas import Lifted
-from deja_vu.avatars.prior import HeadPrior, PriorConfig, save_prior
+from deja_vu.avatars.prior.atlas import Lifted
+from deja_vu.avatars.prior.network import HeadPrior, PriorConfig, save_prior
 from deja_vu.core.batch import Batch
 from deja_vu.core.config import dump_config
 from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.core.gaussians import CHANNELS
 from deja_vu.core.image import over
-from deja_vu.datasets.people import Exercise, People, PeopleConfig
+from deja_vu.datasets.prior_examples import Exercise, People, PeopleConfig
 from deja_vu.datasets.shards import ShardSet, is_shards
 from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.pipelines.generalize_report import Scores, grid, makers, score_photos, table

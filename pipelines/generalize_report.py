@@ -12,16 +12,16 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from deja_vu.avatars.prior import HeadPrior
+from deja_vu.avatars.prior.network import HeadPrior
 from deja_vu.bench.metrics import FrameMetrics, average
 from deja_vu.core.batch import Batch
 from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.head import HeadParams
 from deja_vu.core.image import over
 from deja_vu.core.sequence import TrackedSequence
-from deja_vu.datasets.people import stack_portraits
-from deja_vu.datasets.sampling import FrameSource
+from deja_vu.datasets.prior_examples import stack_portraits
 from deja_vu.datasets.shards import ShardSet
+from deja_vu.io.frames import FrameSource
 from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.pipelines.looks import SIDES, posed
 from deja_vu.render.base import rasterize

@@ -10,8 +10,8 @@ from torch import Tensor
 from deja_vu.core.head import HeadParams
 from deja_vu.heads.base import HeadModel
 from deja_vu.motion.actor import PRESETS, Actor, Angles
-from deja_vu.motion.rest import facing_camera, resting
-from deja_vu.motion.transfer import Transfer
+from deja_vu.motion.neutral import facing_camera, resting
+from deja_vu.motion.retarget import Transfer
 
 SIDES: dict[str, tuple[str, float]] = {
     "left 45": ("neutral", 45.0),

@@ -15,7 +15,7 @@ from deja_vu.core.batch import Batch
 from deja_vu.core.errors import DivergedError
 from deja_vu.core.image import over
 from deja_vu.core.sequence import TrackedSequence
-from deja_vu.datasets.sampling import FrameSource, shuffled
+from deja_vu.io.frames import FrameSource, shuffled
 from deja_vu.training.checkpoint import load_checkpoint
 from deja_vu.training.logging import RunLogger
 from deja_vu.training.loop import REMEDY, Step, Stretch, descend

@@ -21,11 +21,11 @@ from deja_vu.core.sequence import Frame, TrackedSequence
 from deja_vu.datasets.shards import Sample, ShardInfo, ShardSet, Split, begin_shards, write_shard
 from deja_vu.datasets.synthetic import SyntheticSubject
 from deja_vu.heads import load_head
+from deja_vu.io.images import read_picture
 from deja_vu.pipelines.runs import write_json
 from deja_vu.tracking.landmarks import cut, find_crop
 from deja_vu.tracking.masks import HeadMasks
 from deja_vu.tracking.photo import PhotoConfig, PhotoFitter
-from deja_vu.tracking.picture import read_picture
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
 SYNTHETIC = "synthetic"

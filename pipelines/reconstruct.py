@@ -16,14 +16,15 @@ import torch
 from torch import Tensor
 
 from deja_vu.avatars import GaussianAvatar, GaussianConfig, save_avatar
-from deja_vu.avatars.atlas import load_atlas
-from deja_vu.avatars.prior import load_prior
+from deja_vu.avatars.prior.atlas import load_atlas
+from deja_vu.avatars.prior.network import load_prior
 from deja_vu.bench.metrics import FrameMetrics
 from deja_vu.core.config import dump_config
 from deja_vu.core.image import over
 from deja_vu.core.sequence import TrackedSequence, TrackInfo, write_frame, write_masks
-from deja_vu.datasets.people import stack_portraits
+from deja_vu.datasets.prior_examples import stack_portraits
 from deja_vu.heads import load_head
+from deja_vu.io.images import read_picture
 from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.pipelines.drive import show
 from deja_vu.pipelines.evaluate import to_bytes, write_png
@@ -31,7 +32,6 @@ from deja_vu.pipelines.looks import EXPRESSIONS, SIDES, posed, tiled
 from deja_vu.pipelines.runs import clear_run, machine, open_run, record, write_json
 from deja_vu.pipelines.track import clear_track
 from deja_vu.tracking.photo import FittedPhoto, PhotoConfig, PhotoFitter
-from deja_vu.tracking.picture import read_picture
 
 WHITE = torch.ones(3)
 

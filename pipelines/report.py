@@ -17,15 +17,15 @@ from deja_vu.avatars import Avatar
 from deja_vu.core.errors import FormatError, InputError
 from deja_vu.core.head import HeadParams
 from deja_vu.core.sequence import TrackedSequence
-from deja_vu.export import page
 from deja_vu.heads import load_head
+from deja_vu.io.video import read_frames
 from deja_vu.motion.actor import PRESETS, Actor, Angles
-from deja_vu.motion.coverage import Course, Finding, findings, follow
-from deja_vu.motion.rest import facing_camera, resting
-from deja_vu.motion.transfer import Transfer
+from deja_vu.motion.neutral import facing_camera, resting
+from deja_vu.motion.retarget import Transfer
 from deja_vu.pipelines.drive import Painter
 from deja_vu.pipelines.runs import load_pair
-from deja_vu.tracking.video import read_frames
+from deja_vu.report import html as page
+from deja_vu.report.coverage import Course, Finding, findings, follow
 
 REPORT = "report.html"
 VIEWS = tuple((yaw, pitch) for pitch in (12, -12) for yaw in (-45, -25, 0, 25, 45))

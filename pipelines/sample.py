@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from deja_vu.core.errors import OutputError
 from deja_vu.datasets.synthetic import SyntheticSubject
-from deja_vu.tracking.video import Image, write_video
+from deja_vu.io.video import Image, write_video
 
 TRUTH_SUFFIX = ".truth.safetensors"
 

@@ -25,15 +25,15 @@ from deja_vu.core.errors import FormatError, InputError, OutputError
 from deja_vu.core.sequence import TrackedSequence, TrackInfo, write_frame, write_masks
 from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
-from deja_vu.tracking.bars import BarFinder
+from deja_vu.io.video import read_frames
 from deja_vu.tracking.fit import FitConfig, Observations, fit_landmarks, landmark_errors, refuse_untrackable
 from deja_vu.tracking.landmarks import ARKIT_NAMES, Detections, cut, detect_video
+from deja_vu.tracking.letterbox import BarFinder
 from deja_vu.tracking.masks import HeadMasks
 from deja_vu.tracking.matte import Matting
 from deja_vu.tracking.overlay import write_overlay
 from deja_vu.tracking.photometric import PhotometricConfig, PhotometricRefiner, Pictures
 from deja_vu.tracking.state import TrackState
-from deja_vu.tracking.video import read_frames
 
 WORKERS = min(4, os.cpu_count() or 1)
 """Threads that refine mattes and write pictures."""

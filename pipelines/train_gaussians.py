@@ -16,16 +16,16 @@ import torch
 from torch import Tensor
 
 from deja_vu.avatars import GaussianAvatar, GaussianConfig, save_avatar
-from deja_vu.avatars.atlas import SEEN_REACH, load_atlas
-from deja_vu.avatars.prior import load_prior, shipped_chart
+from deja_vu.avatars.prior.atlas import SEEN_REACH, load_atlas
+from deja_vu.avatars.prior.network import load_prior, shipped_chart
 from deja_vu.core.batch import Batch
 from deja_vu.core.conventions import SH_C0
 from deja_vu.core.errors import ConfigError, DivergedError
 from deja_vu.core.gaussians import CHANNELS
 from deja_vu.core.image import RenderOutput
 from deja_vu.core.sequence import TrackedSequence
-from deja_vu.datasets.sampling import FrameSource, shuffled
 from deja_vu.heads import load_head
+from deja_vu.io.frames import FrameSource, shuffled
 from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.pipelines.phases import draw_background, log_picture
 from deja_vu.render.mesh import rasterize_mesh
@@ -34,8 +34,8 @@ from deja_vu.training.devices import pick_device
 from deja_vu.training.fields import psnr_of
 from deja_vu.training.logging import RunLogger
 from deja_vu.training.loop import REMEDY, Step, Stretch, descend
+from deja_vu.training.novel_views import SideConfig, SideViews
 from deja_vu.training.objective import LossWeights, Objective, head_window
-from deja_vu.training.sides import SideConfig, SideViews
 from deja_vu.uv.hull import HairHull
 from deja_vu.uv.lift import ColorLift
 
@@ -58,7 +58,7 @@ class Phase:
     resolution: int
     """Side of render and target in pixels."""
     learning_rate: float
-    """Adam's rate at the start of the phase, in units of `deja_vu.avatars.gaussian.GAINS`."""
+    """Adam's rate at the start of the phase, in units of `deja_vu.avatars.gaussian.avatar.GAINS`."""
     final_rate: float = 0.2
     """Fraction of the rate that is left at the end; the decay is exponential."""
     batch: int = 1

@@ -15,9 +15,9 @@ from deja_vu.avatars.nerf.planes import EncodedPlanes, frontal
 from deja_vu.core.batch import Batch
 from deja_vu.core.errors import ConfigError
 from deja_vu.core.sequence import TrackedSequence
-from deja_vu.datasets.sampling import FrameSource
 from deja_vu.heads import load_head
 from deja_vu.heads.regions import region_window
+from deja_vu.io.frames import FrameSource
 from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.pipelines.phases import FieldPhase, Training, grouped, run_phases
 from deja_vu.training.devices import pick_device

@@ -12,8 +12,8 @@ import tyro
 from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.core.motion import MotionSource
 from deja_vu.heads import load_head
+from deja_vu.motion.retarget import refuse_other_head
 from deja_vu.motion.tracked import TrackedMotion
-from deja_vu.motion.transfer import refuse_other_head
 from deja_vu.pipelines.drive import WEBCAM, open_motion
 from deja_vu.pipelines.runs import load_pair
 from deja_vu.viewer.server import Viewer, ViewerConfig, refuse_taken

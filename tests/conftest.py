@@ -17,6 +17,9 @@ import torch
 
 torch.set_num_threads(1)
 
+pytest_plugins = ["tests.helpers.people"]
+"""Fixtures that several folders of tests use."""
+
 
 def pytest_collection_modifyitems(items):
     """Tests marked `gpu` are skipped with their reason where there is no CUDA device."""

@@ -10,20 +10,20 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = (
     {"core"},
+    {"native", "io"},
     {"heads", "uv", "render", "nets", "losses"},
     {"avatars", "motion"},
     {"tracking", "datasets", "training", "export", "viewer", "bench"},
+    {"report"},
     {"pipelines"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 OPTIONAL = set("mediapipe av gsplat pytorch3d pymatting anny lpips pygltflib viser pyvirtualcam skimage tensorboard".split())
-SCRIPTS = {"bake_head", "bake_landmarks", "bake_mesh"}
-"""Run by a maintainer beside the package, with packages of their own."""
 
 
 def sources() -> list[Path]:
     """Every Python file of the package and the pipelines."""
-    return sorted([*(ROOT / "deja_vu").rglob("*.py"), *(path for path in (ROOT / "pipelines").glob("*.py") if path.stem not in SCRIPTS)])
+    return sorted([*(ROOT / "deja_vu").rglob("*.py"), *(ROOT / "pipelines").glob("*.py")])
 
 
 def layer_of(path: Path) -> str | None:

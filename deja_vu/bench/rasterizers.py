@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deja_vu.bench.plot import bar_chart
+from deja_vu import native
+from deja_vu.bench.bar_chart import bar_chart
 from deja_vu.bench.roofline import measure_work, vector_rate
 from deja_vu.bench.scenes import Scene, avatar_scene, shell, shell_scene
-from deja_vu.core import native
 from deja_vu.core.camera import Camera
 from deja_vu.core.gaussians import Gaussians
 from deja_vu.losses.photometric import dssim_loss

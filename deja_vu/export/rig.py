@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from deja_vu.avatars import GaussianAvatar
-from deja_vu.avatars.code import JOINT_SCALE, ROTATION_SCALE, LinearCode
-from deja_vu.avatars.correction import EXPRESSION_STEP, ROTATION_STEP, TRANSLATION_STEP
+from deja_vu.avatars.gaussian.blend_weights import JOINT_SCALE, ROTATION_SCALE, LinearCode
+from deja_vu.avatars.gaussian.correction import EXPRESSION_STEP, ROTATION_STEP, TRANSLATION_STEP
 from deja_vu.core.errors import InputError
 from deja_vu.core.gaussians import CHANNELS
 from deja_vu.core.head import HeadParams

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from deja_vu.core.assets import locate
 from deja_vu.core.errors import FormatError
+from deja_vu.io.assets import locate
 
 ASSET = "stlpips_alex"
 CONVOLUTIONS = ("slice1.0", "slice2.5", "slice3.9", "slice4.11", "slice5.13")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import warnings
 from typing import Literal
 
 import torch
@@ -12,7 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from deja_vu.core import native
+from deja_vu import native
+
+PLAIN_TORCH = "structural similarity with plain torch, tens of times slower than the native one"
+"""What happens where the native library cannot be loaded."""
 
 WINDOW, SIGMA = 11, 1.5
 """Taps and standard deviation of the window, pixels (Wang et al., 2004)."""
@@ -41,7 +41,7 @@ def ssim_map(a: Float[Tensor, "*b H W C"], b: Float[Tensor, "*b H W C"]) -> Floa
             f"got {tuple(a.shape)} {a.dtype} {a.device} and {tuple(b.shape)} {b.dtype} {b.device}"
         )
     needs_b = torch.is_grad_enabled() and b.requires_grad
-    if a.is_cpu and a.dtype == torch.float32 and not needs_b and _native_library():
+    if a.is_cpu and a.dtype == torch.float32 and not needs_b and native.available(PLAIN_TORCH):
         flat = (-1, *a.shape[-3:]) if a.numel() else (0, *a.shape[-3:])
         differentiable = torch.is_grad_enabled() and a.requires_grad
         return _SsimMap.apply(a.reshape(flat), b.reshape(flat), differentiable).view(a.shape)
@@ -99,16 +99,6 @@ def masked_mean(values: Float[Tensor, "*b H W C"], mask: Float[Tensor, "*b H W 1
     return (values * weights).sum() / weights.sum().clamp_min(torch.finfo(values.dtype).tiny)
 
 
-@functools.cache
-def _native_library() -> bool:
-    try:
-        native.load()
-    except native.NativeError as error:
-        warnings.warn(f"structural similarity with plain torch, tens of times slower than the native one: {error}", stacklevel=3)
-        return False
-    return True
-
-
 class _SsimMap(torch.autograd.Function):
     @staticmethod
     def forward(ctx, a: Tensor, b: Tensor, differentiable: bool) -> Tensor:
@@ -135,8 +125,7 @@ def _call(direction: str, a: Tensor, b: Tensor, **tensors: Tensor) -> None:
     pointers = {name: tensor.data_ptr() for name, tensor in {"a": a, "b": b, **tensors}.items()}
     size = {"images": images, "width": width, "height": height, "channels": channels, "threads": torch.get_num_threads()}
     arguments = native.Ssim(**pointers, **size)
-    if getattr(native.load(), f"deja_vu_ssim_{direction}")(ctypes.byref(arguments)):
-        raise MemoryError(f"no memory for the structural similarity of images {tuple(a.shape)}")
+    native.call(f"ssim_{direction}", arguments, f"compare images {tuple(a.shape)}")
 
 
 def _ssim_torch(a: Tensor, b: Tensor) -> Tensor:

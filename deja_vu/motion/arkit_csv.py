@@ -21,7 +21,7 @@ from deja_vu.core.head import HeadParams
 from deja_vu.core.motion import MotionSource
 from deja_vu.heads.base import HeadModel
 from deja_vu.motion.actor import Actor, Angles
-from deja_vu.motion.rest import mean_rotation, resting_at
+from deja_vu.motion.neutral import mean_rotation, resting_at
 
 ANGLE_NAMES = tuple(f"{part}{axis}" for part in ("Head", "LeftEye", "RightEye") for axis in ("Yaw", "Pitch", "Roll"))
 """Radians; yaw to the actor's own left, pitch up, roll towards the right shoulder."""

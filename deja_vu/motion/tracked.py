@@ -8,7 +8,7 @@ from deja_vu.core.head import HeadParams
 from deja_vu.core.motion import MotionSource
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
-from deja_vu.motion.rest import resting, resting_at
+from deja_vu.motion.neutral import resting, resting_at
 
 
 class TrackedMotion(MotionSource):

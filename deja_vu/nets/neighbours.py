@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import warnings
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from deja_vu.core import native
+from deja_vu import native
+
+PLAIN_TORCH = "searching neighbours with plain torch, tens of times slower than the native grid"
+"""What happens where the native library cannot be loaded."""
 
 CHUNK = 1 << 24
 """Distances held at once by the plain search."""
@@ -43,7 +42,7 @@ def nearest(
     points, queries = points.detach(), queries.detach()
     if not points.isfinite().all():
         raise ValueError("points hold values that are not finite")
-    if points.is_cpu and points.dtype == torch.float32 and _native_library():
+    if points.is_cpu and points.dtype == torch.float32 and native.available(PLAIN_TORCH):
         return _native(points.contiguous(), queries.contiguous(), count, radius)
     return brute_force(points, queries, count, radius)
 
@@ -73,16 +72,5 @@ def _native(points: Tensor, queries: Tensor, count: int, radius: float) -> tuple
         nearest=count,
         threads=torch.get_num_threads(),
     )
-    if native.load().deja_vu_neighbours(ctypes.byref(arguments)):
-        raise MemoryError(f"no memory to search {len(points)} points")
+    native.call("neighbours", arguments, f"search {len(points)} points")
     return index.clamp_min(0).long(), square
-
-
-@functools.cache
-def _native_library() -> bool:
-    try:
-        native.load()
-    except native.NativeError as error:
-        warnings.warn(f"searching neighbours with plain torch, tens of times slower than the native grid: {error}", stacklevel=4)
-        return False
-    return True

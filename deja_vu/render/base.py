@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import functools
-import warnings
 from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deja_vu.core import native
+from deja_vu import native
 from deja_vu.core.camera import Camera
 from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.image import RenderOutput
 from deja_vu.render import cpu, gsplat, reference
 from deja_vu.render.checks import arguments, check_finite, check_shapes
+
+PLAIN_TORCH = "rendering with plain torch, hundreds of times slower than the native rasterizer"
+"""What happens where the native library cannot be loaded."""
 
 Rasterizer = Callable[[Gaussians, Camera, Tensor], RenderOutput]
 
@@ -88,17 +89,7 @@ def _backend(name: str, like: Tensor) -> Rasterizer:
         if like.is_cuda:
             name = "gsplat"
         else:
-            name = "cpu" if like.dtype == torch.float32 and _native_library() else "reference"
+            name = "cpu" if like.dtype == torch.float32 and native.available(PLAIN_TORCH) else "reference"
     if name not in RASTERIZERS:
         raise ValueError(f"there is no rasterizer {name!r}; known are auto, {', '.join(RASTERIZERS)}")
     return RASTERIZERS[name]
-
-
-@functools.cache
-def _native_library() -> bool:
-    try:
-        native.load()
-    except native.NativeError as error:
-        warnings.warn(f"rendering with plain torch, hundreds of times slower than the native rasterizer: {error}", stacklevel=4)
-        return False
-    return True

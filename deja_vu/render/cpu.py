@@ -1,4 +1,4 @@
-"""The native CPU rasterizer: same answer as `reference` in float32, some thousand times faster (sources in `core/csrc`)."""
+"""The native CPU rasterizer: same answer as `reference` in float32, some thousand times faster (sources in `native/csrc`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deja_vu.core import native
+from deja_vu import native
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import MissingAssetError
 from deja_vu.core.gaussians import Gaussians
@@ -55,7 +55,7 @@ class _State:
 
 
 def work(gaussians: Gaussians, camera: Camera) -> dict[str, int]:
-    """What drawing one picture takes, for measuring: see DejaVuRasterWork in `core/csrc/api.h`.
+    """What drawing one picture takes, for measuring: see DejaVuRasterWork in `native/csrc/api.h`.
 
     Args:
         gaussians: of one image, float32.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from deja_vu.core import native
+from deja_vu import native
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import MissingAssetError
 
@@ -62,11 +61,9 @@ def rasterize_mesh(vertices: Float[Tensor, "*b V 3"], faces: Int[Tensor, "F 3"],
         threads=torch.get_num_threads(),
     )
     try:
-        failed = native.load().deja_vu_mesh(ctypes.byref(arguments))
+        native.call("mesh", arguments, f"draw {images} meshes of {points.shape[1]} vertices")
     except native.NativeError as error:
         raise MissingAssetError(f"Drawing a mesh needs the native library: {error}") from error
-    if failed:
-        raise MemoryError(f"no memory to draw {images} meshes of {points.shape[1]} vertices")
     results = (face_id.long(), bary, depth)
     return MeshFragments(*(tensor.to(vertices.device).reshape(*batch, *tensor.shape[1:]) for tensor in results))
 

@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Float
 
 from deja_vu.core.arkit import ARKIT_NAMES
-from deja_vu.core.assets import locate
 from deja_vu.core.errors import MissingAssetError
-from deja_vu.tracking.video import Image
+from deja_vu.io.assets import locate
+from deja_vu.io.video import Image
 
 if TYPE_CHECKING:
     from mediapipe.tasks.python.vision import FaceLandmarker

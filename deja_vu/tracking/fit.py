@@ -15,7 +15,7 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError
 from deja_vu.core.head import LandmarkSet
 from deja_vu.heads.base import HeadModel
-from deja_vu.tracking.equations import NormalEquations
+from deja_vu.tracking.normal_equations import NormalEquations
 from deja_vu.tracking.state import TrackState, Unknowns, project
 
 NEEDED_REGIONS = ("skin", "face", "scalp", "neck", "eye_left", "eye_right")

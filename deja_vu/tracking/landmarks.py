@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from deja_vu.core.errors import InputError
+from deja_vu.io.video import Image, InputWarning, VideoInfo, probe, read_frames
 from deja_vu.tracking.detector import ARKIT_NAMES, NUM_LANDMARKS, SAME_FACE_OVERLAP, FaceObservation, LandmarkDetector, overlap
-from deja_vu.tracking.video import Image, InputWarning, VideoInfo, probe, read_frames
 
 __all__ = [
     *("ARKIT_NAMES", "Crop", "Detections", "FaceFinder", "FaceObservation", "LandmarkDetector", "cut", "detect_video", "find_crop"),

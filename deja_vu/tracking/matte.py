@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from deja_vu.core.assets import locate
 from deja_vu.core.errors import MissingAssetError
+from deja_vu.io.assets import locate
+from deja_vu.io.video import Image
 from deja_vu.tracking.detector import missing_mediapipe, quiet
-from deja_vu.tracking.video import Image
 
 Plane = Float[np.ndarray, "H W"]
 Color = Float[np.ndarray, "H W 3"]

@@ -10,8 +10,8 @@ import torch
 
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads.base import HeadModel, surface_points
+from deja_vu.io.video import write_video
 from deja_vu.render.mesh import rasterize_mesh
-from deja_vu.tracking.video import write_video
 from deja_vu.uv.attach import vertex_normals
 
 

@@ -18,8 +18,8 @@ from deja_vu.core.errors import InputError
 from deja_vu.core.portrait import Portrait
 from deja_vu.core.sequence import Frame
 from deja_vu.heads.base import HeadModel
+from deja_vu.io.images import Picture
 from deja_vu.tracking.detector import FaceObservation
-from deja_vu.tracking.equations import NormalEquations
 from deja_vu.tracking.fit import (
     FitConfig,
     Observations,
@@ -33,9 +33,9 @@ from deja_vu.tracking.fit import (
 from deja_vu.tracking.landmarks import MIN_FACE_PX, Crop, FaceFinder, cut, find_crop
 from deja_vu.tracking.masks import HeadMasks
 from deja_vu.tracking.matte import Matte, Matting
-from deja_vu.tracking.outline import Outline, OutlineConfig
+from deja_vu.tracking.normal_equations import NormalEquations
 from deja_vu.tracking.photometric import SurfacePoints
-from deja_vu.tracking.picture import Picture
+from deja_vu.tracking.silhouette import Outline, OutlineConfig
 from deja_vu.tracking.state import TrackState, Unknowns, project
 
 OUTLINE_SIDE = 256

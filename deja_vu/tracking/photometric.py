@@ -17,9 +17,9 @@ from torch.nn.functional import grid_sample, normalize
 from deja_vu.core.camera import Camera
 from deja_vu.heads.base import HeadModel, surface_points
 from deja_vu.render.mesh import rasterize_mesh
-from deja_vu.tracking.equations import NormalEquations
 from deja_vu.tracking.fit import FitConfig, Observations, Priors, add_landmarks, add_video_priors
-from deja_vu.tracking.outline import ContourPoints, Outline, OutlineConfig, mean_distance
+from deja_vu.tracking.normal_equations import NormalEquations
+from deja_vu.tracking.silhouette import ContourPoints, Outline, OutlineConfig, mean_distance
 from deja_vu.tracking.state import Projection, TrackState, Unknowns, project
 from deja_vu.uv.attach import attach, vertex_normals
 from deja_vu.uv.hull import HairHull

@@ -19,8 +19,8 @@ from deja_vu.core.motion import MotionSource
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads.base import HeadModel
 from deja_vu.motion.actor import Actor, Angles
-from deja_vu.motion.rest import facing_camera, resting
-from deja_vu.motion.transfer import Transfer
+from deja_vu.motion.neutral import facing_camera, resting
+from deja_vu.motion.retarget import Transfer
 
 SPACING = 0.26
 """Distance between avatars that stand side by side in one scene, metres."""

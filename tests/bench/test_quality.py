@@ -5,9 +5,9 @@ import torch
 
 from deja_vu.bench.quality import Shown, gain, score, temporal_error, to_eight_bits
 from deja_vu.bench.statistics import differs, summarize
-from deja_vu.core.assets import find
+from deja_vu.io.assets import find
 
-needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.core.assets")
+needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.io.assets")
 
 
 def shown(position: int, offset: float = 0.0, level: float = 0.5) -> Shown:

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from deja_vu.core import assets
 from deja_vu.core.camera import Camera
 from deja_vu.datasets.synthetic import PARTS, SyntheticSubject
 from deja_vu.datasets.synthetic.acting import REHEARSED, act
 from deja_vu.datasets.synthetic.noise import value_noise
 from deja_vu.datasets.synthetic.shade import IRIS_ANGLE, paint_eye
 from deja_vu.heads import load_head
+from deja_vu.io import assets
 
 SIZE = 256
 
@@ -152,7 +152,7 @@ def test_mediapipe_finds_the_face_where_the_truth_says(subject):
     pytest.importorskip("mediapipe", reason="mediapipe is not installed")
     model = assets.find("face_landmarker")
     if model is None:
-        pytest.skip("the face landmarker has not been fetched (python -m deja_vu.core.assets)")
+        pytest.skip("the face landmarker has not been fetched (python -m deja_vu.io.assets)")
     marks = subject.head.topology.landmarks.get("mediapipe")
     if marks is None:
         pytest.skip("the head has no MediaPipe landmarks")

@@ -16,9 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
-from deja_vu.avatars.gaussian import GaussianConfig
-from deja_vu.core import assets
+from deja_vu.avatars.gaussian.avatar import GaussianConfig
 from deja_vu.export.web import Clip, write_web, write_webcam
+from deja_vu.io import assets
 
 PAGE_DB = 45
 """The issue asks for 35. Levels of 8 bits, half-float blending and 8 bits of the picture leave more than 50 on these heads."""
@@ -240,7 +240,7 @@ def test_the_webcam_drives_from_disk(exported_page, opened, tmp_path):
     """MediaPipe's program and model load from one file without a server, and watch the camera; the test picture shows no face."""
     model = assets.find("face_landmarker")
     if not MEDIAPIPE.is_dir() or model is None:
-        pytest.skip("needs @mediapipe/tasks-vision (make web) and the landmarker's model (python -m deja_vu.core.assets)")
+        pytest.skip("needs @mediapipe/tasks-vision (make web) and the landmarker's model (python -m deja_vu.io.assets)")
     for path in exported_page.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     write_webcam(MEDIAPIPE, model, tmp_path)

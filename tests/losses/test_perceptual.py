@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deja_vu.core.assets import find
 from deja_vu.core.errors import FormatError
+from deja_vu.io.assets import find
 from deja_vu.losses.perceptual import BINOMIAL, KERNELS, MIN_SIZE, PerceptualDistance
 
 needs_weights = pytest.mark.skipif(

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from deja_vu.core import native
+from deja_vu import native
 from deja_vu.losses.photometric import dssim_loss, huber, ssim, ssim_map
 
 SHAPES = [(2, 37, 29, 3), (1, 6, 6, 1), (3, 20, 50, 4), (1, 16, 16, 3)]

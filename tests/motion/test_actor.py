@@ -7,9 +7,9 @@ import torch
 
 from deja_vu.heads import load_head
 from deja_vu.motion.actor import PRESETS, Actor, Angles
+from deja_vu.motion.neutral import resting
 from deja_vu.motion.openings import Openings
-from deja_vu.motion.rest import resting
-from deja_vu.motion.transfer import Transfer
+from deja_vu.motion.retarget import Transfer
 from deja_vu.motion.turntable import SHOWN, turntable
 
 

@@ -7,7 +7,7 @@ import torch
 
 from deja_vu.heads import load_head
 from deja_vu.motion.smooth import OneEuro, OneEuroConfig
-from tests.motion.conftest import posed
+from tests.helpers.people import posed
 
 
 def stream(expression: torch.Tensor, turn: torch.Tensor | None = None):

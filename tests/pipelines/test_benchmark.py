@@ -9,19 +9,19 @@ import torch
 
 from deja_vu.avatars import load_avatar
 from deja_vu.bench import cost
-from deja_vu.bench.report import write_report
-from deja_vu.core.assets import find
 from deja_vu.core.errors import InputError
-from deja_vu.datasets.sampling import FrameSource
+from deja_vu.io.assets import find
+from deja_vu.io.frames import FrameSource
+from deja_vu.io.video import write_video
 from deja_vu.pipelines.benchmark import benchmark, compare_paths, find_clip, frames_method, markdown
 from deja_vu.pipelines.benchmark_paths import benchmark_paths, in_own_process, refuse_short, refuse_stale
 from deja_vu.pipelines.evaluate import Method
 from deja_vu.pipelines.personalize import Recipe
 from deja_vu.pipelines.phases import FieldPhase
 from deja_vu.pipelines.recipes import shipped_recipe, sizes_name
-from deja_vu.tracking.video import write_video
+from deja_vu.report.bench_report import write_report
 
-needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.core.assets")
+needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.io.assets")
 SCORES = {"psnr": 25.123, "ssim": 0.9, "st_lpips": 0.05, "l1": 0.01}
 
 

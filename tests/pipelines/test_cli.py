@@ -15,15 +15,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from deja_vu.avatars import GaussianAvatar, save_avatar
-from deja_vu.core.assets import find
 from deja_vu.core.config import dump_config
 from deja_vu.heads import load_head
+from deja_vu.io.assets import find
+from deja_vu.io.video import probe, write_video
 from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.personalize import Recipe
-from deja_vu.tracking.video import probe, write_video
 
-needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.core.assets")
-needs_landmarker = pytest.mark.skipif(find("face_landmarker") is None, reason="the landmarker is not here: python -m deja_vu.core.assets")
+needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.io.assets")
+needs_landmarker = pytest.mark.skipif(find("face_landmarker") is None, reason="the landmarker is not here: python -m deja_vu.io.assets")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from deja_vu.avatars.prior import HeadPrior, PriorConfig, save_prior
+from deja_vu.avatars.prior.network import HeadPrior, PriorConfig, save_prior
 from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.nets.uv_unet import UVNetConfig
 from deja_vu.pipelines.compare_starts import LIFTED, NETWORK, PLAIN, QUICK, compare_starts, reached

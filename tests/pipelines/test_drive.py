@@ -9,9 +9,9 @@ import torch
 
 from deja_vu.avatars import save_avatar
 from deja_vu.core.sequence import TrackedSequence
+from deja_vu.io.video import probe, read_frames
 from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.drive import Painter, covering, open_background
-from deja_vu.tracking.video import probe, read_frames
 from tests.pipelines.test_cli import refused, snapshot
 
 __all__ = ["refused"]

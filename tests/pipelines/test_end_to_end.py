@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from deja_vu.avatars.io import load_avatar
-from deja_vu.core.assets import ASSETS, find
 from deja_vu.core.config import dump_config
 from deja_vu.core.sequence import TrackedSequence
+from deja_vu.io.assets import ASSETS, find
+from deja_vu.io.video import probe, read_frames
 from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.personalize import Recipe
 from deja_vu.pipelines.sample import write_sample
 from deja_vu.pipelines.train_gaussians import Phase
-from deja_vu.tracking.video import probe, read_frames
 
 FRAMES, SIDE = 40, 192
 KEYS = set("video frames resolution device path parameters gaussians seconds peak_mb test baselines config commit".split())
@@ -38,7 +38,7 @@ def recipe() -> Recipe:
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    any(find(name) is None for name in ASSETS), reason="models of MediaPipe and ST-LPIPS are not all here: python -m deja_vu.core.assets"
+    any(find(name) is None for name in ASSETS), reason="models of MediaPipe and ST-LPIPS are not all here: python -m deja_vu.io.assets"
 )
 def test_from_a_video_to_a_driven_avatar(tmp_path) -> None:
     video, run, saved = tmp_path / "person.mp4", tmp_path / "run", tmp_path / "saved"

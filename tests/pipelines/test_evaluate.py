@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from deja_vu.avatars import save_avatar
-from deja_vu.core.assets import find
 from deja_vu.core.errors import OutputError
 from deja_vu.core.image import over
-from deja_vu.datasets.sampling import FrameSource
+from deja_vu.io.assets import find
+from deja_vu.io.frames import FrameSource
 from deja_vu.pipelines.evaluate import Method, avatar_method, baseline_methods, compare_sheet, evaluate, evaluate_run, write_png
 
-needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.core.assets")
+needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.io.assets")
 WHITE = torch.ones(3)
 
 

@@ -15,8 +15,8 @@ from deja_vu.core.errors import ConfigError, OutputError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
 from deja_vu.motion.actor import PRESETS
+from deja_vu.motion.neutral import facing_camera, resting
 from deja_vu.motion.openings import LIDS, Openings
-from deja_vu.motion.rest import facing_camera, resting
 from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.export import check_request, page_controls
 from deja_vu.pipelines.runs import load_pair

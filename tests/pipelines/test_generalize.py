@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from deja_vu.avatars import GaussianAvatar
-from deja_vu.avatars.prior import PriorConfig, load_prior
+from deja_vu.avatars.prior.network import PriorConfig, load_prior
 from deja_vu.core.config import dump_config
 from deja_vu.core.errors import ConfigError, InputError, OutputError
 from deja_vu.core.portrait import Portrait

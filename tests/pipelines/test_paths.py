@@ -12,11 +12,11 @@ import torch
 
 from deja_vu.avatars import Avatar, NelfAvatar, NerfAvatar, load_avatar
 from deja_vu.avatars.nerf import PUBLISHED
-from deja_vu.core.assets import find
 from deja_vu.core.errors import ConfigError, DivergedError
 from deja_vu.core.image import over
 from deja_vu.core.sequence import TrackedSequence
-from deja_vu.datasets.sampling import FrameSource
+from deja_vu.io.assets import find
+from deja_vu.io.frames import FrameSource
 from deja_vu.pipelines.drive import drive_video
 from deja_vu.pipelines.personalize import Recipe, learn, personalize
 from deja_vu.pipelines.phases import FieldPhase
@@ -26,7 +26,7 @@ from deja_vu.pipelines.train_nerf import start_nerf, train_nerf
 from deja_vu.training.distill import SamplingLaw, sample_params, taught
 
 WHITE = torch.ones(3)
-needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.core.assets")
+needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.io.assets")
 
 
 @pytest.fixture(scope="session")

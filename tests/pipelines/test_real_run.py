@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 
 from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.head import HeadParams
-from deja_vu.motion.rest import facing_camera, resting
+from deja_vu.motion.neutral import facing_camera, resting
 from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.drive import turntable_of
 from deja_vu.pipelines.runs import load_pair

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from deja_vu.avatars import GaussianAvatar
-from deja_vu.avatars.prior import HeadPrior, PriorConfig, save_prior
+from deja_vu.avatars.prior.network import HeadPrior, PriorConfig, save_prior
 from deja_vu.core.errors import InputError, MissingAssetError, OutputError
 from deja_vu.nets.uv_unet import UVNetConfig
 from deja_vu.pipelines.looks import SIDES, posed, tiled
@@ -52,7 +52,7 @@ def test_an_untrained_network_is_lifting(tmp_path):
 def test_refusals(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="There is no file"):
         reconstruct(tmp_path / "none.jpg", tmp_path / "out", ReconstructConfig(start="lifted"), overwrite=False)
-    monkeypatch.setattr("deja_vu.avatars.prior.SHIPPED", "absent.safetensors")
+    monkeypatch.setattr("deja_vu.avatars.prior.network.SHIPPED", "absent.safetensors")
     with pytest.raises(MissingAssetError, match="No trained network ships"):
         reconstruct(WOMAN, tmp_path / "out", ReconstructConfig(), overwrite=False)
     assert not (tmp_path / "out").exists()

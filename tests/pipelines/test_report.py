@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from deja_vu.avatars import save_avatar
-from deja_vu.core.assets import find
 from deja_vu.core.config import dump_config
 from deja_vu.core.sequence import TrackedSequence
+from deja_vu.io.assets import find
 from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.evaluate import compare_sheet
 from deja_vu.pipelines.report import filming, touches_border, view_sheet
@@ -127,7 +127,7 @@ def test_views_show_the_avatar_from_both_sides(run, painted) -> None:
     assert all(np.abs(a - b).mean() > 1 for a, b in itertools.pairwise(tiles))
 
 
-@pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.core.assets")
+@pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.io.assets")
 def test_personalize_writes_it(film, small_recipe, tmp_path) -> None:
     film(tmp_path / "tracked")
     dump_config(small_recipe, tmp_path / "recipe.yaml")

@@ -8,8 +8,8 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.errors import OutputError
 from deja_vu.core.head import HeadParams
 from deja_vu.heads import load_head
+from deja_vu.io.video import read_frames
 from deja_vu.pipelines.sample import write_sample
-from deja_vu.tracking.video import read_frames
 
 
 def test_a_sample_is_a_video_with_the_truth_beside_it(tmp_path):

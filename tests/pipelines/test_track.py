@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deja_vu.core.assets import find
 from deja_vu.core.errors import InputError, OutputError
+from deja_vu.io.assets import find
 from deja_vu.pipelines.sample import write_sample
 from deja_vu.pipelines.track import BLOCK, BLOCK_PERIOD, TrackConfig, clear_track, split_frames, track
 
@@ -38,7 +38,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path) -> None:
         clear_track(tmp_path / "file" / "track")
 
 
-@pytest.mark.skipif(find("face_landmarker") is None, reason="the landmarker is not here: python -m deja_vu.core.assets")
+@pytest.mark.skipif(find("face_landmarker") is None, reason="the landmarker is not here: python -m deja_vu.io.assets")
 @pytest.mark.parametrize(("frames", "split"), [(2, "tail"), (8, "blocks")])
 def test_a_video_too_short_for_a_test_is_refused(tmp_path, frames, split) -> None:
     write_sample(tmp_path / "person.mp4", frames, size=256)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deja_vu.core import native
+from deja_vu import native
 from deja_vu.core.camera import Camera
 from deja_vu.core.gaussians import Gaussians
 

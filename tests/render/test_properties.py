@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deja_vu.core import native
+from deja_vu import native
 from deja_vu.core.camera import Camera
 from deja_vu.core.gaussians import Gaussians
 from deja_vu.render import rasterize

@@ -9,8 +9,8 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
-from deja_vu.tracking.equations import NormalEquations
 from deja_vu.tracking.fit import FitConfig, Observations, fit_landmarks, landmark_errors, refuse_untrackable
+from deja_vu.tracking.normal_equations import NormalEquations
 from deja_vu.tracking.state import TrackState, Unknowns, project
 
 

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from deja_vu.core.assets import find
+from deja_vu.io.assets import find
 from deja_vu.tracking.matte import Matting, _connected, _solve_symmetric, _Trimap, guided_filter, plain_background, spread_color
 
-needs_model = pytest.mark.skipif(find("selfie_segmenter") is None, reason="the segmenter was not fetched: python -m deja_vu.core.assets")
+needs_model = pytest.mark.skipif(find("selfie_segmenter") is None, reason="the segmenter was not fetched: python -m deja_vu.io.assets")
 SIDE = 256
 
 

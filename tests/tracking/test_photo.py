@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from deja_vu.core.assets import find
 from deja_vu.core.errors import InputError
 from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
+from deja_vu.io.assets import find
+from deja_vu.io.images import Picture, read_picture
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.tracking.photo import PhotoConfig, PhotoFitter
-from deja_vu.tracking.picture import Picture, read_picture
 
 FACES = Path(__file__).parents[1] / "data" / "faces"
 pytest.importorskip("mediapipe")
-pytestmark = pytest.mark.skipif(find("face_landmarker") is None, reason="needs the landmarker: python -m deja_vu.core.assets")
+pytestmark = pytest.mark.skipif(find("face_landmarker") is None, reason="needs the landmarker: python -m deja_vu.io.assets")
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.tracking.fit import FitConfig, Observations, fit_landmarks
-from deja_vu.tracking.outline import OutlineConfig
 from deja_vu.tracking.photometric import PhotometricConfig, PhotometricRefiner, Pictures, _fold_channels, light_basis, sample
+from deja_vu.tracking.silhouette import OutlineConfig
 from deja_vu.tracking.state import TrackState
 from deja_vu.uv.attach import vertex_normals
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from deja_vu.avatars.base import Avatar
-from deja_vu.avatars.code import LinearCode
-from deja_vu.avatars.gaussian import DROPPED_REGIONS
+from deja_vu.avatars.gaussian.avatar import DROPPED_REGIONS
+from deja_vu.avatars.gaussian.blend_weights import LinearCode
 from deja_vu.avatars.nerf.config import NerfConfig
 from deja_vu.avatars.nerf.field import WIDEN, RadianceField, Surface
 from deja_vu.avatars.nerf.planes import EncodedPlanes, FreePlanes, split_speeds

@@ -1,0 +1,1 @@
+"""The Gaussian avatar and what weighs its blendmaps."""

@@ -1,0 +1,218 @@
+"""The Gaussian avatar: a UV map of Gaussians on a head model, rectified globally and by expression (Gaussian Deja-vu, WACV 2025)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from deja_vu.avatars.base import Avatar
+from deja_vu.avatars.gaussian.blend_weights import LinearCode, SoftmaxCode
+from deja_vu.avatars.gaussian.correction import ParamCorrection
+from deja_vu.core.camera import Camera
+from deja_vu.core.errors import ConfigError
+from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, Gaussians, UVGaussianMap
+from deja_vu.core.head import HeadParams
+from deja_vu.core.image import RenderOutput
+from deja_vu.heads.base import HeadModel
+from deja_vu.render.base import rasterize
+from deja_vu.uv.attach import SurfaceFrames, attach
+from deja_vu.uv.binding import Resample, SummedMap, build_carrier, carry
+from deja_vu.uv.layout import UVLayout, build_layout
+
+
+@dataclass(frozen=True)
+class GaussianConfig:
+    """Size and kind of a Gaussian avatar."""
+
+    uv_size: int = 256
+    """Texels a side of the Gaussian map, 64 to 512."""
+    blend_size: int = 64
+    """Texels a side of the blendmaps, at most `uv_size`; the blend is upsampled once a frame."""
+    blendmaps: int = 16
+    """Number of expression-aware rectification blendmaps; 0 keeps the global map only."""
+    code: Literal["linear", "softmax"] = "linear"
+    """Blend weights: a learned linear code of pose and expression, or the paper's softmax of expressions."""
+    correction: bool = True
+    """Correct tracked pose and expression as a linear function of the blend code's coordinates (which only the linear code has)."""
+    axes: Literal["tangent", "head"] = "tangent"
+    """Frame of offsets and rotations: the surface's tangent frame, or the head's own axes as in the paper."""
+    backend: Literal["auto", "reference", "cpu", "gsplat"] = "auto"
+    """Rasterizer."""
+
+
+GAINS: dict[str, float] = {"position": 0.01, "log_scale": 2.0, "rotation": 1.0, "opacity_logit": 3.0, "color": 4.0}
+"""Raw change of each channel for one unit of a rectification parameter, so that one learning rate serves all."""
+DROPPED_REGIONS = ("neck", "lashes", "eye_socket")
+"""Surface that carries no Gaussians: the torso's part, and what Gaussians of lids and eyeballs cover."""
+
+
+class GaussianAvatar(Avatar):
+    """One Gaussian a valid texel, carried by the posed head."""
+
+    capabilities = frozenset({"gaussians"})
+    shape: Tensor
+    base: Tensor
+    gains: Tensor
+    rest_stretch: Tensor
+    doubt: Tensor
+    """How little the training frames show of each texel, in [0, 1]; such texels are held to the base map."""
+    hairy: Bool[Tensor, " M"]
+    """Texels on which hair may grow."""
+
+    def __init__(self, head: HeadModel, shape: Float[Tensor, " S"], config: GaussianConfig) -> None:
+        """Start with Gaussians that follow texel spacing, grey and nearly opaque.
+
+        Args:
+            head: parametric head; its identity is fixed to `shape`.
+            shape: the person's identity coefficients.
+            config: sizes.
+
+        Raises:
+            ConfigError: the sizes do not fit each other or the head.
+        """
+        super().__init__()
+        _check_sizes(head, config)
+        self.head, self.config = head, config
+        dropped = torch.stack([head.topology.regions[name] for name in DROPPED_REGIONS if name in head.topology.regions]).any(0)
+        self.layout = build_layout(head.topology, config.uv_size, drop=dropped)
+        self.blend_layout = build_layout(head.topology, config.blend_size, drop=dropped)
+        self.upsample = None if config.blend_size == config.uv_size else Resample(self.blend_layout, self.layout)
+        self.carrier = build_carrier(head.topology.faces, len(head.template), self.layout, self.upsample, len(self.blend_layout))
+        self.register_buffer("shape", shape.clone())
+        neutral = replace(head.neutral((1,)), shape=shape[None])
+        rest = attach(head(neutral), head.topology.faces, self.layout)
+        scalp = head.topology.regions.get("scalp", torch.zeros(len(head.topology.faces), dtype=torch.bool))
+        self.register_buffer("hairy", scalp[self.layout.faces], persistent=False)
+        self.register_buffer("rest_stretch", rest.stretch[0], persistent=False)
+        self.register_buffer("doubt", torch.zeros(len(self.layout)), persistent=False)
+        self.register_buffer("base", initial_map(rest, self.layout))
+        self.register_buffer(
+            "gains", torch.cat([torch.full((c.stop - c.start,), GAINS[name]) for name, c in CHANNELS.items()]), persistent=False
+        )
+        self.rectification = nn.Parameter(torch.zeros(len(self.layout), NUM_CHANNELS))
+        self.blendmaps = nn.Parameter(torch.zeros(config.blendmaps, len(self.blend_layout), NUM_CHANNELS))
+        features = head.spec.num_expression + 3 * head.spec.num_joints + 3
+        self.code = SoftmaxCode(config.blendmaps) if config.code == "softmax" else LinearCode(features, config.blendmaps)
+        corrects = config.correction and config.code == "linear" and config.blendmaps > 0
+        self.correction = ParamCorrection(config.blendmaps, head.spec.num_expression) if corrects else None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GaussianAvatar:
+        """Tables of the surface follow parameters to another device."""
+        super()._apply(fn, recurse)
+        device = self.base.device
+        self.layout, self.blend_layout, self.carrier = self.layout.to(device), self.blend_layout.to(device), self.carrier.to(device)
+        return self
+
+    def summed(self, params: HeadParams) -> SummedMap:
+        """Terms of every pose's raw map: base, global rectification, and the blend of the blendmaps."""
+        batch = params.expression.shape[:-1]
+        weights = self.code(params) if self.config.blendmaps else self.base.new_zeros(*batch, 0)
+        return SummedMap(self.base, self.gains, self.rectification, weights, self.blendmaps, self.upsample)
+
+    def maps(self, params: HeadParams) -> UVGaussianMap:
+        """Raw map of every pose."""
+        return UVGaussianMap.unpack(self.summed(params).packed())
+
+    def corrected(self, params: HeadParams) -> HeadParams:
+        """Parameters with this avatar's identity, and with what it learned about the tracker's errors."""
+        ours = replace(params, shape=self.shape.expand(*params.expression.shape[:-1], -1))
+        if self.correction is None or not isinstance(self.code, LinearCode):
+            return ours
+        return self.correction(ours, self.code.coordinates(params))
+
+    def surface(self, params: HeadParams) -> SurfaceFrames:
+        """Where the texels are in every pose, with this avatar's identity and corrections."""
+        ours = self.corrected(params)
+        surface = attach(self.head(ours), self.carrier.faces, self.layout)
+        if self.config.axes == "head":
+            surface = replace(surface, frames=ours.world_from_head[..., None, :3, :3].expand_as(surface.frames))
+        return surface
+
+    def gaussians(self, params: HeadParams) -> Gaussians:
+        """World-space Gaussians of every pose."""
+        ours = self.corrected(params)
+        axes = ours.world_from_head[..., :3, :3] if self.config.axes == "head" else None
+        return carry(self.summed(params), self.head(ours), self.carrier, self.rest_stretch, axes)
+
+    def render(self, params: HeadParams, camera: Camera, background: Float[Tensor, "*b 3"]) -> RenderOutput:
+        return rasterize(self.gaussians(params), camera, background, backend=self.config.backend)
+
+    def regularizers(self) -> dict[str, Tensor]:
+        """Mean squared rectification by channel and of texels that no frame shows, and of the blendmaps as a whole."""
+        delta = UVGaussianMap.unpack(self.rectification)
+        terms = {
+            "position": (delta.position.square().sum(-1) * self.position_weight()).mean(),
+            "scale": (delta.log_scale.square().sum(-1)).mean(),
+            "opacity": delta.opacity_logit.square().mean(),
+            "unseen": (self.rectification.square().sum(-1) * self.doubt).mean(),
+        }
+        if self.config.blendmaps:
+            terms["blendmaps"] = self.blendmaps.square().mean() * self.config.blendmaps
+        if self.correction is not None:
+            terms["correction"] = self.correction.weight.square().sum()
+        return terms
+
+    def raise_hair(self, height: Float[Tensor, " M"]) -> None:
+        """Lift the base map off the surface and widen it accordingly, in place.
+
+        Args:
+            height: of the hair over every texel, along the normal, metres.
+        """
+        neutral = replace(self.head.neutral((1,)), shape=self.shape[None])
+        rest = attach(self.head(neutral), self.carrier.faces, self.layout)
+        raised = rest.points[0] + height[:, None] * rest.frames[0, :, :, 2]
+        self.base[:, CHANNELS["position"].stop - 1] = height
+        self.base[:, CHANNELS["log_scale"]] = spaced_log_scale(raised, self.layout)
+
+    def position_weight(self) -> Float[Tensor, " M"]:
+        """How firmly each texel is held to the surface: 1, but 0.05 where hair must travel."""
+        return torch.where(self.hairy, 0.05, 1.0)
+
+    def param_groups(self) -> dict[str, list[nn.Parameter]]:
+        groups = {"rectification": [self.rectification], "blendmaps": [self.blendmaps], "code": list(self.code.parameters())}
+        if self.correction is not None:
+            groups["correction"] = list(self.correction.parameters())
+        return groups
+
+
+def _check_sizes(head: HeadModel, config: GaussianConfig) -> None:
+    if config.blend_size > config.uv_size:
+        raise ConfigError(f"blend_size {config.blend_size} is more than uv_size {config.uv_size}. Expected at most as many texels a side.")
+    if config.code == "softmax" and config.blendmaps > head.spec.num_expression:
+        raise ConfigError(
+            f"The softmax code takes one expression for each blendmap, but {config.blendmaps} blendmaps are set and head "
+            f"'{head.spec.name}' has {head.spec.num_expression} expressions. Set fewer blendmaps, or use the linear code."
+        )
+
+
+def initial_map(rest: SurfaceFrames, layout: UVLayout) -> Float[Tensor, "M 13"]:
+    """Scales that follow texel spacing, opacity 0.88, mid grey."""
+    packed = torch.zeros(len(layout), NUM_CHANNELS)
+    packed[:, CHANNELS["log_scale"]] = spaced_log_scale(rest.points[0], layout)
+    packed[:, CHANNELS["opacity_logit"]] = 2.0
+    return packed
+
+
+def spaced_log_scale(points: Float[Tensor, "M 3"], layout: UVLayout) -> Float[Tensor, "M 3"]:
+    """Deviations of 0.7 of the distance to neighbouring texels in the plane, and a third of that across (log of metres)."""
+    log_sigma = (0.7 * texel_spacing(points, layout)).clamp(2e-4, 6e-3).log()
+    return log_sigma[:, None] + torch.tensor([0.0, 0.0, -1.1])
+
+
+def texel_spacing(points: Float[Tensor, "M 3"], layout: UVLayout) -> Float[Tensor, " M"]:
+    """Root mean square distance from each texel to its valid neighbours on the same part of the surface, metres."""
+    image = torch.full((layout.size * layout.size, 3), torch.nan)
+    image[layout.texels] = points
+    image = image.unflatten(0, (layout.size, layout.size))
+    squares = []
+    for axis in (0, 1):
+        for step in (1, -1):
+            distance = (image.roll(step, axis) - image).square().sum(-1)
+            squares.append(torch.where(distance < 0.02**2, distance, torch.nan).flatten()[layout.texels])
+    mean = torch.stack(squares).nanmean(0)
+    return torch.where(mean.isnan(), mean[~mean.isnan()].median(), mean).sqrt()

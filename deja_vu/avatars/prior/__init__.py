@@ -1,0 +1,1 @@
+"""The generalized network, and the mean head whose maps it corrects."""

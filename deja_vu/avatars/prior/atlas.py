@@ -1,0 +1,180 @@
+"""What all Gaussian avatars of a head model share, and how one begins from a few photos: lifted, completed by symmetry.
+
+A lifted start comes with the evidence it was made from, texel by texel, which is what a network sees that improves on it.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deja_vu.avatars.gaussian.avatar import DROPPED_REGIONS, GAINS, GaussianAvatar, GaussianConfig, initial_map, spaced_log_scale
+from deja_vu.core.batch import Batch
+from deja_vu.core.conventions import SH_C0
+from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, Gaussians
+from deja_vu.core.head import HeadParams
+from deja_vu.heads import load_head
+from deja_vu.heads.base import HeadModel
+from deja_vu.render.mesh import rasterize_mesh
+from deja_vu.uv.attach import SurfaceFrames, attach
+from deja_vu.uv.binding import SummedMap, build_carrier, carry
+from deja_vu.uv.hull import HIGHEST, HairHull
+from deja_vu.uv.layout import build_layout
+from deja_vu.uv.lift import DEPTH_TOLERANCE, look
+from deja_vu.uv.mirror import SHOWN, complete, mirror_table
+
+PHOTO_CHANNELS = 9
+"""Of each texel in each photo: color 3, coverage, facing cosine, unhidden, normal towards the camera 3."""
+SHARED_CHANNELS = 9
+"""Of each texel: lifted color 3, hair height, how well it is known, 1 where hair may grow, place on the neutral head 3."""
+HEIGHT_UNIT, PLACE_UNIT = 0.02, 0.1
+"""Metres that stand for one in the evidence."""
+SEEN_REACH = 1.5
+"""Deviations from its middle to which a Gaussian of a dense surface is seen: a hull of the middles alone would be that much too large."""
+RIM = 0.4
+"""Cosine between normal and view below which a texel lies on the outline: hair that leaves it upwards is seen to be as high."""
+MOUTH = {
+    "mouth_inner": (0.30, 0.12, 0.11),
+    "teeth_upper": (0.80, 0.75, 0.68),
+    "teeth_lower": (0.74, 0.68, 0.61),
+    "tongue": (0.62, 0.34, 0.33),
+}
+"""Colors of what closed lips hide, on a face of brightness `FACE_LIGHT`."""
+MOUTH_DEPTH, DEEP_LIGHT = 0.06, 0.12
+"""How far behind the front teeth the mouth is as dark as it gets, metres, and the share of the light that is left there: a throat is
+dark, and so is what shows of it under the hair from behind, where no neck hides it."""
+FACE_LIGHT = 0.55
+BEHIND_LIPS = 0.0015
+"""How far behind the nearest surface what lies in the mouth counts as seen, metres: lips are thin."""
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """A start from N photos of one person, and its evidence."""
+
+    shape: Float[Tensor, " S"]
+    base: Float[Tensor, "M 13"]
+    """Raw map."""
+    rest_stretch: Float[Tensor, " M"]
+    photos: Float[Tensor, "N M 9"]
+    """Evidence of each photo, see `PHOTO_CHANNELS`."""
+    trust: Float[Tensor, "N M"]
+    """How well each photo shows each texel, in [0, 1]."""
+    shared: Float[Tensor, "M 9"]
+    """See `SHARED_CHANNELS`."""
+
+
+class Atlas:
+    """Texels of a head model at one size, and everything about them that no identity changes."""
+
+    def __init__(self, head: HeadModel, size: int) -> None:
+        """Build the tables (a second).
+
+        Args:
+            head: parametric head.
+            size: texels a side, 64 to 512.
+        """
+        self.head, self.size = head, size
+        dropped = torch.stack([head.topology.regions[name] for name in DROPPED_REGIONS if name in head.topology.regions]).any(0)
+        self.layout = build_layout(head.topology, size, drop=dropped)
+        self.carrier = build_carrier(head.topology.faces, len(head.template), self.layout, None, len(self.layout))
+        surface = attach(head.template, head.topology.faces, self.layout)
+        points, self.forward = surface.points, surface.frames[:, 2, 2]
+        self.mirror = mirror_table(points)
+        self.hairy = head.topology.regions["scalp"][self.layout.faces]
+        self.mouth = torch.full((len(self.layout), 3), torch.nan)
+        for name, color in MOUTH.items():
+            if name in head.topology.regions:
+                self.mouth[head.topology.regions[name][self.layout.faces]] = torch.tensor(color)
+        depth = points[~self.mouth[:, 0].isnan(), 2].amax() - points[:, 2] if self.mouth.isfinite().any() else points[:, 2]
+        self.mouth *= (1 - depth / MOUTH_DEPTH).clamp(DEEP_LIGHT, 1)[:, None]
+        self.tolerance = torch.where(self.mouth[:, 0].isnan(), DEPTH_TOLERANCE, BEHIND_LIPS)
+        self.gains = torch.cat([torch.full((c.stop - c.start,), GAINS[name]) for name, c in CHANNELS.items()])
+        self._none = (torch.zeros(0, len(self.layout), NUM_CHANNELS), torch.zeros(1, 0))
+
+    def rest(self, shape: Float[Tensor, " S"]) -> SurfaceFrames:
+        """Texels of a neutral head [1 M]."""
+        return attach(self.head(replace(self.head.neutral((1,)), shape=shape[None])), self.head.topology.faces, self.layout)
+
+    @torch.no_grad()
+    def lift(self, photos: Batch) -> Lifted:
+        """Start from photos of one person: heights from the silhouettes, colors where the texels are seen, the rest by symmetry.
+
+        Args:
+            photos: N photos, each with its own camera and fit; the first one's identity counts.
+        """
+        count, shape = len(photos.params), photos.params.shape[0]
+        params = replace(photos.params, shape=shape.expand(count, -1))
+        rest, vertices = self.rest(shape), self.head(params)
+        surface = attach(vertices, self.head.topology.faces, self.layout)
+        hull = HairHull(len(self.layout))
+        base = initial_map(rest, self.layout)
+        reach = SEEN_REACH * base[:, CHANNELS["log_scale"].start].exp()
+        hull.add(surface, photos.camera, photos.person, photos.known, reach)
+        beyond = replace(surface, points=surface.points + HIGHEST * surface.frames[..., 2])
+        edge = look(beyond, photos.camera, torch.zeros_like(photos.head[..., 0]), photos.image, photos.head)
+        tall = ((edge.facing.abs() < RIM) & (edge.alpha > 0.5)).all(0)
+        height = hull.thickness(self.layout, self.hairy, tall)
+        raised = replace(surface, points=surface.points + height[:, None] * surface.frames[..., 2])
+        depth = rasterize_mesh(vertices, self.head.topology.faces, photos.camera).depth
+        view = look(raised, photos.camera, depth, photos.image, photos.head, self.tolerance)
+        total = (view.trust[..., None] * view.color).sum(0)
+        color, weight = complete(total, view.trust.sum(0), self.mirror, self.hairy, self.layout)
+        color = self.with_mouth(color, weight)
+        base[:, CHANNELS["position"].stop - 1] = height
+        base[:, CHANNELS["log_scale"]] = spaced_log_scale(rest.points[0] + height[:, None] * rest.frames[0, :, :, 2], self.layout)
+        base[:, CHANNELS["color"]] = (color - 0.5) / SH_C0
+        planes = [view.alpha, view.facing, view.unhidden]
+        evidence = torch.cat([view.color, torch.stack(planes, -1), surface.frames[..., 2]], -1)
+        known = [height / HEIGHT_UNIT, weight, self.hairy.float()]
+        shared = torch.cat([color, torch.stack(known, -1), rest.points[0] / PLACE_UNIT], -1)
+        return Lifted(shape, base, rest.stretch[0], evidence, view.trust, shared)
+
+    def with_mouth(self, color: Float[Tensor, "M 3"], weight: Float[Tensor, " M"]) -> Float[Tensor, "M 3"]:
+        """Colors in which what the lips hide has a mouth's, in the light of the face.
+
+        Args:
+            color: of all texels, in [0, 1].
+            weight: how well each is known.
+        """
+        face = weight * ~self.hairy
+        light = float((face * color.mean(-1)).sum() / face.sum().clamp_min(1e-6)) / FACE_LIGHT
+        hidden = ~self.mouth[:, :1].isnan() & (weight < SHOWN)[:, None]
+        return torch.where(hidden, (self.mouth * light).clamp(0, 1), color)
+
+    def gaussians(self, lifted: Lifted, residual: Float[Tensor, "M 13"] | None, params: HeadParams) -> Gaussians:
+        """World-space Gaussians of B poses of a start, corrected or as it is.
+
+        Args:
+            lifted: start.
+            residual: correction in units of `GAINS`.
+            params: poses and expressions; the identity is the start's.
+        """
+        ours = replace(params, shape=lifted.shape.expand(len(params), -1))
+        blendmaps, weights = self._none
+        residual = torch.zeros_like(lifted.base) if residual is None else residual
+        summed = SummedMap(lifted.base, self.gains, residual, weights.expand(len(params), 0), blendmaps)
+        return carry(summed, self.head(ours), self.carrier, lifted.rest_stretch)
+
+    def avatar(self, lifted: Lifted, residual: Float[Tensor, "M 13"] | None, config: GaussianConfig) -> GaussianAvatar:
+        """The same as an avatar of its own.
+
+        Args:
+            lifted: start.
+            residual: correction in units of `GAINS`.
+            config: sizes, of which `uv_size` is this atlas' and offsets lie in the tangent frame.
+        """
+        assert (config.uv_size, config.axes) == (self.size, "tangent"), config
+        avatar = GaussianAvatar(self.head, lifted.shape, config)
+        avatar.base.copy_(lifted.base if residual is None else lifted.base + self.gains * residual)
+        return avatar
+
+
+@functools.lru_cache(maxsize=2)
+def load_atlas(head_name: str, size: int) -> Atlas:
+    """The atlas of a head model; the same one on every call."""
+    return Atlas(load_head(head_name), size)

@@ -1,0 +1,1 @@
+"""Files: videos, images, downloaded assets, frames of a tracked video."""

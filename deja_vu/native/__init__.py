@@ -1,0 +1,32 @@
+"""Native code: found, built, loaded and called; the kernels' sources are in `csrc/`."""
+
+from deja_vu.native.abi import (
+    RASTER_WORKSPACE,
+    Attach,
+    Mesh,
+    Neighbours,
+    RasterGradients,
+    RasterInput,
+    RasterOutput,
+    RasterWork,
+    Ssim,
+)
+from deja_vu.native.library import NativeError, available, call, load, select_variant, variant
+
+__all__ = [
+    "RASTER_WORKSPACE",
+    "Attach",
+    "Mesh",
+    "NativeError",
+    "Neighbours",
+    "RasterGradients",
+    "RasterInput",
+    "RasterOutput",
+    "RasterWork",
+    "Ssim",
+    "available",
+    "call",
+    "load",
+    "select_variant",
+    "variant",
+]

@@ -1,0 +1,97 @@
+"""Views that no frame shows: from there, a Gaussian avatar is held to its base map, which is solid and has one color a place."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deja_vu.avatars.gaussian.avatar import GaussianAvatar
+from deja_vu.core.camera import Camera
+from deja_vu.core.head import HeadParams
+from deja_vu.heads.skinning import axis_angle_to_matrix
+from deja_vu.losses.photometric import huber
+
+
+@dataclass(frozen=True)
+class SideConfig:
+    """Which views, and how often."""
+
+    every: int = 4
+    """Steps from one side view to the next; the term's weight is multiplied accordingly. 0 leaves them out."""
+    resolution: int = 192
+    """Side of the pictures, pixels."""
+    least: float = 0.25
+    """Least turn away from a frame's pose about the head's own upright axis, radians."""
+    most: float = 0.9
+    """Largest such turn, radians."""
+    set_share: float = 0.15
+    """Share of the expressions that are drawn at random instead of taken from a frame."""
+    strength: float = 1.2
+    """Largest value of such an expression."""
+
+
+class SideViews:
+    """The base map of an avatar, to which views from the side are compared.
+
+    A video that hardly turns leaves Gaussians free to be anything whose sum looks right from the front: seen from the side they are
+    colored noise, and translucent at the rim.
+    """
+
+    def __init__(self, avatar: GaussianAvatar, video: HeadParams, config: SideConfig) -> None:
+        """Keep the avatar without all it learned.
+
+        Args:
+            avatar: at any point of its training; its base map never changes.
+            video: parameters of the training frames.
+            config: views.
+        """
+        self.config, self.video = config, video
+        self.base = deepcopy(avatar).requires_grad_(False).eval()
+        self.base.rectification.zero_()
+        self.base.blendmaps.zero_()
+        self.base.correction = None
+
+    def term(self, avatar: GaussianAvatar, params: HeadParams, camera: Camera, generator: torch.Generator) -> Float[Tensor, ""]:
+        """Huber distance of premultiplied color and coverage between avatar and base map, both turned away from the frames' poses.
+
+        Args:
+            avatar: in training.
+            params: of B frames.
+            camera: theirs.
+            generator: of the turns.
+        """
+        turned = turned_aside(params, self.video, self.config, generator)
+        small = camera.resized(self.config.resolution, self.config.resolution)
+        black = torch.zeros(3, device=params.expression.device)
+        shown = avatar.render(turned, small, black)
+        with torch.no_grad():
+            wanted = self.base.render(avatar.corrected(turned), small, black)
+        return huber(torch.cat([shown.rgb, shown.alpha], -1), torch.cat([wanted.rgb, wanted.alpha], -1), delta=0.1)
+
+
+def turned_aside(params: HeadParams, video: HeadParams, config: SideConfig, generator: torch.Generator) -> HeadParams:
+    """Heads turned about their own upright axis, to either side, by an angle from `least` to `most`; faces as a driver might set them.
+
+    Every face is that of another frame with some expressions set to values up to `strength`.
+
+    Args:
+        params: of B frames, whose poses are turned.
+        video: whose faces are drawn.
+        config: how far.
+        generator: of the draws.
+    """
+    count = len(params)
+    turn = config.least + (config.most - config.least) * torch.rand(count, generator=generator)
+    turn = torch.where(torch.rand(count, generator=generator) < 0.5, turn, -turn)
+    pose = params.world_from_head.clone()
+    pose[:, :3, :3] = pose[:, :3, :3] @ axis_angle_to_matrix(turn[:, None] * torch.tensor([0.0, 1.0, 0.0])).to(pose)
+    others = video[torch.randint(len(video), (count,), generator=generator)].to(pose.device)
+    shape = others.expression.shape
+    chosen = (torch.rand(shape, generator=generator) < config.set_share).to(pose.device)
+    drawn = (config.strength * torch.rand(shape, generator=generator)).to(others.expression)
+    expression = torch.where(chosen, drawn, others.expression)
+    return replace(params, expression=expression, joints=others.joints, world_from_head=pose)

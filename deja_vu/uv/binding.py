@@ -1,0 +1,223 @@
+"""From a summed map and a posed surface to Gaussians in one step, natively for float32 on the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from deja_vu import native
+from deja_vu.core.gaussians import NUM_CHANNELS, Gaussians, UVGaussianMap
+from deja_vu.uv.attach import attach, to_gaussians
+from deja_vu.uv.layout import UVLayout, resample_weights
+
+PLAIN_TORCH = "texels follow the head with plain torch, ten times slower than the native pass"
+"""What happens where the native library cannot be loaded."""
+
+
+class Resample(nn.Module):
+    """Bilinear resampling from the valid texels of a layout to those of another of the same chart."""
+
+    index: Int[Tensor, "M 4"]
+    weight: Float[Tensor, "M 4"]
+
+    def __init__(self, coarse: UVLayout, fine: UVLayout) -> None:
+        super().__init__()
+        index, weight = resample_weights(coarse, fine)
+        self.register_buffer("index", index, persistent=False)
+        self.register_buffer("weight", weight, persistent=False)
+
+    def forward(self, values: Float[Tensor, "*b Mc C"]) -> Float[Tensor, "*b M C"]:
+        taps = [values.index_select(-2, self.index[:, tap]) * self.weight[:, tap, None] for tap in range(4)]
+        return (taps[0] + taps[1]) + (taps[2] + taps[3])
+
+
+@dataclass(frozen=True)
+class SummedMap:
+    """A raw map as the terms of its sum, base + gains * (rectification + blend of the blendmaps), one for each of *b poses."""
+
+    base: Float[Tensor, "M 13"]
+    """Where the sum starts, in the order of `CHANNELS`."""
+    gains: Float[Tensor, "13"]
+    """Raw change of each channel for one unit of the other terms; takes no gradient."""
+    rectification: Float[Tensor, "M 13"]
+    """What all poses share."""
+    weights: Float[Tensor, "*b K"]
+    """Weight of each blendmap in each pose."""
+    blendmaps: Float[Tensor, "K Mc 13"]
+    """What the weights blend, on the texels of `upsample`'s coarse layout or on the map's own."""
+    upsample: Resample | None = None
+    """Carries the blend to the map's texels; None where the blendmaps are as fine as the map."""
+
+    def packed(self) -> Float[Tensor, "*b M 13"]:
+        """The sum."""
+        packed = (self.base + self.gains * self.rectification).expand(*self.weights.shape[:-1], -1, -1)
+        if not len(self.blendmaps):
+            return packed
+        blend = (self.weights @ self.blendmaps.flatten(1)).unflatten(-1, (-1, NUM_CHANNELS))
+        return packed + self.gains * (blend if self.upsample is None else self.upsample(blend))
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """A surface's texels with the tables that the native pass reads; made by `build_carrier`."""
+
+    faces: Int[Tensor, "F 3"]
+    """Triangles of the whole surface."""
+    layout: UVLayout
+    """Texel table of the same surface."""
+    vertex_count: int
+    """Vertices V of the surface."""
+    upsample: Resample | None
+    """The resampling that the tables were made for; a map carried with them has the same."""
+    tables: dict[str, Tensor]
+    """Contiguous int32 and float32 tables by their names in `native.Attach`; always on the CPU."""
+
+    def to(self, device: torch.device | str) -> Carrier:
+        """The same, for surfaces on another device; `upsample` moves with the module that owns it."""
+        return replace(self, faces=self.faces.to(device), layout=self.layout.to(device))
+
+
+def build_carrier(faces: Int[Tensor, "F 3"], vertex_count: int, layout: UVLayout, upsample: Resample | None, coarse_count: int) -> Carrier:
+    """Tables of what lies on what, and the lists by which gradients are gathered in a fixed order.
+
+    Args:
+        faces: triangles of the whole surface.
+        vertex_count: vertices V of the surface.
+        layout: texel table of the same surface.
+        upsample: from the blendmaps' layout to this one, or None.
+        coarse_count: valid texels of the blendmaps' layout.
+    """
+    gradients = layout.uv_gradient.new_zeros(len(faces), 2)
+    gradients[layout.faces] = layout.uv_gradient
+    tables = {"faces": faces, "texel_faces": layout.faces, "bary": layout.bary, "face_gradients": gradients}
+    tables["vertex_face_begin"], tables["vertex_faces"], _ = _lists(faces, torch.ones(faces.shape), vertex_count)
+    tables["vertex_texel_begin"], tables["vertex_texels"], tables["vertex_weights"] = _lists(layout.corners, layout.bary, vertex_count)
+    if upsample is not None:
+        tables["taps"], tables["tap_weights"] = upsample.index, upsample.weight
+        tables["coarse_begin"], tables["coarse_texels"], tables["coarse_weights"] = _lists(upsample.index, upsample.weight, coarse_count)
+    for name, table in tables.items():
+        tables[name] = table.to("cpu", torch.float32 if table.is_floating_point() else torch.int32).contiguous()
+    return Carrier(faces, layout, vertex_count, upsample, tables)
+
+
+def carry(
+    maps: SummedMap,
+    vertices: Float[Tensor, "*b V 3"],
+    carrier: Carrier,
+    rest_stretch: Float[Tensor, " M"],
+    axes: Float[Tensor, "*b 3 3"] | None = None,
+) -> Gaussians:
+    """Sum the map, activate it and move it with the surface; the meaning of `attach` and `to_gaussians`.
+
+    Gradients reach the map's terms but its gains, and the vertices through the texels' positions only. float32 on the CPU takes
+    a native pass, unless `axes` needs a gradient; everything else takes plain torch.
+
+    Args:
+        maps: raw map of every pose.
+        vertices: posed surface in world space, metres, batched like the map's weights.
+        carrier: texels of the surface.
+        rest_stretch: `SurfaceFrames.stretch` of the identity's neutral surface.
+        axes: rotations that stand for the tangent frames of all texels of a pose, or None.
+
+    Raises:
+        ValueError: a tensor does not fit the carrier.
+    """
+    _check(maps, vertices, carrier, rest_stretch, axes)
+    terms = (maps.base, maps.rectification, maps.weights, maps.blendmaps, vertices)
+    tensors = (*terms, maps.gains, rest_stretch, *(() if axes is None else (axes,)))
+    constants_need_gradients = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors[len(terms) :])
+    on_cpu = all(tensor.is_cpu and tensor.dtype == torch.float32 for tensor in tensors)
+    if not on_cpu or constants_need_gradients or not vertices.numel() or not native.available(PLAIN_TORCH):
+        surface = attach(vertices, carrier.faces, carrier.layout)
+        if axes is not None:
+            surface = replace(surface, frames=axes[..., None, :, :].expand_as(surface.frames))
+        return to_gaussians(UVGaussianMap.unpack(maps.packed()), surface, rest_stretch)
+    batch = vertices.shape[:-2]
+    differentiable = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in terms)
+    flat = (*terms[:2], maps.weights.reshape(batch.numel(), -1), maps.blendmaps, vertices.reshape(-1, *vertices.shape[-2:]))
+    axes = None if axes is None else axes.detach().reshape(-1, 9).contiguous()
+    outputs = _Carry.apply(carrier, maps.gains.detach().contiguous(), rest_stretch.detach().contiguous(), axes, differentiable, *flat)
+    return Gaussians(*(output.view(*batch, *output.shape[1:]) for output in outputs))
+
+
+def _lists(owners: Int[Tensor, "M n"], weights: Float[Tensor, "M n"], count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows that name each owner, with their weights, ascending; where each of `count` owners' list begins. Zero weights are left out."""
+    rows = torch.arange(len(owners), device=owners.device)[:, None].expand_as(owners)
+    used = weights != 0
+    owners, rows, weights = owners[used], rows[used], weights[used]
+    order = owners.argsort(stable=True)
+    begin = torch.zeros(count + 1, dtype=torch.long, device=owners.device)
+    begin[1:] = torch.bincount(owners, minlength=count).cumsum(0)
+    return begin, rows[order], weights[order]
+
+
+def _check(maps: SummedMap, vertices: Tensor, carrier: Carrier, rest_stretch: Tensor, axes: Tensor | None) -> None:
+    """Refuse what does not fit, naming the argument."""
+    if maps.upsample is not carrier.upsample:
+        raise ValueError("maps.upsample is not the resampling that the carrier was built for; build the carrier with it")
+    count, batch = len(carrier.layout), tuple(vertices.shape[:-2])
+    coarse = count if carrier.upsample is None else len(carrier.tables["coarse_begin"]) - 1
+    expected = {
+        "vertices": (vertices, (*batch, carrier.vertex_count, 3)),
+        "maps.base": (maps.base, (count, NUM_CHANNELS)),
+        "maps.gains": (maps.gains, (NUM_CHANNELS,)),
+        "maps.rectification": (maps.rectification, (count, NUM_CHANNELS)),
+        "maps.weights": (maps.weights, (*batch, len(maps.blendmaps))),
+        "maps.blendmaps": (maps.blendmaps, (len(maps.blendmaps), coarse, NUM_CHANNELS)),
+        "rest_stretch": (rest_stretch, (count,)),
+        "axes": (axes, (*batch, 3, 3)),
+    }
+    for name, (tensor, shape) in expected.items():
+        if tensor is not None and tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {shape}")
+
+
+class _Carry(torch.autograd.Function):
+    """Terms of the map [.., 13], weights [B, K], blendmaps and vertices [B, V, 3] to the five tensors of `Gaussians`."""
+
+    @staticmethod
+    def forward(ctx, carrier: Carrier, gains: Tensor, rest_stretch: Tensor, axes: Tensor | None, differentiable: bool, *terms: Tensor):
+        base, rectification, weights, blendmaps, vertices = (term.detach().contiguous() for term in terms)
+        sizes = {"means": (3,), "quats": (4,), "scales": (3,), "opacities": (), "colors": (1, 3)}
+        outputs = {name: base.new_empty(len(vertices), len(base), *size) for name, size in sizes.items()}
+        frames = torch.empty_like(outputs["quats"]) if differentiable else None
+        inputs = {"base": base, "rectification": rectification, "vertices": vertices, "gains": gains, "rest_stretch": rest_stretch}
+        optional = {name: tensor for name, tensor in (("axes", axes), ("frames", frames)) if tensor is not None}
+        _call("forward", carrier, weights, blendmaps, inputs | optional | outputs)
+        if differentiable:
+            kept = (outputs[name] for name in ("quats", "scales", "opacities"))
+            ctx.carrier = carrier
+            ctx.save_for_backward(gains, weights, blendmaps, frames, *kept)
+        return tuple(outputs.values())
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, *v_outputs: Tensor):
+        carrier: Carrier = ctx.carrier
+        gains, weights, blendmaps, frames, quats, scales, opacities = ctx.saved_tensors
+        shapes = {
+            "v_base": (len(carrier.layout), NUM_CHANNELS),
+            "v_rectification": (len(carrier.layout), NUM_CHANNELS),
+            "v_weights": weights.shape,
+            "v_blendmaps": blendmaps.shape,
+            "v_vertices": (len(weights), carrier.vertex_count, 3),
+        }
+        needed = zip(shapes.items(), ctx.needs_input_grad[5:], strict=True)
+        grads = {name: quats.new_empty(shape) for (name, shape), need in needed if need}
+        names = ("v_means", "v_quats", "v_scales", "v_opacities", "v_colors")
+        inputs = {name: v.contiguous() for name, v in zip(names, v_outputs, strict=True)}
+        inputs |= {"gains": gains, "frames": frames, "quats": quats, "scales": scales, "opacities": opacities}
+        _call("backward", carrier, weights, blendmaps, inputs | grads)
+        return None, None, None, None, None, *(grads.get(name) for name in shapes)
+
+
+def _call(direction: str, carrier: Carrier, weights: Tensor, blendmaps: Tensor, tensors: dict[str, Tensor]) -> None:
+    named = carrier.tables | {"weights": weights, "blendmaps": blendmaps} | tensors
+    pointers = {name: tensor.data_ptr() for name, tensor in named.items()}
+    size = {"images": len(weights), "maps": len(blendmaps), "coarse_count": blendmaps.shape[1], "count": len(carrier.layout)}
+    size |= {"vertex_count": carrier.vertex_count, "face_count": len(carrier.faces), "threads": torch.get_num_threads()}
+    arguments = native.Attach(**pointers, **size)
+    native.call(f"attach_{direction}", arguments, f"carry {len(carrier.layout)} texels in {len(weights)} poses")

@@ -1,0 +1,1 @@
+"""Scripts of maintainers: each makes an asset that the package ships."""

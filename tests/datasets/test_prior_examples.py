@@ -1,0 +1,123 @@
+"""Exercises: what goes in belongs to what is asked for, and follows from the seed alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from deja_vu.avatars.prior.atlas import Atlas, load_atlas
+from deja_vu.core.camera import Camera
+from deja_vu.core.head import HeadParams
+from deja_vu.core.portrait import Portrait
+from deja_vu.core.sequence import Frame
+from deja_vu.datasets.augment import AugmentConfig, Light, degrade
+from deja_vu.datasets.prior_examples import Exercise, People, PeopleConfig
+from deja_vu.datasets.shards import Sample, ShardInfo, ShardSet, begin_shards, write_shard
+from deja_vu.render.base import rasterize
+
+SIDE = 64
+STILL = AugmentConfig(exposure=0, balance=0, gamma=0, blur=0, noise=0, compress=0, cut=0, glasses=0, strands=0)
+ALL = AugmentConfig(blur=1, noise=1, compress=1, cut=1, glasses=1, strands=1)
+
+
+@pytest.fixture(scope="module")
+def atlas() -> Atlas:
+    return load_atlas("toy", 64)
+
+
+@pytest.fixture(scope="module")
+def shards(atlas, tmp_path_factory) -> ShardSet:
+    """Two portraits of ann, one of bob, who is green."""
+    folder = tmp_path_factory.mktemp("shards")
+    begin_shards(folder, ShardInfo("toy", SIDE, ("a", "b", "c"), 4))
+    samples = []
+    for number, (name, color) in enumerate((("ann", (200, 60, 60)), ("ann", (200, 60, 60)), ("bob", (60, 180, 60)))):
+        neutral = atlas.head.neutral((1,))
+        pose = torch.eye(4)[None].clone()
+        pose[:, :3, :3] = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+        pose[:, 2, 3] = 0.5
+        params, camera = replace(neutral, world_from_head=pose), Camera.from_focal(100.0, SIDE, SIDE)
+        rows, columns = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
+        alpha = (((rows - 32) ** 2 + (columns - 32) ** 2) < 22**2).to(torch.uint8) * 255
+        image = torch.tensor(color, dtype=torch.uint8).expand(SIDE, SIDE, 3).clone()
+        frame = Frame(image, alpha, alpha, torch.zeros_like(alpha), torch.full_like(alpha, 255))
+        samples.append(Sample(Portrait(f"k{number}", name, frame, params, camera), "set", "train"))
+    write_shard(folder, 0, samples, {})
+    return ShardSet([folder])
+
+
+def watch(params: HeadParams, camera: Camera, side: int) -> np.ndarray:
+    return np.zeros((len(params), side, side), np.uint8)
+
+
+def people(shards: ShardSet, atlas: Atlas, **changes: object) -> People:
+    return People(shards, [0, 1, 2], atlas, watch, PeopleConfig(**changes), SIDE)
+
+
+def same(a: Exercise, b: Exercise) -> bool:
+    return torch.equal(a.photos.image, b.photos.image) and torch.equal(a.targets.image, b.targets.image)
+
+
+def test_the_seed_decides(shards, atlas):
+    source, again = people(shards, atlas), people(shards, atlas)
+    drawn = [source.exercise(2, np.random.default_rng([0, k])) for k in range(4)]
+    assert all(same(a, again.exercise(2, np.random.default_rng([0, k]))) for k, a in enumerate(drawn))
+    assert not same(drawn[0], drawn[1])
+    assert all(len(exercise.photos.params) == 2 for exercise in drawn)
+
+
+def test_without_change_a_photo_is_its_own_answer(shards, atlas):
+    source = people(shards, atlas, twin_share=0.0, pair_share=0.0, augment=STILL)
+    exercise = source.exercise(1, np.random.default_rng(3))
+    assert torch.equal(exercise.photos.image, exercise.targets.image)
+    assert exercise.photos.camera.intrinsics.shape == (1, 3, 3)
+
+
+def test_pairs_show_the_same_person_in_the_same_light(shards, atlas):
+    source = people(shards, atlas, twin_share=0.0, pair_share=1.0)
+    for seed in range(6):
+        exercise = source.exercise(3, np.random.default_rng(seed))
+        first, last = exercise.entry, int(exercise.targets.positions[0])
+        assert (first == last) == (first == 2), "bob has one portrait only"
+        assert {first, last} <= {0, 1} or first == last == 2
+
+
+def test_a_twin_is_the_lifted_head_elsewhere(shards, atlas):
+    source = people(shards, atlas, twin_share=1.0, augment=STILL, turn_noise=0.0, expression_noise=0.0)
+    exercise = source.exercise(2, np.random.default_rng(0))
+    assert exercise.targets.image.shape == (2, SIDE, SIDE, 3)
+    lifted = atlas.lift(source_batch(source, exercise.entry))
+    with torch.no_grad():
+        views = rasterize(atlas.gaussians(lifted, None, exercise.photos.params), exercise.photos.camera, torch.ones(2, 3))
+    shown = exercise.photos.image * exercise.photos.head + 1 - exercise.photos.head
+    torch.testing.assert_close(shown, views.rgb.clamp(0, 1), rtol=0, atol=0.02)  # two roundings to 8 bits
+    assert not torch.equal(exercise.targets.params.world_from_head[0], exercise.targets.params.world_from_head[1])
+
+
+def source_batch(source: People, number: int):
+    from deja_vu.datasets.prior_examples import stack_portraits
+
+    return stack_portraits([source.portrait(number)], number)
+
+
+def test_worse_photos_keep_what_they_do_not_show_out(shards):
+    frame = shards.read(0).frame
+    for seed in range(8):
+        worse = degrade(frame, np.array([[24.0, 30.0], [40.0, 30.0]]), ALL, np.random.default_rng(seed))
+        lost = worse.known == 0
+        assert 0 < lost.sum() < 0.2 * lost.numel()
+        assert not worse.head[lost].any()
+        assert (worse.image[lost] == 255).all()
+        assert worse.image.dtype == torch.uint8
+        assert not torch.equal(worse.image[~lost], frame.image[~lost])
+    assert torch.equal(degrade(frame, None, STILL, np.random.default_rng(0)).image, frame.image)
+
+
+def test_light_is_monotonic_and_none_is_none(shards):
+    frame = shards.read(0).frame
+    assert torch.equal(Light(np.ones(3), 1.0).apply(frame).image, frame.image)
+    assert (Light(np.full(3, 1.2), 1.0).apply(frame).image >= frame.image).all()
+    assert (Light(np.ones(3), 1.3).apply(frame).image <= frame.image).all()

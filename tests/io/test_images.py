@@ -1,0 +1,105 @@
+"""Photo files of every kind that users have, and those that are refused."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from deja_vu.core.errors import InputError
+from deja_vu.io.images import MAX_SIDE, read_picture
+
+RGB = (200, 120, 40)
+
+
+def gradient(width=160, height=120):
+    """A picture whose four corners differ."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    return np.stack([rows * 255 // height, columns * 255 // width, np.full_like(rows, 90)], -1).astype(np.uint8)
+
+
+def test_a_plain_photo_arrives_as_it_is(tmp_path):
+    Image.fromarray(gradient()).save(tmp_path / "a.png")
+    picture = read_picture(tmp_path / "a.png")
+    np.testing.assert_array_equal(picture.rgb, gradient())
+    assert picture.focal_ratio is None
+    assert picture.notes == ()
+
+
+@pytest.mark.parametrize(("orientation", "turn"), [(1, 0), (3, 2), (6, 3), (8, 1)])
+def test_exif_turns_the_picture_upright(tmp_path, orientation, turn):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(gradient()).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.png").rgb, np.rot90(gradient(), turn))
+
+
+def test_the_stated_focal_length_counts_for_uncropped_pictures_only(tmp_path):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 26
+    for name, size in {"whole.jpg": (400, 300), "square.jpg": (300, 300)}.items():
+        Image.new("RGB", size).save(tmp_path / name, exif=exif)
+    # A 4:3 picture with the diagonal of 36 x 24 mm is 34.6 mm wide.
+    assert read_picture(tmp_path / "whole.jpg").focal_ratio == pytest.approx(26 / 34.61, rel=1e-3)
+    assert read_picture(tmp_path / "square.jpg").focal_ratio is None
+
+
+def test_ink_16_bits_and_transparency(tmp_path):
+    Image.new("CMYK", (120, 120), (0, 255, 255, 0)).save(tmp_path / "ink.tif")
+    np.testing.assert_allclose(read_picture(tmp_path / "ink.tif").rgb[60, 60], (255, 0, 0), atol=2)
+    Image.fromarray(np.full((120, 120), 32896, np.uint16)).save(tmp_path / "deep.png")
+    deep = read_picture(tmp_path / "deep.png")
+    np.testing.assert_array_equal(deep.rgb[0, 0], (128, 128, 128))
+    assert "16-bit" in deep.notes[0]
+    Image.new("RGBA", (120, 120), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    clear = read_picture(tmp_path / "clear.png")
+    np.testing.assert_array_equal(clear.rgb[0, 0], (255, 255, 255))
+    assert "transparent" in clear.notes[0]
+    Image.new("P", (120, 120)).save(tmp_path / "palette.png")
+    assert read_picture(tmp_path / "palette.png").rgb.shape == (120, 120, 3)
+
+
+def test_a_profile_is_applied(tmp_path):
+    grey = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.new("RGB", (120, 120), RGB).save(tmp_path / "same.png", icc_profile=grey)
+    np.testing.assert_allclose(read_picture(tmp_path / "same.png").rgb[0, 0], RGB, atol=1)
+    Image.new("RGB", (120, 120), RGB).save(tmp_path / "bad.png", icc_profile=b"not a profile")
+    bad = read_picture(tmp_path / "bad.png")
+    np.testing.assert_array_equal(bad.rgb[0, 0], RGB)
+    assert "profile cannot be used" in bad.notes[0]
+
+
+def test_huge_pictures_are_reduced(tmp_path):
+    Image.new("RGB", (MAX_SIDE + 1000, 700), RGB).save(tmp_path / "huge.jpg")
+    huge = read_picture(tmp_path / "huge.jpg")
+    assert huge.rgb.shape[1] == MAX_SIDE
+    assert f"reduced to {MAX_SIDE}" in huge.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.jpg", None, "There is no file"),
+        ("empty.jpg", b"", "is empty"),
+        ("text.jpg", b"hello" * 100, "no picture that can be opened"),
+        ("tiny.png", (40, 400), "40 x 400 pixels; at least 96"),
+        ("bomb.png", (16000, 16000), "megapixels"),
+    ],
+)
+def test_refusals(tmp_path, name, content, message):
+    if isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    elif content:
+        Image.new("1", content).save(tmp_path / name)
+    with pytest.raises(InputError, match=message):
+        read_picture(tmp_path / name)
+
+
+def test_a_broken_off_file_is_refused(tmp_path):
+    whole = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)).save(whole, "JPEG")
+    (tmp_path / "half.jpg").write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
+    with pytest.raises(InputError, match="damaged"):
+        read_picture(tmp_path / "half.jpg")

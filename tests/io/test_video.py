@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import shutil
+import warnings
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from deja_vu.core.errors import InputError, OutputError
+from deja_vu.io.video import InputWarning, VideoWriter, probe, read_frames, write_video
+
+RED, GREEN, BLUE, GREY = (200, 30, 30), (30, 180, 30), (30, 30, 200), (128, 128, 128)
+
+
+def corners(height=48, width=64, shade=0):
+    """Red top left, green bottom left, blue top right."""
+    image = np.full((height, width, 3), 128, np.uint8)
+    image[: height // 3, : width // 3] = RED
+    image[-height // 3 :, : width // 3] = GREEN
+    image[: height // 3, -width // 3 :] = BLUE
+    image[height // 2 - 2 : height // 2 + 2, width // 2 - 2 : width // 2 + 2] = shade
+    return image
+
+
+def seen_corners(image):
+    """Colors at top left, top right, bottom left, bottom right."""
+    return [tuple(int(c) for c in image[y, x]) for y, x in ((6, 6), (6, -6), (-6, 6), (-6, -6))]
+
+
+def close(colors, expected):
+    # 4:2:0 chroma and crf 16 move flat areas by a few levels.
+    return np.abs(np.array(colors) - np.array(expected)).max() <= 6
+
+
+def remux(source: Path, target: Path, *, rotation: int | None = None, flip: bool = False) -> Path:
+    with av.open(str(source)) as read, av.open(str(target), "w") as written:
+        stream = written.add_stream_from_template(read.streams.video[0])
+        if rotation is not None:
+            stream.set_display_rotation(rotation, hflip=flip)
+        for packet in read.demux(read.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                written.mux(packet)
+    return target
+
+
+@pytest.fixture
+def clip(tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_video(path, [corners(shade=20 * i) for i in range(10)], fps=25)
+    return path
+
+
+def test_round_trip_keeps_count_order_times_and_colors(clip):
+    frames = list(read_frames(clip))
+    assert [index for index, _, _ in frames] == list(range(10))
+    np.testing.assert_allclose([time for _, time, _ in frames], np.arange(10) / 25, atol=1e-6)
+    for i, (_, _, image) in enumerate(frames):
+        assert image.shape == (48, 64, 3)
+        assert image.dtype == np.uint8
+        assert close(seen_corners(image), [RED, BLUE, GREEN, GREY])
+        assert abs(int(image[24, 32, 0]) - 20 * i) < 12
+
+
+def test_probe(clip):
+    info = probe(clip)
+    assert (info.width, info.height, info.fps, info.frames, info.rotation, info.pixel_aspect) == (64, 48, 25.0, 10, 0, 1.0)
+
+
+def test_odd_sizes_are_padded_by_their_edge(tmp_path):
+    write_video(tmp_path / "odd.mp4", [corners(47, 63)] * 2, fps=30)
+    _, _, image = next(read_frames(tmp_path / "odd.mp4"))
+    assert image.shape == (48, 64, 3)
+    assert close(image[-1, 30], GREY)
+
+
+@pytest.mark.parametrize(("rotation", "turns"), [(90, 1), (180, 2), (-90, 3)])
+def test_rotation_flags_are_applied(clip, tmp_path, rotation, turns):
+    # FFmpeg gives the angle counter-clockwise, as np.rot90 counts.
+    turned = remux(clip, tmp_path / "turned.mp4", rotation=rotation)
+    _, _, image = next(read_frames(turned))
+    expected = np.rot90(corners(), turns)
+    assert image.shape == expected.shape
+    assert close(seen_corners(image), seen_corners(expected))
+    info = probe(turned)
+    assert (info.height, info.width) == expected.shape[:2]
+    assert info.rotation == -rotation % 360
+
+
+def test_mirrored_flag_is_applied(clip, tmp_path):
+    _, _, image = next(read_frames(remux(clip, tmp_path / "mirror.mp4", rotation=0, flip=True)))
+    assert close(seen_corners(image), seen_corners(corners()[:, ::-1]))
+
+
+def test_variable_rate_keeps_its_time_stamps(tmp_path):
+    path, stamps = tmp_path / "vfr.mkv", [0, 40, 80, 200, 230, 700]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        for stamp in stamps:
+            frame = av.VideoFrame.from_ndarray(corners(), format="rgb24")
+            frame.pts, frame.time_base = stamp, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        frames = [(index, time) for index, time, _ in read_frames(path)]
+    assert [index for index, _ in frames] == list(range(6))
+    np.testing.assert_allclose([time for _, time in frames], np.array(stamps) / 1000, atol=1e-3)
+    assert all(a[1] < b[1] for a, b in pairwise(frames))
+
+
+@pytest.mark.parametrize(("fps", "kept"), [(60, [0, 2, 4, 6, 8]), (120, [0, 4, 8]), (29.97, list(range(10)))])
+def test_fast_videos_are_thinned_evenly(tmp_path, fps, kept):
+    write_video(tmp_path / "fast.mp4", [corners()] * 10, fps=fps)
+    assert [index for index, _, _ in read_frames(tmp_path / "fast.mp4")] == kept
+    assert len(list(read_frames(tmp_path / "fast.mp4", max_fps=None))) == 10
+
+
+def test_max_frames(clip):
+    assert len(list(read_frames(clip, max_frames=3))) == 3
+    assert list(read_frames(clip, max_frames=0)) == []
+
+
+def audio_only(path):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
+        frame.rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def test_refusals_say_what_is_wrong(tmp_path, clip):
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("not a video\n" * 100)
+    (tmp_path / "text.txt").write_text("not a video\n" * 100)
+    audio_only(tmp_path / "sound.m4a")
+    with av.open(str(tmp_path / "picture.png"), "w", format="image2") as container:
+        stream = container.add_stream("png", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(corners(), format="rgb24")))
+    expected = {
+        "absent.mp4": "There is no file",
+        ".": "folder",
+        "empty.mp4": "empty",
+        "text.mp4": "not a video",
+        "text.txt": "not a video",
+        "sound.m4a": "only sound",
+        "picture.png": "picture",
+    }
+    for name, text in expected.items():
+        with pytest.raises(InputError, match=text):
+            probe(tmp_path / name)
+        with pytest.raises(InputError, match=text):
+            next(read_frames(tmp_path / name))
+
+
+def test_zero_frames(tmp_path):
+    path = tmp_path / "none.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.start_encoding()
+    with pytest.raises(InputError, match=r"without a single readable frame|not a video"):
+        probe(path)
+
+
+def test_cut_before_the_index_is_refused(clip, tmp_path):
+    # Without the `moov` box at the front, half a file has no index.
+    plain = tmp_path / "plain.mp4"
+    remux(clip, plain)
+    data = plain.read_bytes()
+    (tmp_path / "half.mp4").write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match="cut off before its index"):
+        probe(tmp_path / "half.mp4")
+
+
+def test_cut_after_the_index_yields_what_is_there_and_warns(tmp_path):
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 255, (48, 64, 3), dtype=np.uint8) for _ in range(40)]
+    write_video(tmp_path / "whole.mp4", frames, fps=25)
+    data = (tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(data[: int(len(data) * 0.6)])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read = list(read_frames(tmp_path / "cut.mp4"))
+    assert 5 < len(read) < 40
+    assert any(issubclass(w.category, InputWarning) and "of 40 frames" in str(w.message) for w in caught)
+
+
+def test_a_whole_video_does_not_warn(clip):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        list(read_frames(clip))
+
+
+def test_frames_that_change_size_are_refused(tmp_path):
+    # Two raw H.264 streams in a row are a legal stream that changes its size.
+    for name, size in (("a", (48, 64)), ("b", (64, 96))):
+        with av.open(str(tmp_path / f"{name}.h264"), "w") as container:
+            stream = container.add_stream("libx264", rate=25)
+            stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
+            for _ in range(4):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(corners(*size), format="rgb24")))
+            container.mux(stream.encode(None))
+    with open(tmp_path / "both.h264", "wb") as target:
+        for name in "ab":
+            with open(tmp_path / f"{name}.h264", "rb") as source:
+                shutil.copyfileobj(source, target)
+    with pytest.raises(InputError, match="at frame 4: from 64x48 to 96x64"):
+        list(read_frames(tmp_path / "both.h264"))
+
+
+def test_a_failed_writer_leaves_nothing(tmp_path):
+    def broken():
+        yield corners()
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        write_video(tmp_path / "x.mp4", broken(), 25)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_old_file_survives_a_failed_writer(clip):
+    before = clip.read_bytes()
+    with pytest.raises(OutputError, match="follows frames of 64x48"):
+        write_video(clip, [corners(), corners(64, 64)], fps=25)
+    assert clip.read_bytes() == before
+    assert len(list(clip.parent.iterdir())) == 1
+
+
+def test_writer_refusals(tmp_path):
+    with pytest.raises(OutputError, match="does not exist"):
+        VideoWriter(tmp_path / "absent" / "x.mp4", 25)
+    with pytest.raises(OutputError, match="single frame"):
+        write_video(tmp_path / "x.mp4", [], fps=25)
+    with pytest.raises(OutputError, match="frames a second"):
+        VideoWriter(tmp_path / "x.mp4", 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_transparent_webm_keeps_color_and_alpha(tmp_path) -> None:
+    frames = [np.zeros((64, 64, 4), np.uint8) for _ in range(5)]
+    for place, frame in enumerate(frames):
+        frame[...] = (200, 60, 30, 0)
+        frame[16:48, 8 + 4 * place : 40 + 4 * place, 3] = 255
+    with VideoWriter(tmp_path / "a.webm", 25, 10, webm=True) as writer:
+        for frame in frames:
+            writer.write(frame)
+    with av.open(str(tmp_path / "a.webm")) as container:
+        decoder = av.CodecContext.create("libvpx-vp9", "r")  # the default decoder drops alpha
+        packets = container.demux(container.streams.video[0])
+        read = [frame.to_ndarray(format="rgba") for packet in packets for frame in decoder.decode(packet)]
+    assert len(read) == 5
+    for found, frame in zip(read, frames, strict=True):
+        assert np.abs(found[..., 3].astype(int) - frame[..., 3]).mean() < 4  # lossy at the square's border
+        assert np.abs(found[24:40, 28:36, :3].astype(int) - frame[24:40, 28:36, :3]).max() < 8
+    with VideoWriter(tmp_path / "b.webm", 25, webm=True) as writer:
+        writer.write(frames[0][..., :3])
+    assert probe(tmp_path / "b.webm").frames == 1
