@@ -144,7 +144,7 @@ class Curve:
         predict, rows = avatar_method("", avatar).predict, []
         for position in self.positions:
             batch = self.source.batch(position[None])
-            reference = self.metrics.reference(over(batch.image, batch.head, WHITE)[0], batch.counted[0], perceptual=True)
+            reference = self.metrics.reference(over(batch.image, batch.head, WHITE)[0], batch.loss_mask[0], perceptual=True)
             rows.append(self.metrics.score(predict(batch), reference))
         avatar.train(training)
         self.points.append(point | {name: round(sum(row[name] for row in rows) / len(rows), 4) for name in rows[0]})
@@ -172,7 +172,7 @@ def shown_frames(sequence: TrackedSequence, method: Method, keep: Callable[[int,
             if part in topology.regions
         }
         keep(count, image, target)
-        yield Shown(image, target, batch.counted[0], boxes, position, count % every == 0)
+        yield Shown(image, target, batch.loss_mask[0], boxes, position, count % every == 0)
 
 
 def assess(sequence: TrackedSequence, method: Method, out: Path) -> dict[str, Any]:

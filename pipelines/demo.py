@@ -34,6 +34,6 @@ def demo(out: Path, video: Path | None, recipe: Recipe) -> None:
     motion = samples / "motion.mp4"
     print(f"Making another person's motion: {motion}")
     write_sample(motion, MOTION_FRAMES, seed=MOTION_SEED)
-    person = TrackedSequence.load(find_track(out))
-    drive_video(load_avatar(find_avatar(out)), person, track(motion, samples / "motion", recipe.track), out / "driven.mp4")
+    subject = TrackedSequence.load(find_track(out))
+    drive_video(load_avatar(find_avatar(out)), subject, track(motion, samples / "motion", recipe.track), out / "driven.mp4")
     print(f"Done. Look at {out / 'compare.png'}, {out / 'turntable.mp4'} and {out / 'driven.mp4'}; curves: tensorboard --logdir {out}")

@@ -87,16 +87,16 @@ def drive_command(
         config: how the motion is carried over and shown.
     """
     refuse_output(out)
-    avatar, person = load_pair(run)
+    avatar, subject = load_pair(run)
     transparent = config.background is None and can_be_transparent(out)
     background = open_background(config.background or "white")
     with ExitStack() as stack:
-        head = load_head(person.info.head_name)
+        head = load_head(subject.info.head_name)
         source = open_motion(motion, head, config.neutral_at, stack)
         for note in source.notes:
             print(f"note: {note}")
         sink = stack.enter_context(open_sink(out, source.fps))
-        drive(avatar, person, source, sink, config, None if transparent else background)
+        drive(avatar, subject, source, sink, config, None if transparent else background)
     print(f"written: {out}" if str(out) != VIRTUAL_CAMERA else "The camera is closed.")
 
 
@@ -172,15 +172,15 @@ def open_sink(out: Path, fps: float) -> FrameSink:
     return PngSequence(out)
 
 
-def drive_video(avatar: Avatar, person: TrackedSequence, motion: TrackedSequence, out: Path) -> None:
+def drive_video(avatar: Avatar, subject: TrackedSequence, motion: TrackedSequence, out: Path) -> None:
     """Write a video of the person's avatar following another tracked video, over white."""
     with open_sink(out, motion.info.fps) as sink:
-        drive(avatar, person, TrackedMotion(motion), sink, DriveConfig(), torch.ones(3))
+        drive(avatar, subject, TrackedMotion(motion), sink, DriveConfig(), torch.ones(3))
 
 
 def drive(
     avatar: Avatar,
-    person: TrackedSequence,
+    subject: TrackedSequence,
     source: MotionSource,
     sink: FrameSink,
     config: DriveConfig,
@@ -190,19 +190,19 @@ def drive(
 
     Args:
         avatar: to be shown.
-        person: tracked video it was learned from; gives the rest and the camera.
+        subject: tracked video it was learned from; gives the rest and the camera.
         source: motion.
         sink: takes the pictures.
         config: how the motion is carried over and shown.
         background: color or picture; None makes RGBA.
     """
-    camera = person.camera if config.size is None else person.camera.resized(config.size, config.size)
+    camera = subject.camera if config.size is None else subject.camera.resized(config.size, config.size)
     paint = Painter(avatar, camera, background)
     latency: list[float] = []
     total = min(len(source) or sys.maxsize, config.frames or sys.maxsize)
     with tqdm(desc="drive", unit="frame", total=None if total == sys.maxsize else total) as bar:
         try:
-            for params in performed(person, source, config):
+            for params in performed(subject, source, config):
                 sink.write(paint(params))
                 bar.update()
                 if isinstance(source, LiveMotion):
@@ -217,10 +217,10 @@ def drive(
         print(f"latency from picture to picture: median {1000 * float(np.median(latency)):.0f} ms over {len(latency)} frames")
 
 
-def performed(person: TrackedSequence, source: MotionSource, config: DriveConfig) -> Iterator[HeadParams]:
+def performed(subject: TrackedSequence, source: MotionSource, config: DriveConfig) -> Iterator[HeadParams]:
     """The person's frames: the source's, carried over and smoothed."""
-    head = load_head(person.info.head_name)
-    carry = Transfer(head, source.rest, resting(person.params, head), config.transfer)
+    head = load_head(subject.info.head_name)
+    carry = Transfer(head, source.rest, resting(subject.params, head), config.transfer)
     smooth = config.smooth == "on" or (config.smooth == "auto" and isinstance(source, LiveMotion | ArkitCsvMotion))
     steady = OneEuro(source.fps, config.filter)
     before: float | None = None
@@ -260,15 +260,15 @@ def covering(picture: UInt8[np.ndarray, "h w 3"], width: int, height: int) -> Fl
     return torch.from_numpy(resized[top : top + height, left : left + width]).float() / 255
 
 
-def turntable_of(head: HeadModel, person: TrackedSequence, frames: int) -> HeadParams:
+def turntable_of(head: HeadModel, subject: TrackedSequence, frames: int) -> HeadParams:
     """The person turning by 30 degrees to both sides and going through some expressions."""
     actor = Actor(head)
-    return Transfer(head, actor.rest, facing_camera(resting(person.params, head)))(turntable(actor, frames))
+    return Transfer(head, actor.rest, facing_camera(resting(subject.params, head)))(turntable(actor, frames))
 
 
-def show(avatar: Avatar, person: TrackedSequence, out: Path, frames: int = 150, side: int | None = None) -> None:
+def show(avatar: Avatar, subject: TrackedSequence, out: Path, frames: int = 150, side: int | None = None) -> None:
     """Write the turntable video, of the tracked video's size or of another side."""
-    motion = turntable_of(load_head(person.info.head_name), person, frames)
-    paint = Painter(avatar, person.camera if side is None else person.camera.resized(side, side), torch.ones(3))
+    motion = turntable_of(load_head(subject.info.head_name), subject, frames)
+    paint = Painter(avatar, subject.camera if side is None else subject.camera.resized(side, side), torch.ones(3))
     pictures = (paint(motion[place : place + 1]) for place in tqdm(range(frames), desc="turntable", unit="frame"))
     write_video(out, pictures, 30.0)

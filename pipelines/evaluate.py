@@ -59,7 +59,7 @@ def evaluate(sequence: TrackedSequence, methods: Sequence[Method], save_frames: 
     every = max(1, -(-len(positions) // PERCEPTUAL_FRAMES))
     for count, batch in enumerate(tqdm(source.stream(iter(positions[:, None])), total=len(positions), desc="evaluate", unit="frame")):
         target = over(batch.image, batch.head, WHITE)[0]
-        reference = scorer.reference(target, batch.counted[0], perceptual=count % every == 0)
+        reference = scorer.reference(target, batch.loss_mask[0], perceptual=count % every == 0)
         for number, method in enumerate(methods):
             image = method.predict(batch)
             scores[method.name].append(scorer.score(image, reference))
@@ -100,7 +100,7 @@ def compare_sheet(sequence: TrackedSequence, avatar: Avatar, path: Path, count: 
     for position in torch.linspace(0, len(test) - 1, min(count, len(test))).round().long().unique():
         batch = source.batch(position[None])
         target, image = over(batch.image, batch.head, WHITE)[0], render(batch)
-        error = ((image - target).abs() * batch.counted[0] * 4).clamp(0, 1)
+        error = ((image - target).abs() * batch.loss_mask[0] * 4).clamp(0, 1)
         rows.append(torch.cat([target, image, error], dim=1))
     write_png(path, to_bytes(torch.cat(rows, dim=0))[..., ::-1])
 
@@ -167,8 +167,8 @@ def _start_frames(folder: Path, sequence: TrackedSequence) -> None:
 def _save_frame(folder: Path, test: TrackedSequence, position: int, image: Tensor, target: Tensor) -> None:
     name = f"{int(test.index[position]):06d}.png"
     frame = test.frame(position)
-    known = frame.known > 127
+    valid = frame.valid > 127
     write_png(folder / f"render_{name}", to_bytes(image)[..., ::-1])
     write_png(folder / f"target_{name}", to_bytes(target)[..., ::-1])
-    write_png(folder / f"head_{name}", (frame.head * known).numpy())
-    write_png(folder / f"person_{name}", frame.person.masked_fill(~known, 255).numpy())
+    write_png(folder / f"head_{name}", (frame.head * valid).numpy())
+    write_png(folder / f"person_{name}", frame.foreground.masked_fill(~valid, 255).numpy())

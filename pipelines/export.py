@@ -67,24 +67,24 @@ def export_command(
         overwrite: replace what `out` holds.
     """
     check_request(format, out, motion, frame, webcam, overwrite)
-    loaded, person = load_pair(run)
+    loaded, subject = load_pair(run)
     avatar = with_gaussians(loaded, run)
-    rest = facing_camera(resting(person.params, avatar.head))
-    if format in ("npz", "web") and person.info.head_name.startswith("flame"):
+    rest = facing_camera(resting(subject.params, avatar.head))
+    if format in ("npz", "web") and subject.info.head_name.startswith("flame"):
         print("This export contains parts of FLAME: its licence decides to whom you may give it.")
     if format == "npz":
         write_npz(build_rig(avatar, rest), out)
         return
     if format == "web":
-        write_page(avatar, person, motion, webcam, out)
+        write_page(avatar, subject, motion, webcam, out)
         return
-    poses = rest if motion is None else carried(motion, avatar.head, person)[0]
+    poses = rest if motion is None else carried(motion, avatar.head, subject)[0]
     if frame is not None:
         poses = chosen(poses, frame, motion)
     if motion is not None and frame is None:
         write_sequence(avatar, poses, rest, out, format)
         return
-    writer(format, person.info.subject)(at_rest(avatar, poses, rest), out)
+    writer(format, subject.info.subject)(at_rest(avatar, poses, rest), out)
     print(f"{out}: {len(avatar.layout)} Gaussians, {out.stat().st_size / 1e6:.1f} MB")
 
 
@@ -140,19 +140,19 @@ def is_folder(format: Format, motion: str | None, frame: int | None) -> bool:
     return format == "web" or (format in SEQUENCES and motion is not None and frame is None)
 
 
-def write_page(avatar: GaussianAvatar, person: TrackedSequence, motion: str | None, webcam: Path | None, out: Path) -> None:
+def write_page(avatar: GaussianAvatar, subject: TrackedSequence, motion: str | None, webcam: Path | None, out: Path) -> None:
     """The page with its motions: a turntable, the start of the person's own video, and the motion asked for."""
-    rest = facing_camera(resting(person.params, avatar.head))
-    own = person.params[: round(OWN_SECONDS * person.info.fps)]
+    rest = facing_camera(resting(subject.params, avatar.head))
+    own = subject.params[: round(OWN_SECONDS * subject.info.fps)]
     clips = [
-        Clip("Turntable", turntable_of(avatar.head, person, TURNTABLE_FRAMES), 30.0),
-        Clip("As filmed", replace(own, shape=rest.shape.expand(len(own), -1)), person.info.fps),
+        Clip("Turntable", turntable_of(avatar.head, subject, TURNTABLE_FRAMES), 30.0),
+        Clip("As filmed", replace(own, shape=rest.shape.expand(len(own), -1)), subject.info.fps),
     ]
     if motion is not None:
-        poses, fps = carried(motion, avatar.head, person)
+        poses, fps = carried(motion, avatar.head, subject)
         clips.insert(0, Clip(Path(motion).stem, poses, fps))
     model = None if webcam is None else locate("face_landmarker")
-    write_web(avatar, rest, person.camera, page_controls(avatar.head, rest), clips, person.info.subject, out)
+    write_web(avatar, rest, subject.camera, page_controls(avatar.head, rest), clips, subject.info.subject, out)
     if webcam is not None and model is not None:
         write_webcam(webcam, model, out)
     size = sum((out / name).stat().st_size for name in ("index.html", "avatar.bin"))
@@ -170,13 +170,13 @@ def page_controls(head: HeadModel, rest: HeadParams) -> Controls:
     return Controls(swing.clamp_min(LEAST_SWING), dict(zip(PRESETS, together, strict=True)))
 
 
-def carried(motion: str, head: HeadModel, person: TrackedSequence) -> tuple[HeadParams, float]:
+def carried(motion: str, head: HeadModel, subject: TrackedSequence) -> tuple[HeadParams, float]:
     """All frames of a motion carried over to the person, and how many there are in a second; a video is tracked first."""
     with ExitStack() as stack:
         source = open_motion(motion, head, None, stack)
         for note in source.notes:
             print(f"note: {note}")
-        frames = list(performed(person, source, DriveConfig()))
+        frames = list(performed(subject, source, DriveConfig()))
     return HeadParams(*(torch.cat([getattr(frame, field.name) for frame in frames]) for field in fields(HeadParams))), source.fps
 
 

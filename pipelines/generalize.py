@@ -72,7 +72,7 @@ class GeneralizeConfig:
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     people: PeopleConfig = field(default_factory=PeopleConfig)
     loss: LossWeights = field(
-        default_factory=lambda: LossWeights(dssim=0.1, perceptual=0.03, attention=2.0, position=0.02, scale=0.01, opacity=0.001)
+        default_factory=lambda: LossWeights(dssim=0.1, perceptual=0.03, eyes_mouth=2.0, position=0.02, scale=0.01, opacity=0.001)
     )
     consistency: float = 0.1
     """Weight of the mean squared difference of maps made from different photos of one person."""
@@ -311,7 +311,7 @@ class Compute:
 
     def _held(self, correction: Float[Tensor, "M 13"]) -> dict[str, Tensor]:
         """How far a correction goes; hair may travel."""
-        free = torch.where(self.prior.atlas.hairy, 0.05, 1.0)
+        free = torch.where(self.prior.atlas.scalp, 0.05, 1.0)
         return {
             "position": (correction[:, CHANNELS["position"]].square().sum(-1) * free).mean(),
             "scale": correction[:, CHANNELS["log_scale"]].square().sum(-1).mean(),
@@ -328,7 +328,7 @@ class Compute:
 def _psnr(rgb: Tensor, target: Batch, background: Tensor) -> Tensor:
     """Of one person's views over the background, dB."""
     wanted = over(target.image, target.head, background)
-    return -10 * ((rgb - wanted).square() * target.counted).mean().clamp_min(1e-10).log10()
+    return -10 * ((rgb - wanted).square() * target.loss_mask).mean().clamp_min(1e-10).log10()
 
 
 @torch.no_grad()

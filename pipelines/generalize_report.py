@@ -69,7 +69,7 @@ class Scores:
         heads = {name: make(photos) for name, make in self.ways.items()}
         for task, target in targets.items():
             wanted = over(target.image, target.head, WHITE)[0]
-            reference = self._scorer.reference(wanted, target.counted[0], perceptual=True)
+            reference = self._scorer.reference(wanted, target.loss_mask[0], perceptual=True)
             for name, draw in heads.items():
                 out = rasterize(draw(target.params), target.camera, WHITE[None])
                 score = self._scorer.score(out.rgb[0].clamp(0, 1), reference)

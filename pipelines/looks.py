@@ -28,12 +28,12 @@ EXPRESSIONS: dict[str, tuple[str, float]] = {
 """What an expression sheet shows."""
 
 
-def posed(head: HeadModel, person: HeadParams, looks: dict[str, tuple[str, float]]) -> HeadParams:
+def posed(head: HeadModel, subject: HeadParams, looks: dict[str, tuple[str, float]]) -> HeadParams:
     """A person in several looks, facing the camera but for the look's own turn.
 
     Args:
         head: of the person.
-        person: T fitted frames, from which identity, rest and place are taken.
+        subject: T fitted frames, from which identity, rest and place are taken.
         looks: expression (of `deja_vu.motion.actor.PRESETS`, the open mouth wider) and yaw in degrees.
     """
     actor = Actor(head)
@@ -41,7 +41,7 @@ def posed(head: HeadModel, person: HeadParams, looks: dict[str, tuple[str, float
     weights = torch.cat([actor.weights(wide[expression]) for expression, _ in looks.values()])
     angles = Angles.zeros(len(looks))
     angles.head[:, 0] = torch.tensor([math.radians(yaw) for _, yaw in looks.values()])
-    return Transfer(head, actor.rest, facing_camera(resting(person, head)))(actor.act(weights, angles))
+    return Transfer(head, actor.rest, facing_camera(resting(subject, head)))(actor.act(weights, angles))
 
 
 def tiled(pictures: Tensor, columns: int) -> Tensor:

@@ -188,11 +188,11 @@ def _made_up(seed: int, config: PrepareConfig) -> list[Sample]:
         pixels, depth = subject.camera.project(points(params))
         crop = find_crop(torch.cat([pixels, depth[..., None]], -1).numpy(), subject.size, subject.size)
         camera = subject.camera.cropped(crop.x0, crop.y0, crop.size, crop.size).resized(side, side)
-        weight, attention = masks.render(params, camera, side)
-        masked = np.stack([drawn.person, np.full_like(drawn.person, 255), drawn.person], -1)
-        image, (person, known) = cut(drawn.image, crop, side), np.moveaxis(cut(masked, crop, side, border=0), -1, 0)[:2]
-        above = np.rint(person * (weight[0] / 255.0)).astype(np.uint8)
-        frame = Frame(*(torch.from_numpy(np.ascontiguousarray(plane)) for plane in (image, person, above, attention[0], known)))
+        weight, eyes_mouth = masks.render(params, camera, side)
+        masked = np.stack([drawn.foreground, np.full_like(drawn.foreground, 255), drawn.foreground], -1)
+        image, (foreground, valid) = cut(drawn.image, crop, side), np.moveaxis(cut(masked, crop, side, border=0), -1, 0)[:2]
+        above = np.rint(foreground * (weight[0] / 255.0)).astype(np.uint8)
+        frame = Frame(*(torch.from_numpy(np.ascontiguousarray(plane)) for plane in (image, foreground, above, eyes_mouth[0], valid)))
         key = f"{SYNTHETIC}-{seed:04d}-{index:03d}"
         samples.append(Sample(Portrait(key, identity, frame, params, camera), SYNTHETIC, split))
     return samples

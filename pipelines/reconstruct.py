@@ -114,7 +114,7 @@ def as_sequence(fitted: FittedPhoto, photo: Path, head_name: str, folder: Path) 
     portrait, crop = fitted.portrait, fitted.crop
     frame, side = portrait.frame, portrait.camera.width
     write_frame(folder, 0, frame.image.numpy())
-    write_masks(folder, 0, np.stack([plane.numpy() for plane in (frame.person, frame.head, frame.attention, frame.known)], -1))
+    write_masks(folder, 0, np.stack([plane.numpy() for plane in (frame.foreground, frame.head, frame.eyes_mouth, frame.valid)], -1))
     window = (crop.x0, crop.y0, crop.x0 + crop.size, crop.y0 + crop.size)
     digest = hashlib.sha256(photo.read_bytes()).hexdigest()
     info = TrackInfo(photo.stem, head_name, 1.0, photo.name, digest, 1, window, side, "tail", fitted.notes)
@@ -141,5 +141,5 @@ def pictures(avatar: GaussianAvatar, fitted: FittedPhoto, out: Path) -> dict[str
     write_png(out / "compare.png", to_bytes(tiled(torch.cat([target, view, shown(sides, side)]), 2 + len(sides)))[..., ::-1])
     write_png(out / "expressions.png", to_bytes(tiled(shown(EXPRESSIONS, side // 2), 4))[..., ::-1])
     scorer = FrameMetrics(PerceptualDistance.load())
-    scores = scorer.score(view[0], scorer.reference(target[0], photo.counted[0], perceptual=True))
+    scores = scorer.score(view[0], scorer.reference(target[0], photo.loss_mask[0], perceptual=True))
     return {name: round(value, 5) for name, value in scores.items()}

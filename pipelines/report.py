@@ -151,13 +151,13 @@ def filming(sequence: TrackedSequence) -> list[Finding]:
     brightness, burnt, touching = [], [], 0
     for place in places.tolist():
         frame = sequence.frame(place)
-        inside = (frame.head > 200) & (frame.known > 127)
+        inside = (frame.head > 200) & (frame.valid > 127)
         if not inside.any():
             continue
         values = frame.image[inside].float()
         brightness.append(float(values.mean()))
         burnt.append(float((values.min(-1).values > 250).float().mean()))
-        touching += touches_border(frame.head > 128, frame.known > 127)
+        touching += touches_border(frame.head > 128, frame.valid > 127)
     found = []
     if sequence.info.crop[2] - sequence.info.crop[0] < SMALL_CROP:
         side = sequence.info.crop[2] - sequence.info.crop[0]
@@ -171,9 +171,9 @@ def filming(sequence: TrackedSequence) -> list[Finding]:
     return found
 
 
-def touches_border(head: Tensor, known: Tensor) -> bool:
+def touches_border(head: Tensor, valid: Tensor) -> bool:
     """Whether a head [H W] bool is cut at its sides or above; below, the neck always is."""
-    unknown = ~known
+    unknown = ~valid
     near = torch.zeros_like(head)
     near[1:] |= unknown[:-1]
     near[:, 1:] |= unknown[:, :-1]
@@ -200,29 +200,29 @@ def turned(run: Path) -> list[str]:
     return [page.section("Turntable", page.clip(path, "30° to both sides, through some expressions"))] if path.is_file() else []
 
 
-def acted(person: TrackedSequence, weights: list[dict[str, float]], yaw_pitch: list[tuple[float, float]]) -> HeadParams:
+def acted(subject: TrackedSequence, weights: list[dict[str, float]], yaw_pitch: list[tuple[float, float]]) -> HeadParams:
     """The person with some ARKit weights, and turned by some degrees, a frame each."""
-    head = load_head(person.info.head_name)
+    head = load_head(subject.info.head_name)
     actor, angles = Actor(head), Angles.zeros(len(weights))
     angles.head[:, :2] = torch.deg2rad(torch.tensor(yaw_pitch, dtype=torch.float32))
-    rest = facing_camera(resting(person.params, head))
+    rest = facing_camera(resting(subject.params, head))
     return Transfer(head, actor.rest, rest)(actor.act(torch.cat([actor.weights(named) for named in weights]), angles))
 
 
-def expression_sheet(avatar: Avatar, person: TrackedSequence) -> UInt8[np.ndarray, "H W 3"]:
+def expression_sheet(avatar: Avatar, subject: TrackedSequence) -> UInt8[np.ndarray, "H W 3"]:
     """The avatar with every preset, five in a row."""
     weights = list(PRESETS.values())
-    return sheet(avatar, person, acted(person, weights, [(0.0, 0.0)] * len(weights)))
+    return sheet(avatar, subject, acted(subject, weights, [(0.0, 0.0)] * len(weights)))
 
 
-def view_sheet(avatar: Avatar, person: TrackedSequence) -> UInt8[np.ndarray, "H W 3"]:
+def view_sheet(avatar: Avatar, subject: TrackedSequence) -> UInt8[np.ndarray, "H W 3"]:
     """The avatar at rest from several sides, five in a row."""
-    return sheet(avatar, person, acted(person, [{}] * len(VIEWS), list(VIEWS)))
+    return sheet(avatar, subject, acted(subject, [{}] * len(VIEWS), list(VIEWS)))
 
 
-def sheet(avatar: Avatar, person: TrackedSequence, params: HeadParams, side: int = 256) -> UInt8[np.ndarray, "H W 3"]:
+def sheet(avatar: Avatar, subject: TrackedSequence, params: HeadParams, side: int = 256) -> UInt8[np.ndarray, "H W 3"]:
     """Renders over white, five in a row."""
-    paint = Painter(avatar, person.camera.resized(side, side), torch.ones(3))
+    paint = Painter(avatar, subject.camera.resized(side, side), torch.ones(3))
     tiles = [paint(params[place : place + 1]) for place in range(len(params))]
     return np.concatenate([np.concatenate(tiles[row : row + 5], axis=1) for row in range(0, len(tiles), 5)], axis=0)
 

@@ -86,16 +86,16 @@ def track(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
     if not test.any():
         raise InputError(f"{video}: {len(test)} frames with a face are too few to keep some for the test by split '{config.split}'.")
     clear_track(out)
-    pictures, alphas, known = crop_frames(video, detections, config, out)
+    pictures, alphas, valid = crop_frames(video, detections, config, out)
     started = time.monotonic()
     state = fit_landmarks(head, seen, config.fit)
     error = landmark_errors(head, state, seen).median()
     print(f"fit to landmarks: median error {error:.2f} px of {config.resolution}, {time.monotonic() - started:.1f} s")
     started = time.monotonic()
-    small = Pictures(pictures, alphas, shrunk(known), seen.window.resized(PICTURE_SIDE, PICTURE_SIDE))
+    small = Pictures(pictures, alphas, shrunk(valid), seen.window.resized(PICTURE_SIDE, PICTURE_SIDE))
     state, texture = PhotometricRefiner(head, small, ~test, config.photometric, config.fit).refine(state, seen)
     print(f"refined by pixels: color deviation {texture.deviation[texture.seen > 3].median():.3f}, {time.monotonic() - started:.1f} s")
-    write_head_masks(head, state, seen.window, detections, known, out)
+    write_head_masks(head, state, seen.window, detections, valid, out)
     with video.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     info = TrackInfo(
@@ -171,7 +171,7 @@ def crop_frames(video: Path, detections: Detections, config: TrackConfig, out: P
             bar.update()
         for future in waiting:
             future.result()
-    filmed = np.where(bars.known(*image.shape[:2]), 255, 0).astype(np.uint8)
+    filmed = np.where(bars.valid(*image.shape[:2]), 255, 0).astype(np.uint8)
     return pictures, alphas, cut(np.repeat(filmed[..., None], 3, axis=2), detections.crop, side, border=0)[..., 0]
 
 
@@ -220,19 +220,19 @@ def read_person(folder: Path, index: int) -> np.ndarray:
     return planes[..., 0]
 
 
-def write_head_masks(head: HeadModel, state: TrackState, window: Camera, detections: Detections, known: np.ndarray, out: Path) -> None:
-    """Complete the stored masks: head alpha is the person's without neck and torso; attention is on eyes and mouth."""
+def write_head_masks(head: HeadModel, state: TrackState, window: Camera, detections: Detections, valid: np.ndarray, out: Path) -> None:
+    """Complete the stored masks: head alpha is the person's without neck and torso; eyes_mouth is on eyes and mouth."""
     masks = HeadMasks(head)
     camera = state.camera(window)
     indices = detections.index[detections.found]
 
-    def finish(index: int, weight: np.ndarray, attention: np.ndarray) -> None:
-        person = read_person(out, index)
-        above = np.rint(person * (weight / 255.0)).astype(np.uint8)
-        write_masks(out, index, np.stack([person, above, attention, known], axis=-1))
+    def finish(index: int, weight: np.ndarray, eyes_mouth: np.ndarray) -> None:
+        foreground = read_person(out, index)
+        above = np.rint(foreground * (weight / 255.0)).astype(np.uint8)
+        write_masks(out, index, np.stack([foreground, above, eyes_mouth, valid], axis=-1))
 
     with ThreadPoolExecutor(WORKERS) as pool:
         for start in tqdm(range(0, len(indices), 16), desc="mask neck", unit="batch"):
             chunk = slice(start, start + 16)
-            weights, attention = masks.render(state.params(chunk), camera, window.width)
-            list(pool.map(finish, indices[chunk].tolist(), weights, attention))
+            weights, eyes_mouth = masks.render(state.params(chunk), camera, window.width)
+            list(pool.map(finish, indices[chunk].tolist(), weights, eyes_mouth))

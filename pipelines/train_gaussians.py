@@ -138,8 +138,8 @@ def start_avatar(sequence: TrackedSequence, config: PersonalizeConfig) -> Gaussi
         reach = SEEN_REACH * avatar.base[:, CHANNELS["log_scale"].start].exp()
         for position in spread:
             batch = source.batch(position[None])
-            hull.add(avatar.surface(batch.params), batch.camera, batch.person, batch.known, reach)
-        avatar.raise_hair(hull.thickness(avatar.layout, avatar.hairy))
+            hull.add(avatar.surface(batch.params), batch.camera, batch.foreground, batch.valid, reach)
+        avatar.raise_hair(hull.thickness(avatar.layout, avatar.scalp))
     lift = ColorLift(len(avatar.layout))
     for position in spread:
         batch = source.batch(position[None])
@@ -147,9 +147,9 @@ def start_avatar(sequence: TrackedSequence, config: PersonalizeConfig) -> Gaussi
         surface = avatar.surface(batch.params)
         raised = surface.points + (surface.frames @ avatar.base[:, CHANNELS["position"], None])[..., 0]
         lift.add(replace(surface, points=raised), batch.camera, depth, batch.image, batch.head)
-    color = load_atlas(sequence.info.head_name, config.avatar.uv_size).with_mouth(lift.colors(avatar.layout, avatar.hairy), lift.best)
+    color = load_atlas(sequence.info.head_name, config.avatar.uv_size).with_mouth(lift.colors(avatar.layout, avatar.scalp), lift.best)
     avatar.base[:, CHANNELS["color"]] = (color - 0.5) / SH_C0
-    avatar.doubt.copy_(torch.exp(-lift.weight / len(spread) / DOUBTED_VIEW))
+    avatar.unseen.copy_(torch.exp(-lift.weight / len(spread) / DOUBTED_VIEW))
     if start == "network":
         start_from_network(avatar, source, config)
     return avatar

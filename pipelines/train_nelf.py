@@ -148,8 +148,8 @@ def nelf_step(
     if weights.l1:
         terms["l1"] = absolute(out.full, batch, background, weights.image.neck)
     if weights.l2:
-        counted = batch.counted.clamp_min(weights.image.neck) * batch.known
-        terms["l2"] = masked_mean((out.full.rgb - objective.image.target(batch, background)).square(), counted)
+        loss_mask = batch.loss_mask.clamp_min(weights.image.neck) * batch.valid
+        terms["l2"] = masked_mean((out.full.rgb - objective.image.target(batch, background)).square(), loss_mask)
     if weights.rays and recipe.avatar.residual:
         small = batch.resized(out.rays.rgb.shape[2], out.rays.rgb.shape[1])
         terms["rays"] = absolute(out.rays, small, background, weights.image.neck)

@@ -22,7 +22,7 @@ class Reference:
 
     target: Float[Tensor, "H W 3"]
     """Head over white."""
-    counted: Float[Tensor, "H W 1"]
+    mask: Float[Tensor, "H W 1"]
     """Weight of each pixel, 0 on neck and torso."""
     features: list[Tensor] | None
     """Perceptual features, None where the perceptual distance is left out."""
@@ -35,22 +35,22 @@ class FrameMetrics:
         self.perceptual = perceptual
 
     @torch.no_grad()
-    def reference(self, target: Float[Tensor, "H W 3"], counted: Float[Tensor, "H W 1"], *, perceptual: bool) -> Reference:
+    def reference(self, target: Float[Tensor, "H W 3"], mask: Float[Tensor, "H W 1"], *, perceptual: bool) -> Reference:
         """Prepare a target; its perceptual features, the dearest part, are computed once for all methods."""
-        features = self.perceptual.encode(_masked(target, counted)[None]) if perceptual else None
-        return Reference(target, counted, features)
+        features = self.perceptual.encode(_masked(target, mask)[None]) if perceptual else None
+        return Reference(target, mask, features)
 
     @torch.no_grad()
     def score(self, image: Float[Tensor, "H W 3"], reference: Reference) -> dict[str, float]:
         """Metrics of one frame; without `st_lpips` where the reference has no features."""
-        target, counted = reference.target, reference.counted
-        difference = (image - target) * counted
-        total = 3 * counted.sum()
-        shown = _masked(image, counted)
-        similarity = ssim_map(shown, _masked(target, counted))
+        target, mask = reference.target, reference.mask
+        difference = (image - target) * mask
+        total = 3 * mask.sum()
+        shown = _masked(image, mask)
+        similarity = ssim_map(shown, _masked(target, mask))
         scores = {
             "psnr": float(-10 * torch.log10(((image - target) * difference).sum().clamp_min(1e-10) / total)),
-            "ssim": float((similarity * counted).sum() / total),
+            "ssim": float((similarity * mask).sum() / total),
             "l1": float(difference.abs().sum() / total),
         }
         if reference.features is not None:
@@ -58,8 +58,8 @@ class FrameMetrics:
         return scores
 
 
-def _masked(image: Tensor, counted: Tensor) -> Tensor:
-    return image * counted + (1 - counted)
+def _masked(image: Tensor, mask: Tensor) -> Tensor:
+    return image * mask + (1 - mask)
 
 
 def average(scores: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -24,7 +24,7 @@ class Shown:
 
     image: Float[Tensor, "H W 3"]
     target: Float[Tensor, "H W 3"]
-    counted: Float[Tensor, "H W 1"]
+    mask: Float[Tensor, "H W 1"]
     boxes: dict[str, tuple[slice, slice]]
     """Rows and columns of each region."""
     position: int
@@ -49,11 +49,11 @@ def score(frames: Iterable[Shown], metrics: FrameMetrics) -> dict[str, dict[str,
     for frame in frames:
         whole = (slice(None), slice(None))
         for region, (rows, columns) in {"full": whole, **frame.boxes}.items():
-            target, counted = frame.target[rows, columns], frame.counted[rows, columns]
+            target, mask = frame.target[rows, columns], frame.mask[rows, columns]
             smallest = min(target.shape[:2])
-            if smallest < SMALLEST or float(counted.sum()) == 0:
+            if smallest < SMALLEST or float(mask.sum()) == 0:
                 continue
-            reference = metrics.reference(target, counted, perceptual=frame.perceptual and smallest >= MIN_SIZE)
+            reference = metrics.reference(target, mask, perceptual=frame.perceptual and smallest >= MIN_SIZE)
             note(region, metrics.score(frame.image[rows, columns], reference))
         if before is not None and frame.position == before.position + 1:
             note("full", {"temporal": temporal_error(before, frame)})
@@ -63,9 +63,9 @@ def score(frames: Iterable[Shown], metrics: FrameMetrics) -> dict[str, dict[str,
 
 def temporal_error(before: Shown, after: Shown) -> float:
     """Mean absolute difference of the absolute changes of prediction and truth, where both frames count."""
-    counted = before.counted * after.counted
+    mask = before.mask * after.mask
     change = (after.image - before.image).abs() - (after.target - before.target).abs()
-    return float((change.abs() * counted).sum() / (3 * counted.sum()).clamp_min(1))
+    return float((change.abs() * mask).sum() / (3 * mask.sum()).clamp_min(1))
 
 
 def gain(ours: dict[str, dict[str, dict[str, float]]], theirs: dict[str, dict[str, dict[str, float]]]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadParams
 
-PICTURES = ("image", "head", "person", "known", "counted", "attention")
+PICTURES = ("image", "head", "foreground", "valid", "loss_mask", "eyes_mouth")
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Batch:
     """Cropped frames, sRGB in [0, 1]."""
     head: Float[Tensor, "B H W 1"]
     """Head alpha."""
-    person: Float[Tensor, "B H W 1"]
+    foreground: Float[Tensor, "B H W 1"]
     """Alpha of the whole person, neck and torso included."""
-    known: Float[Tensor, "B H W 1"]
+    valid: Float[Tensor, "B H W 1"]
     """1 where the frame shows what was filmed, 0 beyond its border and behind bars."""
-    counted: Float[Tensor, "B H W 1"]
+    loss_mask: Float[Tensor, "B H W 1"]
     """1 on the head and the true background, 0 on neck, torso and what is not known, which count for nobody."""
-    attention: Float[Tensor, "B H W 1"]
+    eyes_mouth: Float[Tensor, "B H W 1"]
     """1 on eyes and mouth."""
     params: HeadParams
     camera: Camera

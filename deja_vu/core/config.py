@@ -10,7 +10,8 @@ from typing import Any, TypeVar, cast, get_args, get_type_hints
 import dacite
 import yaml
 
-from deja_vu.core.errors import ConfigError
+from deja_vu.core.errors import ConfigError, refuse_other_version
+from deja_vu.core.upgrade import CONFIG_FORMAT, upgrade_recipe
 
 Config = TypeVar("Config")
 
@@ -20,10 +21,11 @@ def load_config(kind: type[Config], path: Path) -> Config:
 
     Args:
         kind: frozen dataclass, every field with a default.
-        path: YAML mapping of field names, nested like the dataclass.
+        path: YAML mapping of field names, nested like the dataclass. Without `format: 2` it may use the names of older versions.
 
     Raises:
         ConfigError: no such file, not a mapping, an unknown key (the nearest known one is suggested), or a value of another type.
+        FormatError: a newer version wrote it.
     """
     if not path.is_file():
         raise ConfigError(f"There is no config file {path}.")
@@ -33,6 +35,11 @@ def load_config(kind: type[Config], path: Path) -> Config:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(overrides, dict):
         raise ConfigError(f"{path} must hold a mapping of option names to values, not {type(overrides).__name__}.")
+    version = overrides.pop("format", None)
+    if version is None:
+        overrides = upgrade_recipe(overrides)
+    else:
+        refuse_other_version(f"{path} has recipe format", version, CONFIG_FORMAT, "Leave the line 'format' out.")
     _refuse_unknown(kind, overrides, str(path))
     try:
         return dacite.from_dict(kind, _overlaid(asdict(cast(Any, kind())), overrides), dacite.Config(strict=True, cast=[tuple, float]))
@@ -52,7 +59,7 @@ def _overlaid(defaults: dict[str, Any], overrides: dict[str, Any]) -> dict[str, 
 
 def dump_config(config: Any, path: Path) -> None:
     """Write every value of a config as YAML that `load_config` reads back."""
-    path.write_text(yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
+    path.write_text(yaml.safe_dump({"format": CONFIG_FORMAT} | _plain(asdict(config)), sort_keys=False))
 
 
 def _plain(value: Any) -> Any:

@@ -32,7 +32,7 @@ class Portrait:
         """Reduced by pixel areas to a smaller grid."""
         if side == self.camera.width:
             return self
-        planes = {name: _reduced(getattr(self.frame, name), side) for name in ("image", "person", "head", "attention", "known")}
+        planes = {name: _reduced(getattr(self.frame, name), side) for name in ("image", "foreground", "head", "eyes_mouth", "valid")}
         return replace(self, frame=Frame(**planes), camera=self.camera.resized(side, side))
 
 
@@ -49,9 +49,10 @@ def stack_frames(frames: list[Frame], positions: Tensor, params: HeadParams, cam
         params: of the B frames.
         camera: of all frames, or one each.
     """
-    image, person, head, attention, known = (
-        torch.stack([getattr(frame, name) for frame in frames]).float() / 255 for name in ("image", "person", "head", "attention", "known")
+    image, foreground, head, eyes_mouth, valid = (
+        torch.stack([getattr(frame, name) for frame in frames]).float() / 255
+        for name in ("image", "foreground", "head", "eyes_mouth", "valid")
     )
-    counted = (1 - (person - head).clamp_min(0)) * known
-    head, person, known, counted, attention = (plane[..., None] for plane in (head, person, known, counted, attention))
-    return Batch(positions, image, head, person, known, counted, attention, params, camera)
+    loss_mask = (1 - (foreground - head).clamp_min(0)) * valid
+    head, foreground, valid, loss_mask, eyes_mouth = (plane[..., None] for plane in (head, foreground, valid, loss_mask, eyes_mouth))
+    return Batch(positions, image, head, foreground, valid, loss_mask, eyes_mouth, params, camera)

@@ -4,8 +4,8 @@ Layout of the folder (format version 1):
   track.json          subject, head, rate, source, crop, warnings
   params.safetensors  identity, expressions, joints, poses, intrinsics, source indices, times, split
   frames/NNNNNN.jpg   the square head crop, named by source frame index
-  masks/NNNNNN.png    four planes: person alpha, head alpha (the person without neck and torso), attention (eyes and mouth), and
-                      known (0 beyond the frame's border and behind bars)
+  masks/NNNNNN.png    four planes: person alpha, head alpha (the person without neck and torso), eyes_mouth, and
+                      valid (0 beyond the frame's border and behind bars)
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class Frame:
     """One cropped frame with its masks."""
 
     image: UInt8[Tensor, "H W 3"]
-    person: UInt8[Tensor, "H W"]
+    foreground: UInt8[Tensor, "H W"]
     """Foreground alpha: head, neck, torso."""
     head: UInt8[Tensor, "H W"]
     """Head alpha: the foreground above the fitted head's soft neck plane."""
-    attention: UInt8[Tensor, "H W"]
+    eyes_mouth: UInt8[Tensor, "H W"]
     """255 on eyes and mouth, where errors are seen first."""
-    known: UInt8[Tensor, "H W"]
+    valid: UInt8[Tensor, "H W"]
     """255 where the frame shows what was filmed, 0 beyond its border and behind bars."""
 
 
@@ -191,7 +191,7 @@ def write_frame(folder: Path, index: int, image: UInt8[np.ndarray, "H W 3"]) -> 
 
 
 def write_masks(folder: Path, index: int, planes: UInt8[np.ndarray, "H W 4"]) -> None:
-    """Store one frame's person, head, attention and known masks in a tracked folder.
+    """Store one frame's foreground, head, eyes_mouth and valid masks in a tracked folder.
 
     Raises:
         OutputError: they could not be written.

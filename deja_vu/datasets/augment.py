@@ -117,9 +117,9 @@ def _draw_strands(image: np.ndarray, rng: np.random.Generator) -> None:
 
 def _cut_border(frame: Frame, rng: np.random.Generator) -> Frame:
     """The same frame, cut by the picture's border: white and unknown beyond it, as a crop that reaches out of its photo."""
-    side = frame.known.shape[-1]
+    side = frame.valid.shape[-1]
     width, edge = int(rng.uniform(0.02, 0.17) * side), int(rng.integers(3))
     lost = torch.zeros(side, side, dtype=torch.bool)
     (lost[:width] if edge == 0 else lost[:, :width] if edge == 1 else lost[:, side - width :]).fill_(True)
-    planes = {name: getattr(frame, name).masked_fill(lost, 0) for name in ("person", "head", "attention", "known")}
+    planes = {name: getattr(frame, name).masked_fill(lost, 0) for name in ("foreground", "head", "eyes_mouth", "valid")}
     return Frame(image=frame.image.masked_fill(lost[..., None], 255), **planes)

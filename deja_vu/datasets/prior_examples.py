@@ -129,12 +129,12 @@ class People:
         params = self._acted(portrait.params, count, rng)
         out = rasterize(self.atlas.gaussians(lifted, None, params), portrait.camera, torch.zeros(3))
         colors = (out.rgb / out.alpha.clamp_min(1 / 255)).clamp(0, 1)
-        attention = torch.from_numpy(self.watch(params, portrait.camera, self.resolution))
+        eyes_mouth = torch.from_numpy(self.watch(params, portrait.camera, self.resolution))
         frames = []
         for place in range(count):
             alpha = (255 * out.alpha[place, ..., 0]).round().to(torch.uint8)
             image = (255 * colors[place]).round().to(torch.uint8)
-            frame = Frame(image, alpha, alpha, attention[place], torch.full_like(alpha, 255))
+            frame = Frame(image, alpha, alpha, eyes_mouth[place], torch.full_like(alpha, 255))
             eyes = self._eyes(params[place : place + 1], portrait.camera)
             frames.append(degrade(frame, eyes, config.augment, rng) if place < photos else frame)
         positions = torch.full((count,), number)

@@ -1,6 +1,6 @@
 """Portraits on disk: tar files in the layout of webdataset, read at random through an index of their members.
 
-  000000.tar      KEY.jpg (head crop), KEY.png (planes person, head, attention, known), KEY.json (identity, split, set, fit, camera)
+  000000.tar      KEY.jpg (head crop), KEY.png (planes foreground, head, eyes_mouth, valid), KEY.json (identity, split, set, fit, camera)
   000000.json     photos of this shard that were refused, and why
   shards.json     format, head model, resolution, what was prepared
 
@@ -119,7 +119,7 @@ def write_shard(folder: Path, number: int, samples: Sequence[Sample], refused: d
 
 def _members(sample: Sample) -> dict[str, bytes]:
     portrait, frame = sample.portrait, sample.portrait.frame
-    planes = np.stack([plane.numpy() for plane in (frame.person, frame.head, frame.attention, frame.known)], -1)
+    planes = np.stack([plane.numpy() for plane in (frame.foreground, frame.head, frame.eyes_mouth, frame.valid)], -1)
     params = {name: value[0].flatten().tolist() for name, value in vars(portrait.params).items()}
     facts = {
         "identity": portrait.identity,

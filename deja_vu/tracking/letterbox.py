@@ -38,7 +38,7 @@ class BarFinder:
             elif begin == best:
                 self.width[side] = max(self.width[side], share)
 
-    def known(self, height: int, width: int) -> Bool[np.ndarray, "H W"]:
+    def valid(self, height: int, width: int) -> Bool[np.ndarray, "H W"]:
         """Pixels of the frame that show what was filmed."""
         mask = np.ones((height, width), bool)
         for side in range(4):

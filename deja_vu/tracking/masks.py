@@ -26,7 +26,7 @@ SOFTNESS = 0.004
 """Distance over which what lies beside the mesh fades at the neck plane, metres."""
 EDGE = 1.5
 """Blur of the border between head and neck, pixels of the grid."""
-ATTENTION_REGIONS = ("lips", "mouth_inner", "teeth_upper", "teeth_lower", "tongue", "eye_left", "eye_right", "lids")
+EYES_MOUTH_REGIONS = ("lips", "mouth_inner", "teeth_upper", "teeth_lower", "tongue", "eye_left", "eye_right", "lids")
 
 
 class HeadMasks:
@@ -38,10 +38,10 @@ class HeadMasks:
         lowest = head.at_points(marks.faces, marks.bary).template[:, 1].argmin()[None]
         self.chin = head.at_points(marks.faces[lowest], marks.bary[lowest])
         self.neck_faces = regions["neck"]
-        self.attention_faces = torch.stack([regions[name] for name in ATTENTION_REGIONS if name in regions]).any(0)
+        self.eyes_mouth_faces = torch.stack([regions[name] for name in EYES_MOUTH_REGIONS if name in regions]).any(0)
 
     def render(self, params: HeadParams, camera: Camera, resolution: int) -> tuple[np.ndarray, np.ndarray]:
-        """Head weight and attention of B frames, uint8 [B resolution resolution].
+        """Head weight and mask of eyes and mouth of B frames, uint8 [B resolution resolution].
 
         On the mesh, a pixel belongs to the head unless it shows the neck region. Beside it, where hair is, it does if it lies
         above a plane under the chin; its place in space is taken to be in the plane through the head's origin that faces the camera.
@@ -50,17 +50,17 @@ class HeadMasks:
         faces = rasterize_mesh(self.head(params), self.head.topology.faces, small).face_id
         shown = faces.clamp_min(0).long()
         on_mesh, on_neck = (faces >= 0).float().numpy(), ((faces >= 0) & self.neck_faces[shown]).float().numpy()
-        watched = ((faces >= 0) & self.attention_faces[shown]).float().numpy()
+        watched = ((faces >= 0) & self.eyes_mouth_faces[shown]).float().numpy()
         beside = torch.sigmoid(4 * self._above_neck(params, small) / SOFTNESS).numpy()
-        weights, attention = [], []
+        weights, eyes_mouth = [], []
         for mesh, neck, air, eyes_and_mouth in zip(on_mesh, on_neck, beside, watched, strict=True):
             near = cv2.GaussianBlur(mesh, (0, 0), EDGE)
             blurred = cv2.GaussianBlur(mesh - neck, (0, 0), EDGE) / np.maximum(near, 1e-3)
             weight = near * blurred + (1 - near) * air
             weights.append(_enlarged(weight, resolution))
             grown = cv2.GaussianBlur(cv2.dilate(eyes_and_mouth, np.ones((5, 5))), (0, 0), 2.0)
-            attention.append(_enlarged(grown, resolution))
-        return np.stack(weights), np.stack(attention)
+            eyes_mouth.append(_enlarged(grown, resolution))
+        return np.stack(weights), np.stack(eyes_mouth)
 
     def _above_neck(self, params: HeadParams, camera: Camera) -> Float[Tensor, "B H W"]:
         """Signed height of every pixel's billboard point over the plane under the chin, metres."""

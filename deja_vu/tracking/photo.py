@@ -120,17 +120,17 @@ class PhotoFitter:
         crop = find_crop(face.landmarks[None], width, height)
         face = self._look_closely(rgb, face, crop)
         side = config.resolution
-        known = cut(np.full_like(rgb, 255), crop, side, border=0)[..., 0]
+        valid = cut(np.full_like(rgb, 255), crop, side, border=0)[..., 0]
         landmarks = (face.landmarks[:, :2] - [crop.x0, crop.y0]) * (side / crop.size)
-        matte = self._cut_out(rgb, crop, landmarks.astype(np.float32), known)
+        matte = self._cut_out(rgb, crop, landmarks.astype(np.float32), valid)
         seen, fit = self._observations(face, landmarks, crop, picture, (width, height))
         state = fit_landmarks(self.head, seen, fit)
         if config.outline_steps:
-            state = self._follow_outline(state, seen, fit, matte.alpha, known)
+            state = self._follow_outline(state, seen, fit, matte.alpha, valid)
         camera, params = state.camera(seen.window), state.params()
-        weight, attention = self.masks.render(params, camera, side)
+        weight, eyes_mouth = self.masks.render(params, camera, side)
         above = np.rint(matte.alpha * (weight[0] / 255.0)).astype(np.uint8)
-        planes = (matte.foreground, matte.alpha, above, attention[0], known)
+        planes = (matte.foreground, matte.alpha, above, eyes_mouth[0], valid)
         frame = Frame(*(torch.from_numpy(np.ascontiguousarray(plane)) for plane in planes))
         error = float(landmark_errors(self.head, state, seen).median())
         return FittedPhoto(Portrait(name, identity, frame, params, camera), crop, (*picture.notes, *notes), error)
@@ -166,7 +166,7 @@ class PhotoFitter:
         marks, scores = (np.mean([getattr(other, name) for other in seen], axis=0) for name in ("landmarks", "blendshapes"))
         return replace(face, landmarks=marks.astype(np.float32), blendshapes=scores.astype(np.float32))
 
-    def _cut_out(self, rgb: np.ndarray, crop: Crop, landmarks: Float[np.ndarray, "n 2"], known: np.ndarray) -> Matte:
+    def _cut_out(self, rgb: np.ndarray, crop: Crop, landmarks: Float[np.ndarray, "n 2"], valid: np.ndarray) -> Matte:
         """Matte of the crop. Where it reaches beyond the picture, the border is repeated: a plain margin would pass for the background."""
         height, width = rgb.shape[:2]
         margin = max(0, -crop.x0, -crop.y0, crop.x0 + crop.size - width, crop.y0 + crop.size - height)
@@ -174,7 +174,7 @@ class PhotoFitter:
         image = cut(padded, Crop(crop.x0 + margin, crop.y0 + margin, crop.size), self.config.resolution)
         self._matting.forget()
         matte = self._matting.refine(image, self._matting.coarse(image), landmarks)
-        return Matte(np.minimum(matte.alpha, known), matte.foreground)
+        return Matte(np.minimum(matte.alpha, valid), matte.foreground)
 
     def _observations(
         self, face: FaceObservation, landmarks: np.ndarray, crop: Crop, picture: Picture, size: tuple[int, int]
@@ -188,10 +188,10 @@ class PhotoFitter:
         marks, scores = (torch.from_numpy(values)[None].float() for values in (landmarks, face.blendshapes))
         return Observations(marks, scores, ARKIT_NAMES, window, torch.zeros(1)), fit
 
-    def _follow_outline(self, state: TrackState, seen: Observations, fit: FitConfig, alpha: np.ndarray, known: np.ndarray) -> TrackState:
+    def _follow_outline(self, state: TrackState, seen: Observations, fit: FitConfig, alpha: np.ndarray, valid: np.ndarray) -> TrackState:
         """Pull temples and ears to the matte's border, and push the scalp inside it: hair only ever adds to the head."""
         small = seen.window.resized(OUTLINE_SIDE, OUTLINE_SIDE)
-        mattes, filmed = (_shrunk(plane) for plane in (alpha, known))
+        mattes, filmed = (_shrunk(plane) for plane in (alpha, valid))
         outline, surface, config = Outline(mattes[None], filmed), self.surface, self.config.outline
         marks = self.head.topology.landmarks["mediapipe"]
         points = self.head.at_points(marks.faces, marks.bary)
@@ -205,7 +205,7 @@ class PhotoFitter:
             projection = project(surface.points, state.params(), state.camera(small), unknowns, shared=True)
             contour = outline.contour(torch.zeros(1, dtype=torch.long), projection.pixels, surface.outer)
             residual = contour.distance / config.pixels
-            residual = torch.where(surface.hairy[contour.index], residual.clamp_max(0), residual)
+            residual = torch.where(surface.scalp[contour.index], residual.clamp_max(0), residual)
             weight = contour.trusted / (1 + (residual / config.robust) ** 2) ** 2 / config.correlation
             rows = [_along(contour.slope, contour.index, slope) / config.pixels for slope in (projection.by_frame, projection.by_video)]
             system.add(frames, rows[0], rows[1], residual, weight)

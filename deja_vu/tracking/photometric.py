@@ -80,7 +80,7 @@ class Pictures:
 
     rgb: UInt8[Tensor, "T H W 3"]
     alpha: UInt8[Tensor, "T H W"]
-    known: UInt8[Tensor, "H W"]
+    valid: UInt8[Tensor, "H W"]
     """255 where the crop shows what was filmed."""
     camera: Camera
 
@@ -99,8 +99,8 @@ class SurfacePoints:
         regions = head.topology.regions
         keep = torch.stack([regions[name] for name in SURFACE_REGIONS if name in regions]).any(0)
         self.layout = build_layout(head.topology, grid, drop=~keep)
-        self.hairy = regions["scalp"][self.layout.faces]
-        self.usable = ~self.hairy if heights is None else torch.ones_like(self.hairy)
+        self.scalp = regions["scalp"][self.layout.faces]
+        self.usable = ~self.scalp if heights is None else torch.ones_like(self.scalp)
         self.heights = torch.zeros(len(self.layout)) if heights is None else heights
         self.head = head
         self.points = head.at_points(self.layout.faces, self.layout.bary)
@@ -152,7 +152,7 @@ class PhotometricRefiner:
         self.surface = SurfacePoints(head, config.point_grid)
         marks = head.topology.landmarks["mediapipe"]
         self.marks, self.mark_points = marks, head.at_points(marks.faces, marks.bary)
-        self.outline = Outline(pictures.alpha, pictures.known) if config.outline.pixels else None
+        self.outline = Outline(pictures.alpha, pictures.valid) if config.outline.pixels else None
 
     def refine(self, state: TrackState, seen: Observations) -> tuple[TrackState, SurfaceTexture]:
         """Run all rounds; every frame, trained on or not, is treated alike."""
@@ -175,9 +175,9 @@ class PhotometricRefiner:
         camera = state.camera(self.pictures.camera)
         for chunk in picked.split(CHUNK_FRAMES):
             surface = attach(self.head(state.params(chunk)), self.head.topology.faces, self.surface.layout)
-            person = self.pictures.alpha[chunk][..., None].float() / 255
-            hull.add(surface, camera, person, (self.pictures.known / 255.0)[None, ..., None].expand_as(person))
-        return hull.thickness(self.surface.layout, self.surface.hairy)
+            foreground = self.pictures.alpha[chunk][..., None].float() / 255
+            hull.add(surface, camera, foreground, (self.pictures.valid / 255.0)[None, ..., None].expand_as(foreground))
+        return hull.thickness(self.surface.layout, self.surface.scalp)
 
     def lift(self, state: TrackState, train: Int[Tensor, " n"]) -> SurfaceTexture:
         """Mean color of every point over training frames, weighted by how squarely it is seen, its light divided out."""
@@ -190,7 +190,7 @@ class PhotometricRefiner:
         camera = state.camera(self.pictures.camera)
         contours = [self._contour(self.surface.look(state, chunk, camera)[0], chunk) for chunk in picked.split(CHUNK_FRAMES)]
         inset = mean_distance(contours, self.surface.layout, self.config.outline.pixels * self.config.outline.robust)
-        return replace(color, inset=torch.where(self.surface.hairy, inset, inset.clamp_min(0)))
+        return replace(color, inset=torch.where(self.surface.scalp, inset, inset.clamp_min(0)))
 
     def _contour(self, pixels: Float[Tensor, "B P 2"], source: Int[Tensor, " B"]) -> ContourPoints:
         """Contour of the surface points at `pixels`, on the mattes of the frames `source`."""

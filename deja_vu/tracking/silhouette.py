@@ -57,10 +57,10 @@ class ContourPoints:
 class Outline:
     """Signed distance of every pixel from the border of every frame's matte, and the contour points that are measured on it."""
 
-    def __init__(self, alpha: UInt8[Tensor, "T H W"], known: UInt8[Tensor, "H W"]) -> None:
+    def __init__(self, alpha: UInt8[Tensor, "T H W"], valid: UInt8[Tensor, "H W"]) -> None:
         self.side = alpha.shape[-1]
         self.fields: Int8[Tensor, "T h w"] = torch.stack([_distances(matte.numpy()) for matte in alpha])
-        clear = cv2.erode(known.numpy(), np.ones((UNKNOWN_MARGIN, UNKNOWN_MARGIN), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        clear = cv2.erode(valid.numpy(), np.ones((UNKNOWN_MARGIN, UNKNOWN_MARGIN), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
         self.clear = torch.from_numpy(clear > 127).float()
 
     def contour(self, frames: Int[Tensor, " B"], pixels: Float[Tensor, "B P 2"], usable: Bool[Tensor, " P"]) -> ContourPoints:

@@ -71,8 +71,8 @@ def taught(teacher: Avatar, params: HeadParams, like: Batch) -> Batch:
     rgb, alpha = out.rgb.to(device), out.alpha.to(device).clamp(0, 1)
     ones = torch.ones_like(alpha)
     straight = (rgb / alpha.clamp_min(OPAQUE)).clamp(0, 1)
-    attention = looked_at(teacher, params.to(at), like).to(device)
-    return Batch(like.positions, straight, alpha, alpha, ones, ones, attention, params, like.camera)
+    eyes_mouth = looked_at(teacher, params.to(at), like).to(device)
+    return Batch(like.positions, straight, alpha, alpha, ones, ones, eyes_mouth, params, like.camera)
 
 
 def looked_at(teacher: Avatar, params: HeadParams, like: Batch) -> Tensor:

@@ -53,15 +53,15 @@ def absolute(out: RenderOutput, batch: Batch, background: Float[Tensor, "3"], ne
         background: color.
         neck: weight of a pixel on the neck.
     """
-    counted = batch.counted.clamp_min(neck) * batch.known
+    loss_mask = batch.loss_mask.clamp_min(neck) * batch.valid
     target = torch.cat([batch.image * batch.head + background * (1 - batch.head), batch.head], -1)
-    return masked_mean((torch.cat([out.rgb, out.alpha], -1) - target).abs(), counted)
+    return masked_mean((torch.cat([out.rgb, out.alpha], -1) - target).abs(), loss_mask)
 
 
 def psnr_of(out: RenderOutput, batch: Batch, background: Float[Tensor, "3"]) -> float:
     """Of a batch, over the pixels that count, dB."""
     target = batch.image * batch.head + background * (1 - batch.head)
-    error = masked_mean((out.rgb.detach() - target).square(), batch.counted)
+    error = masked_mean((out.rgb.detach() - target).square(), batch.loss_mask)
     return float(-10 * torch.log10(error.clamp_min(1e-10)))
 
 

@@ -24,7 +24,7 @@ class LossWeights:
     """(1 - SSIM) / 2, window 11."""
     perceptual: float = 0.02
     """ST-LPIPS (AlexNet)."""
-    attention: float = 3.0
+    eyes_mouth: float = 3.0
     """Extra Huber weight of eyes and mouth."""
     alpha: float = 0.1
     """Mean absolute difference of coverage and head alpha."""
@@ -68,19 +68,19 @@ class Objective:
             window: rows and columns on which the perceptual term, the dearest, is measured; None leaves it out in this step.
         """
         target = self.target(batch, background)
-        counted = batch.counted.clamp_min(self.weights.neck) * batch.known
-        weight = counted * (1 + self.weights.attention * batch.attention)
+        loss_mask = batch.loss_mask.clamp_min(self.weights.neck) * batch.valid
+        weight = loss_mask * (1 + self.weights.eyes_mouth * batch.eyes_mouth)
         terms = {
             "huber": huber(out.rgb, target, delta=0.1, mask=weight),
-            "alpha": ((out.alpha - batch.head).abs() * counted).mean(),
+            "alpha": ((out.alpha - batch.head).abs() * loss_mask).mean(),
         }
         if self.weights.dssim:
-            terms["dssim"] = dssim_loss(out.rgb, target, mask=counted)
+            terms["dssim"] = dssim_loss(out.rgb, target, mask=loss_mask)
         if window is not None and self.perceptual is not None:
             rows, columns = window
             with torch.no_grad():
                 wanted = self.perceptual.encode(target[:, rows, columns])
-            shown = torch.where(batch.counted > 0.5, out.rgb, target)[:, rows, columns]
+            shown = torch.where(batch.loss_mask > 0.5, out.rgb, target)[:, rows, columns]
             terms["perceptual"] = self.perceptual.distance(self.perceptual.encode(shown), wanted).mean()
         return terms
 

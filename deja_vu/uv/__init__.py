@@ -1,19 +1,19 @@
 """The head's surface as an image: which texel shows which point, and how texels follow the posed head."""
 
 from deja_vu.uv.attach import SurfaceFrames, attach, to_gaussians, vertex_normals
-from deja_vu.uv.binding import Carrier, Resample, SummedMap, build_carrier, carry
+from deja_vu.uv.binding import Resample, SummedMap, SurfaceBinding, bind_texels, pose_gaussians
 from deja_vu.uv.layout import UVLayout, build_layout, resample_weights
 
 __all__ = [
-    "Carrier",
     "Resample",
     "SummedMap",
+    "SurfaceBinding",
     "SurfaceFrames",
     "UVLayout",
     "attach",
-    "build_carrier",
+    "bind_texels",
     "build_layout",
-    "carry",
+    "pose_gaussians",
     "resample_weights",
     "to_gaussians",
     "vertex_normals",

@@ -61,8 +61,8 @@ class SummedMap:
 
 
 @dataclass(frozen=True)
-class Carrier:
-    """A surface's texels with the tables that the native pass reads; made by `build_carrier`."""
+class SurfaceBinding:
+    """A surface's texels with the tables that the native pass reads; made by `bind_texels`."""
 
     faces: Int[Tensor, "F 3"]
     """Triangles of the whole surface."""
@@ -71,16 +71,18 @@ class Carrier:
     vertex_count: int
     """Vertices V of the surface."""
     upsample: Resample | None
-    """The resampling that the tables were made for; a map carried with them has the same."""
+    """The resampling that the tables were made for; a map posed with them has the same."""
     tables: dict[str, Tensor]
     """Contiguous int32 and float32 tables by their names in `native.Attach`; always on the CPU."""
 
-    def to(self, device: torch.device | str) -> Carrier:
+    def to(self, device: torch.device | str) -> SurfaceBinding:
         """The same, for surfaces on another device; `upsample` moves with the module that owns it."""
         return replace(self, faces=self.faces.to(device), layout=self.layout.to(device))
 
 
-def build_carrier(faces: Int[Tensor, "F 3"], vertex_count: int, layout: UVLayout, upsample: Resample | None, coarse_count: int) -> Carrier:
+def bind_texels(
+    faces: Int[Tensor, "F 3"], vertex_count: int, layout: UVLayout, upsample: Resample | None, coarse_count: int
+) -> SurfaceBinding:
     """Tables of what lies on what, and the lists by which gradients are gathered in a fixed order.
 
     Args:
@@ -100,13 +102,13 @@ def build_carrier(faces: Int[Tensor, "F 3"], vertex_count: int, layout: UVLayout
         tables["coarse_begin"], tables["coarse_texels"], tables["coarse_weights"] = _lists(upsample.index, upsample.weight, coarse_count)
     for name, table in tables.items():
         tables[name] = table.to("cpu", torch.float32 if table.is_floating_point() else torch.int32).contiguous()
-    return Carrier(faces, layout, vertex_count, upsample, tables)
+    return SurfaceBinding(faces, layout, vertex_count, upsample, tables)
 
 
-def carry(
+def pose_gaussians(
     maps: SummedMap,
     vertices: Float[Tensor, "*b V 3"],
-    carrier: Carrier,
+    binding: SurfaceBinding,
     rest_stretch: Float[Tensor, " M"],
     axes: Float[Tensor, "*b 3 3"] | None = None,
 ) -> Gaussians:
@@ -118,20 +120,20 @@ def carry(
     Args:
         maps: raw map of every pose.
         vertices: posed surface in world space, metres, batched like the map's weights.
-        carrier: texels of the surface.
+        binding: texels of the surface.
         rest_stretch: `SurfaceFrames.stretch` of the identity's neutral surface.
         axes: rotations that stand for the tangent frames of all texels of a pose, or None.
 
     Raises:
-        ValueError: a tensor does not fit the carrier.
+        ValueError: a tensor does not fit the binding.
     """
-    _check(maps, vertices, carrier, rest_stretch, axes)
+    _check(maps, vertices, binding, rest_stretch, axes)
     terms = (maps.base, maps.rectification, maps.weights, maps.blendmaps, vertices)
     tensors = (*terms, maps.gains, rest_stretch, *(() if axes is None else (axes,)))
     constants_need_gradients = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors[len(terms) :])
     on_cpu = all(tensor.is_cpu and tensor.dtype == torch.float32 for tensor in tensors)
     if not on_cpu or constants_need_gradients or not vertices.numel() or not native.available(PLAIN_TORCH):
-        surface = attach(vertices, carrier.faces, carrier.layout)
+        surface = attach(vertices, binding.faces, binding.layout)
         if axes is not None:
             surface = replace(surface, frames=axes[..., None, :, :].expand_as(surface.frames))
         return to_gaussians(UVGaussianMap.unpack(maps.packed()), surface, rest_stretch)
@@ -139,7 +141,9 @@ def carry(
     differentiable = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in terms)
     flat = (*terms[:2], maps.weights.reshape(batch.numel(), -1), maps.blendmaps, vertices.reshape(-1, *vertices.shape[-2:]))
     axes = None if axes is None else axes.detach().reshape(-1, 9).contiguous()
-    outputs = _Carry.apply(carrier, maps.gains.detach().contiguous(), rest_stretch.detach().contiguous(), axes, differentiable, *flat)
+    outputs = _PoseGaussians.apply(
+        binding, maps.gains.detach().contiguous(), rest_stretch.detach().contiguous(), axes, differentiable, *flat
+    )
     return Gaussians(*(output.view(*batch, *output.shape[1:]) for output in outputs))
 
 
@@ -154,14 +158,14 @@ def _lists(owners: Int[Tensor, "M n"], weights: Float[Tensor, "M n"], count: int
     return begin, rows[order], weights[order]
 
 
-def _check(maps: SummedMap, vertices: Tensor, carrier: Carrier, rest_stretch: Tensor, axes: Tensor | None) -> None:
+def _check(maps: SummedMap, vertices: Tensor, binding: SurfaceBinding, rest_stretch: Tensor, axes: Tensor | None) -> None:
     """Refuse what does not fit, naming the argument."""
-    if maps.upsample is not carrier.upsample:
-        raise ValueError("maps.upsample is not the resampling that the carrier was built for; build the carrier with it")
-    count, batch = len(carrier.layout), tuple(vertices.shape[:-2])
-    coarse = count if carrier.upsample is None else len(carrier.tables["coarse_begin"]) - 1
+    if maps.upsample is not binding.upsample:
+        raise ValueError("maps.upsample is not the resampling that the texels were bound with; bind them with it")
+    count, batch = len(binding.layout), tuple(vertices.shape[:-2])
+    coarse = count if binding.upsample is None else len(binding.tables["coarse_begin"]) - 1
     expected = {
-        "vertices": (vertices, (*batch, carrier.vertex_count, 3)),
+        "vertices": (vertices, (*batch, binding.vertex_count, 3)),
         "maps.base": (maps.base, (count, NUM_CHANNELS)),
         "maps.gains": (maps.gains, (NUM_CHANNELS,)),
         "maps.rectification": (maps.rectification, (count, NUM_CHANNELS)),
@@ -175,49 +179,51 @@ def _check(maps: SummedMap, vertices: Tensor, carrier: Carrier, rest_stretch: Te
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {shape}")
 
 
-class _Carry(torch.autograd.Function):
+class _PoseGaussians(torch.autograd.Function):
     """Terms of the map [.., 13], weights [B, K], blendmaps and vertices [B, V, 3] to the five tensors of `Gaussians`."""
 
     @staticmethod
-    def forward(ctx, carrier: Carrier, gains: Tensor, rest_stretch: Tensor, axes: Tensor | None, differentiable: bool, *terms: Tensor):
+    def forward(
+        ctx, binding: SurfaceBinding, gains: Tensor, rest_stretch: Tensor, axes: Tensor | None, differentiable: bool, *terms: Tensor
+    ):
         base, rectification, weights, blendmaps, vertices = (term.detach().contiguous() for term in terms)
         sizes = {"means": (3,), "quats": (4,), "scales": (3,), "opacities": (), "colors": (1, 3)}
         outputs = {name: base.new_empty(len(vertices), len(base), *size) for name, size in sizes.items()}
         frames = torch.empty_like(outputs["quats"]) if differentiable else None
         inputs = {"base": base, "rectification": rectification, "vertices": vertices, "gains": gains, "rest_stretch": rest_stretch}
         optional = {name: tensor for name, tensor in (("axes", axes), ("frames", frames)) if tensor is not None}
-        _call("forward", carrier, weights, blendmaps, inputs | optional | outputs)
+        _call("forward", binding, weights, blendmaps, inputs | optional | outputs)
         if differentiable:
             kept = (outputs[name] for name in ("quats", "scales", "opacities"))
-            ctx.carrier = carrier
+            ctx.binding = binding
             ctx.save_for_backward(gains, weights, blendmaps, frames, *kept)
         return tuple(outputs.values())
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, *v_outputs: Tensor):
-        carrier: Carrier = ctx.carrier
+        binding: SurfaceBinding = ctx.binding
         gains, weights, blendmaps, frames, quats, scales, opacities = ctx.saved_tensors
         shapes = {
-            "v_base": (len(carrier.layout), NUM_CHANNELS),
-            "v_rectification": (len(carrier.layout), NUM_CHANNELS),
+            "v_base": (len(binding.layout), NUM_CHANNELS),
+            "v_rectification": (len(binding.layout), NUM_CHANNELS),
             "v_weights": weights.shape,
             "v_blendmaps": blendmaps.shape,
-            "v_vertices": (len(weights), carrier.vertex_count, 3),
+            "v_vertices": (len(weights), binding.vertex_count, 3),
         }
         needed = zip(shapes.items(), ctx.needs_input_grad[5:], strict=True)
         grads = {name: quats.new_empty(shape) for (name, shape), need in needed if need}
         names = ("v_means", "v_quats", "v_scales", "v_opacities", "v_colors")
         inputs = {name: v.contiguous() for name, v in zip(names, v_outputs, strict=True)}
         inputs |= {"gains": gains, "frames": frames, "quats": quats, "scales": scales, "opacities": opacities}
-        _call("backward", carrier, weights, blendmaps, inputs | grads)
+        _call("backward", binding, weights, blendmaps, inputs | grads)
         return None, None, None, None, None, *(grads.get(name) for name in shapes)
 
 
-def _call(direction: str, carrier: Carrier, weights: Tensor, blendmaps: Tensor, tensors: dict[str, Tensor]) -> None:
-    named = carrier.tables | {"weights": weights, "blendmaps": blendmaps} | tensors
+def _call(direction: str, binding: SurfaceBinding, weights: Tensor, blendmaps: Tensor, tensors: dict[str, Tensor]) -> None:
+    named = binding.tables | {"weights": weights, "blendmaps": blendmaps} | tensors
     pointers = {name: tensor.data_ptr() for name, tensor in named.items()}
-    size = {"images": len(weights), "maps": len(blendmaps), "coarse_count": blendmaps.shape[1], "count": len(carrier.layout)}
-    size |= {"vertex_count": carrier.vertex_count, "face_count": len(carrier.faces), "threads": torch.get_num_threads()}
+    size = {"images": len(weights), "maps": len(blendmaps), "coarse_count": blendmaps.shape[1], "count": len(binding.layout)}
+    size |= {"vertex_count": binding.vertex_count, "face_count": len(binding.faces), "threads": torch.get_num_threads()}
     arguments = native.Attach(**pointers, **size)
-    native.call(f"attach_{direction}", arguments, f"carry {len(carrier.layout)} texels in {len(weights)} poses")
+    native.call(f"attach_{direction}", arguments, f"pose {len(binding.layout)} texels in {len(weights)} poses")

@@ -36,8 +36,8 @@ class HairHull:
         self,
         surface: SurfaceFrames,
         camera: Camera,
-        person: Float[Tensor, "B H W 1"],
-        known: Float[Tensor, "B H W 1"],
+        foreground: Float[Tensor, "B H W 1"],
+        valid: Float[Tensor, "B H W 1"],
         reach: Float[Tensor, " M"] | float = 0.0,
     ) -> None:
         """Add B silhouettes.
@@ -45,11 +45,11 @@ class HairHull:
         Args:
             surface: posed texels of every frame.
             camera: the frames' camera, at the world's origin.
-            person: alpha of the whole person, torso included.
-            known: 1 where the picture shows what was filmed.
+            foreground: alpha of the whole person, torso included.
+            valid: 1 where the picture shows what was filmed.
             reach: how far beyond its point a texel's Gaussian is seen, metres; heights are less by that much.
         """
-        picture = torch.cat([person, known], -1).permute(0, 3, 1, 2)
+        picture = torch.cat([foreground, valid], -1).permute(0, 3, 1, 2)
         normals = surface.frames[..., 2]
         facing = -(normals * normalize(surface.points, dim=-1)).sum(-1)
         self.facing = torch.maximum(self.facing, facing.amax(0))
@@ -66,7 +66,7 @@ class HairHull:
             self.inside[:, step] += (covered * within).sum(0)
             self.total[:, step] += within.sum(0)
 
-    def thickness(self, layout: UVLayout, hairy: Bool[Tensor, " M"], tall: Bool[Tensor, " M"] | None = None) -> Float[Tensor, " M"]:
+    def thickness(self, layout: UVLayout, scalp: Bool[Tensor, " M"], tall: Bool[Tensor, " M"] | None = None) -> Float[Tensor, " M"]:
         """Height of the hair over every texel, metres; 0 where no hair grows.
 
         Texels that no silhouette bounds, such as the back of a head that never turns, take the height of their surroundings, up to
@@ -74,24 +74,24 @@ class HairHull:
 
         Args:
             layout: the texels' chart.
-            hairy: texels on which hair may grow.
+            scalp: texels on which hair may grow.
             tall: texels whose hair is known to reach `HIGHEST` at least; their surroundings say nothing about them.
         """
         kept = self.inside >= INSIDE_SHARE * self.total
         reached = kept.float().cumprod(1).sum(1).long()
         height = self.heights[(reached - 1).clamp_min(0)]
-        bounded = hairy & (reached < STEPS) & (self.facing > LEAST_FACING)
+        bounded = scalp & (reached < STEPS) & (self.facing > LEAST_FACING)
         if tall is not None:
             height = torch.where(tall, HIGHEST, height)
-            bounded = bounded | (hairy & tall)
+            bounded = bounded | (scalp & tall)
         if not bounded.any():
             return torch.zeros(len(layout))
-        known = bounded | ~hairy
-        filled = fill(torch.where(bounded, height, torch.zeros_like(height))[:, None], known, layout)
-        heights = torch.where(known[:, None], filled, filled.clamp_max(HIDDEN_HEIGHT))
+        valid = bounded | ~scalp
+        filled = fill(torch.where(bounded, height, torch.zeros_like(height))[:, None], valid, layout)
+        heights = torch.where(valid[:, None], filled, filled.clamp_max(HIDDEN_HEIGHT))
         window = max(1, BLUR * layout.size // 256) | 1
         weight = layout.scatter(torch.ones(len(layout), 1)).permute(2, 0, 1)[None]
         image = layout.scatter(heights).permute(2, 0, 1)[None]
         smooth, share = (torch.nn.functional.avg_pool2d(x, window, 1, window // 2) for x in (image, weight))
         flat = (smooth / share.clamp_min(1e-6))[0, 0].flatten()[layout.texels]
-        return torch.where(hairy, flat.clamp_min(DEEPEST), torch.zeros_like(flat))
+        return torch.where(scalp, flat.clamp_min(DEEPEST), torch.zeros_like(flat))

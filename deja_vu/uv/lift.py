@@ -86,19 +86,19 @@ class ColorLift:
         self.weight += view.trust.sum(0)
         self.best = torch.maximum(self.best, view.trust.amax(0))
 
-    def colors(self, layout: UVLayout, hairy: Bool[Tensor, " M"] | None = None) -> Float[Tensor, "M 3"]:
+    def colors(self, layout: UVLayout, scalp: Bool[Tensor, " M"] | None = None) -> Float[Tensor, "M 3"]:
         """Mean color of every texel in [0, 1]; texels never seen well take the color of their surroundings in the chart.
 
         Args:
             layout: the texels' chart.
-            hairy: texels that are filled from each other alone, so that the back of a head gets the color of hair, not of skin.
+            scalp: texels that are filled from each other alone, so that the back of a head gets the color of hair, not of skin.
         """
         mean = self.total / self.weight.clamp_min(1e-6)[:, None]
         known = self.best > SEEN_WELL
-        if hairy is None or not (known & hairy).any():
+        if scalp is None or not (known & scalp).any():
             return fill(mean, known, layout)
-        filled = torch.where((hairy & ~known)[:, None], fill(mean, alike(mean, known & hairy), layout), mean)
-        return torch.where(hairy[:, None], filled, fill(mean, known & ~hairy, layout))
+        filled = torch.where((scalp & ~known)[:, None], fill(mean, alike(mean, known & scalp), layout), mean)
+        return torch.where(scalp[:, None], filled, fill(mean, known & ~scalp, layout))
 
 
 def alike(values: Float[Tensor, "M C"], chosen: Bool[Tensor, " M"]) -> Bool[Tensor, " M"]:

@@ -30,7 +30,7 @@ def mirror_table(points: Float[Tensor, "M 3"]) -> Int[Tensor, " M"]:
 
 
 def complete(
-    total: Float[Tensor, "M C"], weight: Float[Tensor, " M"], mirror: Int[Tensor, " M"], hairy: Bool[Tensor, " M"], layout: UVLayout
+    total: Float[Tensor, "M C"], weight: Float[Tensor, " M"], mirror: Int[Tensor, " M"], scalp: Bool[Tensor, " M"], layout: UVLayout
 ) -> tuple[Float[Tensor, "M C"], Float[Tensor, " M"]]:
     """Mean values of all texels: their own, their mirror images' where that is better known, their surroundings' where neither is.
 
@@ -41,7 +41,7 @@ def complete(
         total: sum of weighted values.
         weight: sum of weights.
         mirror: from `mirror_table`.
-        hairy: texels on which hair may grow.
+        scalp: texels on which hair may grow.
         layout: the texels' chart.
 
     Returns:
@@ -52,9 +52,9 @@ def complete(
     mean, known = (total + lent[:, None] * total[mirror]) / both.clamp_min(1e-6)[:, None], both > SHOWN
     well = both > SHOWN_WELL
     filled = torch.empty_like(mean)
-    for part in (hairy, ~hairy):
+    for part in (scalp, ~scalp):
         source = next((chosen for chosen in (well & part, known & part, known) if chosen.any()), known)
-        if part is hairy and (source & hairy).any():
+        if part is scalp and (source & scalp).any():
             source = alike(mean, source)
         filled[part] = fill(mean, source, layout)[part]
     filled = torch.where(well[:, None], filled, (filled + filled[mirror]) / 2)

@@ -27,40 +27,40 @@ def target() -> Tensor:
 
 
 @pytest.fixture
-def counted() -> Tensor:
+def mask() -> Tensor:
     """Everything counts but the lower quarter."""
     mask = torch.ones(SIDE, SIDE, 1)
     mask[3 * SIDE // 4 :] = 0
     return mask
 
 
-def score(metrics: FrameMetrics, image: Tensor, target: Tensor, counted: Tensor) -> dict[str, float]:
-    return metrics.score(image, metrics.reference(target, counted, perceptual=True))
+def score(metrics: FrameMetrics, image: Tensor, target: Tensor, mask: Tensor) -> dict[str, float]:
+    return metrics.score(image, metrics.reference(target, mask, perceptual=True))
 
 
-def test_a_constant_error_has_a_known_psnr_and_l1(metrics, target, counted) -> None:
-    found = score(metrics, target + 0.1, target, counted)
+def test_a_constant_error_has_a_known_psnr_and_l1(metrics, target, mask) -> None:
+    found = score(metrics, target + 0.1, target, mask)
     assert set(found) == set(METRICS)
     assert found["psnr"] == pytest.approx(20, abs=1e-3)
     assert found["l1"] == pytest.approx(0.1, abs=1e-6)
-    assert score(metrics, target - 0.01, target, torch.ones_like(counted))["psnr"] == pytest.approx(40, abs=1e-2)
+    assert score(metrics, target - 0.01, target, torch.ones_like(mask))["psnr"] == pytest.approx(40, abs=1e-2)
 
 
-def test_equal_images_are_equal(metrics, target, counted) -> None:
-    found = score(metrics, target, target, counted)
+def test_equal_images_are_equal(metrics, target, mask) -> None:
+    found = score(metrics, target, target, mask)
     assert found["ssim"] == pytest.approx(1, abs=1e-6)
     assert found["psnr"] > 100
     assert found["l1"] == found["st_lpips"] == 0
 
 
-def test_pixels_that_do_not_count_do_not_matter(metrics, target, counted) -> None:
+def test_pixels_that_do_not_count_do_not_matter(metrics, target, mask) -> None:
     image = (target + 0.05 * torch.randn(target.shape)).clamp(0, 1)
     spoiled, other = image.clone(), target.clone()
-    spoiled[counted[..., 0] == 0] = 0.0
-    other[counted[..., 0] == 0] = torch.rand(3)
-    assert score(metrics, spoiled, other, counted) == score(metrics, image, target, counted)
+    spoiled[mask[..., 0] == 0] = 0.0
+    other[mask[..., 0] == 0] = torch.rand(3)
+    assert score(metrics, spoiled, other, mask) == score(metrics, image, target, mask)
     spoiled[0] = 0.0
-    assert score(metrics, spoiled, other, counted)["psnr"] < score(metrics, image, target, counted)["psnr"] - 3
+    assert score(metrics, spoiled, other, mask)["psnr"] < score(metrics, image, target, mask)["psnr"] - 3
 
 
 def test_half_counted_pixels_weigh_half(metrics, target) -> None:
@@ -82,17 +82,17 @@ def test_ssim_is_that_of_scikit_image_where_everything_counts(metrics, target) -
     assert found == pytest.approx(expected, abs=0.01)  # the oracle leaves out a border of five pixels
 
 
-def test_more_noise_scores_worse_in_every_metric(metrics, target, counted) -> None:
+def test_more_noise_scores_worse_in_every_metric(metrics, target, mask) -> None:
     noise = torch.randn(target.shape)
-    little, much = (score(metrics, (target + sigma * noise).clamp(0, 1), target, counted) for sigma in (0.02, 0.2))
+    little, much = (score(metrics, (target + sigma * noise).clamp(0, 1), target, mask) for sigma in (0.02, 0.2))
     assert little["psnr"] > much["psnr"]
     assert little["ssim"] > much["ssim"]
     assert little["st_lpips"] < much["st_lpips"]
     assert little["l1"] < much["l1"]
 
 
-def test_the_perceptual_metric_is_left_out_where_asked(metrics, target, counted) -> None:
-    reference = metrics.reference(target, counted, perceptual=False)
+def test_the_perceptual_metric_is_left_out_where_asked(metrics, target, mask) -> None:
+    reference = metrics.reference(target, mask, perceptual=False)
     assert set(metrics.score(target, reference)) == set(METRICS) - {"st_lpips"}
 
 

@@ -45,7 +45,7 @@ def test_temporal_error_sees_flicker_and_forgives_a_constant_error() -> None:
     frozen = Shown(torch.full((48, 48, 3), 0.5), torch.full((48, 48, 3), 0.8), torch.ones(48, 48, 1), {}, 1, False)
     assert temporal_error(shown(0), frozen) == pytest.approx(0.3, abs=1e-6)  # the truth moved, the prediction did not
     half = shown(1, -0.1)
-    half.counted[:24] = 0
+    half.mask[:24] = 0
     half.image[:24] = 0
     assert temporal_error(shown(0, 0.1), half) == pytest.approx(0.2, abs=1e-6)
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from deja_vu.core.config import dump_config, load_config
-from deja_vu.core.errors import ConfigError
+from deja_vu.core.errors import ConfigError, FormatError
+from deja_vu.core.upgrade import RENAMED_KEYS
+from deja_vu.pipelines.generalize import GeneralizeConfig
 from deja_vu.pipelines.personalize import Recipe
 from deja_vu.pipelines.train_gaussians import Phase
 from deja_vu.training.objective import LossWeights
@@ -57,3 +59,31 @@ def test_mistakes_are_refused(tmp_path: Path, text: str, message: str) -> None:
 def test_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no config file"):
         load_config(Recipe, tmp_path / "none.yaml")
+
+
+def test_names_of_older_versions_are_read_where_no_format_is_given(tmp_path: Path) -> None:
+    recipe = load_config(Recipe, write(tmp_path, "personalize: {loss: {attention: 7.0}}\nnerf: {loss: {image: {attention: 2.0}}}"))
+    assert recipe.personalize.loss.eyes_mouth == 7.0
+    assert recipe.nerf.loss.image.eyes_mouth == 2.0
+    with pytest.raises(ConfigError, match="unknown option 'attention'"):
+        load_config(Recipe, write(tmp_path, "format: 2\npersonalize: {loss: {attention: 7.0}}"))
+
+
+def test_every_renamed_key_leads_to_one_that_exists() -> None:
+    """A rename is of use only while its new name is a field somewhere in a recipe."""
+    known: set[str] = set()
+
+    def collect(value: object) -> None:
+        if isinstance(value, dict):
+            known.update(value)
+            for item in value.values():
+                collect(item)
+
+    collect(asdict(Recipe()))
+    collect(asdict(GeneralizeConfig()))
+    assert {new for _, new in RENAMED_KEYS} <= known
+
+
+def test_a_recipe_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="update the program"):
+        load_config(Recipe, write(tmp_path, "format: 99\npersonalize: {}"))

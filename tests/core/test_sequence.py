@@ -64,9 +64,9 @@ def test_a_saved_sequence_loads_equal(sequence) -> None:
 def test_frames_come_back_by_position_in_rgb_and_with_their_masks(sequence) -> None:
     frame = sequence.frame(3)
     assert isinstance(frame, Frame)
-    assert frame.image.dtype == frame.person.dtype == torch.uint8
+    assert frame.image.dtype == frame.foreground.dtype == torch.uint8
     assert (frame.image.int() - torch.from_numpy(picture(5)).int()).abs().max() <= 6  # JPEG at quality 97
-    for plane, name in enumerate(("person", "head", "attention", "known")):
+    for plane, name in enumerate(("foreground", "head", "eyes_mouth", "valid")):
         np.testing.assert_array_equal(getattr(frame, name).numpy(), planes(5)[..., plane])  # PNG keeps all
 
 
@@ -74,7 +74,7 @@ def test_a_reduced_frame_is_the_mean_over_pixel_areas(sequence) -> None:
     small, large = sequence.frame(2, SIDE // 4), sequence.frame(2)
     mean = large.image.float().unflatten(0, (8, 4)).unflatten(2, (8, 4)).mean((1, 3))
     assert (small.image.float() - mean).abs().max() <= 0.5 + 1e-3
-    assert small.person.shape == (8, 8)
+    assert small.foreground.shape == (8, 8)
     assert sequence.frame(2, SIDE).image.equal(large.image)
 
 

@@ -107,7 +107,7 @@ def test_worse_photos_keep_what_they_do_not_show_out(shards):
     frame = shards.read(0).frame
     for seed in range(8):
         worse = degrade(frame, np.array([[24.0, 30.0], [40.0, 30.0]]), ALL, np.random.default_rng(seed))
-        lost = worse.known == 0
+        lost = worse.valid == 0
         assert 0 < lost.sum() < 0.2 * lost.numel()
         assert not worse.head[lost].any()
         assert (worse.image[lost] == 255).all()

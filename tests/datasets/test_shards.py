@@ -43,7 +43,7 @@ def test_round_trip(tmp_path):
         for name in ("shape", "expression", "joints", "world_from_head"):
             torch.testing.assert_close(getattr(read.params, name), getattr(portrait.params, name), rtol=0, atol=0)
         torch.testing.assert_close(read.camera.intrinsics, portrait.camera.intrinsics, rtol=0, atol=0)
-        for name in ("person", "head", "attention", "known"):
+        for name in ("foreground", "head", "eyes_mouth", "valid"):
             assert torch.equal(getattr(read.frame, name), getattr(portrait.frame, name))
         assert (read.frame.image.int() - portrait.frame.image.int()).abs().max() <= 3, "JPEG"
 

@@ -78,7 +78,7 @@ def test_the_figure_fills_the_pixels_that_its_vertices_project_to(subject, monke
     for index in (0, 30):
         vertices, _, _ = subject.figure.pose(subject.params[index])
         pixels, _ = subject.camera.project(vertices[subject.figure.faces.unique()])
-        rows, columns = np.nonzero(subject.render(index).person)
+        rows, columns = np.nonzero(subject.render(index).foreground)
         found = torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
         expected = torch.cat([pixels.amin(0).floor(), pixels.amax(0).ceil()])
         assert (found - expected).abs().max() <= 3  # the last centimetre of a strand is thinner than a sample and may fall between two

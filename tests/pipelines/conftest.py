@@ -66,20 +66,20 @@ def film(painted: GaussianAvatar) -> Callable[..., TrackedSequence]:
         straight = (out.rgb / out.alpha.clamp_min(0.02)).clamp(0, 1)
         for name in ("frames", "masks"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        known = np.full((SIDE, SIDE), 255, np.uint8)
-        known[:, 93:] = 0
+        valid = np.full((SIDE, SIDE), 255, np.uint8)
+        valid[:, 93:] = 0
         index = torch.arange(frames) * 2  # every second frame of the source showed a face
         for position, source in enumerate(index.tolist()):
             alpha = np.rint(255 * out.alpha[position, ..., 0].numpy()).astype(np.uint8)
             image = np.rint(255 * straight[position].numpy()).astype(np.uint8)
             torso = (np.arange(SIDE)[:, None] > 86) & (alpha < 128)
             image[torso] = (20, 120, 40)
-            attention = np.zeros_like(alpha)
-            attention[52:62, 38:58] = 255
+            eyes_mouth = np.zeros_like(alpha)
+            eyes_mouth[52:62, 38:58] = 255
             image[:, 93:] = 255  # the crop reaches beyond the frame
             write_frame(folder, source, image)
-            person, head = (np.where(torso, value, alpha).astype(np.uint8) for value in (255, 0))
-            write_masks(folder, source, np.stack([person, head, attention, known], -1))
+            foreground, head = (np.where(torso, value, alpha).astype(np.uint8) for value in (255, 0))
+            write_masks(folder, source, np.stack([foreground, head, eyes_mouth, valid], -1))
         test = torch.arange(frames) >= round(0.8 * frames)
         info = TrackInfo("toy", "toy", 25.0, "toy.mp4", "0" * 64, 2 * frames, (10, 20, 10 + SIDE, 20 + SIDE), SIDE, split)
         sequence = TrackedSequence(folder, info, params, camera, index, index / 50, test)

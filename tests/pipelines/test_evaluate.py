@@ -41,7 +41,7 @@ def test_neck_and_torso_count_for_nobody(tracked) -> None:
         return over(batch.image, batch.head, WHITE)[0] * 0.9
 
     def spoiled(batch):
-        return torch.where(batch.counted[0] == 0, torch.zeros(3), clean(batch))
+        return torch.where(batch.loss_mask[0] == 0, torch.zeros(3), clean(batch))
 
     scores = evaluate(tracked, [Method("clean", clean), Method("spoiled", spoiled)])
     assert scores["clean"] == scores["spoiled"]
@@ -102,9 +102,9 @@ def test_whoever_has_the_saved_frames_can_measure_the_score(tracked, painted, tm
             kind: cv2.imread(str(tmp_path / "saved" / f"{kind}_{index:06d}.png"), cv2.IMREAD_UNCHANGED).astype(float) / 255
             for kind in ("render", "target", "head", "person")
         }
-        counted = 1 - np.clip(pictures["person"] - pictures["head"], 0, 1)
-        assert 0.8 < counted.mean() < 0.95
-        error = ((pictures["render"] - pictures["target"]) ** 2 * counted[..., None]).sum() / (3 * counted.sum())
+        loss_mask = 1 - np.clip(pictures["person"] - pictures["head"], 0, 1)
+        assert 0.8 < loss_mask.mean() < 0.95
+        error = ((pictures["render"] - pictures["target"]) ** 2 * loss_mask[..., None]).sum() / (3 * loss_mask.sum())
         found.append(-10 * np.log10(error))
     assert np.mean(found) == pytest.approx(scores["psnr"], abs=0.15)  # eight bits: a fiftieth of the error at 35 dB
 

@@ -100,9 +100,9 @@ def test_a_page_is_written_with_its_motions(run, tracked, tmp_path, capsys):
 
 
 def test_the_pages_buttons_show_what_the_viewers_show(run):
-    avatar, person = load_pair(run)
-    performer = Performer("me", avatar, avatar.head, person)
-    controls = page_controls(avatar.head, facing_camera(resting(person.params, avatar.head)))
+    avatar, subject = load_pair(run)
+    performer = Performer("me", avatar, avatar.head, subject)
+    controls = page_controls(avatar.head, facing_camera(resting(subject.params, avatar.head)))
     assert list(controls.presets) == list(PRESETS)
     for name, weights in PRESETS.items():
         torch.testing.assert_close(controls.presets[name], performer.params(Wish(weights=weights), None).expression[0])

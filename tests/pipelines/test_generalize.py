@@ -180,7 +180,7 @@ class TestPrepare:
             rows, columns = np.nonzero(portrait.frame.head.numpy() > 128)
             assert 0.5 < np.ptp(rows) / 192 < 0.95
             assert np.ptp(columns) < 192
-            assert portrait.frame.person.numpy()[face].mean() > 250, "the true fit lies on the person"
+            assert portrait.frame.foreground.numpy()[face].mean() > 250, "the true fit lies on the person"
 
     def test_photos_and_what_is_refused(self, tmp_path):
         pytest.importorskip("mediapipe")

@@ -42,8 +42,8 @@ def psnr(image_of, sequence: TrackedSequence) -> float:
     """Mean over test frames, over white, of the pixels that count."""
     test = sequence.test_part()
     batch = FrameSource(test, sequence.info.resolution).batch(torch.arange(len(test)))
-    error = ((image_of(batch) - over(batch.image, batch.head, WHITE)).square() * batch.counted).sum((1, 2, 3))
-    return float((-10 * (error / (3 * batch.counted.sum((1, 2, 3)))).log10()).mean())
+    error = ((image_of(batch) - over(batch.image, batch.head, WHITE)).square() * batch.loss_mask).sum((1, 2, 3))
+    return float((-10 * (error / (3 * batch.loss_mask.sum((1, 2, 3)))).log10()).mean())
 
 
 def avatar_psnr(avatar: Avatar, sequence: TrackedSequence) -> float:
@@ -183,8 +183,8 @@ def test_taught_frames_are_what_the_teacher_draws(tracked, painted) -> None:
     with torch.no_grad():
         out = painted.render(batch.params, batch.camera, torch.tensor([0.3, 0.6, 0.1]))
     assert torch.allclose(over(lesson.image, lesson.head, torch.tensor([0.3, 0.6, 0.1])), out.rgb, atol=0.02)  # coverage under OPAQUE
-    assert lesson.counted.min() == 1
-    assert 0.02 < lesson.attention.mean() < 0.5
+    assert lesson.loss_mask.min() == 1
+    assert 0.02 < lesson.eyes_mouth.mean() < 0.5
 
 
 def test_sampled_parameters_stay_around_the_video(tracked) -> None:

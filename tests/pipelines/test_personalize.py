@@ -43,7 +43,7 @@ def score(avatar: GaussianAvatar, sequence: TrackedSequence) -> float:
         batch = source.batch(torch.tensor([position]))
         with torch.no_grad():
             image = avatar.render(batch.params, batch.camera, WHITE).rgb
-        error = ((image - over(batch.image, batch.head, WHITE)).square() * batch.counted).sum() / (3 * batch.counted.sum())
+        error = ((image - over(batch.image, batch.head, WHITE)).square() * batch.loss_mask).sum() / (3 * batch.loss_mask.sum())
         scores.append(-10 * math.log10(float(error)))
     return sum(scores) / len(scores)
 
@@ -52,7 +52,7 @@ def mean_image_psnr(sequence: TrackedSequence) -> float:
     train_part = FrameSource(sequence.train_part(), sequence.info.resolution).batch(torch.arange(len(sequence.train_part())))
     test = FrameSource(sequence.test_part(), sequence.info.resolution).batch(torch.arange(len(sequence.test_part())))
     mean = over(train_part.image, train_part.head, WHITE).mean(0)
-    error = ((mean - over(test.image, test.head, WHITE)).square() * test.counted).sum((1, 2, 3)) / (3 * test.counted.sum((1, 2, 3)))
+    error = ((mean - over(test.image, test.head, WHITE)).square() * test.loss_mask).sum((1, 2, 3)) / (3 * test.loss_mask.sum((1, 2, 3)))
     return float((-10 * error.log10()).mean())
 
 
@@ -63,10 +63,10 @@ def curve(run: Path, name: str) -> list[float]:
 
 def interrupt_after(avatar: GaussianAvatar, renders: int) -> None:
     """Press Ctrl-C in the middle of the step that follows so many blended renders: its random numbers are drawn, nothing is updated."""
-    counted = iter(range(renders))
+    loss_mask = iter(range(renders))
 
     def press(*_: object) -> None:
-        if next(counted, None) is None:
+        if next(loss_mask, None) is None:
             signal.raise_signal(signal.SIGINT)
 
     avatar.code.register_forward_hook(press)

@@ -47,8 +47,8 @@ def pair():
 @pytest.fixture(scope="module")
 def standing(pair) -> HeadParams:
     """The person at rest."""
-    avatar, person = pair
-    return facing_camera(resting(person.params, avatar.head))
+    avatar, subject = pair
+    return facing_camera(resting(subject.params, avatar.head))
 
 
 @torch.no_grad()
@@ -79,49 +79,49 @@ def drawn(values: tuple[np.ndarray, ...], camera) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["a.ply", "a.spz", "a.glb", "a.gltf"])
 def test_a_splat_file_shows_the_person(name, pair, standing, tmp_path):
-    avatar, person = pair
+    avatar, subject = pair
     path = tmp_path / name
     main(["export", str(RUN), "--format", {"glb": "gltf"}.get(path.suffix[1:], path.suffix[1:]), "--out", str(path)])
     means, (w, x, y, z), *rest = (value.T if place == 1 else value for place, value in enumerate(read(path)))
     means = means @ HALF_TURN + standing.world_from_head[0, :3, 3].numpy()
-    shown = drawn((means, np.stack([-x, w, -z, y], 1), *rest[:2], rest[2][:, None]), person.camera)
-    found = psnr(shown, native(avatar, standing, person.camera))
+    shown = drawn((means, np.stack([-x, w, -z, y], 1), *rest[:2], rest[2][:, None]), subject.camera)
+    found = psnr(shown, native(avatar, standing, subject.camera))
     print(f"{name}: {found:.1f} dB, {path.stat().st_size / 1e6:.1f} MB")
     assert found > (LOSSY_DB if name == "a.spz" else LOSSLESS_DB)
 
 
 def test_the_raw_maps_show_the_person(pair, standing, tmp_path):
     """By NumPy and SciPy, in a pose of the video."""
-    avatar, person = pair
+    avatar, subject = pair
     main(["export", str(RUN), "--format", "npz", "--out", str(tmp_path / "a.npz")])
-    params = replace(person.params[len(person) // 2 :][:1], shape=standing.shape)
+    params = replace(subject.params[len(subject) // 2 :][:1], shape=standing.shape)
     with np.load(tmp_path / "a.npz") as archive:
         values = (tensor[0].double().numpy() for tensor in (params.expression, params.joints, params.world_from_head))
         means, covariances, opacities, colors = by_numpy(dict(archive), json.loads(str(archive["facts"])), *values)
     variances, axes = np.linalg.eigh(covariances)
     axes = axes * np.sign(np.linalg.det(axes))[:, None, None]
     quats = Rotation.from_matrix(axes).as_quat()[:, [3, 0, 1, 2]]
-    shown = drawn((means, quats, np.sqrt(np.maximum(variances, 0)), opacities, colors[:, None]), person.camera)
-    found = psnr(shown, native(avatar, params, person.camera))
+    shown = drawn((means, quats, np.sqrt(np.maximum(variances, 0)), opacities, colors[:, None]), subject.camera)
+    found = psnr(shown, native(avatar, params, subject.camera))
     print(f"a.npz: {found:.1f} dB, {(tmp_path / 'a.npz').stat().st_size / 1e6:.1f} MB")
     assert found > LOSSLESS_DB
 
 
 def test_the_page_shows_ten_poses_as_python_does(pair, standing, browser, screenshots, tmp_path):
     """Five of the video, five of the turntable."""
-    avatar, person = pair
+    avatar, subject = pair
     main(["export", str(RUN), "--format", "web", "--out", str(tmp_path / "page")])
     size = sum((tmp_path / "page" / name).stat().st_size for name in ("index.html", "avatar.bin")) / 1e6
-    turn = turntable_of(avatar.head, person, 150)
-    poses = [person.params[k : k + 1] for k in np.linspace(0, len(person) - 1, 5).astype(int)]
+    turn = turntable_of(avatar.head, subject, 150)
+    poses = [subject.params[k : k + 1] for k in np.linspace(0, len(subject) - 1, 5).astype(int)]
     poses = [replace(pose, shape=standing.shape) for pose in poses] + [turn[k : k + 1] for k in (20, 50, 80, 110, 140)]
     page = browser.new_page(viewport={"width": 1000, "height": 600})
     page.set_default_timeout(600_000)
     page.goto(on_disk(tmp_path / "page"))
     page.wait_for_selector("#panel h1")
-    shown = [seen(page, pose, person.camera) for pose in poses]
+    shown = [seen(page, pose, subject.camera) for pose in poses]
     page.close()
-    ours = [native(avatar, pose, person.camera) for pose in poses]
+    ours = [native(avatar, pose, subject.camera) for pose in poses]
     found = [psnr(a, b) for a, b in zip(shown, ours, strict=True)]
     sheet = np.concatenate([np.concatenate(row[::3], 1) for row in (shown, ours)])
     Image.fromarray((255 * sheet).round().astype(np.uint8)).save(screenshots / "page_real.png")

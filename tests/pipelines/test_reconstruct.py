@@ -30,9 +30,9 @@ def test_photo_to_run(tmp_path):
     }
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["input_view"]["psnr"] > 15
-    avatar, person = load_pair(out)
+    avatar, subject = load_pair(out)
     assert isinstance(avatar, GaussianAvatar)
-    assert len(person) == 1
+    assert len(subject) == 1
     with pytest.raises(OutputError, match="not empty"):
         reconstruct(WOMAN, out, ReconstructConfig(start="lifted", **QUICK), overwrite=False)
 
@@ -59,8 +59,8 @@ def test_refusals(tmp_path, monkeypatch):
 
 
 def test_looks_are_looked_at_from_where_they_say(painted):
-    person = posed(painted.head, painted.head.neutral((1,)), SIDES)
-    facing = -person.world_from_head[:, 2, 2]
+    subject = posed(painted.head, painted.head.neutral((1,)), SIDES)
+    facing = -subject.world_from_head[:, 2, 2]
     torch.testing.assert_close(facing[[0, 2, 3]], torch.tensor([0.5**0.5, -1.0, 1.0]), rtol=0, atol=1e-4)
 
 

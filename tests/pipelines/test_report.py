@@ -110,14 +110,14 @@ def test_light_and_framing_are_looked_at(film, tmp_path) -> None:
 
 
 def test_a_head_at_the_border_is_cut() -> None:
-    known = torch.ones(64, 64, dtype=torch.bool)
+    valid = torch.ones(64, 64, dtype=torch.bool)
     head = torch.zeros(64, 64, dtype=torch.bool)
     head[20:, 20:40] = True
-    assert not touches_border(head, known)  # below, the neck always leaves the picture
+    assert not touches_border(head, valid)  # below, the neck always leaves the picture
     head[:20, 20:40] = True
-    assert touches_border(head, known)
+    assert touches_border(head, valid)
     head[:20] = False
-    assert touches_border(head, known & (torch.arange(64)[:, None] >= 20))  # a bar above
+    assert touches_border(head, valid & (torch.arange(64)[:, None] >= 20))  # a bar above
 
 
 def test_views_show_the_avatar_from_both_sides(run, painted) -> None:

@@ -9,7 +9,7 @@ def found(frames: list[np.ndarray]) -> np.ndarray:
     finder = BarFinder()
     for frame in frames:
         finder.add(frame)
-    return finder.known(*frames[0].shape[:2])
+    return finder.valid(*frames[0].shape[:2])
 
 
 def textured(seed: int) -> np.ndarray:
@@ -20,10 +20,10 @@ def test_letterbox_bars_are_not_known() -> None:
     frames = [textured(seed) for seed in range(3)]
     for frame in frames:
         frame[:7] = frame[-9:] = 0
-    known = found(frames)
-    assert not known[:7].any()
-    assert not known[-9:].any()
-    assert known[7:-9].all()
+    valid = found(frames)
+    assert not valid[:7].any()
+    assert not valid[-9:].any()
+    assert valid[7:-9].all()
 
 
 def test_a_full_picture_is_known_everywhere() -> None:

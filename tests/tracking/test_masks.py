@@ -102,16 +102,16 @@ def test_the_border_follows_the_head_through_space(scene) -> None:
 
 
 def test_attention_is_on_eyes_and_mouth(scene) -> None:
-    head, _, shown, _, attention = scene
+    head, _, shown, _, eyes_mouth = scene
     watched = of_region(head, shown, "lips", "eye_left", "eye_right")
-    assert attention[watched.numpy()].min() > 100
+    assert eyes_mouth[watched.numpy()].min() > 100
     far = torch.nn.functional.max_pool2d(watched.float()[:, None], 25, 1, 12)[:, 0] == 0
-    assert attention[far.numpy()].max() == 0
+    assert eyes_mouth[far.numpy()].max() == 0
 
 
 def test_masks_come_in_any_resolution(scene) -> None:
-    head, params, _, weight, attention = scene
-    for small, large in zip(HeadMasks(head).render(params, CAMERA.resized(64, 64), 64), (weight, attention), strict=True):
+    head, params, _, weight, eyes_mouth = scene
+    for small, large in zip(HeadMasks(head).render(params, CAMERA.resized(64, 64), 64), (weight, eyes_mouth), strict=True):
         assert small.shape == (3, 64, 64)
         reduced = large.reshape(3, 64, 4, 64, 4).mean((2, 4))
         assert np.abs(small - reduced).mean() < 2

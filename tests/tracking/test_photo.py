@@ -50,9 +50,9 @@ def test_the_fit_meets_landmarks_and_outline(fitter, anny, woman):
     assert portrait.frame.image.shape == (256, 256, 3)
     shown = rasterize_mesh(anny(portrait.params), anny.topology.faces, portrait.camera).face_id[0]
     face = (shown >= 0) & ~anny.topology.regions["neck"][shown.clamp_min(0)]
-    covered = portrait.frame.person[face] > 127
+    covered = portrait.frame.foreground[face] > 127
     assert covered.float().mean() > 0.97, "the bald head lies within the matte"
-    assert portrait.frame.head.sum() < portrait.frame.person.sum(), "shoulders are no head"
+    assert portrait.frame.head.sum() < portrait.frame.foreground.sum(), "shoulders are no head"
     assert 0.3 < float(portrait.params.world_from_head[0, 2, 3]) < 2.0
 
 
@@ -62,15 +62,15 @@ def test_a_photo_does_not_depend_on_the_one_before(fitter, woman):
     fitter.fit(photo(man), "man", "m")
     again = fitter.fit(photo(woman), "woman", "w").portrait
     assert torch.equal(first.params.shape, again.params.shape)
-    assert torch.equal(first.frame.person, again.frame.person)
+    assert torch.equal(first.frame.foreground, again.frame.foreground)
 
 
 def test_the_crop_may_reach_beyond_the_picture(fitter, woman):
     close = woman[60:300, 90:300]
     portrait = fitter.fit(photo(close), "close", "c").portrait
-    beyond = portrait.frame.known == 0
+    beyond = portrait.frame.valid == 0
     assert beyond.any()
-    assert not portrait.frame.person[beyond].any()
+    assert not portrait.frame.foreground[beyond].any()
 
 
 def test_of_two_faces_the_largest_is_taken_and_said(fitter, woman):

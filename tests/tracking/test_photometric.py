@@ -58,7 +58,7 @@ def film(head: HeadModel, state: TrackState, lit: bool) -> Pictures:
     image = torch.where(covered[..., None] > 0, color, torch.tensor(0.9)).clamp(0, 1)
     reduced = [torch.nn.functional.avg_pool2d(value.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1) for value in (image, covered[..., None])]
     rgb, alpha = ((255 * value).round().to(torch.uint8) for value in reduced)
-    return Pictures(rgb=rgb, alpha=alpha[..., 0], known=torch.full((SIDE, SIDE), 255, dtype=torch.uint8), camera=state.camera(WINDOW))
+    return Pictures(rgb=rgb, alpha=alpha[..., 0], valid=torch.full((SIDE, SIDE), 255, dtype=torch.uint8), camera=state.camera(WINDOW))
 
 
 def observe(head: HeadModel, state: TrackState) -> Observations:

@@ -52,9 +52,9 @@ def test_only_the_outermost_usable_points_are_the_contour() -> None:
 
 def test_a_border_that_was_not_filmed_is_not_measured() -> None:
     centre = (128.0, 128.0)
-    known = everywhere()
-    known[:80] = 0  # a label strip over the crown
-    contour = Outline(disc(centre)[None], known).contour(torch.tensor([0]), ring(centre, RADIUS)[None], torch.ones(400, dtype=torch.bool))
+    valid = everywhere()
+    valid[:80] = 0  # a label strip over the crown
+    contour = Outline(disc(centre)[None], valid).contour(torch.tensor([0]), ring(centre, RADIUS)[None], torch.ones(400, dtype=torch.bool))
     rows = ring(centre, RADIUS)[contour.index[0], 1]
     assert not contour.trusted[0][rows < 84].any()
     assert contour.trusted[0][rows > 90].all()

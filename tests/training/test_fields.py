@@ -19,11 +19,11 @@ GREY = torch.full((3,), 0.25)
 def frames() -> Batch:
     """A white head on the left half; a torso, which counts for nobody, at the bottom."""
     ones = torch.ones(1, 40, 40, 1)
-    head, counted = ones.clone(), ones.clone()
+    head, loss_mask = ones.clone(), ones.clone()
     head[:, :, 20:] = 0
-    counted[:, 30:] = 0
+    loss_mask[:, 30:] = 0
     image = torch.ones(1, 40, 40, 3)
-    return Batch(torch.tensor([0]), image, head, ones, ones, counted, 0 * ones, load().neutral((1,)), Camera.from_focal(60.0, 40, 40))
+    return Batch(torch.tensor([0]), image, head, ones, ones, loss_mask, 0 * ones, load().neutral((1,)), Camera.from_focal(60.0, 40, 40))
 
 
 def perfect() -> RenderOutput:

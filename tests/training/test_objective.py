@@ -22,24 +22,24 @@ WHOLE = (slice(None), slice(None))
 
 def make_batch() -> Batch:
     """A head in the upper middle, a neck that does not count below it, background elsewhere; eyes are watched."""
-    head, attention, counted = torch.zeros(2, SIDE, SIDE, 1), torch.zeros(2, SIDE, SIDE, 1), torch.ones(2, SIDE, SIDE, 1)
+    head, eyes_mouth, loss_mask = torch.zeros(2, SIDE, SIDE, 1), torch.zeros(2, SIDE, SIDE, 1), torch.ones(2, SIDE, SIDE, 1)
     head[:, 5:25, 10:30] = 1
     head[1, 5:8] *= 0.5
-    attention[:, 12:15, 13:27] = 1
-    counted[:, 25:, 10:30] = 0
+    eyes_mouth[:, 12:15, 13:27] = 1
+    loss_mask[:, 25:, 10:30] = 0
     image = torch.rand(2, SIDE, SIDE, 3, generator=torch.Generator().manual_seed(0))
     params = load_toy().neutral((2,))
-    person = torch.maximum(head, 1 - counted)
-    known = torch.ones(2, SIDE, SIDE, 1)
-    known[:, :, 36:] = 0  # the crop reaches beyond the frame
+    foreground = torch.maximum(head, 1 - loss_mask)
+    valid = torch.ones(2, SIDE, SIDE, 1)
+    valid[:, :, 36:] = 0  # the crop reaches beyond the frame
     return Batch(
         positions=torch.arange(2),
         image=image,
         head=head,
-        person=person,
-        known=known,
-        counted=counted * known,
-        attention=attention,
+        foreground=foreground,
+        valid=valid,
+        loss_mask=loss_mask * valid,
+        eyes_mouth=eyes_mouth,
         params=params,
         camera=Camera.from_focal(50.0, SIDE, SIDE),
     )
@@ -67,7 +67,7 @@ def test_a_perfect_render_over_any_background_costs_nothing(perceptual, grey) ->
 
 
 def test_terms_are_the_weighted_means_written_out() -> None:
-    batch, weights = make_batch(), LossWeights(attention=3.0, neck=0.2)
+    batch, weights = make_batch(), LossWeights(eyes_mouth=3.0, neck=0.2)
     render = perfect(batch, WHITE)
     rgb = render.rgb + 0.04 * torch.randn(render.rgb.shape)
     rgb[:, 12:15, 13:15] += 0.5
@@ -75,16 +75,16 @@ def test_terms_are_the_weighted_means_written_out() -> None:
     terms = Objective(weights, None).terms(RenderOutput(rgb, alpha), batch, WHITE, window=None)
     difference = (rgb - render.rgb).abs()
     pointwise = torch.where(difference < 0.1, difference.square() / 2, 0.1 * (difference - 0.05))
-    counted = batch.counted.clamp_min(0.2) * batch.known
-    weight = (counted * (1 + 3 * batch.attention)).expand_as(pointwise)
+    loss_mask = batch.loss_mask.clamp_min(0.2) * batch.valid
+    weight = (loss_mask * (1 + 3 * batch.eyes_mouth)).expand_as(pointwise)
     torch.testing.assert_close(terms["huber"], (pointwise * weight).sum() / weight.sum())
-    torch.testing.assert_close(terms["alpha"], ((alpha - batch.head).abs() * counted).mean())
+    torch.testing.assert_close(terms["alpha"], ((alpha - batch.head).abs() * loss_mask).mean())
 
 
 def test_neck_and_torso_count_for_nothing_when_told_so(perceptual) -> None:
     batch = make_batch()
     render = perfect(batch, WHITE)
-    neck = (batch.counted == 0)[..., 0]
+    neck = (batch.loss_mask == 0)[..., 0]
     rgb, alpha = render.rgb.clone(), render.alpha.clone()
     rgb[neck], alpha[neck] = 0.0, 1.0
     drawn = RenderOutput(rgb, alpha)
@@ -138,7 +138,7 @@ def test_gradients_flow_to_the_render_and_not_to_the_target(perceptual) -> None:
     rgb, alpha = (render.rgb + 0.1).requires_grad_(), (render.alpha * 0.9).requires_grad_()
     objective = Objective(LossWeights(neck=0.0, dssim=0.0), perceptual)
     objective.total(objective.terms(RenderOutput(rgb, alpha), batch, WHITE, window=WHOLE)).backward()
-    assert rgb.grad[batch.counted.expand_as(rgb) == 0].abs().max() == 0
+    assert rgb.grad[batch.loss_mask.expand_as(rgb) == 0].abs().max() == 0
     assert rgb.grad[batch.head.expand_as(rgb) == 1].abs().min() > 0
     assert alpha.grad[batch.head == 1].max() < 0
 

@@ -13,7 +13,7 @@ from deja_vu.core.gaussians import CHANNELS, Gaussians, UVGaussianMap
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
 from deja_vu.uv.attach import attach, to_gaussians
-from deja_vu.uv.binding import Carrier, Resample, SummedMap, build_carrier, carry
+from deja_vu.uv.binding import Resample, SummedMap, SurfaceBinding, bind_texels, pose_gaussians
 from deja_vu.uv.layout import build_layout
 
 TERMS = ("base", "rectification", "weights", "blendmaps")
@@ -39,7 +39,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-Scene = tuple[SummedMap, torch.Tensor, Carrier, torch.Tensor, torch.Tensor]
+Scene = tuple[SummedMap, torch.Tensor, SurfaceBinding, torch.Tensor, torch.Tensor]
 
 
 def scene(poses: int, blendmaps: int = 5, coarse: bool = True, seed: int = 0) -> Scene:
@@ -49,7 +49,7 @@ def scene(poses: int, blendmaps: int = 5, coarse: bool = True, seed: int = 0) ->
     fine = build_layout(head.topology, 80)
     small = build_layout(head.topology, 64) if coarse else fine
     upsample = Resample(small, fine) if coarse else None
-    carrier = build_carrier(head.topology.faces, len(head.template), fine, upsample, len(small))
+    binding = bind_texels(head.topology.faces, len(head.template), fine, upsample, len(small))
     pose = torch.eye(4).repeat(poses, 1, 1)
     pose[:, :3, :3] = axis_angle_to_matrix(torch.randn(poses, 3, generator=generator))
     pose[:, :3, 3] = torch.randn(poses, 3, generator=generator) * 0.3
@@ -66,14 +66,16 @@ def scene(poses: int, blendmaps: int = 5, coarse: bool = True, seed: int = 0) ->
     terms = (base, gains, rectification, weights, maps)
     for tensor in (base, rectification, weights, maps, vertices):
         tensor.requires_grad_()
-    return SummedMap(*terms, upsample), vertices, carrier, rest, pose[:, :3, :3]
+    return SummedMap(*terms, upsample), vertices, binding, rest, pose[:, :3, :3]
 
 
-def definition(maps: SummedMap, vertices: torch.Tensor, carrier: Carrier, rest: torch.Tensor, axes: torch.Tensor | None) -> Gaussians:
+def definition(
+    maps: SummedMap, vertices: torch.Tensor, binding: SurfaceBinding, rest: torch.Tensor, axes: torch.Tensor | None
+) -> Gaussians:
     """Plain torch in float64."""
-    layout = replace(carrier.layout, bary=carrier.layout.bary.double(), uv_gradient=carrier.layout.uv_gradient.double())
+    layout = replace(binding.layout, bary=binding.layout.bary.double(), uv_gradient=binding.layout.uv_gradient.double())
     double = {name: getattr(maps, name).double() for name in (*TERMS, "gains")}
-    surface = attach(vertices.double(), carrier.faces, layout)
+    surface = attach(vertices.double(), binding.faces, layout)
     if axes is not None:
         surface = replace(surface, frames=axes.double()[..., None, :, :].expand_as(surface.frames))
     return to_gaussians(UVGaussianMap.unpack(replace(maps, **double).packed()), surface, rest.double())
@@ -98,9 +100,9 @@ def gradients(gaussians: Gaussians, maps: SummedMap, vertices: torch.Tensor) -> 
 @pytest.mark.parametrize("axes", ["tangent", "head"])
 @pytest.mark.parametrize("poses", [1, 3])
 def test_native_pass_equals_the_definition_in_double(variant, poses, axes, coarse):
-    maps, vertices, carrier, rest, rotation = scene(poses, coarse=coarse)
+    maps, vertices, binding, rest, rotation = scene(poses, coarse=coarse)
     turned = rotation if axes == "head" else None
-    ours, theirs = carry(maps, vertices, carrier, rest, turned), definition(maps, vertices, carrier, rest, turned)
+    ours, theirs = pose_gaussians(maps, vertices, binding, rest, turned), definition(maps, vertices, binding, rest, turned)
     for ours_field, theirs_field in zip(fields(ours), fields(theirs), strict=True):
         assert ours_field.dtype == torch.float32
         # float32 edges of millimetre triangles about 1 m from the origin are good to 1e-4; frames inherit that
@@ -112,12 +114,12 @@ def test_native_pass_equals_the_definition_in_double(variant, poses, axes, coars
 
 
 def test_definition_has_the_gradients_of_finite_differences():
-    maps, vertices, carrier, rest, _ = scene(1, blendmaps=2)
+    maps, vertices, binding, rest, _ = scene(1, blendmaps=2)
     generator = torch.Generator().manual_seed(3)
-    chosen = torch.randint(0, len(carrier.layout), (3,), generator=generator)
+    chosen = torch.randint(0, len(binding.layout), (3,), generator=generator)
 
     def some(*terms: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        gaussians = definition(replace(maps, rectification=terms[0], weights=terms[1]), vertices.detach(), carrier, rest, None)
+        gaussians = definition(replace(maps, rectification=terms[0], weights=terms[1]), vertices.detach(), binding, rest, None)
         return tuple(value[0, chosen] for value in (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.sh))
 
     rectification, weights = maps.rectification.detach().double(), maps.weights.detach().double().requires_grad_()
@@ -127,61 +129,61 @@ def test_definition_has_the_gradients_of_finite_differences():
 
 @pytest.mark.parametrize("axes", ["tangent", "head"])
 def test_without_blendmaps_or_gradients(variant, axes):
-    maps, vertices, carrier, rest, rotation = scene(2, blendmaps=0)
+    maps, vertices, binding, rest, rotation = scene(2, blendmaps=0)
     turned = rotation if axes == "head" else None
     with torch.no_grad():
-        ours, theirs = carry(maps, vertices, carrier, rest, turned), definition(maps, vertices, carrier, rest, turned)
+        ours, theirs = pose_gaussians(maps, vertices, binding, rest, turned), definition(maps, vertices, binding, rest, turned)
     assert not ours.means.requires_grad
     for ours_field, theirs_field in zip(fields(ours), fields(theirs), strict=True):
         torch.testing.assert_close(ours_field.double(), theirs_field, rtol=3e-4, atol=3e-4)  # as above
-    carry(maps, vertices, carrier, rest, turned).means.sum().backward()
+    pose_gaussians(maps, vertices, binding, rest, turned).means.sum().backward()
     assert maps.blendmaps.grad.shape == maps.blendmaps.shape
     assert maps.rectification.grad[:, CHANNELS["position"]].abs().min() > 0
     assert maps.rectification.grad[:, CHANNELS["color"]].abs().max() == 0
 
 
 def test_only_what_trains_gets_a_gradient():
-    maps, vertices, carrier, rest, _ = scene(2)
+    maps, vertices, binding, rest, _ = scene(2)
     frozen = replace(maps, base=maps.base.detach(), weights=maps.weights.detach(), blendmaps=maps.blendmaps.detach())
-    alone = torch.autograd.grad(carry(frozen, vertices.detach(), carrier, rest).scales.sum(), maps.rectification)[0]
-    together = torch.autograd.grad(carry(maps, vertices, carrier, rest).scales.sum(), maps.rectification)[0]
+    alone = torch.autograd.grad(pose_gaussians(frozen, vertices.detach(), binding, rest).scales.sum(), maps.rectification)[0]
+    together = torch.autograd.grad(pose_gaussians(maps, vertices, binding, rest).scales.sum(), maps.rectification)[0]
     assert torch.equal(alone, together)
-    assert torch.autograd.grad(carry(frozen, vertices, carrier, rest).means.sum(), vertices)[0].abs().max() > 0
+    assert torch.autograd.grad(pose_gaussians(frozen, vertices, binding, rest).means.sum(), vertices)[0].abs().max() > 0
 
 
 def test_threads_do_not_change_a_bit():
     results = []
     for threads in (1, 2, 5, 1):
         torch.set_num_threads(threads)
-        maps, vertices, carrier, rest, _ = scene(3)
-        gaussians = carry(maps, vertices, carrier, rest)
+        maps, vertices, binding, rest, _ = scene(3)
+        gaussians = pose_gaussians(maps, vertices, binding, rest)
         results.append([*fields(gaussians), *gradients(gaussians, maps, vertices).values()])
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
 def test_one_pose_without_a_batch_axis():
-    maps, vertices, carrier, rest, rotation = scene(1)
-    batched = carry(maps, vertices, carrier, rest, rotation)
-    single = carry(replace(maps, weights=maps.weights[0]), vertices[0], carrier, rest, rotation[0])
+    maps, vertices, binding, rest, rotation = scene(1)
+    batched = pose_gaussians(maps, vertices, binding, rest, rotation)
+    single = pose_gaussians(replace(maps, weights=maps.weights[0]), vertices[0], binding, rest, rotation[0])
     for name in ("means", "quats", "scales", "opacities", "sh"):
         assert torch.equal(getattr(single, name), getattr(batched, name)[0])
 
 
 def test_rotations_that_train_take_the_definition():
-    maps, vertices, carrier, rest, rotation = scene(2)
+    maps, vertices, binding, rest, rotation = scene(2)
     rotation = rotation.clone().requires_grad_()
-    gaussians = carry(maps, vertices, carrier, rest, rotation)
+    gaussians = pose_gaussians(maps, vertices, binding, rest, rotation)
     assert torch.autograd.grad(gaussians.means.square().sum(), rotation)[0].abs().max() > 0
 
 
 def test_not_a_number_stays_visible():
     """A trainer finds divergence by values that are not finite."""
-    maps, vertices, carrier, rest, _ = scene(1, blendmaps=0)
+    maps, vertices, binding, rest, _ = scene(1, blendmaps=0)
     spoilt = maps.rectification.detach().clone()
     for channel in range(13):
         spoilt[channel, channel] = torch.nan
-    gaussians = carry(replace(maps, rectification=spoilt), vertices, carrier, rest)
+    gaussians = pose_gaussians(replace(maps, rectification=spoilt), vertices, binding, rest)
     values = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities[..., None], gaussians.sh)
     found = torch.cat([value.flatten(2) for value in values], -1)
     assert found[0, :13].isnan().any(-1).all()
@@ -189,13 +191,13 @@ def test_not_a_number_stays_visible():
 
 
 def test_extreme_logits_and_scales_are_those_of_torch():
-    maps, vertices, carrier, rest, _ = scene(1, blendmaps=0)
-    values = torch.linspace(-80, 80, len(carrier.layout))
+    maps, vertices, binding, rest, _ = scene(1, blendmaps=0)
+    values = torch.linspace(-80, 80, len(binding.layout))
     extreme = maps.rectification.detach().clone()
     extreme[:, CHANNELS["opacity_logit"]] = values[:, None]
     extreme[:, CHANNELS["log_scale"]] = values[:, None]
     maps = replace(maps, rectification=extreme, gains=torch.ones(13))
-    ours, theirs = carry(maps, vertices, carrier, rest), definition(maps, vertices, carrier, rest, None)
+    ours, theirs = pose_gaussians(maps, vertices, binding, rest), definition(maps, vertices, binding, rest, None)
     # the argument of 80 itself is good to 4e-6 in float32; the stretch to 1e-4 as above
     torch.testing.assert_close(ours.scales.double(), theirs.scales, rtol=3e-4, atol=0)
     torch.testing.assert_close(ours.opacities.double(), theirs.opacities, rtol=1e-4, atol=0)
@@ -203,25 +205,25 @@ def test_extreme_logits_and_scales_are_those_of_torch():
 
 @pytest.mark.parametrize("name", ["base", "gains", "rectification", "weights", "blendmaps", "vertices", "rest_stretch", "axes"])
 def test_what_does_not_fit_is_refused_by_name(name):
-    maps, vertices, carrier, rest, rotation = scene(2)
+    maps, vertices, binding, rest, rotation = scene(2)
     arguments = {"vertices": vertices, "rest_stretch": rest, "axes": rotation}
     if name in arguments:
         arguments[name] = arguments[name][1:]
     else:
         maps = replace(maps, **{name: getattr(maps, name)[1:]})
     with pytest.raises(ValueError, match=r"has shape .*; expected"):
-        carry(maps, arguments["vertices"], carrier, arguments["rest_stretch"], arguments["axes"])
+        pose_gaussians(maps, arguments["vertices"], binding, arguments["rest_stretch"], arguments["axes"])
 
 
 def test_another_resampling_than_the_carriers_is_refused():
-    maps, vertices, carrier, rest, _ = scene(1)
+    maps, vertices, binding, rest, _ = scene(1)
     with pytest.raises(ValueError, match=r"maps\.upsample"):
-        carry(replace(maps, upsample=None), vertices, carrier, rest)
+        pose_gaussians(replace(maps, upsample=None), vertices, binding, rest)
 
 
 def test_without_the_library_torch_carries_and_says_so(monkeypatch):
-    maps, vertices, carrier, rest, _ = scene(1)
-    natively = carry(maps, vertices, carrier, rest)
+    maps, vertices, binding, rest, _ = scene(1)
+    natively = pose_gaussians(maps, vertices, binding, rest)
 
     def broken():
         raise native.NativeError("no compiler")
@@ -230,10 +232,10 @@ def test_without_the_library_torch_carries_and_says_so(monkeypatch):
     native.available.cache_clear()
     try:
         with pytest.warns(UserWarning, match="no compiler"):
-            plainly = carry(maps, vertices, carrier, rest)
+            plainly = pose_gaussians(maps, vertices, binding, rest)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            carry(maps, vertices, carrier, rest)
+            pose_gaussians(maps, vertices, binding, rest)
     finally:
         native.available.cache_clear()
     torch.testing.assert_close(plainly.means, natively.means, rtol=0, atol=1e-5)  # a few roundings at 1 m

@@ -27,32 +27,32 @@ def silhouettes(known_rows: int, reach: float = 0.0) -> tuple[torch.Tensor, obje
     camera = Camera.from_focal(300.0, SIDE, SIDE)
     surface = attach(head(params), head.topology.faces, layout)
     pixels, _ = camera.project(surface.points + HAIR * surface.frames[..., 2])
-    person = torch.zeros(FRAMES, SIDE, SIDE, 1)
+    foreground = torch.zeros(FRAMES, SIDE, SIDE, 1)
     for frame in range(FRAMES):
         columns, rows = pixels[frame].long().clamp(0, SIDE - 1).unbind(-1)
-        person[frame, rows, columns] = 1
-    grown = torch.nn.functional.max_pool2d(person.permute(0, 3, 1, 2), 5, 1, 2)
-    person = -torch.nn.functional.max_pool2d(-grown, 5, 1, 2).permute(0, 2, 3, 1)
-    known = torch.ones_like(person)
-    known[:, :known_rows] = 0
-    person = person * known
+        foreground[frame, rows, columns] = 1
+    grown = torch.nn.functional.max_pool2d(foreground.permute(0, 3, 1, 2), 5, 1, 2)
+    foreground = -torch.nn.functional.max_pool2d(-grown, 5, 1, 2).permute(0, 2, 3, 1)
+    valid = torch.ones_like(foreground)
+    valid[:, :known_rows] = 0
+    foreground = foreground * valid
     hull = HairHull(len(layout))
-    hull.add(surface, camera, person, known, reach)
+    hull.add(surface, camera, foreground, valid, reach)
     return hull.thickness(layout, head.topology.regions["scalp"][layout.faces]), layout, head.topology.regions["scalp"]
 
 
 def test_hair_of_known_height_is_found() -> None:
     thickness, layout, scalp = silhouettes(known_rows=0)
-    hairy = scalp[layout.faces]
+    scalp = scalp[layout.faces]
     # Silhouettes are drawn on pixels of 3.3 mm and closed by two of them, and the search steps by 3 mm.
-    assert (thickness[hairy].median() - HAIR).abs() < 0.008
-    assert (thickness[~hairy] == 0).all()
+    assert (thickness[scalp].median() - HAIR).abs() < 0.008
+    assert (thickness[~scalp] == 0).all()
 
 
 def test_unknown_pixels_carve_nothing() -> None:
     thickness, layout, scalp = silhouettes(known_rows=40)
-    hairy = scalp[layout.faces]
-    assert thickness[hairy].median() > HAIR - 0.008
+    scalp = scalp[layout.faces]
+    assert thickness[scalp].median() > HAIR - 0.008
     assert thickness.max() <= HIGHEST
 
 
@@ -64,14 +64,14 @@ def test_hair_beyond_reach_is_tall_where_it_is_known_to_be() -> None:
     surface, everywhere = attach(head(params), head.topology.faces, layout), torch.ones(1, SIDE, SIDE, 1)
     hull = HairHull(len(layout))
     hull.add(surface, Camera.from_focal(300.0, SIDE, SIDE), everywhere, everywhere)
-    hairy = head.topology.regions["scalp"][layout.faces]
-    assert hull.thickness(layout, hairy).max() == 0, "no silhouette bounds anything"
-    assert (hull.thickness(layout, hairy, hairy)[hairy].median() - HIGHEST).abs() < 1e-6
+    scalp = head.topology.regions["scalp"][layout.faces]
+    assert hull.thickness(layout, scalp).max() == 0, "no silhouette bounds anything"
+    assert (hull.thickness(layout, scalp, scalp)[scalp].median() - HIGHEST).abs() < 1e-6
 
 
 def test_a_gaussian_that_reaches_farther_stands_lower() -> None:
     plain, layout, scalp = silhouettes(known_rows=0)
     lower, _, _ = silhouettes(known_rows=0, reach=0.006)
-    hairy = scalp[layout.faces]
+    scalp = scalp[layout.faces]
     # Heights are searched in steps of 3 mm.
-    assert (plain[hairy].median() - lower[hairy].median() - 0.006).abs() < 0.0031
+    assert (plain[scalp].median() - lower[scalp].median() - 0.006).abs() < 0.0031

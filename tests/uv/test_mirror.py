@@ -46,12 +46,12 @@ def test_own_color_where_seen_else_the_other_side_else_the_surroundings():
 
 def test_hair_nobody_saw_takes_after_most_of_the_hair_that_was_seen():
     layout, points = texels()
-    mirror, hairy = torch.arange(len(points)), points[:, 1] > points[:, 1].median()
+    mirror, scalp = torch.arange(len(points)), points[:, 1] > points[:, 1].median()
     seen = points[:, 2] > points[:, 2].median()
-    color = torch.where(hairy[:, None], 0.1, 0.7).expand(-1, 3).clone()
-    hairline = hairy & seen & (points[:, 1] < points[hairy, 1].quantile(0.2))
+    color = torch.where(scalp[:, None], 0.1, 0.7).expand(-1, 3).clone()
+    hairline = scalp & seen & (points[:, 1] < points[scalp, 1].quantile(0.2))
     color[hairline] = 0.7
-    values, _ = complete(color * seen[:, None], seen.float(), mirror, hairy, layout)
-    assert torch.allclose(values[hairy & ~seen], torch.tensor(0.1), atol=1e-4), "skin at the hairline is no example of hair"
-    assert torch.allclose(values[~hairy & ~seen], torch.tensor(0.7), atol=1e-4)
+    values, _ = complete(color * seen[:, None], seen.float(), mirror, scalp, layout)
+    assert torch.allclose(values[scalp & ~seen], torch.tensor(0.1), atol=1e-4), "skin at the hairline is no example of hair"
+    assert torch.allclose(values[~scalp & ~seen], torch.tensor(0.7), atol=1e-4)
     assert torch.equal(values[hairline], color[hairline])

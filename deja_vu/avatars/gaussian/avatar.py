@@ -21,7 +21,7 @@ from deja_vu.core.image import RenderOutput
 from deja_vu.heads.base import HeadModel
 from deja_vu.render.base import rasterize
 from deja_vu.uv.attach import SurfaceFrames, attach
-from deja_vu.uv.binding import Resample, SummedMap, build_carrier, carry
+from deja_vu.uv.binding import Resample, SummedMap, bind_texels, pose_gaussians
 from deja_vu.uv.layout import UVLayout, build_layout
 
 
@@ -59,9 +59,9 @@ class GaussianAvatar(Avatar):
     base: Tensor
     gains: Tensor
     rest_stretch: Tensor
-    doubt: Tensor
+    unseen: Tensor
     """How little the training frames show of each texel, in [0, 1]; such texels are held to the base map."""
-    hairy: Bool[Tensor, " M"]
+    scalp: Bool[Tensor, " M"]
     """Texels on which hair may grow."""
 
     def __init__(self, head: HeadModel, shape: Float[Tensor, " S"], config: GaussianConfig) -> None:
@@ -82,14 +82,14 @@ class GaussianAvatar(Avatar):
         self.layout = build_layout(head.topology, config.uv_size, drop=dropped)
         self.blend_layout = build_layout(head.topology, config.blend_size, drop=dropped)
         self.upsample = None if config.blend_size == config.uv_size else Resample(self.blend_layout, self.layout)
-        self.carrier = build_carrier(head.topology.faces, len(head.template), self.layout, self.upsample, len(self.blend_layout))
+        self.binding = bind_texels(head.topology.faces, len(head.template), self.layout, self.upsample, len(self.blend_layout))
         self.register_buffer("shape", shape.clone())
         neutral = replace(head.neutral((1,)), shape=shape[None])
         rest = attach(head(neutral), head.topology.faces, self.layout)
         scalp = head.topology.regions.get("scalp", torch.zeros(len(head.topology.faces), dtype=torch.bool))
-        self.register_buffer("hairy", scalp[self.layout.faces], persistent=False)
+        self.register_buffer("scalp", scalp[self.layout.faces], persistent=False)
         self.register_buffer("rest_stretch", rest.stretch[0], persistent=False)
-        self.register_buffer("doubt", torch.zeros(len(self.layout)), persistent=False)
+        self.register_buffer("unseen", torch.zeros(len(self.layout)), persistent=False)
         self.register_buffer("base", initial_map(rest, self.layout))
         self.register_buffer(
             "gains", torch.cat([torch.full((c.stop - c.start,), GAINS[name]) for name, c in CHANNELS.items()]), persistent=False
@@ -105,7 +105,7 @@ class GaussianAvatar(Avatar):
         """Tables of the surface follow parameters to another device."""
         super()._apply(fn, recurse)
         device = self.base.device
-        self.layout, self.blend_layout, self.carrier = self.layout.to(device), self.blend_layout.to(device), self.carrier.to(device)
+        self.layout, self.blend_layout, self.binding = self.layout.to(device), self.blend_layout.to(device), self.binding.to(device)
         return self
 
     def summed(self, params: HeadParams) -> SummedMap:
@@ -128,7 +128,7 @@ class GaussianAvatar(Avatar):
     def surface(self, params: HeadParams) -> SurfaceFrames:
         """Where the texels are in every pose, with this avatar's identity and corrections."""
         ours = self.corrected(params)
-        surface = attach(self.head(ours), self.carrier.faces, self.layout)
+        surface = attach(self.head(ours), self.binding.faces, self.layout)
         if self.config.axes == "head":
             surface = replace(surface, frames=ours.world_from_head[..., None, :3, :3].expand_as(surface.frames))
         return surface
@@ -137,7 +137,7 @@ class GaussianAvatar(Avatar):
         """World-space Gaussians of every pose."""
         ours = self.corrected(params)
         axes = ours.world_from_head[..., :3, :3] if self.config.axes == "head" else None
-        return carry(self.summed(params), self.head(ours), self.carrier, self.rest_stretch, axes)
+        return pose_gaussians(self.summed(params), self.head(ours), self.binding, self.rest_stretch, axes)
 
     def render(self, params: HeadParams, camera: Camera, background: Float[Tensor, "*b 3"]) -> RenderOutput:
         return rasterize(self.gaussians(params), camera, background, backend=self.config.backend)
@@ -149,7 +149,7 @@ class GaussianAvatar(Avatar):
             "position": (delta.position.square().sum(-1) * self.position_weight()).mean(),
             "scale": (delta.log_scale.square().sum(-1)).mean(),
             "opacity": delta.opacity_logit.square().mean(),
-            "unseen": (self.rectification.square().sum(-1) * self.doubt).mean(),
+            "unseen": (self.rectification.square().sum(-1) * self.unseen).mean(),
         }
         if self.config.blendmaps:
             terms["blendmaps"] = self.blendmaps.square().mean() * self.config.blendmaps
@@ -164,14 +164,14 @@ class GaussianAvatar(Avatar):
             height: of the hair over every texel, along the normal, metres.
         """
         neutral = replace(self.head.neutral((1,)), shape=self.shape[None])
-        rest = attach(self.head(neutral), self.carrier.faces, self.layout)
+        rest = attach(self.head(neutral), self.binding.faces, self.layout)
         raised = rest.points[0] + height[:, None] * rest.frames[0, :, :, 2]
         self.base[:, CHANNELS["position"].stop - 1] = height
         self.base[:, CHANNELS["log_scale"]] = spaced_log_scale(raised, self.layout)
 
     def position_weight(self) -> Float[Tensor, " M"]:
         """How firmly each texel is held to the surface: 1, but 0.05 where hair must travel."""
-        return torch.where(self.hairy, 0.05, 1.0)
+        return torch.where(self.scalp, 0.05, 1.0)
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
         groups = {"rectification": [self.rectification], "blendmaps": [self.blendmaps], "code": list(self.code.parameters())}

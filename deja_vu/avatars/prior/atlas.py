@@ -21,7 +21,7 @@ from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.uv.attach import SurfaceFrames, attach
-from deja_vu.uv.binding import SummedMap, build_carrier, carry
+from deja_vu.uv.binding import SummedMap, bind_texels, pose_gaussians
 from deja_vu.uv.hull import HIGHEST, HairHull
 from deja_vu.uv.layout import build_layout
 from deja_vu.uv.lift import DEPTH_TOLERANCE, look
@@ -81,11 +81,11 @@ class Atlas:
         self.head, self.size = head, size
         dropped = torch.stack([head.topology.regions[name] for name in DROPPED_REGIONS if name in head.topology.regions]).any(0)
         self.layout = build_layout(head.topology, size, drop=dropped)
-        self.carrier = build_carrier(head.topology.faces, len(head.template), self.layout, None, len(self.layout))
+        self.binding = bind_texels(head.topology.faces, len(head.template), self.layout, None, len(self.layout))
         surface = attach(head.template, head.topology.faces, self.layout)
         points, self.forward = surface.points, surface.frames[:, 2, 2]
         self.mirror = mirror_table(points)
-        self.hairy = head.topology.regions["scalp"][self.layout.faces]
+        self.scalp = head.topology.regions["scalp"][self.layout.faces]
         self.mouth = torch.full((len(self.layout), 3), torch.nan)
         for name, color in MOUTH.items():
             if name in head.topology.regions:
@@ -114,23 +114,23 @@ class Atlas:
         hull = HairHull(len(self.layout))
         base = initial_map(rest, self.layout)
         reach = SEEN_REACH * base[:, CHANNELS["log_scale"].start].exp()
-        hull.add(surface, photos.camera, photos.person, photos.known, reach)
+        hull.add(surface, photos.camera, photos.foreground, photos.valid, reach)
         beyond = replace(surface, points=surface.points + HIGHEST * surface.frames[..., 2])
         edge = look(beyond, photos.camera, torch.zeros_like(photos.head[..., 0]), photos.image, photos.head)
         tall = ((edge.facing.abs() < RIM) & (edge.alpha > 0.5)).all(0)
-        height = hull.thickness(self.layout, self.hairy, tall)
+        height = hull.thickness(self.layout, self.scalp, tall)
         raised = replace(surface, points=surface.points + height[:, None] * surface.frames[..., 2])
         depth = rasterize_mesh(vertices, self.head.topology.faces, photos.camera).depth
         view = look(raised, photos.camera, depth, photos.image, photos.head, self.tolerance)
         total = (view.trust[..., None] * view.color).sum(0)
-        color, weight = complete(total, view.trust.sum(0), self.mirror, self.hairy, self.layout)
+        color, weight = complete(total, view.trust.sum(0), self.mirror, self.scalp, self.layout)
         color = self.with_mouth(color, weight)
         base[:, CHANNELS["position"].stop - 1] = height
         base[:, CHANNELS["log_scale"]] = spaced_log_scale(rest.points[0] + height[:, None] * rest.frames[0, :, :, 2], self.layout)
         base[:, CHANNELS["color"]] = (color - 0.5) / SH_C0
         planes = [view.alpha, view.facing, view.unhidden]
         evidence = torch.cat([view.color, torch.stack(planes, -1), surface.frames[..., 2]], -1)
-        known = [height / HEIGHT_UNIT, weight, self.hairy.float()]
+        known = [height / HEIGHT_UNIT, weight, self.scalp.float()]
         shared = torch.cat([color, torch.stack(known, -1), rest.points[0] / PLACE_UNIT], -1)
         return Lifted(shape, base, rest.stretch[0], evidence, view.trust, shared)
 
@@ -141,7 +141,7 @@ class Atlas:
             color: of all texels, in [0, 1].
             weight: how well each is known.
         """
-        face = weight * ~self.hairy
+        face = weight * ~self.scalp
         light = float((face * color.mean(-1)).sum() / face.sum().clamp_min(1e-6)) / FACE_LIGHT
         hidden = ~self.mouth[:, :1].isnan() & (weight < SHOWN)[:, None]
         return torch.where(hidden, (self.mouth * light).clamp(0, 1), color)
@@ -158,7 +158,7 @@ class Atlas:
         blendmaps, weights = self._none
         residual = torch.zeros_like(lifted.base) if residual is None else residual
         summed = SummedMap(lifted.base, self.gains, residual, weights.expand(len(params), 0), blendmaps)
-        return carry(summed, self.head(ours), self.carrier, lifted.rest_stretch)
+        return pose_gaussians(summed, self.head(ours), self.binding, lifted.rest_stretch)
 
     def avatar(self, lifted: Lifted, residual: Float[Tensor, "M 13"] | None, config: GaussianConfig) -> GaussianAvatar:
         """The same as an avatar of its own.

@@ -127,7 +127,7 @@ class HeadPrior(nn.Module):
         color = correction[:, CHANNELS["color"]]
         most = STRAYING / atlas.gains[CHANNELS["color"]]
         held = color.clamp(-most, most).lerp(color, _ramp(atlas.forward, SIDE)[:, None])
-        tempered[:, CHANNELS["color"]] = torch.where(atlas.hairy[:, None], held, color) * _ramp(atlas.forward, BACK)[:, None]
+        tempered[:, CHANNELS["color"]] = torch.where(atlas.scalp[:, None], held, color) * _ramp(atlas.forward, BACK)[:, None]
         return tempered
 
 

@@ -46,7 +46,7 @@ class SyntheticFrame:
 
     image: UInt8[np.ndarray, "H W 3"]
     """sRGB."""
-    person: UInt8[np.ndarray, "H W"]
+    foreground: UInt8[np.ndarray, "H W"]
     """Alpha of the figure, shirt and hair included."""
     parts: UInt8[np.ndarray, "H W"]
     """Index into `PARTS` of what the pixel's centre shows."""
@@ -130,10 +130,10 @@ class SyntheticSubject:
         posed = _Posed(vertices, normals, along)
         grids = [self._look(vertices, self.camera.resized(self.size * fineness, self.size * fineness)) for fineness in (1, SAMPLES)]
         covered = (grids[1].part > 0).float().reshape(self.size * SAMPLES, -1).numpy()
-        person = cv2.resize(covered, (self.size, self.size), interpolation=cv2.INTER_AREA)
-        linear = self._radiance(grids[0], grids[1], posed) + self._room * (1 - person[..., None])
+        foreground = cv2.resize(covered, (self.size, self.size), interpolation=cv2.INTER_AREA)
+        linear = self._radiance(grids[0], grids[1], posed) + self._room * (1 - foreground[..., None])
         parts = grids[0].part.reshape(self.size, self.size).numpy()
-        return SyntheticFrame(self._expose(linear, index), np.round(person * 255).astype(np.uint8), parts)
+        return SyntheticFrame(self._expose(linear, index), np.round(foreground * 255).astype(np.uint8), parts)
 
     def _look(self, vertices: Tensor, camera: Camera) -> _Grid:
         seen = rasterize_mesh(vertices, self.figure.faces, camera)

@@ -156,7 +156,7 @@ def test_colors_of_unseen_hair_and_of_the_back_hardly_move(atlas):
     moved = correction[:, CHANNELS["color"]] * atlas.gains[CHANNELS["color"]] * SH_C0
     shape = correction[:, : CHANNELS["color"].start]
     torch.testing.assert_close(shape, torch.full_like(shape, 0.5))
-    face, side, back = atlas.forward > 0.3, atlas.hairy & (atlas.forward < -0.2), atlas.forward < -0.7
+    face, side, back = atlas.forward > 0.3, atlas.scalp & (atlas.forward < -0.2), atlas.forward < -0.7
     assert torch.allclose(moved[face], torch.tensor(0.5 * 4.0 * SH_C0))
     assert side.sum() > 100
     assert moved[side].max() < 0.101
