@@ -153,7 +153,7 @@ def save_prior(prior: HeadPrior, path: Path, provenance: dict[str, str]) -> None
 
 def shipped_chart() -> str | None:
     """Digest of the UV chart for which the network that ships was trained, read from its header alone; None where none ships."""
-    with resources.as_file(resources.files("deja_vu.avatars") / "assets" / SHIPPED) as shipped:
+    with resources.as_file(resources.files("deja_vu.avatars.prior") / "assets" / SHIPPED) as shipped:
         if not shipped.is_file():
             return None
         with safe_open(shipped, framework="pt") as file:
@@ -171,7 +171,7 @@ def load_prior(path: Path | None = None) -> HeadPrior:
         FormatError: the file is damaged, of another version, or for another texel chart.
     """
     if path is None:
-        with resources.as_file(resources.files("deja_vu.avatars") / "assets" / SHIPPED) as shipped:
+        with resources.as_file(resources.files("deja_vu.avatars.prior") / "assets" / SHIPPED) as shipped:
             if not shipped.is_file():
                 raise MissingAssetError(
                     "No trained network ships with this version. Use --start lifted (or reconstruct --start lifted), "

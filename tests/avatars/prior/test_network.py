@@ -9,12 +9,13 @@ import torch
 
 from deja_vu.avatars import GaussianAvatar, GaussianConfig
 from deja_vu.avatars.prior.atlas import DEEP_LIGHT, FACE_LIGHT, MOUTH, Atlas, load_atlas
-from deja_vu.avatars.prior.network import HeadPrior, PriorConfig, load_prior, save_prior
+from deja_vu.avatars.prior.network import HeadPrior, PriorConfig, load_prior, save_prior, shipped_chart
 from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
 from deja_vu.core.conventions import SH_C0
 from deja_vu.core.errors import FormatError, MissingAssetError
 from deja_vu.core.gaussians import CHANNELS
+from deja_vu.heads import load_head
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.nets.uv_unet import UVNet, UVNetConfig
 from deja_vu.render.base import rasterize
@@ -179,3 +180,10 @@ def test_round_trip_and_refusals(tmp_path, monkeypatch):
     monkeypatch.setattr("deja_vu.avatars.prior.network.SHIPPED", "absent.safetensors")
     with pytest.raises(MissingAssetError, match="--start lifted"):
         load_prior()
+
+
+def test_the_network_that_ships_fits_the_default_head_and_map() -> None:
+    """Personalization begins with it by default, and without a word with something else where it is not found."""
+    layout = GaussianAvatar(load_head("anny"), torch.zeros(load_head("anny").spec.num_shape), GaussianConfig()).layout
+    assert shipped_chart() == layout.hash
+    assert load_prior().atlas.layout.hash == layout.hash
