@@ -50,8 +50,8 @@ sanitize: $(READY)  ## run the native code's tests under AddressSanitizer and UB
 	    LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	    $(BIN)/python -m pytest -p no:cacheprovider tests/render tests/losses/test_photometric.py tests/uv
 
-demo: $(READY)  ## make an avatar of a sample subject, or of VIDEO=me.mp4, in runs/demo
-	$(BIN)/deja-vu demo --out runs/demo $(if $(VIDEO),--video "$(VIDEO)")
+demo: $(READY)  ## make an avatar of a sample subject, or of VIDEO=me.mp4, in runs/demo; OVERWRITE=1 replaces an earlier one
+	$(BIN)/deja-vu demo --out runs/demo $(if $(VIDEO),--video "$(VIDEO)") $(if $(OVERWRITE),--overwrite)
 
 APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=1 -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20
 

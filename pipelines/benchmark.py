@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,15 @@ from torch import Tensor
 from deja_vu.core.batch import Batch
 from deja_vu.core.errors import DejaVuError, InputError
 from deja_vu.core.sequence import TrackedSequence
+from deja_vu.io.files import write_atomic, write_json
 from deja_vu.io.video import read_frames
 from deja_vu.pipelines.benchmark_paths import benchmark_paths
 from deja_vu.pipelines.demo import MOTION_FRAMES, MOTION_SEED
 from deja_vu.pipelines.evaluate import Method, evaluate_run
 from deja_vu.pipelines.personalize import Recipe, personalize
-from deja_vu.pipelines.runs import find_track, write_json
+from deja_vu.pipelines.run_folder import amended, find_track, open_run
 from deja_vu.pipelines.sample import write_sample
-from deja_vu.pipelines.track import track
+from deja_vu.pipelines.track import track_into
 from deja_vu.report.bench_report import write_report
 from deja_vu.tracking.landmarks import Crop, cut
 
@@ -50,7 +52,7 @@ def find_clip(path: Path) -> Clip:
     return Clip(path.name, path / INPUT_NAME, tuple(sorted(item for item in path.glob("*.mp4") if item.name != INPUT_NAME)))
 
 
-def benchmark(clips: list[Path], out: Path, recipe: Recipe, *, reuse: bool) -> str:
+def benchmark(clips: list[Path], out: Path, recipe: Recipe, *, reuse: bool, overwrite: bool = False, read: Sequence[Path] = ()) -> str:
     """Run the main job on every clip and compare; one JSON a clip, and a Markdown table of all.
 
     Args:
@@ -58,27 +60,54 @@ def benchmark(clips: list[Path], out: Path, recipe: Recipe, *, reuse: bool) -> s
         out: folder for one run a clip, and table.md.
         recipe: what to compute.
         reuse: score runs that are there already instead of computing them again.
+        overwrite: replace runs that are there already.
+        read: further files that the command reads.
+
+    Raises:
+        OutputError: `out` holds what no benchmark wrote, or results and neither flag is given; it is in use, or cannot be written.
     """
+    inputs = [*clips, *read]
+    with open_run(out, "benchmark", inputs=inputs, add=reuse or overwrite) as opened:
+        opened.note()
+        table = markdown(scored(clips, out, recipe, reuse=reuse, overwrite=overwrite, read=read))
+        write_atomic(out / "table.md", table)
+    return table
+
+
+def scored(
+    clips: list[Path], out: Path, recipe: Recipe, *, reuse: bool, overwrite: bool, read: Sequence[Path]
+) -> list[tuple[str, dict[str, Any]]]:
+    """Name and metrics of every clip; what cannot be done is said and left out."""
     rows = []
     for clip in [find_clip(path) for path in clips]:
         run = out / clip.name
         try:
             if not (reuse and (run / "metrics.json").is_file()):
-                personalize(clip.video, run, recipe, resume=False, overwrite=run.exists())
+                personalize(clip.video, run, recipe, resume=False, overwrite=overwrite, read=read)
             sequence = TrackedSequence.load(find_track(run))
-            metrics = evaluate_run(run, others=[frames_method(video, sequence) for video in clip.others]) if clip.others else read(run)
+            metrics = evaluate_run(run, others=[frames_method(video, sequence) for video in clip.others]) if clip.others else recorded(run)
         except DejaVuError as error:
             print(f"{clip.name}: {error}")
             continue
-        write_json(run / "metrics.json", metrics)
+        if clip.others:
+            with amended(run, "metrics.json") as path:
+                write_json(path, metrics)
         rows.append((clip.name, metrics))
-    table = markdown(rows)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "table.md").write_text(table)
-    return table
+    return rows
 
 
-def compare_paths(clips: list[Path], paths: list[str], frames: list[Path], out: Path, recipe: Recipe, *, drive: bool, reuse: bool) -> str:
+def compare_paths(
+    clips: list[Path],
+    paths: list[str],
+    frames: list[Path],
+    out: Path,
+    recipe: Recipe,
+    *,
+    drive: bool,
+    reuse: bool,
+    overwrite: bool = False,
+    read: Sequence[Path] = (),
+) -> str:
     """Several paths on every clip, tracked once each; the table of the report.
 
     Args:
@@ -89,48 +118,63 @@ def compare_paths(clips: list[Path], paths: list[str], frames: list[Path], out: 
         recipe: of all paths.
         drive: let every avatar follow the other clips' motion too; a single clip's, that of a made-up person.
         reuse: keep tracked clips and results that are there already.
+        overwrite: replace tracked clips and results that are there already.
+        read: further files that the command reads.
 
     Raises:
         InputError: renders are given for several clips, or a clip is too short.
+        OutputError: `out` holds what no benchmark wrote, or results and neither flag is given; it is in use, or cannot be written.
     """
     if frames and len(clips) != 1:
         raise InputError(f"--frames belongs to one clip, but {len(clips)} are given. Put renders beside each clip's {INPUT_NAME} instead.")
+    with open_run(out, "benchmark", inputs=[*clips, *frames, *read], add=reuse or overwrite) as run:
+        run.note()
+        compare(clips, paths, frames, out, recipe, drive=drive, reuse=reuse, overwrite=overwrite)
+        return write_report(out)
+
+
+def compare(
+    clips: list[Path], paths: list[str], frames: list[Path], out: Path, recipe: Recipe, *, drive: bool, reuse: bool, overwrite: bool
+) -> None:
+    """Track and measure; see `compare_paths`."""
     found = {}
     for path in clips:
         clip = Clip(path.name, path, ()) if (path / "track.json").is_file() else find_clip(path)
-        found[clip.name] = (clip, shared_track(clip, out / clip.name, recipe, reuse=reuse))
+        found[clip.name] = (clip, shared_track(clip, out / clip.name, recipe, reuse=reuse, overwrite=overwrite))
     folders = {name: folder for name, (_, folder) in found.items()}
     if drive and len(folders) == 1:
-        folders["sample person"] = sample_driver(out / "sample_person", recipe, next(iter(folders.values())), reuse=reuse)
+        like = next(iter(folders.values()))
+        folders["sample person"] = sample_driver(out / "sample_person", recipe, like, reuse=reuse, overwrite=overwrite)
     for name, (clip, track_folder) in found.items():
         sequence = TrackedSequence.load(track_folder)
         others = [frames_method(video, sequence) for video in (*clip.others, *frames)]
         drivers = [folder for other, folder in folders.items() if drive and other != name]
-        benchmark_paths(name, track_folder, paths, out / name, recipe, others=others, drivers=drivers, reuse=reuse)
-    return write_report(out)
+        kept = {"reuse": reuse, "overwrite": overwrite}
+        benchmark_paths(name, track_folder, paths, out / name, recipe, others=others, drivers=drivers, **kept)
 
 
-def sample_driver(folder: Path, recipe: Recipe, like: Path, *, reuse: bool) -> Path:
+def sample_driver(folder: Path, recipe: Recipe, like: Path, *, reuse: bool, overwrite: bool) -> Path:
     """The tracked folder of a made-up person, whose motion drives a clip that is alone; on the head model of that clip."""
     target = folder / "track"
     if not (reuse and (target / "track.json").is_file()):
         write_sample(folder / "motion.mp4", MOTION_FRAMES, seed=MOTION_SEED)
-        track(folder / "motion.mp4", target, replace(recipe.track, head=TrackedSequence.load(like).info.head_name))
+        config = replace(recipe.track, head=TrackedSequence.load(like).info.head_name)
+        track_into(folder / "motion.mp4", target, config, overwrite=overwrite)
     return target
 
 
-def shared_track(clip: Clip, folder: Path, recipe: Recipe, *, reuse: bool) -> Path:
+def shared_track(clip: Clip, folder: Path, recipe: Recipe, *, reuse: bool, overwrite: bool) -> Path:
     """The tracked folder that all paths of a clip learn from."""
     if clip.video.is_dir():
         return find_track(clip.video)
     target = folder / "track"
     if reuse and (target / "track.json").is_file():
         return target
-    folder.mkdir(parents=True, exist_ok=True)
-    return track(clip.video, target, recipe.track).folder
+    track_into(clip.video, target, recipe.track, overwrite=overwrite)
+    return target
 
 
-def read(run: Path) -> dict[str, Any]:
+def recorded(run: Path) -> dict[str, Any]:
     """Metrics that a run has recorded."""
     return json.loads((run / "metrics.json").read_text())
 

@@ -37,7 +37,7 @@ from deja_vu.pipelines.evaluate import (
 )
 from deja_vu.pipelines.personalize import Recipe
 from deja_vu.pipelines.phases import Learned
-from deja_vu.pipelines.runs import commit, machine
+from deja_vu.pipelines.provenance import commit, machine
 from deja_vu.report.bench_report import RESULT, SCHEMA, TRIVIAL
 from deja_vu.training.devices import pick_device
 
@@ -57,6 +57,9 @@ class Plan:
     track: Path
     recipe: Recipe
     out: Path
+    """Where to write."""
+    clip_folder: Path
+    """Where the results of this clip stand, each in a folder of its own."""
     teacher: Path | None
     """Run folder of a finished path that teaches this one."""
     drivers: tuple[Path, ...]
@@ -175,8 +178,8 @@ def shown_frames(sequence: TrackedSequence, method: Method, keep: Callable[[int,
         yield Shown(image, target, batch.loss_mask[0], boxes, position, count % every == 0)
 
 
-def assess(sequence: TrackedSequence, method: Method, out: Path) -> dict[str, Any]:
-    """Quality on the test frames, pictures of some of them, and the gain over the trivial rows beside the run."""
+def assess(sequence: TrackedSequence, method: Method, out: Path, clip_folder: Path) -> dict[str, Any]:
+    """Quality on the test frames, pictures of some of them into `out`, and the gain over the trivial rows of the clip."""
     count = min(int(sequence.test.sum()), MAX_TEST_FRAMES)
     wanted = set(torch.linspace(0, count - 1, min(SHEET_FRAMES, count)).round().long().tolist())
     files: dict[str, list[str]] = {"frames": [], "truth": []}
@@ -192,7 +195,7 @@ def assess(sequence: TrackedSequence, method: Method, out: Path) -> dict[str, An
     quality = score(shown_frames(sequence, method, keep), FrameMetrics(PerceptualDistance.load()))
     gains = {}
     for name in TRIVIAL:
-        path = out.parent / name / RESULT
+        path = clip_folder / name / RESULT
         if name != method.name and path.is_file():
             gains[name] = gain(quality, json.loads(path.read_text())["quality"])
     return {"quality": quality, "delta_vs": gains, "pictures": {"test": files}}

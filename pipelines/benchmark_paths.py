@@ -18,6 +18,7 @@ from deja_vu.bench.quality import gain
 from deja_vu.core.errors import DejaVuError, InputError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
+from deja_vu.io.files import write_json
 from deja_vu.motion.retarget import refuse_other_head
 from deja_vu.pipelines.benchmark_measure import (
     Curve,
@@ -32,8 +33,9 @@ from deja_vu.pipelines.benchmark_unseen import driven, swept
 from deja_vu.pipelines.evaluate import Method, avatar_method, baseline_methods
 from deja_vu.pipelines.personalize import Recipe, learn
 from deja_vu.pipelines.phases import Learned
+from deja_vu.pipelines.provenance import commit
 from deja_vu.pipelines.recipes import shipped_recipe, sizes_name
-from deja_vu.pipelines.runs import commit, write_json
+from deja_vu.pipelines.run_folder import open_run
 from deja_vu.report.bench_report import RESULT, TRIVIAL
 
 MIN_FRAMES = 3
@@ -63,6 +65,7 @@ def benchmark_paths(
     others: Sequence[Method] = (),
     drivers: Sequence[Path] = (),
     reuse: bool,
+    overwrite: bool = False,
     isolate: bool = True,
     seconds: float = 3.0,
 ) -> None:
@@ -77,11 +80,13 @@ def benchmark_paths(
         others: rendered videos of other systems.
         drivers: tracked folders whose motion the avatars follow.
         reuse: keep results that are there already.
+        overwrite: replace results that are there already.
         isolate: a process for each path, so that its peak memory is its own.
         seconds: for each latency measurement.
 
     Raises:
         InputError: an unknown path, a clip that is too short, results of another clip in the way, or a driver with another head.
+        OutputError: results are there already, and neither flag is given.
     """
     known = path_recipes(recipe)
     for name in names:
@@ -92,7 +97,7 @@ def benchmark_paths(
     refuse_stale(sequence, out, [] if reuse else [*names, *TRIVIAL, *(method.name for method in others)])
     for driver in drivers:
         refuse_other_head(TrackedSequence.load(driver).info.head_name, load_head(sequence.info.head_name))
-    trivial(clip, sequence, out, others, reuse=reuse)
+    trivial(clip, sequence, out, others, reuse=reuse, overwrite=overwrite)
     for name in names:
         folder = out / name
         if reuse and (folder / RESULT).is_file():
@@ -100,11 +105,13 @@ def benchmark_paths(
         chosen = known[name]()
         kind = chosen.nelf.teacher if chosen.path == "nelf" and chosen.nelf.pseudo_share else "none"
         taught = out / kind if (out / kind / RESULT).is_file() else None
-        plan = Plan(clip, name, track, chosen, folder, taught, tuple(drivers), seconds, sizes_name(recipe))
-        if isolate:
-            in_own_process(run_path, plan)
-        else:
-            run_path(plan)
+        with open_run(folder, "benchmark path", inputs=[track, *drivers], overwrite=overwrite) as run:
+            run.note()
+            plan = Plan(clip, name, track, chosen, run.folder, out, taught, tuple(drivers), seconds, sizes_name(recipe))
+            if isolate:
+                in_own_process(run_path, plan)
+            else:
+                run_path(plan)
 
 
 def refuse_short(sequence: TrackedSequence) -> None:
@@ -171,7 +178,6 @@ def _carried_out(run: Callable[[Any], None], argument: object, sender: Any) -> N
 def run_path(plan: Plan) -> None:
     """Train one path, score it, time it, and write all of it down."""
     sequence = TrackedSequence.load(plan.track)
-    plan.out.mkdir(parents=True, exist_ok=True)
     teacher = None if plan.teacher is None else load_avatar(plan.teacher / "avatar.safetensors")
     head_start = 0.0 if plan.teacher is None else trained_seconds(plan.teacher)
     before = peak_mb()
@@ -191,7 +197,7 @@ def run_path(plan: Plan) -> None:
         "pseudo_images": pseudo_images(plan.recipe),
     }
     result = header(plan.clip, plan.name, sequence) | {"kind": plan.recipe.path, "sizes": plan.sizes, "train": train}
-    result |= {"config": asdict(plan.recipe)} | assess(sequence, avatar_method(plan.name, avatar), plan.out)
+    result |= {"config": asdict(plan.recipe)} | assess(sequence, avatar_method(plan.name, avatar), plan.out, plan.clip_folder)
     result |= teacher_gap(plan, sequence, learned, result["quality"])
     result |= costs(plan, sequence, learned, path)
     result["pictures"]["sweep"] = {"frames": swept(avatar, sequence, plan.out)}
@@ -207,13 +213,13 @@ def teacher_gap(plan: Plan, sequence: TrackedSequence, learned: Learned, quality
         theirs = json.loads((plan.teacher / RESULT).read_text())["quality"]
     elif learned.teacher_seconds:
         own = plan.out / "teacher"
-        theirs = assess(sequence, avatar_method("teacher", load_avatar(own / "avatar.safetensors")), own)["quality"]
+        theirs = assess(sequence, avatar_method("teacher", load_avatar(own / "avatar.safetensors")), own, own)["quality"]
     else:
         return {}
     return {"delta_vs_teacher": {"path": plan.recipe.nelf.teacher, **gain(quality, theirs)}}
 
 
-def trivial(clip: str, sequence: TrackedSequence, out: Path, others: Sequence[Method], *, reuse: bool) -> None:
+def trivial(clip: str, sequence: TrackedSequence, out: Path, others: Sequence[Method], *, reuse: bool, overwrite: bool) -> None:
     """Rows that nothing is trained for: the mean image, the nearest training frame, and other systems' rendered videos."""
     missing = [name for name in TRIVIAL if not (reuse and (out / name / RESULT).is_file())]
     baselines = baseline_methods(sequence.train_part()) if missing else []
@@ -221,8 +227,10 @@ def trivial(clip: str, sequence: TrackedSequence, out: Path, others: Sequence[Me
         folder = out / method.name
         if reuse and (folder / RESULT).is_file():
             continue
-        result = header(clip, method.name, sequence) | assess(sequence, method, folder)
-        write_json(folder / RESULT, result)
+        with open_run(folder, "benchmark path", inputs=[sequence.folder], overwrite=overwrite) as run:
+            run.note()
+            result = header(clip, method.name, sequence) | assess(sequence, method, run.folder, out)
+            write_json(run.folder / RESULT, result)
 
 
 def pseudo_images(recipe: Recipe) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,18 +18,18 @@ from deja_vu.pipelines.compare_starts import compare_starts
 from deja_vu.pipelines.demo import demo
 from deja_vu.pipelines.doctor import run as doctor
 from deja_vu.pipelines.drive import drive_command
-from deja_vu.pipelines.evaluate import evaluate_run
+from deja_vu.pipelines.evaluate import evaluate_command
 from deja_vu.pipelines.evaluate_prior import evaluate_prior
 from deja_vu.pipelines.export import export_command
 from deja_vu.pipelines.generalize import STAGE, GeneralizeConfig, generalize
+from deja_vu.pipelines.own_files import claim
 from deja_vu.pipelines.personalize import Recipe, personalize
 from deja_vu.pipelines.prepare import PrepareConfig, prepare
 from deja_vu.pipelines.recipes import shipped, shipped_recipe
 from deja_vu.pipelines.reconstruct import ReconstructConfig, reconstruct
 from deja_vu.pipelines.report import report_command
-from deja_vu.pipelines.runs import open_run
-from deja_vu.pipelines.sample import write_sample
-from deja_vu.pipelines.track import TrackConfig, track
+from deja_vu.pipelines.sample import TRUTH_SUFFIX, write_sample
+from deja_vu.pipelines.track import TrackConfig, track_into
 from deja_vu.pipelines.train_gaussians import PersonalizeConfig
 from deja_vu.pipelines.view import view_command
 
@@ -85,6 +84,11 @@ def named_config(arguments: Sequence[str]) -> str | None:
     return None
 
 
+def config_file(named: str | None) -> list[Path]:
+    """The file of a recipe that `--config` names by its path."""
+    return [Path(named)] if named is not None and named.endswith((".yaml", ".yml")) else []
+
+
 def varied(recipe: Recipe, split: Split | None, global_only: bool, start: Start | None = None) -> Recipe:
     """The recipe with another split, another start, or without blendmaps."""
     track = replace(recipe.track, split=split) if split else recipe.track
@@ -116,14 +120,15 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
             out: run folder; gets avatar.safetensors, metrics.json, compare.png, turntable.mp4, curves.
             config: recipe by name (paper) or path of a YAML file; flags override it.
             resume: continue the run in `out` exactly where it stopped.
-            overwrite: delete the run in `out` and start anew.
+            overwrite: replace the run in `out`, once the new one is whole; files that no run wrote stay.
             split: test frames, the last 20 % (tail) or every fifth block of 16 (blocks); overrides the recipe.
             global_only: leave the blendmaps out, as an ablation.
             start: begin with colors lifted from the video and corrected by the network of `deja-vu generalize`, with lifted ones alone,
                 or with a bald grey head; overrides the recipe.
             recipe: every value of the recipe.
         """
-        personalize(video, out, varied(recipe, split, global_only, start), resume=resume, overwrite=overwrite)
+        chosen = varied(recipe, split, global_only, start)
+        personalize(video, out, chosen, resume=resume, overwrite=overwrite, read=[] if resume else config_file(config))
 
     def track_command(
         video: tyro.conf.Positional[Path],
@@ -139,11 +144,10 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
             video: the video.
             out: folder to fill; overlay.mp4 in it shows how well tracking holds.
             config: recipe by name or path of a YAML file; flags override it.
-            overwrite: replace what `out` holds.
+            overwrite: replace the tracked video in `out`, once the new one is whole.
             recipe: every value of the tracker's recipe.
         """
-        open_run(out, resume=False, overwrite=overwrite)
-        track(video, out, recipe)
+        track_into(video, out, recipe, overwrite=overwrite, read=config_file(config))
 
     def benchmark_command(
         clips: tyro.conf.Positional[list[Path]],
@@ -154,6 +158,7 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
         drive: bool = True,
         config: str | None = None,
         reuse: bool = False,
+        overwrite: bool = False,
         split: Split | None = None,
         global_only: bool = False,
         recipe: Annotated[Recipe, tyro.conf.arg(name="")] = defaults,
@@ -168,15 +173,16 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
             drive: with --paths, let every avatar follow the other clips' motion too (a single clip's: a made-up person's).
             config: recipe by name or path of a YAML file; flags override it.
             reuse: score finished runs in `out` instead of computing them again.
+            overwrite: compute and replace runs that are in `out` already.
             split: test frames, the last 20 % (tail) or every fifth block of 16 (blocks); overrides the recipe.
             global_only: leave the blendmaps out, as an ablation.
             recipe: every value of the recipe.
         """
-        chosen = varied(recipe, split, global_only)
+        chosen, read = varied(recipe, split, global_only), config_file(config)
         if paths:
-            print(compare_paths(clips, list(paths), list(frames), out, chosen, drive=drive, reuse=reuse))
+            print(compare_paths(clips, list(paths), list(frames), out, chosen, drive=drive, reuse=reuse, overwrite=overwrite, read=read))
         else:
-            print(benchmark(clips, out, chosen, reuse=reuse))
+            print(benchmark(clips, out, chosen, reuse=reuse, overwrite=overwrite, read=read))
 
     def compare_starts_command(
         clips: tyro.conf.Positional[list[Path]],
@@ -201,18 +207,20 @@ def commands(defaults: Recipe) -> dict[str, Callable[..., object]]:
         *,
         out: Path = Path("runs/demo"),
         video: Path | None = None,
+        overwrite: bool = False,
         config: str | None = None,
         recipe: Annotated[Recipe, tyro.conf.arg(name="")] = defaults,
     ) -> None:
         """Everything once: a made-up person's video (or yours) becomes an avatar, and a sample motion drives it.
 
         Args:
-            out: run folder; an earlier demo in it is replaced.
+            out: run folder.
             video: your own video instead of a made-up person's.
+            overwrite: replace the run in `out`, once the new one is whole; files that no run wrote stay.
             config: recipe by name or path of a YAML file; flags override it.
             recipe: every value of the recipe.
         """
-        demo(out, video, recipe)
+        demo(out, video, recipe, overwrite=overwrite, read=config_file(config))
 
     return {
         "personalize": personalize_command,
@@ -250,10 +258,10 @@ def stage_commands(defaults: GeneralizeConfig) -> dict[str, Callable[..., object
             out: run folder; gets prior.safetensors, metrics.json, curves, and shards/ where photos are given.
             config: recipe by name (faces, paper) or path of a YAML file; flags override it.
             resume: continue the run in `out` exactly where it stopped.
-            overwrite: delete the run in `out`, but for its shards, and start anew.
+            overwrite: replace the run in `out`, once the new one is whole; its shards are kept.
             recipe: every value of the recipe.
         """
-        generalize(data, out, recipe, resume=resume, overwrite=overwrite)
+        generalize(data, out, recipe, resume=resume, overwrite=overwrite, read=[] if resume else config_file(config))
 
     def prepare_command(
         data: tyro.conf.Positional[list[Path]],
@@ -283,6 +291,7 @@ def evaluate_prior_command(
     priors: tuple[Path, ...] = (),
     frames: int = 40,
     photos: int = 1000,
+    overwrite: bool = False,
 ) -> None:
     """Score networks of the generalize stage on people they never saw, beside lifting alone.
 
@@ -293,8 +302,9 @@ def evaluate_prior_command(
         priors: networks; without any, the one that ships.
         frames: of each clip that are measured.
         photos: most held-out photos, evenly spread.
+        overwrite: replace the JSON file if it is there.
     """
-    print(evaluate_prior(shards, clips, out, priors, frames=frames, photos=photos))
+    print(evaluate_prior(shards, clips, out, priors, frames=frames, photos=photos, overwrite=overwrite))
 
 
 def reconstruct_command(
@@ -309,39 +319,22 @@ def reconstruct_command(
     Args:
         photo: picture of one person's face.
         out: run folder; gets avatar.safetensors, compare.png, expressions.png, turntable.mp4; drive, view and export read it.
-        overwrite: replace what `out` holds.
+        overwrite: replace the run in `out`, once the new one is whole; files that no run wrote stay.
         config: every value of the recipe.
     """
     reconstruct(photo, out, config, overwrite=overwrite)
 
 
-def evaluate_command(
-    run: tyro.conf.Positional[Path],
-    *,
-    json_path: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
-    save_frames: Path | None = None,
-) -> None:
-    """Score an avatar on its held-out frames.
-
-    Args:
-        run: run folder of `deja-vu personalize`.
-        json_path: file for the metrics; they are printed in any case.
-        save_frames: folder for render_, target_, head_ and person_ PNGs of every test frame, and frames.json.
-    """
-    metrics = evaluate_run(run, save_frames)
-    text = json.dumps(metrics, indent=2)
-    print(text)
-    if json_path is not None:
-        json_path.write_text(text + "\n")
-
-
-def sample_command(out: tyro.conf.Positional[Path], *, frames: int = 150) -> None:
+def sample_command(out: tyro.conf.Positional[Path], *, frames: int = 150, overwrite: bool = False) -> None:
     """Write a video of a made-up person, with known ground truth, to try everything on.
 
     Args:
         out: .mp4 file to write.
         frames: length of the video at 25 frames a second.
+        overwrite: replace the video, and the truth beside it, if they are there.
     """
+    for path in (out, out.with_suffix(TRUTH_SUFFIX)):
+        claim(path, overwrite=overwrite)
     write_sample(out, frames)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from deja_vu.avatars import save_avatar
 from deja_vu.core.config import dump_config, load_config
 from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.core.sequence import TrackedSequence
+from deja_vu.io.files import write_atomic, write_json
 from deja_vu.pipelines.benchmark_measure import Curve
-from deja_vu.pipelines.runs import commit, find_track, machine, write_json
+from deja_vu.pipelines.provenance import commit, machine
+from deja_vu.pipelines.run_folder import find_track, open_run
 from deja_vu.pipelines.train_gaussians import PersonalizeConfig, Phase, start_avatar, train
 from deja_vu.report.bench_plots import curves
 
@@ -48,14 +50,31 @@ def compare_starts(clips: Sequence[Path], out: Path, recipe: PersonalizeConfig, 
     Raises:
         InputError: an unknown way, no clip, or two clips of one name.
         ConfigError: a finished run was made with another recipe.
+        OutputError: `out` holds what no comparison wrote; it is in use, or cannot be written.
     """
     ways = variants(recipe, quick)
     if unknown := set(only) - set(ways):
         raise InputError(f"There is no start '{unknown.pop()}'. Known: {', '.join(ways)}.")
     if len({clip.name for clip in clips}) < len(clips):
         raise InputError("Two clips have one name. Give the runs that hold them instead of their tracked folders, or rename one.")
+    with open_run(out, "compare-starts", inputs=clips, add=True) as opened:
+        if not clips and opened.fresh:
+            raise InputError("Nothing to compare: give tracked folders, or a folder of finished runs as --out.")
+        opened.note()
+        learn_all(clips, out, {name: ways[name] for name in only or ways})
+        runs = [json.loads(path.read_text()) for path in sorted(out.glob(f"*/*/{FIGURES}"))]
+        for name in {run["clip"] for run in runs}:
+            chosen = {run["way"]: run["points"] for run in runs if run["clip"] == name}
+            series = {way: [(max(point["cpu_seconds"], 0.1), point["psnr"]) for point in points] for way, points in chosen.items()}
+            write_atomic(out / f"{name}.svg", curves(series, "processor seconds of personalization, start included", "PSNR, dB", name))
+        write_json(out / FIGURES, {"device": machine(), "commit": commit(), "threads": torch.get_num_threads(), "runs": runs})
+    return table(runs)
+
+
+def learn_all(clips: Sequence[Path], out: Path, ways: Mapping[str, PersonalizeConfig]) -> None:
+    """Train every clip in every way that is not there yet; see `compare_starts`."""
     for clip in clips:
-        for name in only or ways:
+        for name in ways:
             run = out / clip.name / name.replace(", ", "-").replace(" ", "-")
             if not (run / FIGURES).is_file():
                 run.mkdir(parents=True, exist_ok=True)
@@ -63,15 +82,6 @@ def compare_starts(clips: Sequence[Path], out: Path, recipe: PersonalizeConfig, 
                 write_json(run / FIGURES, {"clip": clip.name, "way": name, **measured(find_track(clip), run, ways[name])})
             elif load_config(PersonalizeConfig, run / RECIPE) != ways[name]:
                 raise ConfigError(f"{run} was made with another recipe. Choose another --out.")
-    if not clips and not out.is_dir():
-        raise InputError("Nothing to compare: give tracked folders, or a folder of finished runs as --out.")
-    runs = [json.loads(path.read_text()) for path in sorted(out.glob(f"*/*/{FIGURES}"))]
-    for name in {run["clip"] for run in runs}:
-        chosen = {run["way"]: run["points"] for run in runs if run["clip"] == name}
-        series = {way: [(max(point["cpu_seconds"], 0.1), point["psnr"]) for point in points] for way, points in chosen.items()}
-        (out / f"{name}.svg").write_text(curves(series, "processor seconds of personalization, start included", "PSNR, dB", name))
-    write_json(out / FIGURES, {"device": machine(), "commit": commit(), "threads": torch.get_num_threads(), "runs": runs})
-    return table(runs)
 
 
 def measured(track: Path, run: Path, config: PersonalizeConfig) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from deja_vu.avatars import load_avatar
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.pipelines.drive import drive_video
-from deja_vu.pipelines.personalize import Recipe, personalize
-from deja_vu.pipelines.runs import find_avatar, find_track
+from deja_vu.pipelines.personalize import Recipe, make_avatar, network
+from deja_vu.pipelines.run_folder import Run, find_avatar, find_track, open_run
 from deja_vu.pipelines.sample import write_sample
 from deja_vu.pipelines.track import track
 
@@ -17,23 +18,39 @@ MOTION_SEED = 5
 """Another made-up person, whose motion drives the avatar."""
 
 
-def demo(out: Path, video: Path | None, recipe: Recipe) -> None:
+def demo(out: Path, video: Path | None, recipe: Recipe, *, overwrite: bool, read: Sequence[Path] = ()) -> None:
     """Personalize a video and drive the result.
 
     Args:
-        out: run folder; an earlier demo in it is replaced.
+        out: run folder; the sample videos lie in its folder samples.
         video: the user's own video; None makes a sample person's.
         recipe: what to compute.
+        overwrite: replace the run that the folder holds, once the new one is whole.
+        read: further files that the command reads.
+
+    Raises:
+        OutputError: `out` holds what no run wrote, or a run and the flag is missing; it is in use, or cannot be written.
     """
-    samples = out.with_name(f"{out.name}_samples")
+    if video is not None and video.is_dir():
+        video = find_track(video)
+    inputs = [*([video] if video else []), *read, *network(recipe)]
+    with open_run(out, "demo", inputs=inputs, overwrite=overwrite) as run:
+        show_everything(run, video, recipe)
+    print(f"Done. Look at {out / 'compare.png'}, {out / 'turntable.mp4'} and {out / 'driven.mp4'}; curves: tensorboard --logdir {out}")
+
+
+def show_everything(run: Run, video: Path | None, recipe: Recipe) -> None:
+    """Fill an open run; see `demo`."""
+    out = run.folder
+    samples = out / "samples"
+    run.note()
     if video is None:
         video = samples / "subject.mp4"
-        print(f"Making a sample person's video: {video}")
+        print(f"Making a sample person's video: {run.place(video)}")
         write_sample(video, SUBJECT_FRAMES)
-    personalize(video, out, recipe, resume=False, overwrite=out.exists())
+    make_avatar(video, run, recipe, resume=False)
     motion = samples / "motion.mp4"
-    print(f"Making another person's motion: {motion}")
+    print(f"Making another person's motion: {run.place(motion)}")
     write_sample(motion, MOTION_FRAMES, seed=MOTION_SEED)
     subject = TrackedSequence.load(find_track(out))
     drive_video(load_avatar(find_avatar(out)), subject, track(motion, samples / "motion", recipe.track), out / "driven.mp4")
-    print(f"Done. Look at {out / 'compare.png'}, {out / 'turntable.mp4'} and {out / 'driven.mp4'}; curves: tensorboard --logdir {out}")

@@ -6,7 +6,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +39,8 @@ from deja_vu.motion.smooth import OneEuro, OneEuroConfig
 from deja_vu.motion.tracked import TrackedMotion
 from deja_vu.motion.turntable import turntable
 from deja_vu.pipelines.evaluate import to_bytes
-from deja_vu.pipelines.runs import find_track, load_pair
+from deja_vu.pipelines.own_files import claim
+from deja_vu.pipelines.run_folder import find_avatar, find_track, load_pair, open_run
 from deja_vu.pipelines.track import TrackConfig, track
 from deja_vu.tracking.webcam import LiveMotion, Webcam
 
@@ -75,6 +76,7 @@ def drive_command(
     *,
     motion: str,
     out: Path = Path("driven.mp4"),
+    overwrite: bool = False,
     config: Annotated[DriveConfig, tyro.conf.arg(name="")] = DriveConfig(),
 ) -> None:
     """Drive an avatar with somebody's motion.
@@ -84,9 +86,12 @@ def drive_command(
         motion: a video, a folder that `deja-vu track` or `personalize` made, an ARKit capture (.csv), an expression script (.yaml), or
             webcam:0.
         out: .mp4, .webm (transparent), a folder for transparent pictures, or virtual-camera.
+        overwrite: replace the video, or the pictures of an earlier drive, that `out` names.
         config: how the motion is carried over and shown.
     """
-    refuse_output(out)
+    read = [find_avatar(run), *([] if WEBCAM.fullmatch(motion) else [Path(motion)])]
+    read += [Path(config.background)] if config.background else []
+    refuse_output(out, read, overwrite=overwrite)
     avatar, subject = load_pair(run)
     transparent = config.background is None and can_be_transparent(out)
     background = open_background(config.background or "white")
@@ -95,7 +100,12 @@ def drive_command(
         source = open_motion(motion, head, config.neutral_at, stack)
         for note in source.notes:
             print(f"note: {note}")
-        sink = stack.enter_context(open_sink(out, source.fps))
+        if is_folder(out):
+            pictures = stack.enter_context(open_run(out, "drive", inputs=[run, *read], overwrite=overwrite))
+            pictures.note()
+            sink = stack.enter_context(open_sink(pictures.folder, source.fps))
+        else:
+            sink = stack.enter_context(open_sink(out, source.fps))
         drive(avatar, subject, source, sink, config, None if transparent else background)
     print(f"written: {out}" if str(out) != VIRTUAL_CAMERA else "The camera is closed.")
 
@@ -143,22 +153,34 @@ def open_background(text: str) -> Background:
 
 def can_be_transparent(out: Path) -> bool:
     """Whether an output keeps alpha: WebM and folders do."""
-    return out.suffix.lower() == ".webm" or (out.suffix == "" and str(out) != VIRTUAL_CAMERA)
+    return out.suffix.lower() == ".webm" or is_folder(out)
 
 
-def refuse_output(out: Path) -> None:
+def is_folder(out: Path) -> bool:
+    """Whether an output is a folder of pictures."""
+    return out.suffix == "" and str(out) != VIRTUAL_CAMERA
+
+
+def refuse_output(out: Path, read: Sequence[Path], *, overwrite: bool) -> None:
     """Check, before anything long, that pictures can go to an output.
 
+    Args:
+        out: what the user named.
+        read: what the command reads.
+        overwrite: what is there may be replaced, if a drive wrote it or the user means it.
+
     Raises:
-        OutputError: nobody knows the suffix, or the place cannot be written.
+        OutputError: nobody knows the suffix, the place cannot be written, or it is taken.
         MissingAssetError: no virtual camera on this machine.
     """
     if out.suffix.lower() not in ("", ".mp4", ".webm"):
         raise OutputError(f"{out}: '{out.suffix}' cannot be written. Expected .mp4, .webm, a folder, or {VIRTUAL_CAMERA}.")
-    if str(out) == VIRTUAL_CAMERA or out.suffix:
-        open_sink(out, 1.0)  # neither writes anything yet
-    elif out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise OutputError(f"{out} exists and is no empty folder. Remove it, or choose another --out.")
+    if is_folder(out):
+        with open_run(out, "drive", inputs=read, overwrite=overwrite):
+            return
+    open_sink(out, 1.0)  # neither writes anything yet
+    if str(out) != VIRTUAL_CAMERA:
+        claim(out, overwrite=overwrite, inputs=read)
 
 
 def open_sink(out: Path, fps: float) -> FrameSink:

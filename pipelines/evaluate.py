@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 import torch
+import tyro
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from tqdm import tqdm
@@ -21,9 +22,11 @@ from deja_vu.core.batch import Batch
 from deja_vu.core.errors import OutputError
 from deja_vu.core.image import over
 from deja_vu.core.sequence import TrackedSequence
+from deja_vu.io.files import write_json
 from deja_vu.io.frames import FrameSource
 from deja_vu.losses.perceptual import PerceptualDistance
-from deja_vu.pipelines.runs import load_pair
+from deja_vu.pipelines.own_files import claim
+from deja_vu.pipelines.run_folder import load_pair, open_run
 
 MAX_TEST_FRAMES = 350
 PERCEPTUAL_FRAMES = 30
@@ -31,6 +34,34 @@ PERCEPTUAL_FRAMES = 30
 NEAREST_SIDE = 64
 """Side to which frames are reduced to find the nearest training frame by pixels."""
 WHITE = torch.ones(3)
+
+
+def evaluate_command(
+    run: tyro.conf.Positional[Path],
+    *,
+    json_path: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+    save_frames: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Score an avatar on its held-out frames.
+
+    Args:
+        run: run folder of `deja-vu personalize`.
+        json_path: file for the metrics; they are printed in any case.
+        save_frames: folder for render_, target_, head_ and person_ PNGs of every test frame, and frames.json.
+        overwrite: replace the file, and the frames of an earlier evaluation, that the other flags name.
+    """
+    if json_path is not None:
+        claim(json_path, overwrite=overwrite)
+    if save_frames is None:
+        metrics = evaluate_run(run)
+    else:
+        with open_run(save_frames, "evaluate", inputs=[run], overwrite=overwrite) as frames:
+            frames.note()
+            metrics = evaluate_run(run, frames.folder)
+    print(json.dumps(metrics, indent=2))
+    if json_path is not None:
+        write_json(json_path, metrics)
 
 
 @dataclass(frozen=True)

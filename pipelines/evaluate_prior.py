@@ -9,15 +9,25 @@ from deja_vu.avatars.prior.network import load_prior
 from deja_vu.core.errors import InputError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.datasets.shards import ShardSet
+from deja_vu.io.files import write_json
 from deja_vu.pipelines.generalize_report import Scores, makers, score_clip, score_photos, table
-from deja_vu.pipelines.runs import commit, find_track, machine, write_json
+from deja_vu.pipelines.own_files import claim
+from deja_vu.pipelines.provenance import commit, machine
+from deja_vu.pipelines.run_folder import find_track
 
 SIDE = 256
 """Side of the pictures on which heads are made and measured, pixels."""
 
 
 def evaluate_prior(
-    shards: Sequence[Path], clips: Sequence[Path], out: Path, priors: Sequence[Path] = (), *, frames: int = 40, photos: int = 1000
+    shards: Sequence[Path],
+    clips: Sequence[Path],
+    out: Path,
+    priors: Sequence[Path] = (),
+    *,
+    frames: int = 40,
+    photos: int = 1000,
+    overwrite: bool = False,
 ) -> str:
     """Score networks on the held-out part of shards and on tracked videos, and write the figures.
 
@@ -28,13 +38,16 @@ def evaluate_prior(
         priors: networks, named by the folders or files they lie in; none takes the one that ships.
         frames: of each clip that are measured.
         photos: most held-out photos, evenly spread.
+        overwrite: replace the JSON file if it is there.
 
     Returns:
         The figures as a Markdown table.
 
     Raises:
         InputError: nothing to measure on is given.
+        OutputError: the JSON file is there already, or is another's.
     """
+    claim(out, overwrite=overwrite, inputs=priors)
     if not shards and not clips:
         raise InputError("Nothing to measure on: give --shards (from `deja-vu prepare`) or --clips (tracked folders).")
     named = {path.parent.name if path.stem == "prior" else path.stem: load_prior(path) for path in priors} or {"network": load_prior()}

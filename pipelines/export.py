@@ -13,7 +13,7 @@ import tyro
 from tqdm import tqdm
 
 from deja_vu.avatars import Avatar, GaussianAvatar, kind_of
-from deja_vu.core.errors import ConfigError, InputError, OutputError
+from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.head import HeadParams
 from deja_vu.core.sequence import TrackedSequence
@@ -30,7 +30,8 @@ from deja_vu.motion.actor import PRESETS, Actor, Angles
 from deja_vu.motion.neutral import facing_camera, resting
 from deja_vu.motion.retarget import Transfer
 from deja_vu.pipelines.drive import WEBCAM, DriveConfig, open_motion, performed, turntable_of
-from deja_vu.pipelines.runs import load_pair
+from deja_vu.pipelines.own_files import claim
+from deja_vu.pipelines.run_folder import find_avatar, load_pair, open_run
 
 Format = Literal["ply", "spz", "gltf", "npz", "web"]
 SUFFIXES: dict[str, tuple[str, ...]] = {"ply": (".ply",), "spz": (".spz",), "gltf": (".glb", ".gltf"), "npz": (".npz",)}
@@ -64,9 +65,11 @@ def export_command(
             the person at rest without it. The page can play it beside a turntable and the first seconds of the person's own video.
         frame: write this frame of the motion alone, counted from 0.
         webcam: folder of the npm package @mediapipe/tasks-vision, to let the page follow the user's face (web; adds 9 MB).
-        overwrite: replace what `out` holds.
+        overwrite: replace the file, or what an earlier export wrote into the folder, that `out` names.
     """
-    check_request(format, out, motion, frame, webcam, overwrite)
+    read = [find_avatar(run), *([Path(motion)] if motion is not None else []), *([webcam] if webcam is not None else [])]
+    check_request(format, out, motion, frame, webcam)
+    refuse_taken(format, out, motion, frame, [run, *read], overwrite=overwrite)
     loaded, subject = load_pair(run)
     avatar = with_gaussians(loaded, run)
     rest = facing_camera(resting(subject.params, avatar.head))
@@ -76,24 +79,30 @@ def export_command(
         write_npz(build_rig(avatar, rest), out)
         return
     if format == "web":
-        write_page(avatar, subject, motion, webcam, out)
+        with open_run(out, "export", inputs=[run, *read], overwrite=overwrite) as folder:
+            folder.note()
+            write_page(avatar, subject, motion, webcam, folder.folder)
+        size = sum((out / name).stat().st_size for name in ("index.html", "avatar.bin"))
+        print(f"{out}: open index.html ({len(avatar.layout)} Gaussians, {size / 1e6:.1f} MB)")
         return
     poses = rest if motion is None else carried(motion, avatar.head, subject)[0]
     if frame is not None:
         poses = chosen(poses, frame, motion)
     if motion is not None and frame is None:
-        write_sequence(avatar, poses, rest, out, format)
+        with open_run(out, "export", inputs=[run, *read], overwrite=overwrite) as folder:
+            folder.note()
+            write_sequence(avatar, poses, rest, folder.folder, format)
+        print(f"{out}: {len(poses)} frames of {len(avatar.layout)} Gaussians")
         return
     writer(format, subject.info.subject)(at_rest(avatar, poses, rest), out)
     print(f"{out}: {len(avatar.layout)} Gaussians, {out.stat().st_size / 1e6:.1f} MB")
 
 
-def check_request(format: Format, out: Path, motion: str | None, frame: int | None, webcam: Path | None, overwrite: bool) -> None:
+def check_request(format: Format, out: Path, motion: str | None, frame: int | None, webcam: Path | None) -> None:
     """Refuse combinations that mean nothing, before anything is computed.
 
     Raises:
         ConfigError: flags that do not go together, or a name that does not fit the format.
-        OutputError: `out` is taken.
     """
     if frame is not None and motion is None:
         raise ConfigError("--frame picks one frame of a motion: add --motion, or leave --frame out.")
@@ -107,18 +116,21 @@ def check_request(format: Format, out: Path, motion: str | None, frame: int | No
         raise ConfigError("The page plays whole motions: leave --frame out.")
     if webcam is not None and format != "web":
         raise ConfigError(f"--webcam belongs to --format web, not to {format}.")
-    if is_folder(format, motion, frame):
-        if out.exists() and not out.is_dir():
-            raise OutputError(f"{out} is a file. Expected a folder to write into.")
-        if out.is_dir() and any(out.iterdir()) and not overwrite:
-            raise OutputError(f"{out} is not empty. Add --overwrite to write into it all the same, or choose another --out.")
-        return
-    if out.suffix.lower() not in SUFFIXES[format]:
+    if not is_folder(format, motion, frame) and out.suffix.lower() not in SUFFIXES[format]:
         raise ConfigError(f"--out {out} does not end in {' or '.join(SUFFIXES[format])}, as --format {format} needs.")
-    if out.is_dir():
-        raise OutputError(f"{out} is a folder. Expected a file to write.")
-    if out.exists() and not overwrite:
-        raise OutputError(f"{out} exists already. Add --overwrite to replace it, or choose another --out.")
+
+
+def refuse_taken(format: Format, out: Path, motion: str | None, frame: int | None, read: list[Path], *, overwrite: bool) -> None:
+    """Refuse a place that holds something else, before anything is computed.
+
+    Raises:
+        OutputError: it is taken.
+    """
+    if not is_folder(format, motion, frame):
+        claim(out, overwrite=overwrite, inputs=read)
+        return
+    with open_run(out, "export", inputs=read, overwrite=overwrite):
+        return
 
 
 def with_gaussians(avatar: Avatar, run: Path) -> GaussianAvatar:
@@ -155,8 +167,6 @@ def write_page(avatar: GaussianAvatar, subject: TrackedSequence, motion: str | N
     write_web(avatar, rest, subject.camera, page_controls(avatar.head, rest), clips, subject.info.subject, out)
     if webcam is not None and model is not None:
         write_webcam(webcam, model, out)
-    size = sum((out / name).stat().st_size for name in ("index.html", "avatar.bin"))
-    print(f"{out}: open index.html ({len(avatar.layout)} Gaussians, {size / 1e6:.1f} MB)")
 
 
 def page_controls(head: HeadModel, rest: HeadParams) -> Controls:
@@ -199,15 +209,12 @@ def writer(format: Format, name: str) -> Callable[[Gaussians, Path], None]:
 
 
 def write_sequence(avatar: GaussianAvatar, poses: HeadParams, rest: HeadParams, out: Path, format: Format) -> None:
-    """A file for each frame; files of an earlier, longer motion are removed.
+    """A file for each frame.
 
     Raises:
         OutputError: the folder cannot be written.
     """
     write, suffix = writer(format, ""), SUFFIXES[format][0]
-    for stale in out.glob(f"frame_*{suffix}"):
-        stale.unlink()
     for position in tqdm(range(len(poses)), desc="export", unit="frame"):
         with torch.no_grad():
             write(at_rest(avatar, poses[position : position + 1], rest), out / f"frame_{position:05d}{suffix}")
-    print(f"{out}: {len(poses)} frames of {len(avatar.layout)} Gaussians")

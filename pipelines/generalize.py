@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -30,10 +30,12 @@ from deja_vu.core.gaussians import CHANNELS
 from deja_vu.core.image import over
 from deja_vu.datasets.prior_examples import Exercise, People, PeopleConfig
 from deja_vu.datasets.shards import ShardSet, is_shards
+from deja_vu.io.files import write_json
 from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.pipelines.generalize_report import Scores, grid, makers, score_photos, table
 from deja_vu.pipelines.prepare import PrepareConfig, prepare
-from deja_vu.pipelines.runs import clear_run, commit, machine, open_run, refuse_other_recipe, write_json
+from deja_vu.pipelines.provenance import commit, machine
+from deja_vu.pipelines.run_folder import open_run, refuse_other_recipe, working_folder
 from deja_vu.render.base import rasterize
 from deja_vu.tracking.masks import HeadMasks
 from deja_vu.training.checkpoint import load_checkpoint
@@ -120,7 +122,7 @@ class Exercises:
     """Places of the exercises in the whole batch."""
 
 
-def generalize(data: list[Path], out: Path, config: GeneralizeConfig, *, resume: bool, overwrite: bool) -> None:
+def generalize(data: list[Path], out: Path, config: GeneralizeConfig, *, resume: bool, overwrite: bool, read: Sequence[Path] = ()) -> None:
     """Prepare the data where needed, train, and measure on people held out.
 
     Args:
@@ -128,33 +130,40 @@ def generalize(data: list[Path], out: Path, config: GeneralizeConfig, *, resume:
         out: run folder.
         config: recipe.
         resume: continue an interrupted run.
-        overwrite: start anew in a folder that holds a run; prepared shards are kept.
+        overwrite: replace the run that the folder holds, once the new one is whole; prepared shards are kept.
+        read: further files that the command reads.
 
     Raises:
-        OutputError: `out` holds a run and neither flag is given, or it cannot be written.
+        OutputError: `out` holds what no run wrote, or a run and neither flag is given; it is in use, or cannot be written.
         ConfigError: the run to resume was started with another recipe, or the batch does not divide among the processes.
         InputError: the data cannot be used.
     """
     processes = Processes(config.precision)
     if config.batch % processes.count:
         raise ConfigError(f"A batch of {config.batch} people cannot be shared by {processes.count} processes. Choose a multiple.")
-    if processes.lead:
-        open_run(out, resume=resume, overwrite=overwrite)
-        if resume:
-            refuse_other_recipe(out, config)
-        elif overwrite:
-            clear_run(out, keep=out / "shards")
-        out.mkdir(parents=True, exist_ok=True)
-        dump_config(config, out / "config.yaml")
-        folders = gathered(data, out, config.prepare)
-    processes.wait()
-    if not processes.lead:
-        folders = gathered(data, out, config.prepare)
-    shards = ShardSet(folders)
+    with ExitStack() as stack:
+        if processes.lead:
+            run = stack.enter_context(open_run(out, STAGE, inputs=[*data, *read], resume=resume, overwrite=overwrite))
+            if resume:
+                refuse_other_recipe(run.folder, config)
+            run.note()
+            if not (resume and (run.folder / "config.yaml").is_file()):
+                dump_config(config, run.folder / "config.yaml")
+            if photos := [folder for folder in data if not is_shards(folder)]:
+                prepare(photos, out / "shards", config.prepare)
+        processes.wait()
+        learn(data, out, config, processes, resume=resume)
+    processes.close()
+
+
+def learn(data: list[Path], out: Path, config: GeneralizeConfig, processes: Processes, *, resume: bool) -> None:
+    """Train and measure in the open run of the leading process; see `generalize`."""
+    folder = working_folder(out)
+    shards = ShardSet(gathered(data, out))
     if shards.head_name != config.prior.head or not shards.part("train"):
         raise InputError(f"The shards hold {len(shards.part('train'))} portraits to train on, of head '{shards.head_name}'.")
     torch.manual_seed(config.seed)
-    prior, averaged = train(shards, config, out, processes, resume=resume)
+    prior, averaged = train(shards, config, folder, processes, resume=resume)
     if processes.lead:
         facts = {
             "commit": commit(),
@@ -162,23 +171,18 @@ def generalize(data: list[Path], out: Path, config: GeneralizeConfig, *, resume:
             "steps": str(sum(phase.steps for phase in config.phases)),
             "seed": str(config.seed),
         }
-        save_prior(averaged, out / "prior.safetensors", facts)
+        save_prior(averaged, folder / "prior.safetensors", facts)
         scores = Scores(makers({"network": averaged}))
         score_photos(scores, shards, shards.part("test"), config.phases[-1].resolution)
         size = sum(parameter.numel() for parameter in prior.parameters())
-        write_json(out / "metrics.json", {"parameters": size, **facts, "validation": scores.rows(), "config": asdict(config)})
+        write_json(folder / "metrics.json", {"parameters": size, **facts, "validation": scores.rows(), "config": asdict(config)})
         print(table(scores.rows()))
-    processes.close()
 
 
-def gathered(data: list[Path], out: Path, config: PrepareConfig) -> list[Path]:
-    """Folders of shards: those that are given, and what photos are prepared into."""
-    photos = [folder for folder in data if not is_shards(folder)]
+def gathered(data: list[Path], out: Path) -> list[Path]:
+    """Folders of shards: those that are given, and the one that photos were prepared into."""
     shards = [folder for folder in data if is_shards(folder)]
-    if photos:
-        prepare(photos, out / "shards", config)
-        shards.append(out / "shards")
-    return shards
+    return shards if len(shards) == len(data) else [*shards, out / "shards"]
 
 
 def train(shards: ShardSet, config: GeneralizeConfig, run: Path, processes: Processes, *, resume: bool) -> tuple[HeadPrior, HeadPrior]:

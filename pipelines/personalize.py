@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,11 +13,13 @@ from typing import Literal
 from deja_vu.avatars import Avatar, GaussianAvatar, load_avatar, save_avatar
 from deja_vu.core.config import dump_config
 from deja_vu.core.sequence import TrackedSequence
+from deja_vu.io.files import write_json
 from deja_vu.pipelines.drive import show
 from deja_vu.pipelines.evaluate import compare_sheet, evaluate_run, summary
 from deja_vu.pipelines.phases import Learned
+from deja_vu.pipelines.provenance import machine
 from deja_vu.pipelines.report import write_report
-from deja_vu.pipelines.runs import clear_run, find_track, machine, open_run, record, refuse_other_recipe, write_json
+from deja_vu.pipelines.run_folder import Run, find_track, open_run, refuse_other_recipe
 from deja_vu.pipelines.track import TrackConfig, track
 from deja_vu.pipelines.train_gaussians import PersonalizeConfig, start_avatar, train
 from deja_vu.pipelines.train_nelf import NelfRecipe, start_nelf, train_nelf
@@ -36,34 +38,46 @@ class Recipe:
     nelf: NelfRecipe = field(default_factory=NelfRecipe)
 
 
-def personalize(video: Path, out: Path, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
-    """The main job, from a video (or a tracked folder) to an avatar with its scores and pictures.
+def personalize(video: Path, out: Path, recipe: Recipe, *, resume: bool, overwrite: bool, read: Sequence[Path] = ()) -> None:
+    """The main job, from a video (or a tracked folder) to an avatar with its scores and pictures, in a run folder.
 
     Args:
         video: file, or folder made by `deja_vu.pipelines.track`.
         out: run folder.
         recipe: what to compute.
         resume: continue an interrupted run.
-        overwrite: start anew in a folder that holds a run.
+        overwrite: replace the run that the folder holds, once the new one is whole.
+        read: further files that the command reads, such as the recipe's.
 
     Raises:
-        OutputError: `out` holds a run and neither flag is given, or it cannot be written.
+        OutputError: `out` holds what no run wrote, or a run and neither flag is given; it is in use, or cannot be written.
         ConfigError: the run to resume was started with another recipe.
     """
-    open_run(out, resume=resume, overwrite=overwrite)
-    if resume:
-        refuse_other_recipe(out, recipe)
-    started = time.monotonic()
-    sequence = tracked(video, out, recipe.track, resume=resume)
-    if overwrite:
-        clear_run(out, keep=sequence.folder)
-    provenance = record(out, sequence.folder)
-    dump_config(recipe, out / "config.yaml")
+    source = find_track(video) if video.is_dir() else video
+    with open_run(out, "personalize", inputs=[source, *read, *network(recipe)], resume=resume, overwrite=overwrite) as run:
+        if resume:
+            refuse_other_recipe(run.folder, recipe)
+        make_avatar(source, run, recipe, resume=resume)
+
+
+def network(recipe: Recipe) -> list[Path]:
+    """The file of the network that a recipe starts from, if it names one."""
+    return [Path(recipe.personalize.prior)] if recipe.personalize.prior else []
+
+
+def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
+    """Fill an open run; see `personalize`."""
+    out, started = run.folder, time.monotonic()
+    run.note(video=video.name)
+    sequence = tracked(video, run, recipe.track, resume=resume)
+    provenance = run.note(tracked=str(run.place(sequence.folder).resolve()))
+    if not (resume and (out / "config.yaml").is_file()):
+        dump_config(recipe, out / "config.yaml")
     seconds = {"track": time.monotonic() - started}
     try:
         learned = learn(sequence.train_part(), recipe, out, resume=resume)
     except KeyboardInterrupt:
-        print(f"\nInterrupted. The run is kept; continue it with --resume (folder {out}).")
+        print(f"\nInterrupted. The run is kept; continue it with --resume (folder {run.out}).")
         raise
     avatar = learned.avatar
     save_avatar(avatar, out / "avatar.safetensors", provenance)
@@ -90,7 +104,7 @@ def personalize(video: Path, out: Path, recipe: Recipe, *, resume: bool, overwri
     compare_sheet(sequence, avatar, out / "compare.png")
     show(avatar, sequence, out / "turntable.mp4")
     write_report(out)
-    print(summary(metrics, out))
+    print(summary(metrics, run.out))
 
 
 def learn(
@@ -137,11 +151,12 @@ def learn_teacher(sequence: TrackedSequence, recipe: Recipe, folder: Path, *, re
     return load_avatar(path)
 
 
-def tracked(video: Path, out: Path, config: TrackConfig, *, resume: bool) -> TrackedSequence:
+def tracked(video: Path, run: Run, config: TrackConfig, *, resume: bool) -> TrackedSequence:
     """The tracked sequence of a run: read where it is there, made where it is not."""
     if video.is_dir():
-        return TrackedSequence.load(find_track(video))
-    folder = out / "track"
+        return TrackedSequence.load(video)
+    folder = run.folder / "track"
     if resume and (folder / "track.json").is_file():
         return TrackedSequence.load(folder)
+    run.clear("track")
     return track(video, folder, config)

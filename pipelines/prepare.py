@@ -21,8 +21,9 @@ from deja_vu.core.sequence import Frame, TrackedSequence
 from deja_vu.datasets.shards import Sample, ShardInfo, ShardSet, Split, begin_shards, write_shard
 from deja_vu.datasets.synthetic import SyntheticSubject
 from deja_vu.heads import load_head
+from deja_vu.io.files import write_json
 from deja_vu.io.images import read_picture
-from deja_vu.pipelines.runs import write_json
+from deja_vu.pipelines.run_folder import Run, open_run
 from deja_vu.tracking.landmarks import cut, find_crop
 from deja_vu.tracking.masks import HeadMasks
 from deja_vu.tracking.photo import PhotoConfig, PhotoFitter
@@ -83,13 +84,21 @@ def prepare(data: Sequence[Path], out: Path, config: PrepareConfig) -> ShardSet:
 
     Raises:
         InputError: a folder does not exist, there is no photo, or not one could be used.
-        OutputError: `out` holds shards of other photos, or cannot be written.
+        OutputError: `out` holds what no preparation wrote, or shards of other photos; it is in use, or cannot be written.
     """
+    with open_run(out, "prepare", inputs=data, add=True) as run:
+        return fill(data, run, config)
+
+
+def fill(data: Sequence[Path], run: Run, config: PrepareConfig) -> ShardSet:
+    """Write the shards that are missing in an open folder; see `prepare`."""
+    out = run.folder
     clips = {f"{CLIP}:{folder.name}": folder for folder in data if (folder / "track.json").is_file()}
     photos = {str(path.relative_to(folder)): path for folder in data if folder not in clips.values() for path in find_photos(folder)}
     sources = (*photos, *clips, *(f"{SYNTHETIC}:{seed}" for seed in range(1, config.made_up + 1)))
     if not sources:
         raise InputError(f"{', '.join(map(str, data))}: no photo was found. Expected files ending in {', '.join(sorted(SUFFIXES))}.")
+    run.note()
     missing = begin_shards(out, ShardInfo(config.head, config.photo.resolution, sources, config.per_shard))
     head = load_head(config.head)
     with ExitStack() as stack, tqdm(total=len(missing) * config.per_shard, desc="prepare", unit="photo") as bar:

@@ -24,13 +24,15 @@ from deja_vu.core.image import over
 from deja_vu.core.sequence import TrackedSequence, TrackInfo, write_frame, write_masks
 from deja_vu.datasets.prior_examples import stack_portraits
 from deja_vu.heads import load_head
+from deja_vu.io.files import write_json
 from deja_vu.io.images import read_picture
 from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.pipelines.drive import show
 from deja_vu.pipelines.evaluate import to_bytes, write_png
 from deja_vu.pipelines.looks import EXPRESSIONS, SIDES, posed, tiled
-from deja_vu.pipelines.runs import clear_run, machine, open_run, record, write_json
-from deja_vu.pipelines.track import clear_track
+from deja_vu.pipelines.provenance import machine
+from deja_vu.pipelines.run_folder import Run, open_run
+from deja_vu.pipelines.track import begin_track
 from deja_vu.tracking.photo import FittedPhoto, PhotoConfig, PhotoFitter
 
 WHITE = torch.ones(3)
@@ -64,15 +66,21 @@ def reconstruct(photo: Path, out: Path, config: ReconstructConfig, *, overwrite:
         photo: picture of one person's face.
         out: run folder.
         config: recipe.
-        overwrite: replace what the folder holds.
+        overwrite: replace the run that the folder holds, once the new one is whole.
 
     Raises:
         InputError: the photo cannot be used.
         MissingAssetError: no network ships, and none is named.
-        OutputError: `out` holds a run already, or cannot be written.
+        OutputError: `out` holds what no run wrote, or a run and the flag is missing; it is in use, or cannot be written.
     """
-    open_run(out, resume=False, overwrite=overwrite)
-    started = time.monotonic()
+    read = [photo, *([Path(config.prior)] if config.prior else [])]
+    with open_run(out, "reconstruct", inputs=read, overwrite=overwrite) as run:
+        fill(photo, run, config)
+
+
+def fill(photo: Path, run: Run, config: ReconstructConfig) -> None:
+    """Make the avatar of a photo in an open run; see `reconstruct`."""
+    out, started = run.folder, time.monotonic()
     picture = read_picture(photo)
     prior = load_prior(Path(config.prior) if config.prior else None) if config.start == "network" else None
     head = load_head(config.head if prior is None else prior.config.head)
@@ -84,10 +92,8 @@ def reconstruct(photo: Path, out: Path, config: ReconstructConfig, *, overwrite:
     batch = stack_portraits([fitted.portrait.resized(config.side)], 0)
     start, correction = (atlas.lift(batch), None) if prior is None else prior.correct(batch)
     avatar = atlas.avatar(start, correction, GaussianConfig(uv_size=atlas.size, blendmaps=0)).eval()
-    if overwrite:
-        clear_run(out, keep=out / "track")
+    provenance = run.note(photo=photo.name, tracked=str(run.place(out / "track").resolve()))
     sequence = as_sequence(fitted, photo, head.spec.name, out / "track")
-    provenance = record(out, sequence.folder)
     dump_config(config, out / "config.yaml")
     save_avatar(avatar, out / "avatar.safetensors", provenance)
     seconds = time.monotonic() - started
@@ -105,12 +111,12 @@ def reconstruct(photo: Path, out: Path, config: ReconstructConfig, *, overwrite:
     times = {"avatar": round(seconds, 2), "total": round(total, 2)}
     write_json(out / "metrics.json", {**facts, "input_view": scores, "landmark_error_px": round(fitted.error_px, 2), "seconds": times})
     print(f"avatar in {seconds:.1f} s, with its pictures {total:.1f} s; its photo is met to {scores['psnr']:.2f} dB")
-    print(f"look at {out / 'compare.png'}, {out / 'expressions.png'} and {out / 'turntable.mp4'}")
+    print(f"look at {run.out / 'compare.png'}, {run.out / 'expressions.png'} and {run.out / 'turntable.mp4'}")
 
 
 def as_sequence(fitted: FittedPhoto, photo: Path, head_name: str, folder: Path) -> TrackedSequence:
     """Write the photo as a tracked folder of one frame."""
-    clear_track(folder)
+    begin_track(folder)
     portrait, crop = fitted.portrait, fitted.crop
     frame, side = portrait.frame, portrait.camera.width
     write_frame(folder, 0, frame.image.numpy())

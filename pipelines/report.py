@@ -18,12 +18,14 @@ from deja_vu.core.errors import FormatError, InputError
 from deja_vu.core.head import HeadParams
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
+from deja_vu.io.files import write_atomic
 from deja_vu.io.video import read_frames
 from deja_vu.motion.actor import PRESETS, Actor, Angles
 from deja_vu.motion.neutral import facing_camera, resting
 from deja_vu.motion.retarget import Transfer
 from deja_vu.pipelines.drive import Painter
-from deja_vu.pipelines.runs import load_pair
+from deja_vu.pipelines.own_files import RECORD, STAGE, claim
+from deja_vu.pipelines.run_folder import amended, load_pair
 from deja_vu.report import html as page
 from deja_vu.report.coverage import Course, Finding, findings, follow
 
@@ -41,13 +43,19 @@ SMALL_CROP = 320
 LOSSES = "loss/"
 
 
-def report_command(run: tyro.conf.Positional[Path], *, out: Path | None = None) -> None:
+def report_command(run: tyro.conf.Positional[Path], *, out: Path | None = None, overwrite: bool = False) -> None:
     """Write one HTML page about a run: scores, pictures, curves, and advice for a better video.
 
     Args:
         run: run folder of `deja-vu personalize`.
-        out: page to write; without it report.html in the run folder.
+        out: page to write; without it report.html in the run folder, where the run's own page is made anew.
+        overwrite: replace the page that `out` names.
     """
+    if out is None:
+        with amended(run, REPORT) as page_of_run:
+            print(f"written: {write_report(run, page_of_run)}")
+        return
+    claim(out, overwrite=overwrite)
     print(f"written: {write_report(run, out)}")
 
 
@@ -88,7 +96,9 @@ def write_report(run: Path, out: Path | None = None) -> Path:
         page.section("Recipe", page.folded("every value", json.dumps(metrics.get("config", {}), indent=2)), *command(run)),
     ]
     path = out or run / REPORT
-    path.write_text(page.page(f"Avatar {run.resolve().name}", lead, parts), encoding="utf-8")
+    folder = run.resolve()
+    name = folder.parent.name if folder.name == STAGE else folder.name
+    write_atomic(path, page.page(f"Avatar {name}", lead, parts))
     return path
 
 
@@ -278,5 +288,8 @@ def curves(path: Path) -> list[page.Chart]:
 
 def command(run: Path) -> list[str]:
     """How the run was made."""
-    path = run / "run.json"
-    return [page.folded("command and machine", json.dumps(read_json(path), indent=2))] if path.is_file() else []
+    path = run / RECORD
+    if not path.is_file():
+        return []
+    facts = {name: value for name, value in read_json(path).items() if name != "files"}
+    return [page.folded("command and machine", json.dumps(facts, indent=2))]

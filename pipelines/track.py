@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import time
 import warnings
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +26,7 @@ from deja_vu.core.sequence import TrackedSequence, TrackInfo, write_frame, write
 from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
 from deja_vu.io.video import read_frames
+from deja_vu.pipelines.run_folder import open_run
 from deja_vu.tracking.fit import FitConfig, Observations, fit_landmarks, landmark_errors, refuse_untrackable
 from deja_vu.tracking.landmarks import ARKIT_NAMES, Detections, cut, detect_video
 from deja_vu.tracking.letterbox import BarFinder
@@ -61,12 +62,31 @@ class TrackConfig:
     photometric: PhotometricConfig = field(default_factory=PhotometricConfig)
 
 
+def track_into(video: Path, out: Path, config: TrackConfig, *, overwrite: bool, read: Sequence[Path] = ()) -> None:
+    """Track a video into a run folder of its own.
+
+    Args:
+        video: file with one person's face.
+        out: run folder.
+        config: recipe.
+        overwrite: replace the tracked video that the folder holds, once the new one is whole.
+        read: further files that the command reads.
+
+    Raises:
+        InputError: the video cannot be used.
+        OutputError: `out` holds what no run wrote, or a tracked video and the flag is missing; it is in use, or cannot be written.
+    """
+    with open_run(out, "track", inputs=[video, *read], overwrite=overwrite) as run:
+        run.note(video=video.name)
+        track(video, run.folder, config)
+
+
 def track(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
     """Track a video into a folder that reloads with `TrackedSequence.load`.
 
     Args:
         video: file with one person's face.
-        out: folder to fill; made if missing.
+        out: folder to fill, without frames of another video; made if missing.
         config: recipe.
 
     Raises:
@@ -85,7 +105,7 @@ def track(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
     test = split_frames(len(seen.times), config.split)
     if not test.any():
         raise InputError(f"{video}: {len(test)} frames with a face are too few to keep some for the test by split '{config.split}'.")
-    clear_track(out)
+    begin_track(out)
     pictures, alphas, valid = crop_frames(video, detections, config, out)
     started = time.monotonic()
     state = fit_landmarks(head, seen, config.fit)
@@ -117,17 +137,17 @@ def track(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
     return sequence
 
 
-def clear_track(folder: Path) -> None:
-    """Make a tracked folder, or empty an older one: without track.json first, so that it never passes for finished.
+def begin_track(folder: Path) -> None:
+    """Make a folder for the frames of a video.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: it holds a tracked video or frames already, or cannot be written.
     """
     try:
-        (folder / "track.json").unlink(missing_ok=True)
         for name in ("frames", "masks"):
-            shutil.rmtree(folder / name, ignore_errors=True)
-            (folder / name).mkdir(parents=True)
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        if (folder / "track.json").exists() or any(any((folder / name).iterdir()) for name in ("frames", "masks")):
+            raise OutputError(f"{folder} holds frames already. Choose another folder.")
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({error.strerror}). Choose another --out.") from error
 

@@ -15,7 +15,7 @@ from deja_vu.heads import load_head
 from deja_vu.motion.retarget import refuse_other_head
 from deja_vu.motion.tracked import TrackedMotion
 from deja_vu.pipelines.drive import WEBCAM, open_motion
-from deja_vu.pipelines.runs import load_pair
+from deja_vu.pipelines.run_folder import load_pair
 from deja_vu.viewer.server import Viewer, ViewerConfig, refuse_taken
 from deja_vu.viewer.stage import Clip, Performer, Stage
 

@@ -32,15 +32,15 @@ class PngSequence:
         """Make the folder.
 
         Raises:
-            OutputError: it holds something already, or cannot be written.
+            OutputError: it holds such pictures already, or cannot be written.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            occupied = any(folder.iterdir())
+            occupied = any(folder.glob("[0-9]*.png"))
         except OSError as error:
             raise OutputError(f"{folder} cannot be written ({error.strerror}). Choose another --out.") from error
         if occupied:
-            raise OutputError(f"{folder} is not empty. Remove it, or choose another --out.")
+            raise OutputError(f"{folder} holds pictures already. Choose another --out.")
         self._folder, self._count = folder, 0
 
     def __enter__(self) -> PngSequence:

@@ -29,7 +29,8 @@ def test_opaque_pictures_are_written_too(tmp_path) -> None:
 
 def test_a_folder_in_use_is_refused(tmp_path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match="not empty"):
+    (tmp_path / "000007.png").write_text("mine too")
+    with pytest.raises(OutputError, match="holds pictures"):
         PngSequence(tmp_path)
     with pytest.raises(OutputError, match="cannot be written"):
         PngSequence(tmp_path / "notes.txt" / "pictures")

@@ -21,6 +21,7 @@ from deja_vu.io.assets import find
 from deja_vu.io.video import probe, write_video
 from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.personalize import Recipe
+from deja_vu.pipelines.run_folder import open_run
 
 needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.io.assets")
 needs_landmarker = pytest.mark.skipif(find("face_landmarker") is None, reason="the landmarker is not here: python -m deja_vu.io.assets")
@@ -79,6 +80,15 @@ def bad_video(kind: str, folder: Path) -> Path:
     return path
 
 
+def old_run(folder: Path, kind: str) -> None:
+    """What a finished run of a command looks like to one that would write into its folder."""
+    with open_run(folder, kind) as run:
+        run.note()
+        (folder / "track" / "frames").mkdir(parents=True)
+        for name in ("avatar.safetensors", "metrics.json", "track/track.json", "track/frames/000000.jpg", "track.json"):
+            (run.folder / name).write_text(f"old {name}")
+
+
 BAD_VIDEOS = {
     "absent": "There is no file",
     "text": "is not a video",
@@ -95,22 +105,20 @@ def test_a_bad_video_writes_nothing_and_harms_no_old_run(refused, tmp_path, kind
     for command in ("personalize", "track"):
         assert BAD_VIDEOS[kind] in refused(command, video, "--out", out)
         assert not (tmp_path / "runs").exists()
-    (out / "track" / "frames").mkdir(parents=True)
-    for name in ("avatar.safetensors", "run.json", "metrics.json", "track/track.json", "track/frames/000000.jpg"):
-        (out / name).write_text(f"old {name}")
-    before = snapshot(out)
-    for command in ("personalize", "track"):
-        assert BAD_VIDEOS[kind] in refused(command, video, "--out", out, "--overwrite")
-        assert snapshot(out) == before
+    for folder, command in ((out, "personalize"), (out.with_name("tracked"), "track")):
+        old_run(folder, command)
+        before = snapshot(folder)
+        assert BAD_VIDEOS[kind] in refused(command, video, "--out", folder, "--overwrite")
+        assert snapshot(folder) == before
 
 
 def test_a_run_in_the_way_is_kept(refused, tmp_path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.json").write_text("{}")
+    for command in ("personalize", "track"):
+        old_run(tmp_path / command, command)
     before = snapshot(tmp_path)
     for command in ("personalize", "track"):
-        message = refused(command, tmp_path / "none.mp4", "--out", tmp_path / "run")
-        assert "--resume" in message
+        message = refused(command, tmp_path / "none.mp4", "--out", tmp_path / command)
+        assert ("--resume" in message) == (command == "personalize")
         assert "--overwrite" in message
     assert "no run to resume" in refused("personalize", tmp_path / "none.mp4", "--out", tmp_path / "new", "--resume")
     assert snapshot(tmp_path) == before
@@ -235,7 +243,7 @@ def test_a_full_disk_is_said(refused, run, tmp_path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no device that is always full")
     assert "No space left" in refused("evaluate", run, "--json", "/dev/full")
-    assert "cannot be written" in refused("evaluate", run, "--save-frames", run / "avatar.safetensors" / "frames")
+    assert "is a file" in refused("evaluate", run, "--save-frames", run / "avatar.safetensors" / "frames")
 
 
 @needs_perceptual

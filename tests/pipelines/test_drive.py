@@ -47,7 +47,7 @@ def test_backgrounds_and_transparency_agree(run, script, tmp_path) -> None:
     outs = {"clear": [], "white": ["--background", "ffffff"], "room": ["--background", str(tmp_path / "room.png")]}
     for name, flags in outs.items():
         main(["drive", str(run), "--motion", str(script), "--out", str(tmp_path / name), "--frames", "2", *flags])
-        assert len(list((tmp_path / name).iterdir())) == 2
+        assert len(list((tmp_path / name).glob("*.png"))) == 2
     read = {name: cv2.imread(str(tmp_path / name / "000001.png"), cv2.IMREAD_UNCHANGED).astype(float) for name in outs}
     assert {name: image.shape[2] for name, image in read.items()} == {"clear": 4, "white": 3, "room": 3}
     alpha = read["clear"][..., 3:] / 255
@@ -89,7 +89,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(refused, run,
         return message
 
     assert "'.gif' cannot be written" in says("--motion", script, "--out", tmp_path / "a.gif")
-    assert "no empty folder" in says("--motion", script, "--out", tmp_path / "full")
+    assert "holds files, but no run" in says("--motion", script, "--out", tmp_path / "full")
     assert "does not exist" in says("--motion", script, "--out", tmp_path / "absent" / "a.mp4")
     assert "pip install pyvirtualcam" in says("--motion", script, "--out", "virtual-camera")
     assert "is no color" in says("--motion", script, "--out", tmp_path / "a.mp4", "--background", "mauve-ish")

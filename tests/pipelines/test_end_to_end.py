@@ -73,7 +73,7 @@ def test_from_a_video_to_a_driven_avatar(tmp_path) -> None:
     main(["evaluate", str(run), "--json", str(tmp_path / "again.json"), "--save-frames", str(saved)])
     assert json.loads((tmp_path / "again.json").read_text()) == metrics
     names = {f"{kind}_{index:06d}.png" for index in sequence.test_part().index.tolist() for kind in ("render", "target", "head", "person")}
-    assert {path.name for path in saved.iterdir()} == {*names, "frames.json"}
+    assert {path.name for path in saved.iterdir()} == {*names, "frames.json", "run.json"}
     described = json.loads((saved / "frames.json").read_text())
     assert described["resolution"] == SIDE
     # The crop is where it says: the target's head is the source's, scaled.

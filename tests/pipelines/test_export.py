@@ -18,8 +18,8 @@ from deja_vu.motion.actor import PRESETS
 from deja_vu.motion.neutral import facing_camera, resting
 from deja_vu.motion.openings import LIDS, Openings
 from deja_vu.pipelines.cli import main
-from deja_vu.pipelines.export import check_request, page_controls
-from deja_vu.pipelines.runs import load_pair
+from deja_vu.pipelines.export import check_request, page_controls, refuse_taken
+from deja_vu.pipelines.run_folder import load_pair
 from deja_vu.viewer.stage import Performer, Wish
 
 
@@ -60,14 +60,13 @@ def test_every_format_is_written_and_not_overwritten_unasked(format, run, tmp_pa
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_motion_becomes_a_file_a_frame(run, tracked, tmp_path):
+def test_a_motion_becomes_a_file_a_frame(run, tracked, film, tmp_path):
     out = tmp_path / "frames"
-    out.mkdir()
-    (out / "frame_00099.ply").write_text("of an earlier, longer motion")
+    export(run, out, "--format", "ply", "--motion", str(film(tmp_path / "longer", frames=len(tracked) + 3).folder))
     export(run, out, "--format", "ply", "--motion", str(tracked.folder), "--overwrite")
-    names = sorted(path.name for path in out.iterdir())
+    names = sorted(path.name for path in out.iterdir() if path.name != "run.json")
     assert names == [f"frame_{k:05d}.ply" for k in range(len(tracked))]
-    contents = {path.read_bytes() for path in out.iterdir()}
+    contents = {path.read_bytes() for path in out.glob("frame_*")}
     assert len(contents) == len(tracked)
 
 
@@ -92,11 +91,11 @@ def test_the_person_at_rest_stands_upright_at_the_origin(run, tmp_path):
 
 def test_a_page_is_written_with_its_motions(run, tracked, tmp_path, capsys):
     export(run, tmp_path / "page", "--format", "web", "--motion", str(tracked.folder))
-    assert {path.name for path in (tmp_path / "page").iterdir()} == {"index.html", "avatar.bin", "NOTICES.txt"}
+    assert {path.name for path in (tmp_path / "page").iterdir()} == {"index.html", "avatar.bin", "NOTICES.txt", "run.json"}
     assert "open index.html" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="2"):
         export(run, tmp_path / "page", "--format", "web")
-    assert "is not empty" in capsys.readouterr().err
+    assert "already. Add --overwrite" in capsys.readouterr().err
 
 
 def test_the_pages_buttons_show_what_the_viewers_show(run):
@@ -139,16 +138,16 @@ REFUSED = [
 def test_requests_that_mean_nothing_are_refused(request_, error, says):
     paths = {key: Path(value) for key, value in request_.items() if key in ("out", "webcam")}
     with pytest.raises(error, match=says):
-        check_request(**{"motion": None, "frame": None, "webcam": None, "overwrite": False, **request_, **paths})
+        check_request(**{"motion": None, "frame": None, "webcam": None, **request_, **paths})
 
 
 def test_a_place_that_is_taken_is_refused(tmp_path):
     (tmp_path / "a.ply").mkdir()
     with pytest.raises(OutputError, match="is a folder"):
-        check_request("ply", tmp_path / "a.ply", None, None, None, overwrite=True)
+        refuse_taken("ply", tmp_path / "a.ply", None, None, [], overwrite=True)
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="is a file"):
-        check_request("web", tmp_path / "file", None, None, None, overwrite=True)
+        refuse_taken("web", tmp_path / "file", None, None, [], overwrite=True)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from deja_vu.nets.uv_unet import UVNetConfig
 from deja_vu.pipelines.evaluate_prior import evaluate_prior
 from deja_vu.pipelines.generalize import GeneralizeConfig, Phase, generalize
 from deja_vu.pipelines.prepare import PrepareConfig, SetRule, identify, prepare
+from deja_vu.pipelines.run_folder import open_run
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.training.ema import AveragedModel
 from deja_vu.training.objective import LossWeights
@@ -134,13 +135,13 @@ def test_networks_are_compared_on_photos_and_clips(shards, trained, film, tmp_pa
 
 def test_refusals(shards, tmp_path):
     started, empty = tmp_path / "started", tmp_path / "empty"
-    started.mkdir()
     empty.mkdir()
-    dump_config(RECIPE, started / "config.yaml")
-    (started / "run.json").write_text("{}")
+    with open_run(started, "generalize") as run:
+        run.note()
+        dump_config(RECIPE, started / "config.yaml")
     with pytest.raises(ConfigError, match="another recipe"):
         generalize([shards], started, replace(RECIPE, batch=4), resume=True, overwrite=False)
-    with pytest.raises(OutputError, match="not empty"):
+    with pytest.raises(OutputError, match="holds a run of `prepare`"):
         generalize([shards], shards, RECIPE, resume=False, overwrite=False)
     with pytest.raises(InputError, match="no photo was found"):
         generalize([empty], tmp_path / "run", RECIPE, resume=False, overwrite=False)

@@ -284,7 +284,7 @@ def test_personalize_fills_the_run_folder(tracked, small_recipe, tmp_path, capsy
 
     # The folder is taken: nothing is touched unless the user says what is meant.
     before = {path: path.read_bytes() for path in out.iterdir()}
-    with pytest.raises(OutputError, match=r"--resume .* --overwrite"):
+    with pytest.raises(OutputError, match=r"holds a run of `[a-z]+` already.*--resume .* --overwrite"):
         personalize(tracked.folder, out, small_recipe, resume=False, overwrite=False)
     with pytest.raises(OutputError, match="exclude each other"):
         personalize(tracked.folder, out, small_recipe, resume=True, overwrite=True)
@@ -305,6 +305,6 @@ def test_personalize_fills_the_run_folder(tracked, small_recipe, tmp_path, capsy
 
 
 def test_overwriting_the_tracked_folder_itself_is_refused(tracked, small_recipe: Recipe) -> None:
-    with pytest.raises(OutputError, match="which --overwrite would delete"):
+    with pytest.raises(OutputError, match="holds a run of `track`, which `personalize` does not replace"):
         personalize(tracked.folder, tracked.folder, small_recipe, resume=False, overwrite=True)
     TrackedSequence.load(tracked.folder).frame(0)

@@ -23,7 +23,7 @@ from deja_vu.core.head import HeadParams
 from deja_vu.motion.neutral import facing_camera, resting
 from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.drive import turntable_of
-from deja_vu.pipelines.runs import load_pair
+from deja_vu.pipelines.run_folder import load_pair
 from deja_vu.pipelines.view import open_viewer
 from deja_vu.render.base import rasterize
 from deja_vu.viewer.server import ViewerConfig

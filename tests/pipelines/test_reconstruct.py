@@ -14,7 +14,7 @@ from deja_vu.core.errors import InputError, MissingAssetError, OutputError
 from deja_vu.nets.uv_unet import UVNetConfig
 from deja_vu.pipelines.looks import SIDES, posed, tiled
 from deja_vu.pipelines.reconstruct import ReconstructConfig, reconstruct
-from deja_vu.pipelines.runs import load_pair
+from deja_vu.pipelines.run_folder import load_pair
 from deja_vu.tracking.photo import PhotoConfig
 
 WOMAN = Path(__file__).parents[1] / "data" / "faces" / "female_00.jpg"
@@ -33,7 +33,7 @@ def test_photo_to_run(tmp_path):
     avatar, subject = load_pair(out)
     assert isinstance(avatar, GaussianAvatar)
     assert len(subject) == 1
-    with pytest.raises(OutputError, match="not empty"):
+    with pytest.raises(OutputError, match="holds a run of `reconstruct` already"):
         reconstruct(WOMAN, out, ReconstructConfig(start="lifted", **QUICK), overwrite=False)
 
 

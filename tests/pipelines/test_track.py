@@ -6,7 +6,7 @@ import torch
 from deja_vu.core.errors import InputError, OutputError
 from deja_vu.io.assets import find
 from deja_vu.pipelines.sample import write_sample
-from deja_vu.pipelines.track import BLOCK, BLOCK_PERIOD, TrackConfig, clear_track, split_frames, track
+from deja_vu.pipelines.track import BLOCK, BLOCK_PERIOD, TrackConfig, begin_track, split_frames, track
 
 
 @pytest.mark.parametrize("count", [3, 10, 41, 450])
@@ -23,19 +23,19 @@ def test_blocks_are_every_fifth_of_sixteen_frames() -> None:
     assert begins.tolist() == [BLOCK * (BLOCK_PERIOD * k + BLOCK_PERIOD - 1) for k in range(5)]
 
 
-def test_an_older_tracked_folder_never_passes_for_the_new_one(tmp_path) -> None:
-    """Interrupted after the old frames are gone, the folder must not load: its description goes first."""
-    (tmp_path / "frames").mkdir()
-    (tmp_path / "frames" / "000000.jpg").write_text("old")
-    (tmp_path / "track.json").write_text("{}")
-    clear_track(tmp_path)
-    assert {path.name for path in tmp_path.rglob("*")} == {"frames", "masks"}
+def test_frames_of_another_video_or_of_the_users_are_never_mixed_with_new_ones(tmp_path) -> None:
+    begin_track(tmp_path)
+    begin_track(tmp_path)  # nothing was written yet
+    (tmp_path / "frames" / "holiday.jpg").write_text("mine")
+    with pytest.raises(OutputError, match="holds frames already"):
+        begin_track(tmp_path)
+    assert (tmp_path / "frames" / "holiday.jpg").read_text() == "mine"
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
-        clear_track(tmp_path / "file" / "track")
+        begin_track(tmp_path / "file" / "track")
 
 
 @pytest.mark.skipif(find("face_landmarker") is None, reason="the landmarker is not here: python -m deja_vu.io.assets")

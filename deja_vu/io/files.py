@@ -1,0 +1,179 @@
+"""Files appear whole or not at all, and a folder is written by one process at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shlex
+import socket
+import stat
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from deja_vu.core.errors import OutputError
+
+LOCK = ".deja-vu-lock"
+"""In a folder that a process holds, who it is."""
+PART = re.compile(r"((?:.*/)?)\.([^/]+)\.\d+\.part((?:\.\w+)?)")
+"""A file that is being written, or was when its process was killed: folder, stem, process, suffix."""
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a place to write a file to; the file takes its name when the block ends well, and leaves no trace when it does not.
+
+    The place ends in the file's own suffix and lies beside it, so that the last step is a rename. A device or pipe is written itself.
+
+    Args:
+        path: file to write or replace; its folder is made. Its mode is what the umask asks for.
+
+    Raises:
+        OutputError: the system refuses; a former file is kept.
+    """
+    if path.exists() and not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+        yield path
+        return
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+        mode = stat.S_IMODE(part.stat().st_mode)
+        yield part
+        part.chmod(mode)  # some writers replace the file by a private one
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path} could not be written ({error.strerror or error}). Make room or choose another place.") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write a file in one step; text as UTF-8. See `whole`.
+
+    Raises:
+        OutputError: it cannot be written; a former file is kept.
+    """
+    with whole(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON in one step.
+
+    Raises:
+        OutputError: it cannot be written; a former file is kept.
+    """
+    write_atomic(path, json.dumps(value, indent=2) + "\n")
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes while the block runs. The system lets go of it when this process ends, however it ends.
+
+    Args:
+        folder: made where it is missing, and removed at the end if nothing was put into it.
+
+    Raises:
+        OutputError: another process holds it, or a folder above it; or it cannot be written.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        place = folder.resolve()
+        for above in place.parents:
+            _refuse_held(above, folder)
+        lock = _locked(place, folder)
+    except OutputError:
+        _remove_empty(missing)
+        raise
+    except OSError as error:
+        _remove_empty(missing)
+        raise OutputError(f"{folder} cannot be written ({error.strerror}). Choose another --out.") from error
+    try:
+        yield
+    finally:
+        (place / LOCK).unlink(missing_ok=True)
+        os.close(lock)
+        _remove_empty(missing)
+
+
+def _locked(place: Path, shown: Path) -> int:
+    """The descriptor of a folder's lock, which stands as long as it is open."""
+    while True:
+        lock = os.open(place / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        if not _try(lock):
+            os.close(lock)
+            raise OutputError(_holder(place, shown))
+        # Between opening and locking, the former holder may have removed the file: then it is nobody's lock any more.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock), os.stat(place / LOCK)):
+                break
+        os.close(lock)
+    owner = {"process": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(" ", "seconds")}
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, json.dumps(owner | {"command": shlex.join(sys.argv)}).encode(), 0)
+    return lock
+
+
+def _refuse_held(place: Path, shown: Path) -> None:
+    """Refuse a folder above which another process is at work; the own process may hold both."""
+    try:
+        lock = os.open(place / LOCK, os.O_RDWR)
+    except OSError:
+        return
+    try:
+        if not _try(lock) and _owner(place).get("process") != os.getpid():
+            raise OutputError(_holder(place, shown))
+    finally:
+        os.close(lock)
+
+
+def _try(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _owner(place: Path) -> dict[str, Any]:
+    """Who holds a folder, as far as that process has said so yet."""
+    for _ in range(20):
+        with contextlib.suppress(OSError, ValueError):
+            return dict(json.loads((place / LOCK).read_text()))
+        time.sleep(0.05)
+    return {}
+
+
+def _holder(place: Path, shown: Path) -> str:
+    owner = {"process": "?", "host": "?", "since": "?", "command": "?"} | _owner(place)
+    return (
+        f"{shown} is in use by process {owner['process']} on {owner['host']} since {owner['since']}: {str(owner['command'])[:200]}. "
+        "Wait for its end, or choose another --out."
+    )
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
