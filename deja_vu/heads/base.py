@@ -35,8 +35,8 @@ class HeadData:
     """Pose correctives by the entries of (rotation - identity) of all joints, P = 9 J; None where there are none."""
 
 
-class HeadModel(nn.Module):
-    """A parametric head. Its data are buffers that never enter a checkpoint, so a checkpoint carries no licensed asset."""
+class SkinnedModel(nn.Module):
+    """Points that identity, expression, joints and a pose move. The data are buffers that never enter a checkpoint."""
 
     template: Tensor
     shape_basis: Tensor
@@ -46,9 +46,9 @@ class HeadModel(nn.Module):
     skin_weights: Tensor
     pose_basis: Tensor | None
 
-    def __init__(self, spec: HeadSpec, topology: HeadTopology, data: HeadData) -> None:
+    def __init__(self, spec: HeadSpec, data: HeadData) -> None:
         super().__init__()
-        self.spec, self.topology, self.parents = spec, topology, data.parents
+        self.spec, self.parents = spec, data.parents
         for field in fields(data):
             if field.name != "parents":
                 self.register_buffer(field.name, getattr(data, field.name), persistent=False)
@@ -68,20 +68,20 @@ class HeadModel(nn.Module):
         )
 
     def forward(self, params: HeadParams) -> Float[Tensor, "*b V 3"]:
-        """Vertices in world space, metres."""
+        """Points in world space, metres."""
         return self.posed(params)[0]
 
     def posed(self, params: HeadParams) -> tuple[Float[Tensor, "*b V 3"], Float[Tensor, "*b V 3 3"]]:
-        """Vertices in world space, and the linear part that carries each vertex's rest displacements there."""
+        """Points in world space, and the linear part that carries each point's rest displacements there."""
         return self.skin(self.rest(params), params)
 
     def rest(self, params: HeadParams) -> Float[Tensor, "*b V 3"]:
-        """Vertices in head space with identity and expression, before any joint turns."""
+        """Points in head space with identity and expression, before any joint turns."""
         neutral = self._morph(params.shape, self.template, self.shape_basis)
         return neutral + (params.expression @ self.expression_basis.flatten(1)).unflatten(-1, (-1, 3))
 
     def skin(self, rest: Float[Tensor, "*b V 3"], params: HeadParams) -> tuple[Float[Tensor, "*b V 3"], Float[Tensor, "*b V 3 3"]]:
-        """Carry rest vertices to world space with the joints and the pose; returns what `posed` returns."""
+        """Carry rest points to world space with the joints and the pose; returns what `posed` returns."""
         if self.pose_basis is not None:
             bent = (axis_angle_to_matrix(params.joints) - torch.eye(3, dtype=rest.dtype, device=rest.device)).flatten(-3)
             rest = rest + (bent @ self.pose_basis.flatten(1)).unflatten(-1, (-1, 3))
@@ -94,42 +94,58 @@ class HeadModel(nn.Module):
         moved = joint_transforms(axis_angle_to_matrix(params.joints), pivots, self.parents)
         return params.world_from_head[..., None, :, :] @ moved
 
-    def at_points(self, faces: Int[Tensor, " n"], bary: Float[Tensor, "n 3"]) -> HeadModel:
-        """The same model with surface points for vertices, for solvers that look at few of them.
+    @staticmethod
+    def _morph(coefficients: Tensor, mean: Tensor, basis: Tensor) -> Tensor:
+        return mean + (coefficients @ basis.flatten(1)).unflatten(-1, (-1, 3))
+
+
+class HeadModel(SkinnedModel):
+    """A parametric head: skinned vertices and the surface between them."""
+
+    def __init__(self, spec: HeadSpec, topology: HeadTopology, data: HeadData) -> None:
+        super().__init__(spec, data)
+        self.topology = topology
+
+    def at_points(self, faces: Int[Tensor, " n"], bary: Float[Tensor, "n 3"]) -> SurfacePoints:
+        """Points of the surface that move as the head does, for solvers that look at few of them.
 
         Skinning weights are interpolated, so a point moves like the interpolated surface up to the curvature of the
         skinning inside one triangle (under 0.1 mm on the heads shipped here).
         """
         corners = self.topology.faces[faces]
         data = HeadData(
-            surface_points(self.template, corners, bary),
-            surface_points(self.shape_basis, corners, bary),
-            surface_points(self.expression_basis, corners, bary),
-            self.joint_pivots,
-            self.joint_shape_basis,
-            (self.skin_weights[corners] * bary[..., None]).sum(-2),
-            self.parents,
-            None if self.pose_basis is None else surface_points(self.pose_basis, corners, bary),
+            template=surface_points(self.template, corners, bary),
+            shape_basis=surface_points(self.shape_basis, corners, bary),
+            expression_basis=surface_points(self.expression_basis, corners, bary),
+            joint_pivots=self.joint_pivots,
+            joint_shape_basis=self.joint_shape_basis,
+            skin_weights=(self.skin_weights[corners] * bary[..., None]).sum(-2),
+            parents=self.parents,
+            pose_basis=None if self.pose_basis is None else surface_points(self.pose_basis, corners, bary),
         )
-        return HeadModel(self.spec, self.topology, data)
+        return SurfacePoints(self.spec, data)
 
-    def restricted(self, vertices: Int[Tensor, " n"]) -> HeadModel:
-        """The same model with some of its vertices only; the topology stays that of the whole."""
-        data = HeadData(
-            self.template[vertices],
-            self.shape_basis[:, vertices],
-            self.expression_basis[:, vertices],
-            self.joint_pivots,
-            self.joint_shape_basis,
-            self.skin_weights[vertices],
-            self.parents,
-            None if self.pose_basis is None else self.pose_basis[:, vertices],
+
+class SurfacePoints(SkinnedModel):
+    """Points of a head's surface, without the triangles between them; V counts points."""
+
+    def select(self, points: Int[Tensor, " n"]) -> SurfacePoints:
+        """Some of the points."""
+        return self._replace(
+            template=self.template[points],
+            shape_basis=self.shape_basis[:, points],
+            expression_basis=self.expression_basis[:, points],
+            skin_weights=self.skin_weights[points],
+            pose_basis=None if self.pose_basis is None else self.pose_basis[:, points],
         )
-        return HeadModel(self.spec, self.topology, data)
 
-    @staticmethod
-    def _morph(coefficients: Tensor, mean: Tensor, basis: Tensor) -> Tensor:
-        return mean + (coefficients @ basis.flatten(1)).unflatten(-1, (-1, 3))
+    def displace(self, offset: Float[Tensor, "V 3"]) -> SurfacePoints:
+        """The points moved off the surface in the neutral pose, metres; they go on moving with where they came from."""
+        return self._replace(template=self.template + offset)
+
+    def _replace(self, **changed: Tensor | None) -> SurfacePoints:
+        kept = {field.name: getattr(self, field.name) for field in fields(HeadData)}
+        return SurfacePoints(self.spec, HeadData(**(kept | changed)))
 
 
 def surface_points(vertices: Float[Tensor, "*b V 3"], corners: Int[Tensor, "n 3"], bary: Float[Tensor, "n 3"]) -> Float[Tensor, "*b n 3"]:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deja_vu.core.head import HeadParams
-from deja_vu.heads.base import HeadModel
+from deja_vu.heads.base import HeadModel, SurfacePoints
 
 OPENINGS: dict[str, tuple[int, int, int, int]] = {
     "eyeBlinkLeft": (386, 374, 362, 263),
@@ -30,8 +30,8 @@ SLIDER_RANGE = (-0.6, 1.2)
 class Openings:
     """The openings that a head can tell, each as a share of its width, negative where lids or lips pass through each other."""
 
-    points: HeadModel
-    """The head, restricted to four points an opening."""
+    points: SurfacePoints
+    """Four points an opening."""
     names: tuple[str, ...]
     """Expression that moves each of the n openings."""
 

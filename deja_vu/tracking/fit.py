@@ -14,7 +14,7 @@ from torch import Tensor
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError
 from deja_vu.core.head import LandmarkSet
-from deja_vu.heads.base import HeadModel
+from deja_vu.heads.base import HeadModel, SurfacePoints
 from deja_vu.tracking.normal_equations import NormalEquations
 from deja_vu.tracking.state import TrackState, Unknowns, project
 
@@ -177,7 +177,7 @@ def landmark_errors(head: HeadModel, state: TrackState, seen: Observations) -> F
     return (pixels - seen.landmarks[:, marks.ids]).norm(dim=-1)
 
 
-def _first_guess(head: HeadModel, points: HeadModel, marks: LandmarkSet, seen: Observations) -> TrackState:
+def _first_guess(head: HeadModel, points: SurfacePoints, marks: LandmarkSet, seen: Observations) -> TrackState:
     """Mean identity, scored expressions, and poses by a perspective-n-point solution of each frame."""
     frames = len(seen.times)
     neutral = head.neutral((frames,))
@@ -190,7 +190,7 @@ def _first_guess(head: HeadModel, points: HeadModel, marks: LandmarkSet, seen: O
     return resume_poses(points, marks, state, seen)
 
 
-def resume_poses(points: HeadModel, marks: LandmarkSet, state: TrackState, seen: Observations) -> TrackState:
+def resume_poses(points: SurfacePoints, marks: LandmarkSet, state: TrackState, seen: Observations) -> TrackState:
     """Every frame's pose from its landmarks alone, with the state's identity, focal length and expressions."""
     rest = points(replace(state.params(), world_from_head=torch.eye(4).expand(len(seen.times), 4, 4)))
     trusted = marks.weight > 0.3
@@ -206,7 +206,7 @@ def resume_poses(points: HeadModel, marks: LandmarkSet, state: TrackState, seen:
 
 
 def add_landmarks(
-    system: NormalEquations, points: HeadModel, marks: LandmarkSet, state: TrackState, seen: Observations, config: FitConfig
+    system: NormalEquations, points: SurfacePoints, marks: LandmarkSet, state: TrackState, seen: Observations, config: FitConfig
 ) -> None:
     """Add the landmarks' robust reprojection errors to the normal equations."""
     unknowns, scale = Unknowns.of(points), seen.window.width / 512
@@ -235,7 +235,7 @@ def expected_focal(window: Camera) -> Float[Tensor, ""]:
 
 
 def landmark_step(
-    head: HeadModel, points: HeadModel, marks: LandmarkSet, state: TrackState, seen: Observations, config: FitConfig, *, shared: bool
+    head: HeadModel, points: SurfacePoints, marks: LandmarkSet, state: TrackState, seen: Observations, config: FitConfig, *, shared: bool
 ) -> TrackState:
     """One Gauss-Newton step of all frames, and of identity and focal length where they are shared."""
     unknowns, priors = Unknowns.of(head), Priors(head, seen, config)

@@ -103,11 +103,11 @@ class SurfacePoints:
         self.usable = ~self.scalp if heights is None else torch.ones_like(self.scalp)
         self.heights = torch.zeros(len(self.layout)) if heights is None else heights
         self.head = head
-        self.points = head.at_points(self.layout.faces, self.layout.bary)
-        height = self.points.template[:, 1]
+        points = head.at_points(self.layout.faces, self.layout.bary)
+        height = points.template[:, 1]
         self.outer = height > height[regions["face"][self.layout.faces]].median()
         normals = self._interpolated(vertex_normals(head.template, head.topology.faces))
-        self.points.template += self.heights[:, None] * normals
+        self.points = points.displace(self.heights[:, None] * normals)
 
     def look(self, state: TrackState, frames: slice | Tensor, camera: Camera) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Pixels [B P 2], world normals [B P 3], facing cosine [B P] and visibility [B P] of some frames."""
@@ -292,7 +292,7 @@ class PhotometricRefiner:
             if contour is not None:
                 used[contour.index] = True
             places = used.nonzero()[:, 0]
-            points = self.surface.points.restricted(places)
+            points = self.surface.points.select(places)
             projection = project(points, state.params(frames), camera, unknowns, shared=len(system.video) > 0)
             part = replace(texture, color=texture.color[places], deviation=deviation[places])
             self._add_chunk(system, frames, source[frames], pixels[:, places], normals[:, places], trust[:, places], part, projection)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadParams
-from deja_vu.heads.base import HeadModel
+from deja_vu.heads.base import SkinnedModel, SurfacePoints
 from deja_vu.heads.skinning import axis_angle_to_matrix
 
 POSE = 6
@@ -55,7 +55,7 @@ class Unknowns:
     joints: tuple[int, ...]
 
     @staticmethod
-    def of(head: HeadModel) -> Unknowns:
+    def of(head: SkinnedModel) -> Unknowns:
         """All expressions and every joint but the neck, which a head without a torso cannot tell from its pose."""
         turning = tuple(i for i, name in enumerate(head.spec.joint_names) if name != "neck")
         return Unknowns(head.spec.num_expression, turning)
@@ -97,11 +97,11 @@ class Projection:
     """Derivative by identity coefficients, then the logarithm of the focal length."""
 
 
-def project(points: HeadModel, params: HeadParams, camera: Camera, unknowns: Unknowns, *, shared: bool) -> Projection:
-    """Project a point-sampled head (see `HeadModel.at_points`) and differentiate.
+def project(points: SurfacePoints, params: HeadParams, camera: Camera, unknowns: Unknowns, *, shared: bool) -> Projection:
+    """Project surface points and differentiate.
 
     Args:
-        points: head restricted to P points.
+        points: P points of the head.
         params: B frames.
         camera: camera at the world's origin (world space is camera space).
         unknowns: order of the derivatives.
@@ -133,7 +133,7 @@ def _basis_slope(seen: Float[Tensor, "B P 2 3"], basis: Float[Tensor, "E P 3"]) 
     return seen @ basis.permute(1, 2, 0)
 
 
-def _joint_slope(points: HeadModel, rest: Tensor, params: HeadParams, world: Tensor, joint: int) -> Float[Tensor, "B P 3 3"]:
+def _joint_slope(points: SurfacePoints, rest: Tensor, params: HeadParams, world: Tensor, joint: int) -> Float[Tensor, "B P 3 3"]:
     columns = []
     for axis in range(3):
         nudged = params.joints.clone()
