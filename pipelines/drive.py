@@ -15,7 +15,6 @@ from typing import Annotated, Literal, TypeAlias
 import cv2
 import numpy as np
 import torch
-import tyro
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from tqdm import tqdm
@@ -39,6 +38,7 @@ from deja_vu.motion.smooth import OneEuro, OneEuroConfig
 from deja_vu.motion.tracked import TrackedMotion
 from deja_vu.motion.turntable import turntable
 from deja_vu.pipelines.evaluate import to_bytes
+from deja_vu.pipelines.flags import FLAT
 from deja_vu.pipelines.own_files import claim
 from deja_vu.pipelines.run_folder import find_avatar, find_track, load_pair, open_run
 from deja_vu.pipelines.track import TrackConfig, track
@@ -57,7 +57,7 @@ COLORS = {"white": "ffffff", "black": "000000", "grey": "808080", "green": "00b1
 class DriveConfig:
     """How a motion is carried over and shown."""
 
-    transfer: Annotated[TransferConfig, tyro.conf.arg(name="")] = field(default_factory=TransferConfig)
+    transfer: Annotated[TransferConfig, FLAT] = field(default_factory=TransferConfig)
     smooth: Literal["auto", "on", "off"] = "auto"
     """One-euro smoothing; auto smooths what comes from a camera or a phone only, as tracked videos are smooth."""
     filter: OneEuroConfig = field(default_factory=OneEuroConfig)
@@ -71,23 +71,16 @@ class DriveConfig:
     """Stop after so many frames."""
 
 
-def drive_command(
-    run: tyro.conf.Positional[Path],
-    *,
-    motion: str,
-    out: Path = Path("driven.mp4"),
-    overwrite: bool = False,
-    config: Annotated[DriveConfig, tyro.conf.arg(name="")] = DriveConfig(),
-) -> None:
-    """Drive an avatar with somebody's motion.
+def drive_run(run: Path, motion: str, out: Path, config: DriveConfig, *, overwrite: bool = False) -> None:
+    """Drive the avatar of a run with somebody's motion.
 
     Args:
         run: run folder of `deja-vu personalize`.
         motion: a video, a folder that `deja-vu track` or `personalize` made, an ARKit capture (.csv), an expression script (.yaml), or
             webcam:0.
         out: .mp4, .webm (transparent), a folder for transparent pictures, or virtual-camera.
-        overwrite: replace the video, or the pictures of an earlier drive, that `out` names.
         config: how the motion is carried over and shown.
+        overwrite: replace the video, or the pictures of an earlier drive, that `out` names.
     """
     read = [find_avatar(run), *([] if WEBCAM.fullmatch(motion) else [Path(motion)])]
     read += [Path(config.background)] if config.background else []

@@ -6,12 +6,11 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-import tyro
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from tqdm import tqdm
@@ -36,20 +35,17 @@ NEAREST_SIDE = 64
 WHITE = torch.ones(3)
 
 
-def evaluate_command(
-    run: tyro.conf.Positional[Path],
-    *,
-    json_path: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
-    save_frames: Path | None = None,
-    overwrite: bool = False,
-) -> None:
-    """Score an avatar on its held-out frames.
+def score_run(run: Path, json_path: Path | None = None, save_frames: Path | None = None, *, overwrite: bool = False) -> None:
+    """Score a run's avatar, print the figures, and write what is asked for.
 
     Args:
-        run: run folder of `deja-vu personalize`.
-        json_path: file for the metrics; they are printed in any case.
-        save_frames: folder for render_, target_, head_ and person_ PNGs of every test frame, and frames.json.
-        overwrite: replace the file, and the frames of an earlier evaluation, that the other flags name.
+        run: run folder.
+        json_path: file for the figures.
+        save_frames: folder for pictures of every test frame.
+        overwrite: replace the file, and the frames of an earlier evaluation.
+
+    Raises:
+        OutputError: a place is taken.
     """
     if json_path is not None:
         claim(json_path, overwrite=overwrite)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import tyro
 from tqdm import tqdm
 
 from deja_vu.avatars import Avatar, GaussianAvatar, kind_of
@@ -44,11 +43,11 @@ SEQUENCES = ("ply", "spz")
 """Formats of which a motion makes one file a frame."""
 
 
-def export_command(
-    run: tyro.conf.Positional[Path],
-    *,
+def export(
+    run: Path,
     format: Format,
     out: Path,
+    *,
     motion: str | None = None,
     frame: int | None = None,
     webcam: Path | None = None,

@@ -7,7 +7,6 @@ resumes exactly, and two processes do what one does with a batch twice as large.
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -343,9 +342,3 @@ def show_grid(logger: RunLogger | None, averaged: AveragedModel, shards: ShardSe
     assert logger is not None
     assert isinstance(averaged.model, HeadPrior)
     logger.image(step, "held_out/photo_lifted_network_looks", grid(averaged.model, shards, chosen, resolution))
-
-
-if __name__ == "__main__":  # torchrun -m deja_vu.pipelines.generalize
-    from deja_vu.pipelines.cli import main
-
-    main([STAGE, *sys.argv[1:]])

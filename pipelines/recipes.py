@@ -1,13 +1,24 @@
-"""Recipes that come with the package."""
+"""Recipes that come with the package, or that a user names."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import resources
+from pathlib import Path
 
 from deja_vu.core.config import Config, load_config
 from deja_vu.core.errors import ConfigError
+from deja_vu.pipelines.generalize import STAGE, GeneralizeConfig
 from deja_vu.pipelines.personalize import Recipe
 
+PATH_FLAGS = {
+    "path": "path",
+    "track.split": "split",
+    "track.max-frames": "max-frames",
+    "track.resolution": "resolution",
+    "personalize.start": "start",
+}
+"""Flags of a recipe that matter to most, and their short names."""
 SIZES = ("tiny", "cpu", "full", "gpavatar")
 """Shipped recipes that differ in the field paths' sizes."""
 
@@ -16,6 +27,73 @@ def sizes_name(recipe: Recipe) -> str:
     """Which shipped recipe's field paths these are, or `own`."""
     shipped = ((name, shipped_recipe(name)) for name in SIZES)
     return next((name for name, known in shipped if (known.nerf, known.nelf) == (recipe.nerf, recipe.nelf)), "own")
+
+
+def named_recipe(name: str | None, *, path: str | None = None) -> Recipe:
+    """The recipe that `--config` names, a YAML file or one that ships with the package.
+
+    Without a name: the published widths for a field path where there is a GPU, else the defaults, which suit a CPU.
+
+    Raises:
+        ConfigError: there is none of that name, or it has a mistake.
+    """
+    if name is not None:
+        return load_config(Recipe, Path(name)) if is_file_name(name) else shipped_recipe(name)
+    if path in ("nerf", "nelf"):
+        import torch
+
+        if torch.cuda.is_available():
+            return shipped_recipe("full")
+    return Recipe()
+
+
+def named_stage(name: str | None) -> GeneralizeConfig:
+    """The same for the generalize stage, whose recipes are its own."""
+    if name is None:
+        return GeneralizeConfig()
+    return load_config(GeneralizeConfig, Path(name)) if is_file_name(name) else shipped(GeneralizeConfig, name, STAGE)
+
+
+def is_file_name(name: str) -> bool:
+    """Whether `--config` names a file of the user's."""
+    return name.endswith((".yaml", ".yml"))
+
+
+def config_file(name: str | None) -> list[Path]:
+    """The file that `--config` names, if it is one of the user's."""
+    return [Path(name)] if name is not None and is_file_name(name) else []
+
+
+def unread_flags(recipe: Recipe) -> dict[str, str]:
+    """Beginnings of the flags that a recipe's kind of avatar has no use for, and the flag that gives them one."""
+    remedies = {"personalize": "--path gaussian", "nerf": "--path nerf", "nelf": "--path nelf"}
+    read = {"gaussian": ["personalize"], "nerf": ["nerf"], "nelf": ["nelf"]}[recipe.path]
+    if recipe.path == "nelf":
+        read += {"gaussian": ["personalize"], "nerf": ["nerf"], "none": []}[recipe.nelf.teacher]
+    return {f"{part}.": remedy for part, remedy in remedies.items() if part not in read}
+
+
+def refuse_idle_recipe(name: str | None, recipe: Recipe) -> None:
+    """Refuse a shipped recipe that sets nothing for the kind of avatar that is asked for.
+
+    Raises:
+        ConfigError: says what it sets.
+    """
+    if name is None or is_file_name(name):
+        return
+    shipped, default = shipped_recipe(name), Recipe()
+    parts = [part for part in ("track", "personalize", "nerf", "nelf") if getattr(shipped, part) != getattr(default, part)]
+    idle = [beginning.rstrip(".") for beginning in unread_flags(recipe)]
+    if parts and all(part in idle for part in parts):
+        raise ConfigError(
+            f"--config {name} sets values of {' and '.join(parts)} only, which --path {recipe.path} does not read. "
+            f"Add --path {parts[0]}, or leave --config out."
+        )
+
+
+def without_blendmaps(recipe: Recipe) -> Recipe:
+    """The recipe with one global map alone."""
+    return replace(recipe, personalize=replace(recipe.personalize, avatar=replace(recipe.personalize.avatar, blendmaps=0)))
 
 
 def shipped_recipe(name: str) -> Recipe:

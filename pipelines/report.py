@@ -9,7 +9,6 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-import tyro
 from jaxtyping import UInt8
 from torch import Tensor
 
@@ -43,20 +42,17 @@ SMALL_CROP = 320
 LOSSES = "loss/"
 
 
-def report_command(run: tyro.conf.Positional[Path], *, out: Path | None = None, overwrite: bool = False) -> None:
-    """Write one HTML page about a run: scores, pictures, curves, and advice for a better video.
+def report(run: Path, out: Path | None, *, overwrite: bool = False) -> Path:
+    """Write the page of a finished run, in its folder or elsewhere; see `write_report`.
 
-    Args:
-        run: run folder of `deja-vu personalize`.
-        out: page to write; without it report.html in the run folder, where the run's own page is made anew.
-        overwrite: replace the page that `out` names.
+    Raises:
+        OutputError: `out` is taken.
     """
     if out is None:
         with amended(run, REPORT) as page_of_run:
-            print(f"written: {write_report(run, page_of_run)}")
-        return
+            return write_report(run, page_of_run)
     claim(out, overwrite=overwrite)
-    print(f"written: {write_report(run, out)}")
+    return write_report(run, out)
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:

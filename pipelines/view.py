@@ -5,9 +5,6 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.core.motion import MotionSource
@@ -22,13 +19,8 @@ from deja_vu.viewer.stage import Clip, Performer, Stage
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def view_command(
-    runs: tyro.conf.Positional[tuple[Path, ...]],
-    *,
-    motion: tuple[str, ...] = (),
-    config: Annotated[ViewerConfig, tyro.conf.arg(name="")] = ViewerConfig(),
-) -> None:
-    """Look at avatars in the browser: turn them, move their faces, play motions. Ctrl-C ends it.
+def view(runs: tuple[Path, ...], motion: tuple[str, ...], config: ViewerConfig) -> None:
+    """Show avatars in the browser until Ctrl-C.
 
     Args:
         runs: run folders of `deja-vu personalize`; several stand side by side.

@@ -1,0 +1,99 @@
+"""Which numbers an option takes: written beside its type, checked in one place for recipes and flags alike.
+
+    size: Annotated[int, Range(1, 8192)] = 512
+
+The names below are the ranges that recur. A bound is part of the range unless `above` says otherwise; None leaves a side open. What is
+not finite is in no range.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from deja_vu.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `least` to `most`."""
+
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    """Bound that is not itself in the range."""
+
+    def __contains__(self, number: float) -> bool:
+        if not math.isfinite(number):
+            return False
+        low = (self.least is None or number >= self.least) and (self.above is None or number > self.above)
+        return low and (self.most is None or number <= self.most)
+
+    def __str__(self) -> str:
+        low = f"above {self.above:g}" if self.above is not None else "" if self.least is None else f"from {self.least:g}"
+        if self.most is None:
+            return low if self.above is not None or not low else f"{low} up"
+        return f"{low} {'up ' if self.above is not None else ''}to {self.most:g}".strip()
+
+
+Count = Annotated[int, Range(0)]
+"""How many; 0 is none."""
+Positive = Annotated[int, Range(1)]
+"""How many, at least one."""
+Pixels = Annotated[int, Range(16, 8192)]
+"""Side of a picture."""
+Texels = Annotated[int, Range(8, 2048)]
+"""Side of a map."""
+Share = Annotated[float, Range(0, 1)]
+"""A part of a whole."""
+Weight = Annotated[float, Range(0)]
+"""Weight of a term; 0 leaves it out."""
+Rate = Annotated[float, Range(above=0)]
+"""A positive quantity: a learning rate, a length, a frequency."""
+Finite = Annotated[float, Range()]
+"""Any number that is finite."""
+
+
+def split_annotation(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A type without what `Annotated` says beside it, and that."""
+    if get_origin(annotation) is Annotated:
+        kind, *beside = get_args(annotation)
+        return kind, tuple(beside)
+    return annotation, ()
+
+
+def range_of(annotation: Any) -> Range | None:
+    """The range that an annotation names, also inside `... | None` or of a tuple's items; None where it names none."""
+    kind, beside = split_annotation(annotation)
+    inner = (range_of(part) for part in get_args(kind))
+    return next((item for item in beside if isinstance(item, Range)), None) or next((item for item in inner if item), None)
+
+
+def check_ranges(config: Any, where: str = "") -> None:
+    """Refuse a config that holds a number out of its range.
+
+    Args:
+        config: dataclass, with others inside.
+        where: begins the message, as the file that the config was read from.
+
+    Raises:
+        ConfigError: names the option, the value and the range.
+    """
+    for name, value, allowed in _numbers(config, ""):
+        if value not in allowed:
+            raise ConfigError(f"{where}{': ' if where else ''}{name} is {value:g}. Expected a number {allowed or 'that is finite'}.")
+
+
+def _numbers(value: Any, name: str, allowed: Range | None = None) -> Iterator[tuple[str, float, Range]]:
+    """Every number inside a value, by its dotted name, with its range."""
+    if is_dataclass(value) and not isinstance(value, type):
+        hints = get_type_hints(type(value), include_extras=True)
+        for item in fields(value):
+            yield from _numbers(getattr(value, item.name), f"{name}.{item.name}".lstrip("."), range_of(hints[item.name]))
+    elif isinstance(value, tuple | list):
+        for place, part in enumerate(value):
+            yield from _numbers(part, f"{name}.{place}", allowed)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield name, value, allowed or Range()

@@ -1,0 +1,58 @@
+"""`deja-vu benchmark`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deja_vu.pipelines.command import Command
+from deja_vu.pipelines.flags import Words
+from deja_vu.pipelines.recipes import PATH_FLAGS, Recipe, config_file, named_recipe, without_blendmaps
+
+
+def benchmark_command(
+    clips: list[Path],
+    *,
+    out: Path,
+    paths: tuple[str, ...] = (),
+    frames: tuple[Path, ...] = (),
+    drive: bool = True,
+    config: str | None = None,
+    reuse: bool = False,
+    overwrite: bool = False,
+    global_only: bool = False,
+    recipe: Recipe = Recipe(),
+) -> None:
+    """The main job on several clips, beside other systems' renders; or several kinds of avatar, with --paths.
+
+    Args:
+        clips: videos, or folders with gt.mp4 and other systems' renders of the same frames (*.mp4); with --paths tracked folders too.
+        out: folder for one run a clip (and path), and table.md.
+        paths: gaussian, gaussian-paper, nerf, nelf, nelf-real, nelf-pseudo: compare these, with costs, curves and sheets.
+        frames: with --paths, further renders of the one clip by other systems.
+        drive: with --paths, let every avatar follow the other clips' motion too (a single clip's: a made-up person's).
+        config: recipe by name or path of a YAML file; flags override it.
+        reuse: score finished runs in `out` instead of computing them again.
+        overwrite: compute and replace runs that are in `out` already.
+        global_only: leave the blendmaps out, as an ablation.
+        recipe: every value of the recipe.
+    """
+    from deja_vu.pipelines.benchmark import benchmark, compare_paths
+
+    chosen, read = without_blendmaps(recipe) if global_only else recipe, config_file(config)
+    if paths:
+        print(compare_paths(clips, list(paths), list(frames), out, chosen, drive=drive, reuse=reuse, overwrite=overwrite, read=read))
+    else:
+        print(benchmark(clips, out, chosen, reuse=reuse, overwrite=overwrite, read=read))
+
+
+def recipe_default(words: Words) -> dict[str, Recipe]:
+    """The recipe that flags override: that of a GPU, where there is one, if field paths are compared."""
+    return {"recipe": named_recipe(words.text("config"), path="nerf" if words.text("paths") else words.text("recipe", "path"))}
+
+
+COMMAND = Command(
+    run=benchmark_command,
+    example="deja-vu benchmark clips/*.mp4 --out runs/benchmark",
+    main=PATH_FLAGS,
+    defaults=recipe_default,
+)

@@ -1,0 +1,46 @@
+"""`deja-vu demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deja_vu.pipelines.command import Command
+from deja_vu.pipelines.flags import Words
+from deja_vu.pipelines.recipes import PATH_FLAGS, Recipe, config_file, named_recipe, refuse_idle_recipe, unread_flags
+
+
+def demo_command(
+    *,
+    out: Path = Path("runs/demo"),
+    video: Path | None = None,
+    overwrite: bool = False,
+    config: str | None = None,
+    recipe: Recipe = Recipe(),
+) -> None:
+    """Everything once: a made-up person's video (or yours) becomes an avatar, and a sample motion drives it.
+
+    Args:
+        out: run folder.
+        video: your own video instead of a made-up person's.
+        overwrite: replace the run in `out`, once the new one is whole; files that no run wrote stay.
+        config: recipe by name or path of a YAML file; flags override it.
+        recipe: every value of the recipe.
+    """
+    from deja_vu.pipelines.demo import demo
+
+    refuse_idle_recipe(config, recipe)
+    demo(out, video, recipe, overwrite=overwrite, read=config_file(config))
+
+
+def recipe_default(words: Words) -> dict[str, Recipe]:
+    """The recipe that flags override."""
+    return {"recipe": named_recipe(words.text("config"), path=words.text("recipe", "path"))}
+
+
+COMMAND = Command(
+    run=demo_command,
+    example="deja-vu demo --video me.mp4 --out runs/me",
+    main=PATH_FLAGS,
+    defaults=recipe_default,
+    unread=lambda arguments: unread_flags(arguments["recipe"]),
+)

@@ -1,0 +1,29 @@
+"""`deja-vu drive`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deja_vu.pipelines.command import Command
+from deja_vu.pipelines.drive import DriveConfig
+
+
+def drive_command(
+    run: Path, *, motion: str, out: Path = Path("driven.mp4"), overwrite: bool = False, config: DriveConfig = DriveConfig()
+) -> None:
+    """Drive an avatar with somebody's motion.
+
+    Args:
+        run: run folder of `deja-vu personalize`.
+        motion: a video, a folder that `deja-vu track` or `personalize` made, an ARKit capture (.csv), an expression script (.yaml), or
+            webcam:0.
+        out: .mp4, .webm (transparent), a folder for transparent pictures, or virtual-camera.
+        overwrite: replace the video, or the pictures of an earlier drive, that `out` names.
+        config: how the motion is carried over and shown.
+    """
+    from deja_vu.pipelines.drive import drive_run
+
+    drive_run(run, motion, out, config, overwrite=overwrite)
+
+
+COMMAND = Command(run=drive_command, example="deja-vu drive runs/me --motion talking.mp4 --out driven.mp4")

@@ -1,0 +1,37 @@
+"""`deja-vu evaluate-prior`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deja_vu.core.ranges import Positive
+from deja_vu.pipelines.command import Command
+
+
+def evaluate_prior_command(
+    *,
+    out: Path,
+    shards: tuple[Path, ...] = (),
+    clips: tuple[Path, ...] = (),
+    priors: tuple[Path, ...] = (),
+    frames: Positive = 40,
+    photos: Positive = 1000,
+    overwrite: bool = False,
+) -> None:
+    """Score networks of the generalize stage on people they never saw, beside lifting alone.
+
+    Args:
+        out: JSON file for the figures.
+        shards: folders that `deja-vu prepare` made; their held-out part is measured.
+        clips: tracked folders or runs: one frame makes a head, which is compared with the others.
+        priors: networks; without any, the one that ships.
+        frames: of each clip that are measured.
+        photos: most held-out photos that are measured.
+        overwrite: replace the JSON file if it is there.
+    """
+    from deja_vu.pipelines.evaluate_prior import evaluate_prior
+
+    print(evaluate_prior(shards, clips, out, priors, frames=frames, photos=photos, overwrite=overwrite))
+
+
+COMMAND = Command(run=evaluate_prior_command, example="deja-vu evaluate-prior --clips runs/me --out scores.json")

@@ -1,0 +1,51 @@
+"""`deja-vu personalize`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deja_vu.pipelines.command import Command
+from deja_vu.pipelines.flags import Words
+from deja_vu.pipelines.recipes import PATH_FLAGS, Recipe, config_file, named_recipe, refuse_idle_recipe, unread_flags, without_blendmaps
+
+
+def personalize_command(
+    video: Path,
+    *,
+    out: Path,
+    config: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    global_only: bool = False,
+    recipe: Recipe = Recipe(),
+) -> None:
+    """From a video to a drivable avatar, tracking included.
+
+    Args:
+        video: the video, or a folder that `deja-vu track` made.
+        out: run folder; gets avatar.safetensors, metrics.json, compare.png, turntable.mp4, curves.
+        config: recipe by name (paper) or path of a YAML file; flags override it.
+        resume: continue the run in `out` exactly where it stopped.
+        overwrite: replace the run in `out`, once the new one is whole; files that no run wrote stay.
+        global_only: leave the blendmaps out, as an ablation.
+        recipe: every value of the recipe.
+    """
+    from deja_vu.pipelines.personalize import personalize
+
+    refuse_idle_recipe(config, recipe)
+    chosen = without_blendmaps(recipe) if global_only else recipe
+    personalize(video, out, chosen, resume=resume, overwrite=overwrite, read=[] if resume else config_file(config))
+
+
+def recipe_default(words: Words) -> dict[str, Recipe]:
+    """The recipe that flags override."""
+    return {"recipe": named_recipe(words.text("config"), path=words.text("recipe", "path"))}
+
+
+COMMAND = Command(
+    run=personalize_command,
+    example="deja-vu personalize me.mp4 --out runs/me",
+    main=PATH_FLAGS,
+    defaults=recipe_default,
+    unread=lambda arguments: unread_flags(arguments["recipe"]),
+)

@@ -1,0 +1,29 @@
+"""`deja-vu reconstruct`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deja_vu.pipelines.command import Command
+from deja_vu.pipelines.reconstruct import ReconstructConfig
+
+
+def reconstruct_command(photo: Path, *, out: Path, overwrite: bool = False, config: ReconstructConfig = ReconstructConfig()) -> None:
+    """From one photo to a drivable avatar, in seconds.
+
+    Args:
+        photo: picture of one person's face.
+        out: run folder; gets avatar.safetensors, compare.png, expressions.png, turntable.mp4; drive, view and export read it.
+        overwrite: replace the run in `out`, once the new one is whole; files that no run wrote stay.
+        config: every value of the recipe.
+    """
+    from deja_vu.pipelines.reconstruct import reconstruct
+
+    reconstruct(photo, out, config, overwrite=overwrite)
+
+
+COMMAND = Command(
+    run=reconstruct_command,
+    example="deja-vu reconstruct me.jpg --out runs/me",
+    main={name: name for name in ("start", "prior", "turntable-frames", "turntable-side")},
+)

@@ -1,0 +1,25 @@
+"""`deja-vu report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deja_vu.pipelines.command import Command
+
+
+def report_command(run: Path, *, out: Path | None = None, overwrite: bool = False) -> None:
+    """Write report.html again: one page that shows a run to somebody who was not there.
+
+    It has scores, pictures, curves, and advice for a better video.
+
+    Args:
+        run: run folder of `deja-vu personalize`.
+        out: page to write; without it report.html in the run folder, where the run's own page is made anew.
+        overwrite: replace the page that `out` names.
+    """
+    from deja_vu.pipelines.report import report
+
+    print(f"written: {report(run, out, overwrite=overwrite)}")
+
+
+COMMAND = Command(run=report_command, example="deja-vu report runs/me")

@@ -1,0 +1,27 @@
+"""`deja-vu sample`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deja_vu.core.ranges import Positive
+from deja_vu.pipelines.command import Command
+
+
+def sample_command(out: Path, *, frames: Positive = 150, overwrite: bool = False) -> None:
+    """Write a video of a made-up person, with known ground truth, to try everything on.
+
+    Args:
+        out: .mp4 file to write.
+        frames: length of the video at 25 frames a second.
+        overwrite: replace the video, and the truth beside it, if they are there.
+    """
+    from deja_vu.pipelines.own_files import claim
+    from deja_vu.pipelines.sample import TRUTH_SUFFIX, write_sample
+
+    for path in (out, out.with_suffix(TRUTH_SUFFIX)):
+        claim(path, overwrite=overwrite)
+    write_sample(out, frames)
+
+
+COMMAND = Command(run=sample_command, example="deja-vu sample sample.mp4")

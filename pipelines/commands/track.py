@@ -1,0 +1,34 @@
+"""`deja-vu track`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deja_vu.pipelines.command import Command
+from deja_vu.pipelines.recipes import config_file, named_recipe
+from deja_vu.pipelines.track import TrackConfig
+
+
+def track_command(
+    video: Path, *, out: Path, config: str | None = None, overwrite: bool = False, recipe: TrackConfig = TrackConfig()
+) -> None:
+    """Track a video into a folder that other commands read.
+
+    Args:
+        video: the video.
+        out: folder to fill; overlay.mp4 in it shows how well tracking holds.
+        config: recipe by name or path of a YAML file; flags override it.
+        overwrite: replace the tracked video in `out`, once the new one is whole.
+        recipe: every value of the tracker's recipe.
+    """
+    from deja_vu.pipelines.track import track_into
+
+    track_into(video, out, recipe, overwrite=overwrite, read=config_file(config))
+
+
+COMMAND = Command(
+    run=track_command,
+    example="deja-vu track me.mp4 --out tracked/me",
+    main={name: name for name in ("split", "max-frames", "resolution", "head", "closed-form-matte")},
+    defaults=lambda words: {"recipe": named_recipe(words.text("config")).track},
+)

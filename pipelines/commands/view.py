@@ -1,0 +1,24 @@
+"""`deja-vu view`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deja_vu.pipelines.command import Command
+from deja_vu.viewer.server import ViewerConfig
+
+
+def view_command(runs: tuple[Path, ...], *, motion: tuple[str, ...] = (), config: ViewerConfig = ViewerConfig()) -> None:
+    """Look at avatars in the browser: turn them, move their faces, play motions. Ctrl-C ends it.
+
+    Args:
+        runs: run folders of `deja-vu personalize`; several stand side by side.
+        motion: further motions to choose from: videos, tracked folders, .csv captures, .yaml scripts.
+        config: where the page is.
+    """
+    from deja_vu.pipelines.view import view
+
+    view(runs, motion, config)
+
+
+COMMAND = Command(run=view_command, example="deja-vu view runs/me")
