@@ -19,7 +19,7 @@ from deja_vu.avatars import Avatar, load_avatar
 from deja_vu.bench.metrics import FrameMetrics, average
 from deja_vu.core.batch import Batch
 from deja_vu.core.errors import OutputError
-from deja_vu.core.image import over
+from deja_vu.core.image import WHITE, over
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.files import write_json
 from deja_vu.io.frames import FrameSource
@@ -32,7 +32,6 @@ PERCEPTUAL_FRAMES = 30
 """Frames, evenly spaced among the test frames, on which the perceptual distance is measured; the other metrics use all."""
 NEAREST_SIDE = 64
 """Side to which frames are reduced to find the nearest training frame by pixels."""
-WHITE = torch.ones(3)
 
 
 def score_run(run: Path, json_path: Path | None = None, save_frames: Path | None = None, *, overwrite: bool = False) -> None:

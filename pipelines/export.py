@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -186,7 +186,7 @@ def carried(motion: str, head: HeadModel, subject: TrackedSequence) -> tuple[Hea
         for note in source.notes:
             print(f"note: {note}")
         frames = list(performed(subject, source, DriveConfig()))
-    return HeadParams(*(torch.cat([getattr(frame, field.name) for frame in frames]) for field in fields(HeadParams))), source.fps
+    return HeadParams.cat(frames), source.fps
 
 
 def chosen(poses: HeadParams, frame: int, motion: str | None) -> HeadParams:

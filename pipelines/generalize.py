@@ -26,7 +26,7 @@ from deja_vu.core.batch import Batch
 from deja_vu.core.config import dump_config
 from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.core.gaussians import CHANNELS
-from deja_vu.core.image import over
+from deja_vu.core.image import WHITE, over
 from deja_vu.datasets.prior_examples import Exercise, People, PeopleConfig
 from deja_vu.datasets.shards import ShardSet, is_shards
 from deja_vu.io.files import write_json
@@ -46,7 +46,6 @@ from deja_vu.training.processes import Precision, Processes
 
 STAGE = "generalize"
 """Name of the stage, of its command and of the folder of its recipes."""
-WHITE = torch.ones(3)
 
 
 @dataclass(frozen=True)

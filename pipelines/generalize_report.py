@@ -17,7 +17,7 @@ from deja_vu.bench.metrics import FrameMetrics, average
 from deja_vu.core.batch import Batch
 from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.head import HeadParams
-from deja_vu.core.image import over
+from deja_vu.core.image import WHITE, over
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.datasets.prior_examples import stack_portraits
 from deja_vu.datasets.shards import ShardSet
@@ -25,9 +25,6 @@ from deja_vu.io.frames import FrameSource
 from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.pipelines.looks import SIDES, posed
 from deja_vu.render.base import rasterize
-
-WHITE = torch.ones(3)
-
 
 Draw = Callable[[HeadParams], Gaussians]
 """A person's head in B poses."""

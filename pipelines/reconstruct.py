@@ -20,7 +20,7 @@ from deja_vu.avatars.prior.atlas import load_atlas
 from deja_vu.avatars.prior.network import load_prior
 from deja_vu.bench.metrics import FrameMetrics
 from deja_vu.core.config import dump_config
-from deja_vu.core.image import over
+from deja_vu.core.image import WHITE, over
 from deja_vu.core.sequence import TrackedSequence, TrackInfo, write_frame, write_masks
 from deja_vu.datasets.prior_examples import stack_portraits
 from deja_vu.heads import load_head
@@ -34,8 +34,6 @@ from deja_vu.pipelines.provenance import machine
 from deja_vu.pipelines.run_folder import Run, open_run
 from deja_vu.pipelines.track import begin_track
 from deja_vu.tracking.photo import FittedPhoto, PhotoConfig, PhotoFitter
-
-WHITE = torch.ones(3)
 
 
 @dataclass(frozen=True)

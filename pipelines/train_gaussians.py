@@ -19,9 +19,8 @@ from deja_vu.avatars import GaussianAvatar, GaussianConfig, save_avatar
 from deja_vu.avatars.prior.atlas import SEEN_REACH, load_atlas
 from deja_vu.avatars.prior.network import load_prior, shipped_chart
 from deja_vu.core.batch import Batch
-from deja_vu.core.conventions import SH_C0
 from deja_vu.core.errors import ConfigError, DivergedError
-from deja_vu.core.gaussians import CHANNELS
+from deja_vu.core.gaussians import CHANNELS, rgb_to_sh
 from deja_vu.core.image import RenderOutput
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
@@ -148,7 +147,7 @@ def start_avatar(sequence: TrackedSequence, config: PersonalizeConfig) -> Gaussi
         raised = surface.points + (surface.frames @ avatar.base[:, CHANNELS["position"], None])[..., 0]
         lift.add(replace(surface, points=raised), batch.camera, depth, batch.image, batch.head)
     color = load_atlas(sequence.info.head_name, config.avatar.uv_size).with_mouth(lift.colors(avatar.layout, avatar.scalp), lift.best)
-    avatar.base[:, CHANNELS["color"]] = (color - 0.5) / SH_C0
+    avatar.base[:, CHANNELS["color"]] = rgb_to_sh(color)
     avatar.unseen.copy_(torch.exp(-lift.weight / len(spread) / DOUBTED_VIEW))
     if start == "network":
         start_from_network(avatar, source, config)

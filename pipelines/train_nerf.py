@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from deja_vu.avatars.nerf import NerfAvatar, NerfConfig
-from deja_vu.avatars.nerf.avatar import SCALE
 from deja_vu.avatars.nerf.planes import EncodedPlanes, frontal
 from deja_vu.core.batch import Batch
 from deja_vu.core.errors import ConfigError
@@ -20,6 +19,7 @@ from deja_vu.heads.regions import region_window
 from deja_vu.io.frames import FrameSource
 from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.pipelines.phases import FieldPhase, Training, grouped, run_phases
+from deja_vu.render.volume import SCENE_SCALE
 from deja_vu.training.devices import pick_device
 from deja_vu.training.fields import FieldObjective, NerfWeights, absolute, psnr_of
 from deja_vu.training.loop import Step
@@ -79,7 +79,7 @@ def show_sources(avatar: NerfAvatar, sequence: TrackedSequence, positions: Tenso
 
 def source_picture(batch: Batch, avatar: NerfAvatar) -> Tensor:
     """What one frame shows of the head's frontal plane, before black."""
-    pose = batch.params.world_from_head[0] @ torch.diag(torch.tensor([1 / SCALE] * 3 + [1.0]))
+    pose = batch.params.world_from_head[0] @ torch.diag(torch.tensor([1 / SCENE_SCALE] * 3 + [1.0]))
     return frontal((batch.image * batch.head)[0], batch.camera, pose, avatar.config.encoder_size)
 
 

@@ -25,7 +25,7 @@ from deja_vu.bench.bar_chart import bar_chart
 from deja_vu.bench.roofline import measure_work, vector_rate
 from deja_vu.bench.scenes import Scene, avatar_scene, shell, shell_scene
 from deja_vu.core.camera import Camera
-from deja_vu.core.gaussians import Gaussians
+from deja_vu.core.gaussians import ACTIVATIONS, Gaussians
 from deja_vu.losses.photometric import dssim_loss
 from deja_vu.render import RASTERIZERS, rasterize
 
@@ -141,12 +141,13 @@ def training_step(size: int, count: int, threads: int, repeats: int) -> Row:
     with torch.no_grad():
         target = rasterize(shell(count, seed=1), scene.camera, white, "cpu").rgb
     start = scene.gaussians
-    raw = [start.means, start.quats, start.scales.log(), start.opacities.clamp(0.01, 0.99).logit(), start.sh]
+    scale, opacity = ACTIVATIONS["log_scale"], ACTIVATIONS["opacity_logit"]
+    raw = [start.means, start.quats, scale.inverse(start.scales), opacity.inverse(start.opacities.clamp(0.01, 0.99)), start.sh]
     raw = [value.clone().requires_grad_() for value in raw]
     optimizer = torch.optim.Adam(raw, lr=1e-4, fused=True)
 
     def step() -> None:
-        gaussians = Gaussians(raw[0], raw[1], raw[2].exp(), raw[3].sigmoid(), raw[4])
+        gaussians = Gaussians(raw[0], raw[1], scale.forward(raw[2]), opacity.forward(raw[3]), raw[4])
         picture = rasterize(gaussians, scene.camera, white, "cpu").rgb
         loss = 0.8 * (picture - target).abs().mean() + 0.4 * dssim_loss(picture[None], target[None])
         optimizer.zero_grad()

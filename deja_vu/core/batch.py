@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 
 from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadParams
+from deja_vu.core.sequence import Frame
 
 PICTURES = ("image", "head", "foreground", "valid", "loss_mask", "eyes_mouth")
 
@@ -64,3 +65,31 @@ class Batch:
 
     def _with(self, pictures: dict[str, Tensor]) -> Batch:
         return replace(self, **cast("dict[str, Any]", pictures))
+
+
+def stack_frames(frames: list[Frame], positions: Tensor, params: HeadParams, camera: Camera) -> Batch:
+    """A batch of frames of one size.
+
+    Args:
+        frames: B frames.
+        positions: what each is called in messages [B].
+        params: of the B frames.
+        camera: of all frames, or one each.
+    """
+    image, foreground, head, eyes_mouth, valid = (
+        torch.stack([getattr(frame, name) for frame in frames]).float() / 255
+        for name in ("image", "foreground", "head", "eyes_mouth", "valid")
+    )
+    loss_mask = (1 - (foreground - head).clamp_min(0)) * valid
+    head, foreground, valid, loss_mask, eyes_mouth = (plane[..., None] for plane in (head, foreground, valid, loss_mask, eyes_mouth))
+    return Batch(
+        positions=positions,
+        image=image,
+        head=head,
+        foreground=foreground,
+        valid=valid,
+        loss_mask=loss_mask,
+        eyes_mouth=eyes_mouth,
+        params=params,
+        camera=camera,
+    )

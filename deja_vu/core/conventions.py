@@ -13,5 +13,10 @@ Letters in shapes
   S identity components   E expressions   J joints   K blendmaps   C image channels
 """
 
+import torch
+
+FACING_CAMERA = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+"""Rotation of a head that looks straight into a camera: camera axes from head axes, half a turn about x [3 3]."""
+
 SH_C0 = 0.28209479177387814
 """Value of the constant spherical harmonic: color = 0.5 + SH_C0 * coefficient (3D Gaussian Splatting, SIGGRAPH 2023)."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from deja_vu.core.conventions import SH_C0
 
 CHANNELS: dict[str, slice] = {
     "position": slice(0, 3),
@@ -17,6 +20,32 @@ CHANNELS: dict[str, slice] = {
 }
 """Order of the raw channels in a packed UV Gaussian map."""
 NUM_CHANNELS = 13
+
+
+def rgb_to_sh(rgb: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
+    """Degree-0 spherical-harmonics coefficients of colors in [0, 1]."""
+    return (rgb - 0.5) / SH_C0
+
+
+def sh_to_rgb(sh: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
+    """Colors of degree-0 spherical-harmonics coefficients; not limited to [0, 1]."""
+    return 0.5 + SH_C0 * sh
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A map from raw to activated values, and its inverse."""
+
+    forward: Callable[[Tensor], Tensor]
+    inverse: Callable[[Tensor], Tensor]
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "log_scale": Activation(torch.exp, torch.log),
+    "opacity_logit": Activation(torch.sigmoid, torch.logit),
+    "color": Activation(sh_to_rgb, rgb_to_sh),
+}
+"""Of the raw channels that are numbers of their own; a rotation is activated as a whole, by `UVGaussianMap.quaternions`."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +65,24 @@ class Gaussians:
 
     def __getitem__(self, index: object) -> Gaussians:
         """Select along the leading batch axis."""
-        return Gaussians(*(getattr(self, field.name)[index] for field in fields(self)))
+        return Gaussians(**{name: getattr(self, name)[index] for name in GAUSSIAN_AXES})
 
     def to(self, target: torch.device | torch.dtype | str) -> Gaussians:
         """The same Gaussians on another device or in another precision."""
-        return Gaussians(*(getattr(self, field.name).to(target) for field in fields(self)))
+        return Gaussians(**{name: getattr(self, name).to(target) for name in GAUSSIAN_AXES})
+
+    @staticmethod
+    def cat(parts: Sequence[Gaussians]) -> Gaussians:
+        """All Gaussians of several sets as one set.
+
+        Args:
+            parts: one set or more, of one batch.
+        """
+        return Gaussians(**{name: torch.cat([getattr(part, name) for part in parts], -axes) for name, axes in GAUSSIAN_AXES.items()})
+
+
+GAUSSIAN_AXES: dict[str, int] = {"means": 2, "quats": 2, "scales": 2, "opacities": 1, "sh": 3}
+"""Fields of `Gaussians` in their order, and how many axes each has behind those of the batch; the first of them counts Gaussians."""
 
 
 @dataclass(frozen=True)

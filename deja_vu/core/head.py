@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -77,11 +77,20 @@ class HeadParams:
 
     def __getitem__(self, index: object) -> HeadParams:
         """Select along the leading batch axis."""
-        return HeadParams(*(getattr(self, field.name)[index] for field in fields(self)))
+        return HeadParams(**{name: getattr(self, name)[index] for name in HEAD_PARAM_FIELDS})
 
     def __len__(self) -> int:
         return self.expression.shape[0]
 
+    @staticmethod
+    def cat(parts: Sequence[HeadParams]) -> HeadParams:
+        """One batch of several, joined along the leading batch axis."""
+        return HeadParams(**{name: torch.cat([getattr(part, name) for part in parts]) for name in HEAD_PARAM_FIELDS})
+
     def to(self, target: torch.device | torch.dtype | str) -> HeadParams:
         """The same parameters on another device or in another precision."""
-        return HeadParams(*(getattr(self, field.name).to(target) for field in fields(self)))
+        return HeadParams(**{name: getattr(self, name).to(target) for name in HEAD_PARAM_FIELDS})
+
+
+HEAD_PARAM_FIELDS: tuple[str, ...] = tuple(field.name for field in fields(HeadParams))
+"""Fields of `HeadParams` in their order."""

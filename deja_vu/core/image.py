@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+
+WHITE = torch.ones(3)
+"""Background of pictures that are compared or shown."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import cv2
 import torch
 from torch import Tensor
 
-from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadParams
 from deja_vu.core.sequence import Frame
@@ -38,21 +37,3 @@ class Portrait:
 
 def _reduced(plane: Tensor, side: int) -> Tensor:
     return torch.from_numpy(cv2.resize(plane.numpy(), (side, side), interpolation=cv2.INTER_AREA))
-
-
-def stack_frames(frames: list[Frame], positions: Tensor, params: HeadParams, camera: Camera) -> Batch:
-    """A batch of frames of one size.
-
-    Args:
-        frames: B frames.
-        positions: what each is called in messages [B].
-        params: of the B frames.
-        camera: of all frames, or one each.
-    """
-    image, foreground, head, eyes_mouth, valid = (
-        torch.stack([getattr(frame, name) for frame in frames]).float() / 255
-        for name in ("image", "foreground", "head", "eyes_mouth", "valid")
-    )
-    loss_mask = (1 - (foreground - head).clamp_min(0)) * valid
-    head, foreground, valid, loss_mask, eyes_mouth = (plane[..., None] for plane in (head, foreground, valid, loss_mask, eyes_mouth))
-    return Batch(positions, image, head, foreground, valid, loss_mask, eyes_mouth, params, camera)

@@ -17,10 +17,11 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from deja_vu.avatars.prior.atlas import Atlas
-from deja_vu.core.batch import Batch
+from deja_vu.core.batch import Batch, stack_frames
 from deja_vu.core.camera import Camera
+from deja_vu.core.conventions import FACING_CAMERA
 from deja_vu.core.head import HeadParams
-from deja_vu.core.portrait import Portrait, stack_frames
+from deja_vu.core.portrait import Portrait
 from deja_vu.core.sequence import Frame
 from deja_vu.datasets.augment import AugmentConfig, Light, degrade
 from deja_vu.datasets.shards import ShardSet
@@ -148,7 +149,7 @@ class People:
         most = np.radians([config.pitch, config.yaw, config.roll])
         turn = torch.from_numpy(rng.uniform(-most, most, (count, 3))).float()
         pose = like.world_from_head.expand(count, 4, 4).clone()
-        pose[:, :3, :3] = torch.diag(torch.tensor([1.0, -1.0, -1.0])) @ axis_angle_to_matrix(turn)
+        pose[:, :3, :3] = FACING_CAMERA @ axis_angle_to_matrix(turn)
         expression = self._expressions[torch.from_numpy(rng.integers(len(self._expressions), size=count))]
         strength = torch.from_numpy(rng.uniform(0.5, 1.3, (count, 1))).float()
         return HeadParams(like.shape.expand(count, -1), expression * strength, like.joints.expand(count, -1, -1), pose)
@@ -177,9 +178,7 @@ def stack_portraits(portraits: list[Portrait], number: int) -> Batch:
         portraits: B portraits.
         number: what messages call them.
     """
-    params = HeadParams(
-        *(torch.cat([getattr(p.params, name) for p in portraits]) for name in ("shape", "expression", "joints", "world_from_head"))
-    )
+    params = HeadParams.cat([portrait.params for portrait in portraits])
     first = portraits[0].camera
     intrinsics = torch.stack([portrait.camera.intrinsics for portrait in portraits])
     camera = Camera(first.camera_from_world.expand(len(portraits), 4, 4), intrinsics, first.width, first.height)

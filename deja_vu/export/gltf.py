@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from deja_vu.core.conventions import SH_C0
-from deja_vu.core.gaussians import Gaussians
+from deja_vu.core.gaussians import Gaussians, sh_to_rgb
 from deja_vu.export.files import write_whole
 
 EXTENSION = "KHR_gaussian_splatting"
@@ -66,7 +65,7 @@ def write_gltf(gaussians: Gaussians, path: Path, name: str) -> None:
 
 def _attributes(gaussians: Gaussians) -> dict[str, np.ndarray]:
     """Values by attribute name, [n, components]; sizes of all are multiples of four bytes."""
-    color = torch.cat([0.5 + SH_C0 * gaussians.sh[:, 0], gaussians.opacities[:, None]], 1)
+    color = torch.cat([sh_to_rgb(gaussians.sh[:, 0]), gaussians.opacities[:, None]], 1)
     # Points without the extension are shaded in linear light, which COLOR_0 is to be given in.
     linear = torch.where(color[:, :3] <= 0.04045, color[:, :3] / 12.92, ((color[:, :3].clamp_min(0) + 0.055) / 1.055) ** 2.4)
     point = torch.cat([linear, color[:, 3:]], 1).mul(255).round().clamp(0, 255).to(torch.uint8)

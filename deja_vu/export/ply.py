@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from deja_vu.core.gaussians import Gaussians
+from deja_vu.core.gaussians import ACTIVATIONS, Gaussians
 from deja_vu.export.files import write_whole
 from deja_vu.export.space import RIGHT_DOWN_FORWARD, turned
 
@@ -33,7 +33,9 @@ def write_ply(gaussians: Gaussians, path: Path) -> None:
     """
     there = turned(gaussians, RIGHT_DOWN_FORWARD)
     opacity = there.opacities.clamp(LEAST, 1 - LEAST)
-    columns = [there.means, torch.zeros_like(there.means), there.sh[:, 0], torch.logit(opacity)[:, None], there.scales.log(), there.quats]
+    logit = ACTIVATIONS["opacity_logit"].inverse(opacity)[:, None]
+    log_scale = ACTIVATIONS["log_scale"].inverse(there.scales)
+    columns = [there.means, torch.zeros_like(there.means), there.sh[:, 0], logit, log_scale, there.quats]
     table = torch.cat(columns, dim=1).numpy().astype("<f4")
     names = (*FIELDS, *(f"rot_{k}" for k in range(4)))
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(table)}"]

@@ -1,12 +1,33 @@
-"""Where a named part of a head appears in a picture."""
+"""Named parts of a head: their faces, and where they appear in a picture."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from deja_vu.core.camera import Camera
+from deja_vu.core.head import HeadTopology
+
+DROPPED_REGIONS = ("neck", "lashes", "eye_socket")
+"""Surface that no avatar covers: the torso's part, and what lids and eyeballs cover."""
+
+
+def region_faces(topology: HeadTopology, names: Sequence[str]) -> Bool[Tensor, " F"]:
+    """Faces in at least one of some regions.
+
+    Args:
+        topology: of a head that has one of the regions or more.
+        names: of the regions; those that the head does not have are passed over.
+    """
+    return torch.stack([topology.regions[name] for name in names if name in topology.regions]).any(0)
+
+
+def dropped_faces(topology: HeadTopology) -> Bool[Tensor, " F"]:
+    """Faces that carry no Gaussians and no field, see `DROPPED_REGIONS`."""
+    return region_faces(topology, DROPPED_REGIONS)
 
 
 def region_window(

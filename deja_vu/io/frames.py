@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from deja_vu.core.batch import Batch
-from deja_vu.core.portrait import stack_frames
+from deja_vu.core.batch import Batch, stack_frames
 from deja_vu.core.sequence import Frame, TrackedSequence
 
 

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deja_vu.core.conventions import FACING_CAMERA
 from deja_vu.core.head import HeadParams
 from deja_vu.heads.base import HeadModel
 from deja_vu.heads.skinning import axis_angle_to_matrix
@@ -21,8 +22,6 @@ from deja_vu.motion.openings import LIDS, Openings
 
 DISTANCE = 0.6
 """How far from the camera the actor sits, metres."""
-FACING = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
-"""Rotation of a head that looks straight into a camera at the world's origin."""
 
 PRESETS: dict[str, dict[str, float]] = {
     "neutral": {},
@@ -82,7 +81,7 @@ class Actor:
         frames = len(weights)
         neutral = self.head.neutral((frames,))
         pose = neutral.world_from_head.clone()
-        pose[:, :3, :3] = FACING @ rotation(angles.head)
+        pose[:, :3, :3] = FACING_CAMERA @ rotation(angles.head)
         pose[:, 2, 3] = DISTANCE
         joints = neutral.joints.clone()
         for name, turns in (("eye_left", angles.left_eye), ("eye_right", angles.right_eye)):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from deja_vu.core.conventions import FACING_CAMERA
 from deja_vu.core.errors import InputError
 from deja_vu.core.head import HeadParams
 from deja_vu.heads.base import HeadModel
@@ -86,7 +87,7 @@ def mean_rotation(params: HeadParams) -> Tensor:
 def facing_camera(rest: HeadParams) -> HeadParams:
     """The same face, turned to look straight into a camera at the world's origin."""
     pose = rest.world_from_head.clone()
-    pose[:, :3, :3] = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+    pose[:, :3, :3] = FACING_CAMERA
     return replace(rest, world_from_head=pose)
 
 

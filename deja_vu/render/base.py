@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deja_vu import native
 from deja_vu.core.camera import Camera
-from deja_vu.core.gaussians import Gaussians
+from deja_vu.core.gaussians import GAUSSIAN_AXES, Gaussians
 from deja_vu.core.image import RenderOutput
 from deja_vu.render import cpu, gsplat, reference
 from deja_vu.render.checks import arguments, check_finite, check_shapes
@@ -59,7 +59,7 @@ def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "*
             f"{tuple(camera.intrinsics.shape)} and background {tuple(background.shape)} do not share one leading batch axis"
         )
     count = next(iter(batches))[0] if batches else 1
-    batched = Gaussians(*(_expanded(getattr(gaussians, name), count, inner) for name, inner in _GAUSSIAN_AXES.items()))
+    batched = Gaussians(**{name: _expanded(getattr(gaussians, name), count, axes) for name, axes in GAUSSIAN_AXES.items()})
     view = Camera(_expanded(camera.camera_from_world, count, 2), _expanded(camera.intrinsics, count, 2), camera.width, camera.height)
     draw = _backend(backend, gaussians.means) if batched.means.numel() else _blank
     if draw is not cpu.rasterize:  # which looks while it reads them
@@ -72,12 +72,9 @@ def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "*
 
 def _blank(gaussians: Gaussians, camera: Camera, background: Tensor) -> RenderOutput:
     """Pictures without Gaussians; differentiable as any other, with zero gradients."""
-    anchor = sum(getattr(gaussians, name).sum() for name in _GAUSSIAN_AXES) + camera.camera_from_world.sum()
+    anchor = sum(getattr(gaussians, name).sum() for name in GAUSSIAN_AXES) + camera.camera_from_world.sum()
     blank = 0 * anchor + gaussians.means.new_zeros(background.shape[0], camera.height, camera.width, 1)
     return RenderOutput(blank + background[:, None, None, :], blank, blank)
-
-
-_GAUSSIAN_AXES = {"means": 2, "quats": 2, "scales": 2, "opacities": 1, "sh": 3}
 
 
 def _expanded(tensor: Tensor, count: int, inner: int) -> Tensor:

@@ -6,25 +6,22 @@ import torch
 from torch import Tensor
 
 from deja_vu.core.camera import Camera
-from deja_vu.core.gaussians import Gaussians
+from deja_vu.core.gaussians import GAUSSIAN_AXES, Gaussians
 
 
 def arguments(gaussians: Gaussians, camera: Camera, background: Tensor) -> dict[str, Tensor]:
-    """All tensors of a call by name, in the order of `NAMES`.
+    """All tensors of a call, by the name that a message says and in the order that the native rasterizer takes them.
 
     Args:
         gaussians: in any batch.
         camera: in any batch.
         background: [*b, 3].
     """
-    tensors = (*(getattr(gaussians, name) for name in ("means", "quats", "scales", "opacities", "sh")), camera.camera_from_world)
-    return dict(zip(NAMES, (*tensors, camera.intrinsics, background), strict=True))
-
-
-NAMES = (
-    *(f"gaussians.{name}" for name in ("means", "quats", "scales", "opacities", "sh")),
-    *("camera.camera_from_world", "camera.intrinsics", "background"),
-)
+    tensors = {f"gaussians.{name}": getattr(gaussians, name) for name in GAUSSIAN_AXES}
+    tensors["camera.camera_from_world"] = camera.camera_from_world
+    tensors["camera.intrinsics"] = camera.intrinsics
+    tensors["background"] = background
+    return tensors
 
 
 def check_shapes(gaussians: Gaussians, camera: Camera, background: Tensor) -> None:
@@ -39,17 +36,22 @@ def check_shapes(gaussians: Gaussians, camera: Camera, background: Tensor) -> No
         ValueError: names the argument, what it is and what was expected.
     """
     batch, count = gaussians.means.shape[:-2], gaussians.means.shape[-2]
-    inner = {"means": (3,), "quats": (4,), "scales": (3,), "opacities": (), "sh": (gaussians.sh.shape[-2], 3)}
-    expected = [
-        *((*batch, count, *shape) for shape in inner.values()),
-        *((*camera.camera_from_world.shape[:-2], 4, 4), (*camera.intrinsics.shape[:-2], 3, 3), (*background.shape[:-1], 3)),
-    ]
+    expected = {
+        "gaussians.means": (*batch, count, 3),
+        "gaussians.quats": (*batch, count, 4),
+        "gaussians.scales": (*batch, count, 3),
+        "gaussians.opacities": (*batch, count),
+        "gaussians.sh": (*batch, count, gaussians.sh.shape[-2], 3),
+        "camera.camera_from_world": (*camera.camera_from_world.shape[:-2], 4, 4),
+        "camera.intrinsics": (*camera.intrinsics.shape[:-2], 3, 3),
+        "background": (*background.shape[:-1], 3),
+    }
     like = gaussians.means
     if like.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"gaussians.means is {like.dtype}; expected float32, or float64 with the reference rasterizer")
-    for (name, tensor), shape in zip(arguments(gaussians, camera, background).items(), expected, strict=True):
-        if tuple(tensor.shape) != tuple(shape):
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {tuple(shape)}")
+    for name, tensor in arguments(gaussians, camera, background).items():
+        if tuple(tensor.shape) != tuple(expected[name]):
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {tuple(expected[name])}")
         if tensor.dtype != like.dtype or tensor.device != like.device:
             raise ValueError(f"{name} is {tensor.dtype} on {tensor.device}; gaussians.means is {like.dtype} on {like.device}")
     if gaussians.sh.shape[-2] not in (1, 4, 9, 16):

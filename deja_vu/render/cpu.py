@@ -13,10 +13,9 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.errors import MissingAssetError
 from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.image import RenderOutput
-from deja_vu.render.checks import NAMES, check_finite
+from deja_vu.render.checks import arguments, check_finite
 
 _NOT_FINITE = 2
-_ATTRIBUTES = ("means", "quats", "scales", "opacities", "sh", "camera_from_world", "intrinsics", "background")
 
 
 def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "b 3"]) -> RenderOutput:
@@ -37,9 +36,9 @@ def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "b
         native.load()
     except native.NativeError as error:
         raise MissingAssetError(f"The cpu rasterizer needs its native library: {error}") from error
-    inputs = (*(getattr(gaussians, name) for name in _ATTRIBUTES[:5]), camera.camera_from_world, camera.intrinsics, background)
-    differentiable = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
-    rgb, alpha, depth = _Rasterize.apply(camera.width, camera.height, differentiable, *inputs)
+    inputs = arguments(gaussians, camera, background)
+    differentiable = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs.values())
+    rgb, alpha, depth = _Rasterize.apply(camera.width, camera.height, differentiable, tuple(inputs), *inputs.values())
     return RenderOutput(rgb, alpha, depth)
 
 
@@ -61,9 +60,8 @@ def work(gaussians: Gaussians, camera: Camera) -> dict[str, int]:
         gaussians: of one image, float32.
         camera: one view.
     """
-    background = gaussians.means.new_zeros(1, 3)
-    tensors = [*(getattr(gaussians, name) for name in _ATTRIBUTES[:5]), camera.camera_from_world, camera.intrinsics]
-    inputs = (*(_images_contiguous(tensor[None]) for tensor in tensors), background)
+    tensors = arguments(gaussians, camera, gaussians.means.new_zeros(3))
+    inputs = {name: _images_contiguous(tensor[None]) for name, tensor in tensors.items()}
     state, _ = _draw(inputs, camera.width, camera.height)
     counted = native.RasterWork()
     native.load().deja_vu_raster_work(state.address, ctypes.byref(counted))
@@ -72,53 +70,55 @@ def work(gaussians: Gaussians, camera: Camera) -> dict[str, int]:
 
 class _Rasterize(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, width: int, height: int, differentiable: bool, *inputs: Tensor):
-        inputs = tuple(_images_contiguous(tensor) for tensor in inputs)
+    def forward(ctx, width: int, height: int, differentiable: bool, names: tuple[str, ...], *tensors: Tensor):
+        inputs = {name: _images_contiguous(tensor) for name, tensor in zip(names, tensors, strict=True)}
         state, pictures = _draw(inputs, width, height)
         if differentiable:
-            ctx.state = state
-            ctx.save_for_backward(*inputs, *pictures)
+            ctx.state, ctx.names = state, names
+            ctx.save_for_backward(*inputs.values(), *pictures)
             ctx.set_materialize_grads(False)
         return pictures
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, v_rgb: Tensor | None, v_alpha: Tensor | None, v_depth: Tensor | None):
-        *inputs, rgb, alpha, depth = ctx.saved_tensors
+        *tensors, rgb, alpha, depth = ctx.saved_tensors
+        inputs = dict(zip(ctx.names, tensors, strict=True))
         images, height, width, _ = rgb.shape
         v_rgb = torch.zeros_like(rgb) if v_rgb is None else v_rgb.contiguous()
         v_alpha, v_depth = (None if v is None else v.contiguous() for v in (v_alpha, v_depth))
         # A second pass through the same picture draws it again: the first left gradients where the projected Gaussians were.
         state, ctx.state = ctx.state or _draw(inputs, width, height)[0], None
-        shapes = [tensor.shape for tensor in inputs[:5]]
-        parts = state.workspace.split([shape.numel() for shape in shapes])
-        grads = {name: part.view(shape) for name, part, shape in zip(_ATTRIBUTES[:5], parts, shapes, strict=True)}
-        grads["camera_from_world"] = rgb.new_empty(images, 4, 4)
+        shapes = {name: tensor.shape for name, tensor in inputs.items() if name.startswith("gaussians.")}
+        parts = state.workspace.split([shape.numel() for shape in shapes.values()])
+        grads = {name: part.view(shapes[name]) for name, part in zip(shapes, parts, strict=True)}
+        grads["camera.camera_from_world"] = rgb.new_empty(images, 4, 4)
         if ctx.needs_input_grad[-1]:
             grads["background"] = rgb.new_empty(images, 3)
-        arguments, targets = _raster_input(inputs, width, height), native.RasterGradients(**{k: v.data_ptr() for k, v in grads.items()})
+        given = _raster_input(inputs, width, height)
+        targets = native.RasterGradients(**{_field(name): grad.data_ptr() for name, grad in grads.items()})
         outputs, v_outputs = _raster_output(rgb, alpha, depth), _raster_output(v_rgb, v_alpha, v_depth)
         failed = native.load().deja_vu_raster_backward(
-            state.address, *(ctypes.byref(struct) for struct in (arguments, outputs, v_outputs, targets))
+            state.address, *(ctypes.byref(struct) for struct in (given, outputs, v_outputs, targets))
         )
         if failed:
-            raise MemoryError(f"no memory for the gradient of {images} images of {inputs[0].shape[1]} Gaussians at {width}x{height}")
-        return None, None, None, *(grads.get(name) for name in _ATTRIBUTES)
+            raise MemoryError(
+                f"no memory for the gradient of {images} images of {inputs['gaussians.means'].shape[1]} Gaussians at {width}x{height}"
+            )
+        return None, None, None, None, *(grads.get(name) for name in ctx.names)
 
 
-def _draw(inputs: tuple[Tensor, ...] | list[Tensor], width: int, height: int) -> tuple[_State, tuple[Tensor, Tensor, Tensor]]:
+def _draw(inputs: dict[str, Tensor], width: int, height: int) -> tuple[_State, tuple[Tensor, Tensor, Tensor]]:
     """What the gradient needs; and colour, coverage and depth."""
-    means, sh = inputs[0], inputs[4]
+    means, sh = inputs["gaussians.means"], inputs["gaussians.sh"]
     images, count, coefficients = sh.shape[:3]
     rgb, alpha, depth = (means.new_empty(images, height, width, channels) for channels in (3, 1, 1))
     workspace = means.new_empty(images * count * max(native.RASTER_WORKSPACE, 11 + 3 * coefficients))  # the gradients fit in too
-    arguments, outputs = _raster_input(inputs, width, height), _raster_output(rgb, alpha, depth)
+    given, outputs = _raster_input(inputs, width, height), _raster_output(rgb, alpha, depth)
     address = ctypes.c_void_p()
-    failed = native.load().deja_vu_raster_forward(
-        ctypes.byref(arguments), ctypes.byref(outputs), workspace.data_ptr(), ctypes.byref(address)
-    )
+    failed = native.load().deja_vu_raster_forward(ctypes.byref(given), ctypes.byref(outputs), workspace.data_ptr(), ctypes.byref(address))
     if failed == _NOT_FINITE:
-        check_finite({name: value[:1] if value.stride(0) == 0 else value for name, value in zip(NAMES, inputs, strict=True)})
+        check_finite({name: value[:1] if value.stride(0) == 0 else value for name, value in inputs.items()})
     if failed:
         raise MemoryError(f"no memory to rasterize {images} images of {count} Gaussians at {width}x{height}")
     return _State(address, workspace), (rgb, alpha, depth)
@@ -130,11 +130,16 @@ def _images_contiguous(tensor: Tensor) -> Tensor:
     return tensor if tensor.shape[0] and tensor[0].is_contiguous() else tensor.contiguous()
 
 
-def _raster_input(inputs: tuple[Tensor, ...] | list[Tensor], width: int, height: int) -> native.RasterInput:
+def _field(name: str) -> str:
+    """What the native structs call an argument."""
+    return name.rpartition(".")[2]
+
+
+def _raster_input(inputs: dict[str, Tensor], width: int, height: int) -> native.RasterInput:
     fields: dict[str, int] = {}
-    for name, tensor in zip(_ATTRIBUTES, inputs, strict=True):
-        fields[name], fields[f"{name}_step"] = tensor.data_ptr(), tensor.stride(0)
-    images, count, coefficients = inputs[4].shape[:3]
+    for name, tensor in inputs.items():
+        fields[_field(name)], fields[f"{_field(name)}_step"] = tensor.data_ptr(), tensor.stride(0)
+    images, count, coefficients = inputs["gaussians.sh"].shape[:3]
     size = {"images": images, "count": count, "coefficients": coefficients, "width": width, "height": height}
     return native.RasterInput(**fields, **size, threads=torch.get_num_threads())
 

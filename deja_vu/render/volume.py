@@ -13,6 +13,8 @@ from torch.nn.functional import max_pool3d, normalize
 
 from deja_vu.core.camera import Camera
 
+SCENE_SCALE = 5.0
+"""Scene units a metre: a head with its hair fits the cube [-1, 1] (GPAvatar)."""
 SHELL_CELLS = 40
 """Cells a side of the grid that tells rays near the surface from rays that miss it; the grid covers the cube [-1, 1]."""
 SHELL_STEPS = 96

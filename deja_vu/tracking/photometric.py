@@ -24,11 +24,10 @@ from deja_vu.tracking.state import Projection, TrackState, Unknowns, project
 from deja_vu.uv.attach import attach, vertex_normals
 from deja_vu.uv.hull import HairHull
 from deja_vu.uv.layout import build_layout
+from deja_vu.uv.lift import DEPTH_TOLERANCE
 
 SURFACE_REGIONS = ("face", "eye_left", "eye_right", "scalp", "ears")
 CHUNK_FRAMES = 16
-DEPTH_TOLERANCE = 0.006
-"""A point further than this behind the nearest surface is hidden, metres."""
 
 
 @dataclass(frozen=True)

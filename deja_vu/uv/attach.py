@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from deja_vu.core.gaussians import Gaussians, UVGaussianMap
+from deja_vu.core.gaussians import ACTIVATIONS, Gaussians, UVGaussianMap
 from deja_vu.uv.layout import UVLayout
 
 
@@ -73,8 +73,8 @@ def to_gaussians(maps: UVGaussianMap, surface: SurfaceFrames, rest_stretch: Floa
     in_plane = torch.cat([ratio, ratio, torch.ones_like(ratio)], dim=-1)
     quats = quaternion_multiply(matrix_to_quaternion(surface.frames), maps.quaternions())
     batch = means.shape[:-1]
-    scales = maps.log_scale.exp() * in_plane
-    opacities = torch.sigmoid(maps.opacity_logit[..., 0]).expand(batch)
+    scales = ACTIVATIONS["log_scale"].forward(maps.log_scale) * in_plane
+    opacities = ACTIVATIONS["opacity_logit"].forward(maps.opacity_logit[..., 0]).expand(batch)
     return Gaussians(means, quats, scales, opacities, maps.color.expand(*batch, 3)[..., None, :])
 
 

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image as PillowImage
 
-from deja_vu.core.conventions import SH_C0
 from deja_vu.core.errors import InputError, MissingAssetError
-from deja_vu.core.gaussians import Gaussians
+from deja_vu.core.gaussians import Gaussians, sh_to_rgb
 from deja_vu.render.reference import rotation_matrices
 from deja_vu.viewer.panel import SPLATS, Panel, put
 from deja_vu.viewer.stage import Stage, Wish, view_camera
@@ -246,7 +245,7 @@ class Session:
 def splats(drawn: Gaussians) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Centres [N 3] and covariances [N 3 3] in scene units, colors [N 3] and opacities [N 1], as the browser wants them."""
     axes = rotation_matrices(drawn.quats[0]) * (drawn.scales[0] * UNITS)[:, None, :]
-    colors = 0.5 + SH_C0 * drawn.sh[0, :, 0]  # the browser knows no color that depends on the view
+    colors = sh_to_rgb(drawn.sh[0, :, 0])  # the browser knows no color that depends on the view
     parts = (drawn.means[0] * UNITS, axes @ axes.transpose(1, 2), colors.clamp(0, 1), drawn.opacities[0][:, None])
     centres, covariances, rgbs, opacities = (part.numpy() for part in parts)
     return centres, covariances, rgbs, opacities

@@ -170,7 +170,7 @@ class Stage:
                 drawn = performer.avatar.gaussians(performer.params(wish, clip))
                 shift = torch.tensor([SPACING * (place - (len(self.performers) - 1) / 2), 0.0, 0.0])
                 found.append(replace(drawn, means=drawn.means + shift))
-        return Gaussians(*(torch.cat([getattr(g, name) for g in found], 1) for name in ("means", "quats", "scales", "opacities", "sh")))
+        return Gaussians.cat(found)
 
     @property
     def has_gaussians(self) -> bool:

@@ -22,10 +22,8 @@ from scipy.spatial import cKDTree
 
 from deja_vu.heads import anny
 from deja_vu.pipelines.bake.landmarks import find_landmarks
-from deja_vu.pipelines.bake.mesh import PARTS, BaseMesh, Cut, Source, cut_head, lay_out, make_regions, name_charts, read_base_mesh
+from deja_vu.pipelines.bake.mesh import METRES, PARTS, BaseMesh, Cut, Source, cut_head, lay_out, make_regions, name_charts, read_base_mesh
 
-METRES = 0.1
-"""MakeHuman models in decimetres."""
 NECK_SHARE = {"neck01": 0.25, "neck02": 0.5, "neck03": 0.75}
 """How much of a head turn each vertebra makes; everything above turns fully."""
 OPPOSITES = ("decr", "incr"), ("in", "out"), ("down", "up"), ("backward", "forward"), ("concave", "convex"), ("compress", "uncompress")

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
+import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, Gaussians, UVGaussianMap
+from deja_vu.core.gaussians import ACTIVATIONS, CHANNELS, GAUSSIAN_AXES, NUM_CHANNELS, Gaussians, UVGaussianMap
 
 
 def packed(*shape: int) -> torch.Tensor:
@@ -67,3 +69,40 @@ def test_gaussians_select_frames() -> None:
     assert torch.equal(frames[2].opacities, frames.opacities[2])
     assert frames[1:3].sh.shape == (2, 6, 1, 3)
     assert frames.to(torch.float64).means.dtype == torch.float64
+
+
+def test_activations_and_their_inverses_cancel() -> None:
+    for name, activation in ACTIVATIONS.items():
+        raw = packed(40)[:, CHANNELS[name]]
+        torch.testing.assert_close(activation.inverse(activation.forward(raw)), raw)
+
+
+def test_activated_values_are_what_the_channels_say() -> None:
+    raw = packed(40)
+    scales, opacities, colors = (
+        ACTIVATIONS[name].forward(raw[:, CHANNELS[name]]).numpy() for name in ("log_scale", "opacity_logit", "color")
+    )
+    np.testing.assert_allclose(scales, np.exp(raw[:, CHANNELS["log_scale"]].numpy()))
+    np.testing.assert_allclose(opacities, 1 / (1 + np.exp(-raw[:, CHANNELS["opacity_logit"]].numpy())))
+    # The constant spherical harmonic is 1 / (2 sqrt(pi)); 3DGS adds half a unit.
+    np.testing.assert_allclose(colors, 0.5 + raw[:, CHANNELS["color"]].numpy() / (2 * np.sqrt(np.pi)))
+
+
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_sets_of_gaussians_are_joined_one_after_the_other(batch: tuple[int, ...]) -> None:
+    def some(count: int) -> Gaussians:
+        return Gaussians(
+            torch.rand(*batch, count, 3),
+            torch.rand(*batch, count, 4),
+            torch.rand(*batch, count, 3),
+            torch.rand(*batch, count),
+            torch.rand(*batch, count, 1, 3),
+        )
+
+    first, second = some(4), some(6)
+    both = Gaussians.cat([first, second])
+    for name, axes in GAUSSIAN_AXES.items():
+        start, rest = getattr(both, name).split([4, 6], dim=len(batch))
+        assert getattr(both, name).dim() == len(batch) + axes
+        assert torch.equal(start, getattr(first, name))
+        assert torch.equal(rest, getattr(second, name))

@@ -19,3 +19,9 @@ def test_params_select_frames_and_change_precision() -> None:
     assert len(params[1:3]) == 2
     double = params.to(torch.float64)
     assert {value.dtype for value in vars(double).values()} == {torch.float64}
+
+
+def test_batches_of_params_are_joined_one_after_the_other() -> None:
+    params = HeadParams(torch.rand(5, 3), torch.rand(5, 2), torch.rand(5, 3, 3), torch.rand(5, 4, 4))
+    joined = HeadParams.cat([params[:2], params[2:]])
+    assert all(torch.equal(getattr(joined, name), value) for name, value in vars(params).items())

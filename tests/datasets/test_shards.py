@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from deja_vu.core.batch import stack_frames
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import FormatError, InputError, OutputError
-from deja_vu.core.portrait import Portrait, stack_frames
+from deja_vu.core.portrait import Portrait
 from deja_vu.core.sequence import Frame
 from deja_vu.datasets.shards import Sample, ShardInfo, ShardSet, begin_shards, write_shard
 from deja_vu.heads.toy import load as load_toy

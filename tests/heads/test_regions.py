@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from deja_vu.core.camera import Camera
-from deja_vu.heads.regions import region_window
+from deja_vu.heads.regions import region_faces, region_window
 from deja_vu.heads.toy import load
 
 
@@ -31,3 +31,9 @@ def test_a_part_beyond_the_picture_leaves_one_pixel() -> None:
     camera = Camera.from_focal(150.0, 96, 80)
     rows, columns = region_window(vertices, head.topology.faces, head.topology.regions["eye_left"], camera)
     assert (rows, columns) == (slice(79, 80), slice(95, 96))
+
+
+def test_faces_of_several_regions_are_those_of_any() -> None:
+    topology = load().topology
+    eyes = region_faces(topology, ("eye_left", "eye_right", "no_such_region"))
+    assert torch.equal(eyes, topology.regions["eye_left"] | topology.regions["eye_right"])

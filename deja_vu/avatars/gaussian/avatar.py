@@ -19,6 +19,7 @@ from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, Gaussians, UVGaussian
 from deja_vu.core.head import HeadParams
 from deja_vu.core.image import RenderOutput
 from deja_vu.heads.base import HeadModel
+from deja_vu.heads.regions import dropped_faces
 from deja_vu.render.base import rasterize
 from deja_vu.uv.attach import SurfaceFrames, attach
 from deja_vu.uv.binding import Resample, SummedMap, bind_texels, pose_gaussians
@@ -47,8 +48,6 @@ class GaussianConfig:
 
 GAINS: dict[str, float] = {"position": 0.01, "log_scale": 2.0, "rotation": 1.0, "opacity_logit": 3.0, "color": 4.0}
 """Raw change of each channel for one unit of a rectification parameter, so that one learning rate serves all."""
-DROPPED_REGIONS = ("neck", "lashes", "eye_socket")
-"""Surface that carries no Gaussians: the torso's part, and what Gaussians of lids and eyeballs cover."""
 
 
 class GaussianAvatar(Avatar):
@@ -78,7 +77,7 @@ class GaussianAvatar(Avatar):
         super().__init__()
         _check_sizes(head, config)
         self.head, self.config = head, config
-        dropped = torch.stack([head.topology.regions[name] for name in DROPPED_REGIONS if name in head.topology.regions]).any(0)
+        dropped = dropped_faces(head.topology)
         self.layout = build_layout(head.topology, config.uv_size, drop=dropped)
         self.blend_layout = build_layout(head.topology, config.blend_size, drop=dropped)
         self.upsample = None if config.blend_size == config.uv_size else Resample(self.blend_layout, self.layout)

@@ -10,20 +10,16 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from deja_vu.avatars.base import Avatar
+from deja_vu.avatars.gaussian.blend_weights import JOINT_SCALE
 from deja_vu.avatars.nelf.network import NelfConfig, NelfNetwork
 from deja_vu.avatars.nelf.warp import WarpField
 from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadParams
 from deja_vu.core.image import RenderOutput
 from deja_vu.heads.base import HeadModel
+from deja_vu.heads.regions import region_faces
 from deja_vu.nets.upscale import Upscale
-from deja_vu.render.volume import pixel_rays
-
-SCALE = 5.0
-"""Scene units a metre."""
-JOINT_SCALE = 2.0
-"""Weight of a radian of a joint beside an expression's full swing."""
-
+from deja_vu.render.volume import SCENE_SCALE, pixel_rays
 
 STILL = 1e-4
 """Deviation of a number of the code below which it is taken for still."""
@@ -109,7 +105,7 @@ class NelfAvatar(Avatar):
         factor = Upscale.FACTOR
         width, height = math.ceil(camera.width / factor), math.ceil(camera.height / factor)
         grid = replace(camera, width=width * factor, height=height * factor).resized(width, height)
-        scale = torch.diag(params.world_from_head.new_tensor([1 / SCALE] * 3 + [1.0]))
+        scale = torch.diag(params.world_from_head.new_tensor([1 / SCENE_SCALE] * 3 + [1.0]))
         at = torch.linspace(-0.5, 0.5, self.config.points, device=scale.device) * self.config.span
         frames = []
         for b in range(len(params)):
@@ -176,6 +172,6 @@ def ellipsoid(points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "3"], Float[T
 def _skull(head: HeadModel, shape: Float[Tensor, " S"]) -> Float[Tensor, "n 3"]:
     """Vertices of face and scalp at rest, scene units."""
     topology = head.topology
-    shown = torch.stack([topology.regions[name] for name in ("face", "scalp") if name in topology.regions]).any(0)
+    shown = region_faces(topology, ("face", "scalp"))
     vertices = head(replace(head.neutral((1,)), shape=shape[None]))[0]
-    return SCALE * vertices[topology.faces[shown].unique()]
+    return SCENE_SCALE * vertices[topology.faces[shown].unique()]

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from deja_vu.avatars.base import Avatar
-from deja_vu.avatars.gaussian.avatar import DROPPED_REGIONS
 from deja_vu.avatars.gaussian.blend_weights import LinearCode
 from deja_vu.avatars.nerf.config import NerfConfig
 from deja_vu.avatars.nerf.field import WIDEN, RadianceField, Surface
@@ -22,15 +21,22 @@ from deja_vu.core.errors import ConfigError
 from deja_vu.core.head import HeadParams
 from deja_vu.core.image import RenderOutput
 from deja_vu.heads.base import HeadModel
+from deja_vu.heads.regions import dropped_faces
 from deja_vu.nets.neighbours import MAX_NEAREST, nearest
 from deja_vu.nets.style_unet import StyleUNet
 from deja_vu.nets.triplane import total_variation
 from deja_vu.nets.upscale import ResidualUpscale, Upscale
-from deja_vu.render.volume import box_span, importance, interval_edges, interval_weights, pixel_rays, shell_span, stratified
+from deja_vu.render.volume import (
+    SCENE_SCALE,
+    box_span,
+    importance,
+    interval_edges,
+    interval_weights,
+    pixel_rays,
+    shell_span,
+    stratified,
+)
 from deja_vu.uv.attach import vertex_normals
-
-SCALE = 5.0
-"""Scene units a metre: a head with its hair fits the cube [-1, 1] (GPAvatar)."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +90,7 @@ class NerfAvatar(Avatar):
             raise ConfigError(f"{config.features} features, {config.coarse} + {config.fine} samples: expected at least 3 and 2 + 1.")
         self.head, self.config = head, config
         self.register_buffer("shape", shape.clone())
-        dropped = torch.stack([head.topology.regions[name] for name in DROPPED_REGIONS if name in head.topology.regions]).any(0)
-        self.register_buffer("vertices", head.topology.faces[~dropped].unique(), persistent=False)
+        self.register_buffer("vertices", head.topology.faces[~dropped_faces(head.topology)].unique(), persistent=False)
         self.planes = FreePlanes(config) if config.planes == "free" else EncodedPlanes(config)
         self.field = RadianceField(config, len(self.vertices))
         features = head.spec.num_expression + 3 * head.spec.num_joints + 3
@@ -97,12 +102,12 @@ class NerfAvatar(Avatar):
             self.upscale = ResidualUpscale(config.features + 1, config.upscale_width, config.upscale_depth, 4, config.upscale)
 
     def surface(self, params: HeadParams) -> Surface:
-        """One frame's surface points in the scene: the head's own frame, times `SCALE`."""
+        """One frame's surface points in the scene: the head's own frame, times `SCENE_SCALE`."""
         pair = [torch.stack([value, torch.zeros_like(value)]) for value in (params.expression, params.joints)]
         still = replace(self.head.neutral((2,)), shape=self.shape.expand(2, -1), expression=pair[0], joints=pair[1])
         vertices = self.head(still)
         normals = vertex_normals(vertices[0], self.head.topology.faces)[self.vertices]
-        posed, rest = (SCALE * vertices[:, self.vertices]).unbind(0)
+        posed, rest = (SCENE_SCALE * vertices[:, self.vertices]).unbind(0)
         return Surface(posed, normals, posed - rest)
 
     def render(self, params: HeadParams, camera: Camera, background: Float[Tensor, "*b 3"]) -> RenderOutput:
@@ -141,7 +146,7 @@ class NerfAvatar(Avatar):
             for name in ("fine", "coarse", "alpha", "coarse_alpha", "distance")
         )
         under = background[..., None, None, :]
-        depth = distance / SCALE / alpha.clamp_min(1e-6) * _forward_share(low)
+        depth = distance / SCENE_SCALE / alpha.clamp_min(1e-6) * _forward_share(low)
         full = self._enlarge(fine, alpha, depth, camera, under) if enlarge else None
         return NerfRender(
             full,
@@ -165,10 +170,10 @@ class NerfAvatar(Avatar):
 
     def _rays(self, surface: Surface, pose: Float[Tensor, "4 4"], camera: Camera) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Origins, directions, both ends and whether they are marched, of all rays of one frame."""
-        scale = torch.diag(pose.new_tensor([1 / SCALE] * 3 + [1.0]))
+        scale = torch.diag(pose.new_tensor([1 / SCENE_SCALE] * 3 + [1.0]))
         origins, directions = pixel_rays(camera, pose @ scale)
         if self.config.radius:
-            return origins, directions, *shell_span(surface.points, origins, directions, SCALE * self.config.radius)
+            return origins, directions, *shell_span(surface.points, origins, directions, SCENE_SCALE * self.config.radius)
         return origins, directions, *box_span(origins, directions)
 
     def _march(self, planes: Tensor, surface: Surface, pose: Float[Tensor, "4 4"], camera: Camera, code: Tensor | None) -> March:
@@ -202,7 +207,7 @@ class NerfAvatar(Avatar):
     ) -> tuple[Float[Tensor, "n S"], Float[Tensor, "n S F"]]:
         """Density and features at distances along rays; the field is asked only where a surface point is near."""
         places = (origins[:, None] + t[..., None] * directions[:, None]).reshape(-1, 3)
-        radius = SCALE * self.config.radius if self.config.radius else math.inf
+        radius = SCENE_SCALE * self.config.radius if self.config.radius else math.inf
         index, square = nearest(surface.points, places, self.config.nearest, radius)
         asked = square[:, 0].isfinite().nonzero()[:, 0]
         ways = directions[:, None].expand(-1, t.shape[1], -1).reshape(-1, 3)

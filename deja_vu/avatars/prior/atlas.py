@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deja_vu.avatars.gaussian.avatar import DROPPED_REGIONS, GAINS, GaussianAvatar, GaussianConfig, initial_map, spaced_log_scale
+from deja_vu.avatars.gaussian.avatar import GAINS, GaussianAvatar, GaussianConfig, initial_map, spaced_log_scale
 from deja_vu.core.batch import Batch
-from deja_vu.core.conventions import SH_C0
-from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, Gaussians
+from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, Gaussians, rgb_to_sh
 from deja_vu.core.head import HeadParams
 from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
+from deja_vu.heads.regions import dropped_faces
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.uv.attach import SurfaceFrames, attach
 from deja_vu.uv.binding import SummedMap, bind_texels, pose_gaussians
@@ -79,8 +79,7 @@ class Atlas:
             size: texels a side, 64 to 512.
         """
         self.head, self.size = head, size
-        dropped = torch.stack([head.topology.regions[name] for name in DROPPED_REGIONS if name in head.topology.regions]).any(0)
-        self.layout = build_layout(head.topology, size, drop=dropped)
+        self.layout = build_layout(head.topology, size, drop=dropped_faces(head.topology))
         self.binding = bind_texels(head.topology.faces, len(head.template), self.layout, None, len(self.layout))
         surface = attach(head.template, head.topology.faces, self.layout)
         points, self.forward = surface.points, surface.frames[:, 2, 2]
@@ -127,7 +126,7 @@ class Atlas:
         color = self.with_mouth(color, weight)
         base[:, CHANNELS["position"].stop - 1] = height
         base[:, CHANNELS["log_scale"]] = spaced_log_scale(rest.points[0] + height[:, None] * rest.frames[0, :, :, 2], self.layout)
-        base[:, CHANNELS["color"]] = (color - 0.5) / SH_C0
+        base[:, CHANNELS["color"]] = rgb_to_sh(color)
         planes = [view.alpha, view.facing, view.unhidden]
         evidence = torch.cat([view.color, torch.stack(planes, -1), surface.frames[..., 2]], -1)
         known = [height / HEIGHT_UNIT, weight, self.scalp.float()]

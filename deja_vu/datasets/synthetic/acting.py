@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from deja_vu.core.conventions import FACING_CAMERA
 from deja_vu.core.head import HeadParams
 from deja_vu.heads.base import HeadModel
 from deja_vu.heads.skinning import axis_angle_to_matrix
@@ -85,8 +86,7 @@ def act(head: HeadModel, shape: Float[torch.Tensor, " S"], frames: int, fps: flo
 def _torso(turn: np.ndarray, time: np.ndarray, length: float) -> Float[torch.Tensor, "T 4 4"]:
     """Pose of the torso, facing the camera."""
     pose = torch.eye(4).repeat(len(turn), 1, 1)
-    facing = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
-    pose[:, :3, :3] = facing @ axis_angle_to_matrix(torch.from_numpy(turn[:, [1, 0, 2]]).float())
+    pose[:, :3, :3] = FACING_CAMERA @ axis_angle_to_matrix(torch.from_numpy(turn[:, [1, 0, 2]]).float())
     wave = np.stack([np.sin(2 * np.pi * cycles * time / length) for cycles in _cycles(length, 1, 3, 2)], axis=1)
     pose[:, :3, 3] = torch.from_numpy(wave * SWAY + [0.0, HEIGHT, DISTANCE]).float()
     return pose

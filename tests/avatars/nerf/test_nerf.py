@@ -8,13 +8,13 @@ import torch
 
 from deja_vu.avatars.io import load_avatar, save_avatar
 from deja_vu.avatars.nerf import PUBLISHED, NerfAvatar, NerfConfig
-from deja_vu.avatars.nerf.avatar import SCALE
 from deja_vu.avatars.nerf.field import DENSITY, RadianceField, Surface
 from deja_vu.avatars.nerf.planes import EncodedPlanes, frontal, split_speeds
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
+from deja_vu.render.volume import SCENE_SCALE
 
 SMALL = NerfConfig(plane_size=24, plane_channels=6, point_features=5, code=3, width=16, features=5, coarse=8, fine=8, upscale_width=6)
 WHITE = torch.ones(3)
@@ -122,7 +122,7 @@ def test_canonical_reading_undoes_the_expression() -> None:
 
 
 def test_one_centimetre_of_solid_head_is_opaque() -> None:
-    assert math.exp(-DENSITY * 0.01 * SCALE) < 0.01
+    assert math.exp(-DENSITY * 0.01 * SCENE_SCALE) < 0.01
 
 
 def test_every_group_receives_gradients(params, camera) -> None:
@@ -183,7 +183,7 @@ def test_the_frontal_picture_shows_what_lies_on_the_plane() -> None:
     """A picture whose color is the place on the plane comes out as the grid itself, with rows and columns rising."""
     camera = Camera.from_focal(300.0, 200, 200)
     pose = torch.eye(4)
-    pose[:3, :3] = torch.diag(torch.tensor([1.0, -1.0, -1.0])) / SCALE
+    pose[:3, :3] = torch.diag(torch.tensor([1.0, -1.0, -1.0])) / SCENE_SCALE
     pose[2, 3] = 0.8
     scene_from_world = torch.linalg.inv(pose)
     y, x = torch.meshgrid(torch.arange(200) + 0.5, torch.arange(200) + 0.5, indexing="ij")
