@@ -188,7 +188,8 @@ def frames_method(video: Path, sequence: TrackedSequence) -> Method:
     x0, y0, x1, _ = sequence.info.crop
     crop, side = Crop(x0, y0, x1 - x0), sequence.info.resolution
     wanted = set(sequence.test_part().index.tolist())
-    kept = {index: torch.from_numpy(cut(image, crop, side)) for index, _, image in read_frames(video, max_fps=None) if index in wanted}
+    shown = ((index, image) for index, _, image in read_frames(video, max_fps=None) if index in wanted)
+    kept = {index: torch.from_numpy(cut(image, crop, side, border=255)) for index, image in shown}
     order = sequence.test_part().index
     if wanted - kept.keys():
         raise InputError(f"{video} ends before test frame {max(wanted)}. Expected a render of the same frames as {sequence.info.source}.")

@@ -16,7 +16,9 @@ from deja_vu.io.video import Image, write_video
 TRUTH_SUFFIX = ".truth.safetensors"
 
 
-def write_sample(path: Path, frames: int = 150, *, size: int = 512, seed: int = 2, fps: float = 25.0) -> SyntheticSubject:
+def write_sample(
+    path: Path, frames: int = 150, *, size: int = 512, seed: int = 2, fps: float = 25.0, close: bool = False
+) -> SyntheticSubject:
     """Write a video of a made-up person, and beside it the truth as `<name>.truth.safetensors`.
 
     The truth holds, for every frame, the head model's parameters (`expression`, `joints`, `world_from_head`), the pose of the skull
@@ -29,6 +31,7 @@ def write_sample(path: Path, frames: int = 150, *, size: int = 512, seed: int = 
         size: width and height in pixels.
         seed: chooses the person and what happens.
         fps: frame rate, 1/s.
+        close: whether the head fills the picture, before a beige wall.
 
     Raises:
         OutputError: the target cannot be written.
@@ -37,7 +40,7 @@ def write_sample(path: Path, frames: int = 150, *, size: int = 512, seed: int = 
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"The folder {path.parent} cannot be made ({error.strerror}). Choose another place for {path.name}.") from error
-    subject = SyntheticSubject(frames, size, seed, fps)
+    subject = SyntheticSubject(frames, size, seed, fps, close=close)
     write_video(path, _shown(subject.frames(), frames), fps)
     save_truth(subject, path.with_suffix(TRUTH_SUFFIX))
     return subject

@@ -28,10 +28,10 @@ from deja_vu.heads.base import HeadModel
 from deja_vu.io.video import read_frames
 from deja_vu.pipelines.run_folder import open_run
 from deja_vu.tracking.fit import FitConfig, Observations, fit_landmarks, landmark_errors, refuse_untrackable
-from deja_vu.tracking.landmarks import ARKIT_NAMES, Detections, cut, detect_video
-from deja_vu.tracking.letterbox import BarFinder
+from deja_vu.tracking.landmarks import ARKIT_NAMES, Detections, cut, cut_valid, detect_video
 from deja_vu.tracking.masks import HeadMasks
 from deja_vu.tracking.matte import Matting
+from deja_vu.tracking.matte_check import doubt_mattes
 from deja_vu.tracking.overlay import write_overlay
 from deja_vu.tracking.photometric import PhotometricConfig, PhotometricRefiner, Pictures
 from deja_vu.tracking.state import TrackState
@@ -99,14 +99,15 @@ def track(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
         with tqdm(desc="find face", unit="frame") as bar:
             detections = detect_video(video, config.max_frames, partial(advance, bar))
     notes = tuple(dict.fromkeys(str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)))
-    for note in notes:
-        print(f"note: {note}")
+    say(notes)
     seen = observe(detections, config)
     test = split_frames(len(seen.times), config.split)
     if not test.any():
         raise InputError(f"{video}: {len(test)} frames with a face are too few to keep some for the test by split '{config.split}'.")
     begin_track(out)
     pictures, alphas, valid = crop_frames(video, detections, config, out)
+    doubts = doubt_mattes(alphas.numpy(), shrunk(valid).numpy(), detections.index[detections.found])
+    say(doubts)
     started = time.monotonic()
     state = fit_landmarks(head, seen, config.fit)
     error = landmark_errors(head, state, seen).median()
@@ -128,13 +129,19 @@ def track(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
         crop=(detections.crop.x0, detections.crop.y0, detections.crop.x0 + detections.crop.size, detections.crop.y0 + detections.crop.size),
         resolution=config.resolution,
         split=config.split,
-        warnings=notes,
+        warnings=notes + doubts,
     )
     index = torch.from_numpy(detections.index[detections.found]).long()
     sequence = TrackedSequence(out, info, state.params(), state.camera(seen.window), index, seen.times, test)
     sequence.save()
     write_overlay(head, sequence, out / "overlay.mp4")
     return sequence
+
+
+def say(notes: tuple[str, ...]) -> None:
+    """Print what the user should know."""
+    for note in notes:
+        print(f"note: {note}")
 
 
 def begin_track(folder: Path) -> None:
@@ -168,12 +175,13 @@ def crop_frames(video: Path, detections: Detections, config: TrackConfig, out: P
     side = config.resolution
     pictures = torch.empty(len(wanted), PICTURE_SIDE, PICTURE_SIDE, 3, dtype=torch.uint8)
     alphas = torch.empty(len(wanted), PICTURE_SIDE, PICTURE_SIDE, dtype=torch.uint8)
-    landmarks, bars = window_landmarks(detections, side), BarFinder()
+    landmarks, filmed = window_landmarks(detections, side), detections.filmed
+    valid = cut_valid(filmed, detections.crop, side)
     bar = tqdm(total=len(wanted), desc="crop and matte", unit="frame")
     with bar, Matting(closed_form=config.closed_form_matte) as matting, ThreadPoolExecutor(WORKERS) as pool:
 
         def finish(place: int, index: int, crop: np.ndarray, coarse: np.ndarray) -> None:
-            matte = matting.refine(crop, coarse, landmarks[place])
+            matte = matting.refine(crop, coarse, landmarks[place], valid=valid)
             write_frame(out, index, matte.foreground)
             write_masks(out, index, np.repeat(matte.alpha[..., None], 4, axis=2))
             pictures[place], alphas[place] = shrunk(crop), shrunk(matte.alpha)
@@ -183,16 +191,14 @@ def crop_frames(video: Path, detections: Detections, config: TrackConfig, out: P
             place = wanted.get(index)
             if place is None:
                 continue
-            bars.add(image)
-            crop = cut(image, detections.crop, side)
+            crop = cut(image, detections.crop, side, filmed=filmed)
             waiting.append(pool.submit(finish, place, index, crop, matting.coarse(crop)))
             if len(waiting) > 2 * WORKERS:
                 waiting.popleft().result()
             bar.update()
         for future in waiting:
             future.result()
-    filmed = np.where(bars.valid(*image.shape[:2]), 255, 0).astype(np.uint8)
-    return pictures, alphas, cut(np.repeat(filmed[..., None], 3, axis=2), detections.crop, side, border=0)[..., 0]
+    return pictures, alphas, valid
 
 
 def shrunk(image: np.ndarray) -> Tensor:

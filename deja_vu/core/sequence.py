@@ -57,7 +57,7 @@ class TrackInfo:
     source_sha256: str
     source_frames: int
     crop: tuple[int, int, int, int]
-    """x0, y0, x1, y1 of the crop in source pixels; may reach beyond the frame, where the picture is white."""
+    """x0, y0, x1, y1 of the crop in source pixels; may reach beyond the frame, where the picture repeats the nearest filmed pixel."""
     resolution: int
     """Side of the stored crop in pixels."""
     split: str

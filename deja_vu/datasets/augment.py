@@ -116,7 +116,7 @@ def _draw_strands(image: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def _cut_border(frame: Frame, rng: np.random.Generator) -> Frame:
-    """The same frame, cut by the picture's border: white and unknown beyond it, as a crop that reaches out of its photo."""
+    """The same frame, cut by the picture's border: unknown beyond it, as a crop that reaches out of its photo."""
     side = frame.valid.shape[-1]
     width, edge = int(rng.uniform(0.02, 0.17) * side), int(rng.integers(3))
     lost = torch.zeros(side, side, dtype=torch.bool)

@@ -10,14 +10,16 @@ from types import TracebackType
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
 from deja_vu.core.errors import InputError
 from deja_vu.io.video import Image, InputWarning, VideoInfo, probe, read_frames
 from deja_vu.tracking.detector import ARKIT_NAMES, NUM_LANDMARKS, SAME_FACE_OVERLAP, FaceObservation, LandmarkDetector, overlap
+from deja_vu.tracking.letterbox import BarFinder, Filmed
 
 __all__ = [
-    *("ARKIT_NAMES", "Crop", "Detections", "FaceFinder", "FaceObservation", "LandmarkDetector", "cut", "detect_video", "find_crop"),
+    *("ARKIT_NAMES", "Crop", "Detections", "FaceFinder", "FaceObservation", "LandmarkDetector", "cut", "cut_valid", "detect_video"),
+    "find_crop",
 ]
 
 MIN_FACE_PX = 64
@@ -63,6 +65,8 @@ class Detections:
     """As in `FaceObservation`; NaN where no face was found."""
     crop: Crop
     """Window around the head in all frames."""
+    filmed: Filmed
+    """What bars leave of the picture in the frames with a face."""
 
 
 def detect_video(path: Path | str, max_frames: int | None = None, progress: Callable[[int, int], None] | None = None) -> Detections:
@@ -80,12 +84,14 @@ def detect_video(path: Path | str, max_frames: int | None = None, progress: Call
         InputError: the video cannot be read, or shows no face, the face too rarely or too small.
     """
     info = probe(path)
-    index, times, faces = [], [], []
+    index, times, faces, bars = [], [], [], BarFinder()
     with FaceFinder() as finder:
         for place, time, rgb in read_frames(path, max_frames):
             index.append(place)
             times.append(time)
             faces.append(finder.find(rgb))
+            if faces[-1]:
+                bars.add(rgb)
             if progress:
                 progress(len(index), min(info.frames, max_frames or info.frames))
     chosen = _follow(path, faces)
@@ -105,6 +111,7 @@ def detect_video(path: Path | str, max_frames: int | None = None, progress: Call
         scores=np.stack([face.blendshapes for face in full]),
         transforms=np.stack([face.transform for face in full]),
         crop=find_crop(np.stack([face.landmarks for face in shown]), info.width, info.height),
+        filmed=bars.filmed(info.height, info.width),
     )
 
 
@@ -152,16 +159,37 @@ def find_crop(landmarks: Float[np.ndarray, "n 478 3"], width: int, height: int) 
     return Crop(int(corner[0]), int(corner[1]), size)
 
 
-def cut(image: np.ndarray, crop: Crop, side: int, border: int = 255) -> np.ndarray:
-    """The crop of a frame, white (or `border`) beyond the frame's edge, resized to `side` pixels."""
-    padded = np.full((crop.size, crop.size, 3), border, np.uint8)
-    height, width = image.shape[:2]
-    left, top = max(0, -crop.x0), max(0, -crop.y0)
-    x0, y0 = max(0, crop.x0), max(0, crop.y0)
-    x1, y1 = min(width, crop.x0 + crop.size), min(height, crop.y0 + crop.size)
-    padded[top : top + y1 - y0, left : left + x1 - x0] = image[y0:y1, x0:x1]
+def cut(image: np.ndarray, crop: Crop, side: int, *, filmed: Filmed | None = None, border: int | None = None) -> np.ndarray:
+    """The crop of a frame, resized to `side` pixels.
+
+    What was not filmed repeats the nearest filmed pixel: a margin of one color would pass for a wall, and bleed into the edge.
+
+    Args:
+        image: frame, uint8 [H W] or [H W C].
+        crop: window; must meet what was filmed.
+        side: of the result, pixels.
+        filmed: part of the frame that was; all of it by default.
+        border: fill what was not filmed with this value instead.
+    """
+    filmed = filmed or Filmed(0, 0, image.shape[1], image.shape[0])
+    x0, y0 = max(filmed.left, crop.x0), max(filmed.top, crop.y0)
+    x1, y1 = min(filmed.right, crop.x0 + crop.size), min(filmed.bottom, crop.y0 + crop.size)
+    padded = cv2.copyMakeBorder(
+        image[y0:y1, x0:x1],
+        top=y0 - crop.y0,
+        bottom=crop.y0 + crop.size - y1,
+        left=x0 - crop.x0,
+        right=crop.x0 + crop.size - x1,
+        borderType=cv2.BORDER_REPLICATE if border is None else cv2.BORDER_CONSTANT,
+        value=(border or 0,) * 4,
+    )
     method = cv2.INTER_AREA if crop.size > side else cv2.INTER_CUBIC
     return cv2.resize(padded, (side, side), interpolation=method)
+
+
+def cut_valid(filmed: Filmed, crop: Crop, side: int) -> UInt8[np.ndarray, "side side"]:
+    """255 where the crop of a frame shows what was filmed, 0 where `cut` makes it up."""
+    return cut(np.full((filmed.bottom, filmed.right), 255, np.uint8), crop, side, filmed=filmed, border=0)
 
 
 class FaceFinder:

@@ -38,6 +38,8 @@ PLAIN_DOUBT = 2.0
 """The same before a plain background, whose color is known for certain."""
 PLAIN_SHARE = 0.9
 """Share of the border that must have one color for the background to count as plain."""
+PLAIN_BORDER = 0.5
+"""Share of that border that must be filmed for the background to count as plain."""
 PLAIN_TOLERANCE = 2.5 / 255
 """Largest deviation from that color."""
 STILL = 4.0 / 255
@@ -84,16 +86,21 @@ class Matting:
             self._segmenter.close()
 
     def __call__(
-        self, rgb: Image, landmarks: Float[np.ndarray, "n 2"] | None = None, sure_foreground: Bool[np.ndarray, "H W"] | None = None
+        self,
+        rgb: Image,
+        landmarks: Float[np.ndarray, "n 2"] | None = None,
+        sure_foreground: Bool[np.ndarray, "H W"] | None = None,
+        valid: UInt8[np.ndarray, "H W"] | None = None,
     ) -> Matte:
         """Matte of the next frame.
 
         Args:
-            rgb: square head crop.
+            rgb: square head crop, its border repeated where nothing was filmed: a margin of one color would pass for a wall.
             landmarks: of the face, pixels of the crop; their hull is person, and only what hangs together with it is kept.
             sure_foreground: further pixels that are person.
+            valid: 0 in a margin that was not filmed: nothing there speaks of person or background, and its alpha is 0.
         """
-        return self.refine(rgb, self.coarse(rgb), landmarks, sure_foreground)
+        return self.refine(rgb, self.coarse(rgb), landmarks, sure_foreground, valid)
 
     def coarse(self, rgb: Image) -> Plane:
         """Steadied segmentation of the next frame; frames must come in order."""
@@ -105,33 +112,37 @@ class Matting:
         coarse: Plane,
         landmarks: Float[np.ndarray, "n 2"] | None = None,
         sure_foreground: Bool[np.ndarray, "H W"] | None = None,
+        valid: UInt8[np.ndarray, "H W"] | None = None,
     ) -> Matte:
         """Matte of a frame from its segmentation; keeps no state, so that frames can be refined side by side.
 
         Args:
-            rgb: square head crop.
+            rgb: as in `__call__`.
             coarse: what `coarse` gave for it.
             landmarks: as in `__call__`.
             sure_foreground: as in `__call__`.
+            valid: as in `__call__`.
         """
         image = rgb.astype(np.float32) / 255
+        filmed = np.ones(rgb.shape[:2], dtype=bool) if valid is None else valid > 0
+        coarse = _repeat_border(coarse, filmed)
         sure = np.zeros(rgb.shape[:2], dtype=bool) if sure_foreground is None else sure_foreground.copy()
         if landmarks is not None:
             sure |= face_hull(landmarks, rgb.shape[:2], CORE)
-        plain = plain_background(image)
+        plain = plain_background(image, filmed)
         if plain is not None:
             coarse = _against_plain(image, plain, sure, coarse)
         if landmarks is not None:
             sure |= face_hull(landmarks, rgb.shape[:2], FACE) & (coarse > 0.5)
         trimap = _trimap(coarse, sure)
-        front = spread_color(image, trimap.person)
-        back = spread_color(image, trimap.empty)
+        front = spread_color(image, trimap.person & filmed)
+        back = spread_color(image, trimap.empty & filmed)
         if self.closed_form:
             alpha = _closed_form(image, trimap)
         else:
             doubt = DOUBT if plain is None else PLAIN_DOUBT
             alpha = _project(image, trimap, front, back, guided_filter(image, trimap), doubt)
-        alpha = _connected(alpha, sure)
+        alpha = np.where(filmed, _connected(np.where(filmed, alpha, 0), sure), 0)
         return Matte(np.rint(alpha * 255).astype(np.uint8), _unmix(rgb, image, alpha, front.mean, back.mean))
 
     def forget(self) -> None:
@@ -192,13 +203,28 @@ def face_hull(landmarks: Float[np.ndarray, "n 2"], shape: tuple[int, ...], scale
     return cv2.fillConvexPoly(np.zeros(shape[:2], np.uint8), hull, 1).astype(bool)
 
 
-def plain_background(image: Color) -> Float[np.ndarray, "3"] | None:
-    """The color of the picture's upper border where it has only one, as in a studio or an already cut-out video."""
+def _filmed_part(filmed: Bool[np.ndarray, "H W"]) -> tuple[slice, slice]:
+    """Rows and columns of the filmed rectangle."""
+    rows, columns = np.flatnonzero(filmed.any(1)), np.flatnonzero(filmed.any(0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _repeat_border(plane: Plane, filmed: Bool[np.ndarray, "H W"]) -> Plane:
+    """The plane with what it says of the filmed rectangle's border carried on into the margin."""
+    (height, width), (rows, columns) = plane.shape, _filmed_part(filmed)
+    return np.pad(plane[rows, columns], ((rows.start, height - rows.stop), (columns.start, width - columns.stop)), mode="edge")
+
+
+def plain_background(image: Color, filmed: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "3"] | None:
+    """The color of the filmed rectangle's border where it has only one in the upper half, as in a studio, and enough of it is there."""
     side = len(image)
     edge = max(2, side // 64)
-    ring = np.concatenate(
-        [image[:edge].reshape(-1, 3), image[: side // 2, :edge].reshape(-1, 3), image[: side // 2, -edge:].reshape(-1, 3)]
-    )
+    rows, columns = _filmed_part(filmed)
+    shown = image[rows, columns]
+    flanks = shown[: max(0, side // 2 - rows.start)]
+    ring = np.concatenate([part.reshape(-1, 3) for part in (shown[:edge], flanks[:, :edge], flanks[:, -edge:])])
+    if len(ring) < PLAIN_BORDER * 2 * side * edge:
+        return None
     color = np.median(ring, axis=0)
     alike = np.abs(ring - color).max(-1) < PLAIN_TOLERANCE
     return color if alike.mean() > PLAIN_SHARE else None
@@ -258,8 +284,10 @@ def spread_color(image: Color, known: Bool[np.ndarray, "H W"]) -> LocalColor:
     """Mean color and its variance of the known pixels around each pixel.
 
     Means over growing neighbourhoods (at a quarter of the size), up to the whole picture; the nearest one that holds enough known
-    pixels counts.
+    pixels counts. Where none is known, a pixel's own color stands for them, and differs without bound.
     """
+    if not known.any():
+        return LocalColor(image, np.full(known.shape, np.inf, np.float32))
     height, width = known.shape
     quarter = (max(1, width // 4), max(1, height // 4))
     weight = cv2.resize(known.astype(np.float32), quarter, interpolation=cv2.INTER_AREA)

@@ -30,9 +30,10 @@ from deja_vu.tracking.fit import (
     landmark_errors,
     refuse_untrackable,
 )
-from deja_vu.tracking.landmarks import MIN_FACE_PX, Crop, FaceFinder, cut, find_crop
+from deja_vu.tracking.landmarks import MIN_FACE_PX, Crop, FaceFinder, cut, cut_valid, find_crop
+from deja_vu.tracking.letterbox import BarFinder
 from deja_vu.tracking.masks import HeadMasks
-from deja_vu.tracking.matte import Matte, Matting
+from deja_vu.tracking.matte import Matting
 from deja_vu.tracking.normal_equations import NormalEquations
 from deja_vu.tracking.photometric import SurfacePoints
 from deja_vu.tracking.silhouette import Outline, OutlineConfig
@@ -120,9 +121,13 @@ class PhotoFitter:
         crop = find_crop(face.landmarks[None], width, height)
         face = self._look_closely(rgb, face, crop)
         side = config.resolution
-        valid = cut(np.full_like(rgb, 255), crop, side, border=0)[..., 0]
         landmarks = (face.landmarks[:, :2] - [crop.x0, crop.y0]) * (side / crop.size)
-        matte = self._cut_out(rgb, crop, landmarks.astype(np.float32), valid)
+        bars = BarFinder()
+        bars.add(rgb)
+        filmed = bars.filmed(height, width)
+        valid = cut_valid(filmed, crop, side)
+        self._matting.forget()
+        matte = self._matting(cut(rgb, crop, side, filmed=filmed), landmarks.astype(np.float32), valid=valid)
         seen, fit = self._observations(face, landmarks, crop, picture, (width, height))
         state = fit_landmarks(self.head, seen, fit)
         if config.outline_steps:
@@ -165,16 +170,6 @@ class PhotoFitter:
             return face
         marks, scores = (np.mean([getattr(other, name) for other in seen], axis=0) for name in ("landmarks", "blendshapes"))
         return replace(face, landmarks=marks.astype(np.float32), blendshapes=scores.astype(np.float32))
-
-    def _cut_out(self, rgb: np.ndarray, crop: Crop, landmarks: Float[np.ndarray, "n 2"], valid: np.ndarray) -> Matte:
-        """Matte of the crop. Where it reaches beyond the picture, the border is repeated: a plain margin would pass for the background."""
-        height, width = rgb.shape[:2]
-        margin = max(0, -crop.x0, -crop.y0, crop.x0 + crop.size - width, crop.y0 + crop.size - height)
-        padded = cv2.copyMakeBorder(rgb, *(margin,) * 4, cv2.BORDER_REPLICATE)
-        image = cut(padded, Crop(crop.x0 + margin, crop.y0 + margin, crop.size), self.config.resolution)
-        self._matting.forget()
-        matte = self._matting.refine(image, self._matting.coarse(image), landmarks)
-        return Matte(np.minimum(matte.alpha, valid), matte.foreground)
 
     def _observations(
         self, face: FaceObservation, landmarks: np.ndarray, crop: Crop, picture: Picture, size: tuple[int, int]

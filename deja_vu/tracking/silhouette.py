@@ -28,6 +28,8 @@ SECTORS = 96
 """Directions from the head's middle, each with one contour point."""
 UNKNOWN_MARGIN = 13
 """Width of the window in which all pixels must be known, pixels of the matte."""
+UNKNOWN_NEARER = 2.0
+"""Pixels by which the matte's border must be nearer than anything unknown, where it may go on unseen."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Outline:
         self.fields: Int8[Tensor, "T h w"] = torch.stack([_distances(matte.numpy()) for matte in alpha])
         clear = cv2.erode(valid.numpy(), np.ones((UNKNOWN_MARGIN, UNKNOWN_MARGIN), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
         self.clear = torch.from_numpy(clear > 127).float()
+        room = cv2.distanceTransform((valid.numpy() > 127).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+        self.room = torch.from_numpy(room).clamp_max(float(self.side))
 
     def contour(self, frames: Int[Tensor, " B"], pixels: Float[Tensor, "B P 2"], usable: Bool[Tensor, " P"]) -> ContourPoints:
         """Contour of some frames.
@@ -83,8 +87,9 @@ class Outline:
         index = places[chosen.clamp_min(0)]
         grid = pixels.gather(1, index[..., None].expand(-1, -1, 2)) / (self.side / 2) - 1
         distance, slope = self._sample(frames, grid)
-        clear = grid_sample(self.clear[None, None].expand(len(frames), -1, -1, -1), grid[:, None], align_corners=False)[:, 0, 0]
-        trusted = (chosen >= 0) & (clear > 0.99) & (distance.abs() < 12)
+        planes = torch.stack([self.clear, self.room]).expand(len(frames), -1, -1, -1)
+        clear, room = grid_sample(planes, grid[:, None], align_corners=False)[:, :, 0].unbind(1)
+        trusted = (chosen >= 0) & (clear > 0.99) & (distance.abs() < 12) & (distance.abs() < room - UNKNOWN_NEARER)
         return ContourPoints(index, distance, slope, trusted)
 
     def _sample(self, frames: Tensor, grid: Float[Tensor, "B n 2"]) -> tuple[Tensor, Tensor]:

@@ -8,12 +8,13 @@ from deja_vu.core.ranges import Positive
 from deja_vu.pipelines.command import Command
 
 
-def sample_command(out: Path, *, frames: Positive = 150, overwrite: bool = False) -> None:
+def sample_command(out: Path, *, frames: Positive = 150, close: bool = False, overwrite: bool = False) -> None:
     """Write a video of a made-up person, with known ground truth, to try everything on.
 
     Args:
         out: .mp4 file to write.
         frames: length of the video at 25 frames a second.
+        close: let the head fill the picture, before a beige wall.
         overwrite: replace the video, and the truth beside it, if they are there.
     """
     from deja_vu.pipelines.own_files import claim
@@ -21,7 +22,7 @@ def sample_command(out: Path, *, frames: Positive = 150, overwrite: bool = False
 
     for path in (out, out.with_suffix(TRUTH_SUFFIX)):
         claim(path, overwrite=overwrite)
-    write_sample(out, frames)
+    write_sample(out, frames, close=close)
 
 
 COMMAND = Command(run=sample_command, example="deja-vu sample sample.mp4")

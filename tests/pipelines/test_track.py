@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
 from deja_vu.core.errors import InputError, OutputError
 from deja_vu.io.assets import find
 from deja_vu.pipelines.sample import write_sample
-from deja_vu.pipelines.track import BLOCK, BLOCK_PERIOD, TrackConfig, begin_track, split_frames, track
+from deja_vu.pipelines.track import BLOCK, BLOCK_PERIOD, TrackConfig, begin_track, crop_frames, read_person, split_frames, track
+from deja_vu.tracking.landmarks import cut, detect_video
+from deja_vu.tracking.matte_check import doubt_mattes
 
 
 @pytest.mark.parametrize("count", [3, 10, 41, 450])
@@ -36,6 +40,30 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         begin_track(tmp_path / "file" / "track")
+
+
+@pytest.mark.skipif(
+    find("face_landmarker") is None or find("selfie_segmenter") is None, reason="a model is not here: python -m deja_vu.io.assets"
+)
+def test_in_a_close_film_the_person_is_what_was_drawn(tmp_path) -> None:
+    """Where the crop reaches beyond the picture, nothing that was not filmed may pass for a wall, nor be stored as person."""
+    side = 256
+    subject = write_sample(tmp_path / "close.mp4", 3, size=side, close=True)
+    detections = detect_video(tmp_path / "close.mp4")
+    assert min(detections.crop.x0, detections.crop.y0) < -10
+    begin_track(tmp_path / "out")
+    pictures, alphas, valid = crop_frames(tmp_path / "close.mp4", detections, TrackConfig(resolution=side), tmp_path / "out")
+    beyond, filmed = valid == 0, valid == 255
+    for index in range(3):
+        alpha = read_person(tmp_path / "out", index)
+        truth = cut(subject.render(index).foreground, detections.crop, side, border=0)
+        # As exact as with the landmarks' truth and before the codec; 64 of 255 with a white margin.
+        assert cv2.absdiff(alpha, truth)[filmed].mean() < 2.5
+        assert not alpha[beyond].any()
+        assert not alphas[index].numpy()[beyond].any()
+        stored = cv2.imread(str(tmp_path / "out" / "frames" / f"{index:06d}.jpg"))[..., ::-1]
+        assert cv2.absdiff(np.ascontiguousarray(stored), pictures[index].numpy())[beyond].mean() < 4, "the border is repeated"
+    assert doubt_mattes(alphas.numpy(), valid, np.arange(3)) == ()
 
 
 @pytest.mark.skipif(find("face_landmarker") is None, reason="the landmarker is not here: python -m deja_vu.io.assets")

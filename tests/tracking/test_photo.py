@@ -73,6 +73,16 @@ def test_the_crop_may_reach_beyond_the_picture(fitter, woman):
     assert not portrait.frame.foreground[beyond].any()
 
 
+def test_bars_about_a_photo_are_no_wall(fitter, woman):
+    barred = np.zeros((woman.shape[0], woman.shape[1] + 120, 3), np.uint8)
+    barred[:, 60:-60] = woman
+    frame = fitter.fit(photo(barred[:, 20:-20]), "barred", "b").portrait.frame
+    alone = fitter.fit(photo(woman), "alone", "a").portrait.frame
+    assert not frame.foreground[frame.valid == 0].any()
+    share = [float((each.foreground > 127).sum() / (each.valid > 127).sum()) for each in (frame, alone)]
+    assert share[0] == pytest.approx(share[1], rel=0.05), "the same head, in a crop that lies a little otherwise"
+
+
 def test_of_two_faces_the_largest_is_taken_and_said(fitter, woman):
     small = cv2.resize(woman, (250, 250), interpolation=cv2.INTER_AREA)
     both = np.full((400, 660, 3), 128, np.uint8)

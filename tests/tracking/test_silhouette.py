@@ -60,6 +60,19 @@ def test_a_border_that_was_not_filmed_is_not_measured() -> None:
     assert contour.trusted[0][rows > 90].all()
 
 
+def test_a_border_that_may_go_on_unseen_nearer_by_is_not_measured() -> None:
+    """Where the picture's edge cuts the matte, its border there is the picture's: a point inside must not be drawn to it."""
+    centre = (128.0, 128.0)
+    valid, matte = everywhere(), disc(centre)
+    valid[:60] = matte[:60] = 0
+    inside = ring(centre, RADIUS - 10)[None]
+    whole = torch.ones(400, dtype=torch.bool)
+    true = Outline(disc(centre)[None], everywhere()).contour(torch.tensor([0]), inside, whole)
+    cut = Outline(matte[None], valid).contour(torch.tensor([0]), inside, whole)
+    assert (cut.distance - true.distance)[cut.trusted].abs().max() < 0.2  # a step of the stored distance is 1/8
+    assert cut.trusted[0][inside[0, cut.index[0], 1] > 90].float().mean() > 0.9
+
+
 def test_the_mean_distance_ignores_outliers_and_reaches_points_that_were_never_on_the_contour() -> None:
     topology = load_toy().topology
     layout = build_layout(topology, 64)

