@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-from deja_vu import __version__
 from deja_vu.core.errors import ConfigError, DejaVuError
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.help_text import overview
@@ -69,9 +68,9 @@ def dispatch(words: Sequence[str]) -> None:
     if first in ("-h", "--help", "--help-all", "help"):
         print(overview(COMMANDS, __doc__ or ""))
     elif first in ("--version", "-V"):
-        from deja_vu.pipelines.provenance import commit
+        from deja_vu.pipelines.provenance import version_line
 
-        print(f"deja-vu {__version__} ({commit()})")
+        print(version_line())
     elif first in COMMANDS:
         load_command(first)(first, words[1:])
     else:

@@ -15,6 +15,7 @@ from deja_vu.core.cache import cache_folder
 from deja_vu.core.errors import DejaVuError, MissingAssetError
 from deja_vu.heads import HEADS, load_head
 from deja_vu.io.assets import ASSETS, find
+from deja_vu.pipelines.provenance import version_line
 from deja_vu.tracking.detector import LandmarkDetector
 from deja_vu.tracking.matte import Matting
 
@@ -38,6 +39,7 @@ class Finding:
 def run() -> int:
     """Print what is available and how to add the rest; 0 when a video can be made into an avatar here, else 1."""
     missing = 0
+    print(version_line())
     print(f"Python {platform.python_version()}, PyTorch {torch.__version__}, {platform.system()} {platform.machine()}\n")
     for finding in findings():
         mark = "ok" if finding.available else "MISSING" if finding.needed else "-"
@@ -76,7 +78,7 @@ def _rasterizers() -> Iterator[Finding]:
     if not torch.cuda.is_available():
         yield Finding("rasterizer gsplat", False, "needs a CUDA device; cpu is used")
     else:
-        yield _imports("rasterizer gsplat", "gsplat", "pip install 'gsplat>=1.5,<2'")
+        yield _imports("rasterizer gsplat", "gsplat", "pip install 'deja-vu[cuda]'")
     yield Finding("rasterizer reference", True, "PyTorch, slow, defines the answer")
 
 
@@ -85,7 +87,10 @@ def _heads() -> Iterator[Finding]:
         try:
             head = load_head(name)
         except DejaVuError as error:
-            yield Finding(f"head {name}", False, *_reason_and_way(error), needed=name == "anny")
+            if name.startswith("flame") and isinstance(error, MissingAssetError):
+                yield Finding(f"head {name}", False, "not set up; for those with their own copy of FLAME, see data/README.md")
+            else:
+                yield Finding(f"head {name}", False, *_reason_and_way(error), needed=name == "anny")
         else:
             detail = f"{len(head.template)} vertices, {head.spec.num_shape} identity components, {head.spec.num_expression} expressions"
             yield Finding(f"head {name}", True, detail, needed=name == "anny")
@@ -135,17 +140,18 @@ def _codecs() -> Finding:
 
 
 def _optional() -> Iterator[Finding]:
-    yield _imports("pytorch3d", "pytorch3d.transforms", "pip install easypytorch3d")
-    yield _imports("tensorboard", "tensorboard", "pip install tensorboard")
+    yield _imports("pytorch3d", "pytorch3d.transforms", "pip install 'deja-vu[cuda]'")
+    yield _imports("tensorboard", "tensorboard", "pip install 'deja-vu[train]'")
     yield _imports("viewer", "viser", "pip install 'viser>=1.1,<2'")
-    yield _imports("virtual camera", "pyvirtualcam", "pip install pyvirtualcam")
-    yield _imports("closed-form matting", "pymatting", "pip install pymatting")
-    yield _imports("anny (to bake heads)", "anny", "pip install anny")
+    yield _imports("virtual camera", "pyvirtualcam", "pip install 'deja-vu[virtual-camera]'")
+    yield _imports("closed-form matting", "pymatting", "pip install 'deja-vu[matting]'")
+    yield _imports("anny (to bake heads)", "anny", "pip install 'deja-vu[anny]'")
 
 
 def _imports(part: str, module: str, fix: str) -> Finding:
     try:
         loaded = importlib.import_module(module)
     except (ImportError, OSError) as error:
-        return Finding(part, False, f"{module} does not import: {error}", fix)
+        absent = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
+        return Finding(part, False, "not installed" if absent else f"{module} does not import: {error}", fix)
     return Finding(part, True, f"{module.partition('.')[0]} {getattr(loaded, '__version__', '')}".strip())

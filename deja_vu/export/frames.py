@@ -78,7 +78,7 @@ class VirtualCamera:
             import pyvirtualcam
         except ImportError as error:
             raise MissingAssetError(
-                f"A virtual camera needs the package pyvirtualcam ({error}): pip install pyvirtualcam. "
+                f"A virtual camera needs the package pyvirtualcam ({error}): pip install 'deja-vu[virtual-camera]'. "
                 "On Linux it also needs the module v4l2loopback, on Windows and macOS OBS Studio. Or write a video: --out driven.mp4"
             ) from error
         self._fps, self._module = fps, pyvirtualcam

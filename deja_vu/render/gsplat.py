@@ -32,7 +32,7 @@ def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "b
     try:
         from gsplat import rasterization
     except ImportError as error:
-        raise MissingAssetError("The gsplat rasterizer needs the package gsplat: pip install 'gsplat==1.5.3'.") from error
+        raise MissingAssetError("The gsplat rasterizer needs the package gsplat: pip install 'deja-vu[cuda]'") from error
     colors, alpha, _ = rasterization(
         gaussians.means,
         gaussians.quats,

@@ -389,7 +389,7 @@ def _load_pymatting():
     try:
         from pymatting import estimate_alpha_cf
     except ImportError as error:
-        raise MissingAssetError("Closed-form matting needs the package pymatting: pip install pymatting") from error
+        raise MissingAssetError("Closed-form matting needs the package pymatting: pip install 'deja-vu[matting]'") from error
     return estimate_alpha_cf
 
 

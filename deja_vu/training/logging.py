@@ -1,4 +1,4 @@
-"""One place for a run's numbers: TensorBoard curves, the same scalars as JSON lines, and what a progress bar shows."""
+"""One place for a run's numbers: JSON lines, the same curves in TensorBoard where it is installed, and what a progress bar shows."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from jaxtyping import Float
 from torch import Tensor
 
 from deja_vu.core.errors import OutputError
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -33,15 +37,13 @@ class RunLogger:
         Raises:
             OutputError: the folder cannot be written.
         """
-        from torch.utils.tensorboard import SummaryWriter  # takes a second to import, and only runs need it
-
         path = folder / METRICS_FILE
         try:
             folder.mkdir(parents=True, exist_ok=True)
             kept = [] if resume_step is None or not path.exists() else _entries_before(path, resume_step)
             path.write_text("".join(kept))
             self._file = path.open("a")
-            self._board = SummaryWriter(str(folder), purge_step=resume_step)
+            self._board = open_board(folder, resume_step)
         except OSError as error:
             raise OutputError(f"The run's log in {folder} cannot be written ({error}). Choose another output folder.") from error
         self._start = time.perf_counter()
@@ -54,8 +56,9 @@ class RunLogger:
             values: a number for each curve; names like `loss/huber` are grouped by TensorBoard.
         """
         numbers = {name: float(value) for name, value in values.items()}
-        for name, number in numbers.items():
-            self._board.add_scalar(name, number, step)
+        if self._board is not None:
+            for name, number in numbers.items():
+                self._board.add_scalar(name, number, step)
         # JSON has no NaN; a missing number is null there and stays visible in TensorBoard.
         entry = {name: number if math.isfinite(number) else None for name, number in numbers.items()}
         self._file.write(json.dumps({"step": step, "seconds": round(time.perf_counter() - self._start, 3), **entry}) + "\n")
@@ -63,22 +66,35 @@ class RunLogger:
 
     def image(self, step: int, name: str, image: Float[Tensor, "H W 3"]) -> None:
         """Show a picture in [0, 1] in TensorBoard."""
-        self._board.add_image(name, image.detach().clamp(0, 1).cpu(), step, dataformats="HWC")
+        if self._board is not None:
+            self._board.add_image(name, image.detach().clamp(0, 1).cpu(), step, dataformats="HWC")
 
     def text(self, name: str, text: str) -> None:
         """Show a text, such as the run's configuration, in TensorBoard."""
-        self._board.add_text(name, f"```\n{text}\n```")
+        if self._board is not None:
+            self._board.add_text(name, f"```\n{text}\n```")
 
     def close(self) -> None:
         """Write what is still buffered."""
         self._file.close()
-        self._board.close()
+        if self._board is not None:
+            self._board.close()
 
     def __enter__(self) -> RunLogger:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def open_board(folder: Path, resume_step: int | None) -> SummaryWriter | None:
+    """TensorBoard's log of a run; None, with a note, where it is not installed: metrics.jsonl and report.html have the same curves."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # takes a second to import, and only runs need it
+    except ImportError:
+        print(f"note: no TensorBoard here, curves are in {METRICS_FILE} and report.html (to have it: pip install 'deja-vu[train]')")
+        return None
+    return SummaryWriter(str(folder), purge_step=resume_step)
 
 
 def _entries_before(path: Path, step: int) -> list[str]:

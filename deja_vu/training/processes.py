@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from deja_vu.core.errors import MissingAssetError
+
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -21,8 +23,10 @@ class Processes:
         Args:
             precision: of the network's convolutions; `auto` is bfloat16 where a GPU has it.
         """
-        from accelerate import Accelerator
-
+        try:
+            from accelerate import Accelerator
+        except ImportError as error:
+            raise MissingAssetError(f"The generalize stage needs the package accelerate ({error}): pip install 'deja-vu[train]'") from error
         on_gpu = torch.cuda.is_available()
         half = precision == "bfloat16" or (precision == "auto" and on_gpu and torch.cuda.is_bf16_supported())
         self._accelerator = Accelerator(cpu=not on_gpu, mixed_precision="bf16" if half else "no")

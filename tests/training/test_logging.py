@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,17 @@ def test_curves_and_lines_hold_the_same_numbers(tmp_path: Path) -> None:
     for (step, value), entry in zip(curves(tmp_path / "run", "loss/huber"), entries(tmp_path / "run"), strict=True):
         assert step == entry["step"]
         assert value == pytest.approx(entry["loss/huber"], rel=1e-6)  # curves are float32
+
+
+def test_without_tensorboard_the_lines_are_written_all_the_same(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with RunLogger(tmp_path) as log:
+        log.scalars(0, {"loss": 1.0})
+        log.image(0, "compare", torch.rand(8, 12, 3))
+        log.text("config", "steps: 3")
+    assert entries(tmp_path)[0]["loss"] == 1.0
+    assert [path.name for path in tmp_path.iterdir()] == [METRICS_FILE]
+    assert "pip install 'deja-vu[train]'" in capsys.readouterr().out
 
 
 def test_lines_are_on_disk_at_once(tmp_path: Path) -> None:
