@@ -138,7 +138,7 @@ def start_avatar(sequence: TrackedSequence, config: PersonalizeConfig) -> Gaussi
         for position in spread:
             batch = source.batch(position[None])
             hull.add(avatar.surface(batch.params), batch.camera, batch.foreground, batch.valid, reach)
-        avatar.raise_hair(hull.thickness(avatar.layout, avatar.scalp))
+        avatar.raise_hair(hull.estimate_heights(avatar.layout, avatar.scalp))
     lift = ColorLift(len(avatar.layout))
     for position in spread:
         batch = source.batch(position[None])

@@ -176,7 +176,7 @@ class PhotometricRefiner:
             surface = attach(self.head(state.params(chunk)), self.head.topology.faces, self.surface.layout)
             foreground = self.pictures.alpha[chunk][..., None].float() / 255
             hull.add(surface, camera, foreground, (self.pictures.valid / 255.0)[None, ..., None].expand_as(foreground))
-        return hull.thickness(self.surface.layout, self.surface.scalp)
+        return hull.estimate_heights(self.surface.layout, self.surface.scalp)
 
     def lift(self, state: TrackState, train: Int[Tensor, " n"]) -> SurfaceTexture:
         """Mean color of every point over training frames, weighted by how squarely it is seen, its light divided out."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from deja_vu.uv.layout import UVLayout
-from deja_vu.uv.lift import fill
+from deja_vu.uv.lift import push_pull
 
 FIELD_SIDE = 128
 """Side of a stored distance field."""
@@ -117,7 +117,7 @@ def mean_distance(contours: list[ContourPoints], layout: UVLayout, reach: float)
     for _ in range(3):
         total = torch.zeros(len(layout)).index_add(0, index, weight)
         summed = torch.zeros(len(layout)).index_add(0, index, weight * distance)
-        mean = fill((summed / total.clamp_min(1e-6))[:, None], total > 0.5, layout)[:, 0]
+        mean = push_pull((summed / total.clamp_min(1e-6))[:, None], total > 0.5, layout)[:, 0]
         weight = trusted / (1 + ((distance - mean[index]) / reach) ** 2)
     return mean
 

@@ -75,7 +75,8 @@ def to_gaussians(maps: UVGaussianMap, surface: SurfaceFrames, rest_stretch: Floa
     batch = means.shape[:-1]
     scales = ACTIVATIONS["log_scale"].forward(maps.log_scale) * in_plane
     opacities = ACTIVATIONS["opacity_logit"].forward(maps.opacity_logit[..., 0]).expand(batch)
-    return Gaussians(means, quats, scales, opacities, maps.color.expand(*batch, 3)[..., None, :])
+    sh = maps.color.expand(*batch, 3)[..., None, :]
+    return Gaussians(means=means, quats=quats, scales=scales, opacities=opacities, sh=sh)
 
 
 def matrix_to_quaternion(matrix: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 4"]:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from deja_vu import native
-from deja_vu.core.gaussians import NUM_CHANNELS, Gaussians, UVGaussianMap
+from deja_vu.core.gaussians import GAUSSIAN_AXES, NUM_CHANNELS, Gaussians, UVGaussianMap
 from deja_vu.uv.attach import attach, to_gaussians
 from deja_vu.uv.layout import UVLayout, resample_weights
 
@@ -51,8 +51,8 @@ class SummedMap:
     upsample: Resample | None = None
     """Carries the blend to the map's texels; None where the blendmaps are as fine as the map."""
 
-    def packed(self) -> Float[Tensor, "*b M 13"]:
-        """The sum."""
+    def sum(self) -> Float[Tensor, "*b M 13"]:
+        """The raw map of every pose, in the order of `CHANNELS`."""
         packed = (self.base + self.gains * self.rectification).expand(*self.weights.shape[:-1], -1, -1)
         if not len(self.blendmaps):
             return packed
@@ -95,14 +95,17 @@ def bind_texels(
     gradients = layout.uv_gradient.new_zeros(len(faces), 2)
     gradients[layout.faces] = layout.uv_gradient
     tables = {"faces": faces, "texel_faces": layout.faces, "bary": layout.bary, "face_gradients": gradients}
-    tables["vertex_face_begin"], tables["vertex_faces"], _ = _lists(faces, torch.ones(faces.shape), vertex_count)
-    tables["vertex_texel_begin"], tables["vertex_texels"], tables["vertex_weights"] = _lists(layout.corners, layout.bary, vertex_count)
+    begin, rows, _ = _list_by_owner(faces, torch.ones(faces.shape), vertex_count)
+    tables |= {"vertex_face_begin": begin, "vertex_faces": rows}
+    begin, rows, weights = _list_by_owner(layout.corners, layout.bary, vertex_count)
+    tables |= {"vertex_texel_begin": begin, "vertex_texels": rows, "vertex_weights": weights}
     if upsample is not None:
-        tables["taps"], tables["tap_weights"] = upsample.index, upsample.weight
-        tables["coarse_begin"], tables["coarse_texels"], tables["coarse_weights"] = _lists(upsample.index, upsample.weight, coarse_count)
+        begin, rows, weights = _list_by_owner(upsample.index, upsample.weight, coarse_count)
+        tables |= {"taps": upsample.index, "tap_weights": upsample.weight}
+        tables |= {"coarse_begin": begin, "coarse_texels": rows, "coarse_weights": weights}
     for name, table in tables.items():
         tables[name] = table.to("cpu", torch.float32 if table.is_floating_point() else torch.int32).contiguous()
-    return SurfaceBinding(faces, layout, vertex_count, upsample, tables)
+    return SurfaceBinding(faces=faces, layout=layout, vertex_count=vertex_count, upsample=upsample, tables=tables)
 
 
 def pose_gaussians(
@@ -136,19 +139,18 @@ def pose_gaussians(
         surface = attach(vertices, binding.faces, binding.layout)
         if axes is not None:
             surface = replace(surface, frames=axes[..., None, :, :].expand_as(surface.frames))
-        return to_gaussians(UVGaussianMap.unpack(maps.packed()), surface, rest_stretch)
+        return to_gaussians(UVGaussianMap.unpack(maps.sum()), surface, rest_stretch)
     batch = vertices.shape[:-2]
     differentiable = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in terms)
     flat = (*terms[:2], maps.weights.reshape(batch.numel(), -1), maps.blendmaps, vertices.reshape(-1, *vertices.shape[-2:]))
     axes = None if axes is None else axes.detach().reshape(-1, 9).contiguous()
-    outputs = _PoseGaussians.apply(
-        binding, maps.gains.detach().contiguous(), rest_stretch.detach().contiguous(), axes, differentiable, *flat
-    )
-    return Gaussians(*(output.view(*batch, *output.shape[1:]) for output in outputs))
+    constants = (maps.gains.detach().contiguous(), rest_stretch.detach().contiguous(), axes)
+    outputs = _PoseGaussians.apply(binding, constants, differentiable, *flat)
+    return Gaussians(**{name: output.view(*batch, *output.shape[1:]) for name, output in zip(GAUSSIAN_AXES, outputs, strict=True)})
 
 
-def _lists(owners: Int[Tensor, "M n"], weights: Float[Tensor, "M n"], count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows that name each owner, with their weights, ascending; where each of `count` owners' list begins. Zero weights are left out."""
+def _list_by_owner(owners: Int[Tensor, "M n"], weights: Float[Tensor, "M n"], count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Where each of `count` owners' list begins, the rows that name the owner, ascending, and their weights; zero weights are left out."""
     rows = torch.arange(len(owners), device=owners.device)[:, None].expand_as(owners)
     used = weights != 0
     owners, rows, weights = owners[used], rows[used], weights[used]
@@ -183,9 +185,8 @@ class _PoseGaussians(torch.autograd.Function):
     """Terms of the map [.., 13], weights [B, K], blendmaps and vertices [B, V, 3] to the five tensors of `Gaussians`."""
 
     @staticmethod
-    def forward(
-        ctx, binding: SurfaceBinding, gains: Tensor, rest_stretch: Tensor, axes: Tensor | None, differentiable: bool, *terms: Tensor
-    ):
+    def forward(ctx, binding: SurfaceBinding, constants: tuple[Tensor, Tensor, Tensor | None], differentiable: bool, *terms: Tensor):
+        gains, rest_stretch, axes = constants
         base, rectification, weights, blendmaps, vertices = (term.detach().contiguous() for term in terms)
         sizes = {"means": (3,), "quats": (4,), "scales": (3,), "opacities": (), "colors": (1, 3)}
         outputs = {name: base.new_empty(len(vertices), len(base), *size) for name, size in sizes.items()}
@@ -211,13 +212,13 @@ class _PoseGaussians(torch.autograd.Function):
             "v_blendmaps": blendmaps.shape,
             "v_vertices": (len(weights), binding.vertex_count, 3),
         }
-        needed = zip(shapes.items(), ctx.needs_input_grad[5:], strict=True)
+        needed = zip(shapes.items(), ctx.needs_input_grad[3:], strict=True)
         grads = {name: quats.new_empty(shape) for (name, shape), need in needed if need}
         names = ("v_means", "v_quats", "v_scales", "v_opacities", "v_colors")
         inputs = {name: v.contiguous() for name, v in zip(names, v_outputs, strict=True)}
         inputs |= {"gains": gains, "frames": frames, "quats": quats, "scales": scales, "opacities": opacities}
         _call("backward", binding, weights, blendmaps, inputs | grads)
-        return None, None, None, None, None, *(grads.get(name) for name in shapes)
+        return None, None, None, *(grads.get(name) for name in shapes)
 
 
 def _call(direction: str, binding: SurfaceBinding, weights: Tensor, blendmaps: Tensor, tensors: dict[str, Tensor]) -> None:

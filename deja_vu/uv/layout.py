@@ -13,7 +13,10 @@ from torch import Tensor
 from deja_vu.core.errors import ConfigError
 from deja_vu.core.head import HeadTopology
 
-MIN_SIZE, MAX_SIZE = 64, 512
+MIN_SIZE = 64
+"""Fewest texels a side."""
+MAX_SIZE = 512
+"""Most texels a side."""
 
 
 @dataclass(frozen=True)
@@ -66,24 +69,24 @@ def build_layout(topology: HeadTopology, size: int, drop: Tensor | None = None) 
     triangles = topology.uv[topology.uv_faces].double().numpy() * size
     if drop is not None:
         triangles[drop.numpy()] = 0.0
-    texels, faces, bary = _covered_centres(triangles, size)
+    texels, faces, bary = _covered_centers(triangles, size)
     edges = triangles[faces]
     e1, e2 = edges[:, 1] - edges[:, 0], edges[:, 2] - edges[:, 0]
     area = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0]
     gradient = np.stack([e2[:, 1], -e1[:, 1]], axis=1) / area[:, None]
     digest = hashlib.sha256(np.int64(size).tobytes() + texels.tobytes() + faces.tobytes() + np.round(bary, 5).tobytes())
     return UVLayout(
-        size,
-        torch.from_numpy(texels),
-        torch.from_numpy(faces),
-        topology.faces[torch.from_numpy(faces)],
-        torch.from_numpy(bary).float(),
-        torch.from_numpy(gradient).float(),
-        digest.hexdigest()[:16],
+        size=size,
+        texels=torch.from_numpy(texels),
+        faces=torch.from_numpy(faces),
+        corners=topology.faces[torch.from_numpy(faces)],
+        bary=torch.from_numpy(bary).float(),
+        uv_gradient=torch.from_numpy(gradient).float(),
+        hash=digest.hexdigest()[:16],
     )
 
 
-def _covered_centres(triangles: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _covered_centers(triangles: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Texels whose centre a triangle covers, that triangle, and barycentric coordinates; the first triangle wins on a shared edge."""
     low = np.clip(np.ceil(triangles.min(1) - 0.5), 0, size).astype(np.int64)
     high = np.clip(np.floor(triangles.max(1) - 0.5) + 1, 0, size).astype(np.int64)
@@ -119,8 +122,8 @@ def resample_weights(coarse: UVLayout, fine: UVLayout) -> tuple[Int[Tensor, "M 4
     Returns:
         Indices into the coarse layout's valid texels and their weights, for each valid texel of the fine layout.
     """
-    slot = torch.full((coarse.size * coarse.size,), -1, dtype=torch.long)
-    slot[coarse.texels] = torch.arange(len(coarse))
+    slots = torch.full((coarse.size * coarse.size,), -1, dtype=torch.long)
+    slots[coarse.texels] = torch.arange(len(coarse))
     row, column = fine.texels // fine.size, fine.texels % fine.size
     x = (column + 0.5) * coarse.size / fine.size - 0.5
     y = (row + 0.5) * coarse.size / fine.size - 0.5
@@ -131,14 +134,14 @@ def resample_weights(coarse: UVLayout, fine: UVLayout) -> tuple[Int[Tensor, "M 4
             weight = (1 - (x - x0 - dx).abs()) * (1 - (y - y0 - dy).abs())
             tx = (x0 + dx).long().clamp(0, coarse.size - 1)
             ty = (y0 + dy).long().clamp(0, coarse.size - 1)
-            tap = slot[ty * coarse.size + tx]
+            tap = slots[ty * coarse.size + tx]
             taps.append(tap.clamp_min(0))
             weights.append(torch.where(tap >= 0, weight, torch.zeros_like(weight)))
     index, weight = torch.stack(taps, 1), torch.stack(weights, 1)
-    lonely = weight.sum(1) < 1e-6
-    if lonely.any():
-        ours = torch.stack([y[lonely], x[lonely]], 1)
+    untapped = weight.sum(1) < 1e-6
+    if untapped.any():
+        ours = torch.stack([y[untapped], x[untapped]], 1)
         theirs = torch.stack([coarse.texels // coarse.size, coarse.texels % coarse.size], 1).float()
-        index[lonely] = torch.cdist(ours, theirs).argmin(1, keepdim=True).expand(-1, 4)
-        weight[lonely] = 0.25
+        index[untapped] = torch.cdist(ours, theirs).argmin(1, keepdim=True).expand(-1, 4)
+        weight[untapped] = 0.25
     return index, weight / weight.sum(1, keepdim=True)

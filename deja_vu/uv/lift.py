@@ -1,4 +1,4 @@
-"""Carry image colors onto texels, and fill texels that no image shows."""
+"""Colors of texels from images that show them, and by push-pull for texels that none shows."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from deja_vu.uv.layout import UVLayout
 DEPTH_TOLERANCE = 0.006
 """A texel further than this behind the nearest surface is hidden, metres."""
 
-SEEN_WELL = 0.1
+MIN_TRUST = 0.1
 """Squared cosine between normal and view from which on a texel's color is taken: at the rim, the background shines through."""
 
 
 @dataclass(frozen=True)
 class TexelView:
-    """What M texels show in B pictures."""
+    """Samples of B pictures at M texels."""
 
     color: Float[Tensor, "B M 3"]
     alpha: Float[Tensor, "B M"]
@@ -38,7 +38,7 @@ class TexelView:
         return self.facing.clamp_min(0).square() * self.unhidden * (self.alpha > 0.95)
 
 
-def look(
+def sample_texels(
     surface: SurfaceFrames,
     camera: Camera,
     depth: Float[Tensor, "B h w"],
@@ -46,7 +46,7 @@ def look(
     alpha: Float[Tensor, "B H W 1"],
     tolerance: Float[Tensor, " M"] | float = DEPTH_TOLERANCE,
 ) -> TexelView:
-    """Find every texel in B pictures.
+    """Sample B pictures at every texel.
 
     Args:
         surface: posed texels of every picture.
@@ -61,9 +61,9 @@ def look(
     nearest = grid_sample(depth[:, None], grid, mode="nearest", align_corners=False)[:, 0, 0]
     facing = -(surface.frames[..., 2] * normalize(surface.points, dim=-1)).sum(-1)
     picture = torch.cat([image, alpha], -1).permute(0, 3, 1, 2)
-    seen = grid_sample(picture, grid, padding_mode="border", align_corners=False)[:, :, 0].transpose(1, 2)
+    sampled = grid_sample(picture, grid, padding_mode="border", align_corners=False)[:, :, 0].transpose(1, 2)
     unhidden = (nearest == 0) | (distance < nearest + tolerance)
-    return TexelView(seen[..., :3], seen[..., 3], facing, unhidden.to(seen.dtype))
+    return TexelView(color=sampled[..., :3], alpha=sampled[..., 3], facing=facing, unhidden=unhidden.to(sampled.dtype))
 
 
 class ColorLift:
@@ -80,8 +80,8 @@ class ColorLift:
         image: Float[Tensor, "B H W 3"],
         alpha: Float[Tensor, "B H W 1"],
     ) -> None:
-        """Add B frames; see `look`."""
-        view = look(surface, camera, depth, image, alpha)
+        """Add B frames; see `sample_texels`."""
+        view = sample_texels(surface, camera, depth, image, alpha)
         self.total += (view.trust[..., None] * view.color).sum(0)
         self.weight += view.trust.sum(0)
         self.best = torch.maximum(self.best, view.trust.amax(0))
@@ -94,21 +94,21 @@ class ColorLift:
             scalp: texels that are filled from each other alone, so that the back of a head gets the color of hair, not of skin.
         """
         mean = self.total / self.weight.clamp_min(1e-6)[:, None]
-        known = self.best > SEEN_WELL
+        known = self.best > MIN_TRUST
         if scalp is None or not (known & scalp).any():
-            return fill(mean, known, layout)
-        filled = torch.where((scalp & ~known)[:, None], fill(mean, alike(mean, known & scalp), layout), mean)
-        return torch.where(scalp[:, None], filled, fill(mean, known & ~scalp, layout))
+            return push_pull(mean, known, layout)
+        filled = torch.where((scalp & ~known)[:, None], push_pull(mean, reject_outliers(mean, known & scalp), layout), mean)
+        return torch.where(scalp[:, None], filled, push_pull(mean, known & ~scalp, layout))
 
 
-def alike(values: Float[Tensor, "M C"], chosen: Bool[Tensor, " M"]) -> Bool[Tensor, " M"]:
-    """Those of the chosen texels, one or more, that look like most of them: the hairline's skin is no example of hair."""
+def reject_outliers(values: Float[Tensor, "M C"], chosen: Bool[Tensor, " M"]) -> Bool[Tensor, " M"]:
+    """The chosen texels, one or more, whose value is near their median: the hairline's skin is no example of hair."""
     unlike = (values - values[chosen].median(0).values).abs().sum(-1)
     return chosen & (unlike <= 2 * unlike[chosen].median())
 
 
-def fill(values: Float[Tensor, "M C"], known: Tensor, layout: UVLayout) -> Float[Tensor, "M C"]:
-    """Push-pull: unknown texels take the average of the finest pyramid level that knows anything there."""
+def push_pull(values: Float[Tensor, "M C"], known: Tensor, layout: UVLayout) -> Float[Tensor, "M C"]:
+    """Fill unknown texels with the average of the finest pyramid level that knows anything there (The Lumigraph, SIGGRAPH 1996)."""
     weight = layout.scatter(known.float()[:, None]).permute(2, 0, 1)[None]
     image = layout.scatter(values * known[:, None]).permute(2, 0, 1)[None]
     levels = [(image, weight)]

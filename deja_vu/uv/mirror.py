@@ -1,4 +1,4 @@
-"""The head's left and right: which texel mirrors which, and colors of one side lent to the other."""
+"""The head's symmetry: which texel mirrors which, and values of one side taken for the other."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from deja_vu.uv.layout import UVLayout
-from deja_vu.uv.lift import alike, fill
+from deja_vu.uv.lift import push_pull, reject_outliers
 
-LENT, ENOUGH = 0.1, 0.05
-"""Weight of the mirror image's color beside the texel's own, and the own weight at which a third of that is left: a face is not
-symmetric, so the other side decides only where the texel is seen at a steep slant or not at all."""
-SHOWN = 0.02
+MIRROR_WEIGHT = 0.1
+"""Largest weight of the mirror image's color beside the texel's own."""
+MIRROR_DECAY = 0.05
+"""Own weight at which 1 / e of that is left: a face is not symmetric, so the other side decides only where the texel is seen at a steep
+slant or not at all."""
+KNOWN_WEIGHT = 0.02
 """Weight from which a color counts as known."""
-SHOWN_WELL = 0.06
-"""Weight from which a color is taken as it is, and lent to its surroundings; between the two it fades into theirs, without a seam."""
+TRUSTED_WEIGHT = 0.06
+"""Weight from which a color is taken as it is, and given to its surroundings; between the two it fades into theirs, without a seam."""
 
 
-def mirror_table(points: Float[Tensor, "M 3"]) -> Int[Tensor, " M"]:
+def find_mirror_texels(points: Float[Tensor, "M 3"]) -> Int[Tensor, " M"]:
     """The texel nearest to each texel's mirror image.
 
     Args:
@@ -29,7 +31,7 @@ def mirror_table(points: Float[Tensor, "M 3"]) -> Int[Tensor, " M"]:
     return torch.from_numpy(cKDTree(points.double().numpy()).query(flipped.numpy())[1]).long()
 
 
-def complete(
+def complete_texels(
     total: Float[Tensor, "M C"], weight: Float[Tensor, " M"], mirror: Int[Tensor, " M"], scalp: Bool[Tensor, " M"], layout: UVLayout
 ) -> tuple[Float[Tensor, "M C"], Float[Tensor, " M"]]:
     """Mean values of all texels: their own, their mirror images' where that is better known, their surroundings' where neither is.
@@ -40,23 +42,23 @@ def complete(
     Args:
         total: sum of weighted values.
         weight: sum of weights.
-        mirror: from `mirror_table`.
+        mirror: from `find_mirror_texels`.
         scalp: texels on which hair may grow.
         layout: the texels' chart.
 
     Returns:
         Values, and the weight from which each was taken.
     """
-    lent = LENT * torch.exp(-weight / ENOUGH)
-    both = weight + lent * weight[mirror]
-    mean, known = (total + lent[:, None] * total[mirror]) / both.clamp_min(1e-6)[:, None], both > SHOWN
-    well = both > SHOWN_WELL
+    share = MIRROR_WEIGHT * torch.exp(-weight / MIRROR_DECAY)
+    both = weight + share * weight[mirror]
+    mean, known = (total + share[:, None] * total[mirror]) / both.clamp_min(1e-6)[:, None], both > KNOWN_WEIGHT
+    well = both > TRUSTED_WEIGHT
     filled = torch.empty_like(mean)
     for part in (scalp, ~scalp):
         source = next((chosen for chosen in (well & part, known & part, known) if chosen.any()), known)
         if part is scalp and (source & scalp).any():
-            source = alike(mean, source)
-        filled[part] = fill(mean, source, layout)[part]
+            source = reject_outliers(mean, source)
+        filled[part] = push_pull(mean, source, layout)[part]
     filled = torch.where(well[:, None], filled, (filled + filled[mirror]) / 2)
-    own = ((both - SHOWN) / (SHOWN_WELL - SHOWN)).clamp(0, 1)[:, None]
+    own = ((both - KNOWN_WEIGHT) / (TRUSTED_WEIGHT - KNOWN_WEIGHT)).clamp(0, 1)[:, None]
     return filled.lerp(mean, own), both

@@ -78,7 +78,7 @@ def definition(
     surface = attach(vertices.double(), binding.faces, layout)
     if axes is not None:
         surface = replace(surface, frames=axes.double()[..., None, :, :].expand_as(surface.frames))
-    return to_gaussians(UVGaussianMap.unpack(replace(maps, **double).packed()), surface, rest.double())
+    return to_gaussians(UVGaussianMap.unpack(replace(maps, **double).sum()), surface, rest.double())
 
 
 def fields(gaussians: Gaussians) -> list[torch.Tensor]:

@@ -11,7 +11,7 @@ from deja_vu.heads.toy import load as load_toy
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.uv.attach import SurfaceFrames, attach
 from deja_vu.uv.layout import UVLayout, build_layout
-from deja_vu.uv.lift import ColorLift, fill
+from deja_vu.uv.lift import ColorLift, push_pull
 
 SIDE = 128
 CAMERA = Camera.from_focal(230.0, SIDE, SIDE)
@@ -114,7 +114,7 @@ def test_holes_take_the_color_of_their_surroundings() -> None:
     row = LAYOUT.texels // LAYOUT.size
     values = torch.where((column < 32)[:, None], torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 0.0, 1.0]))
     known = torch.rand(len(LAYOUT), generator=generator) < 0.3
-    filled = fill(values * known[:, None] + 9.0 * ~known[:, None], known, LAYOUT)
+    filled = push_pull(values * known[:, None] + 9.0 * ~known[:, None], known, LAYOUT)
     assert torch.equal(filled[known], values[known])
     away = ((column - 31.5).abs() > 8) & (row < 48)
     assert (filled - values)[away].abs().max() < 0.2
@@ -125,7 +125,7 @@ def test_holes_take_the_color_of_their_surroundings() -> None:
 def test_one_known_texel_is_enough() -> None:
     known = torch.zeros(len(LAYOUT), dtype=torch.bool)
     known[100] = True
-    filled = fill(torch.full((len(LAYOUT), 2), 0.4), known, LAYOUT)
+    filled = push_pull(torch.full((len(LAYOUT), 2), 0.4), known, LAYOUT)
     torch.testing.assert_close(filled, torch.full((len(LAYOUT), 2), 0.4))
 
 

@@ -115,7 +115,7 @@ class GaussianAvatar(Avatar):
 
     def maps(self, params: HeadParams) -> UVGaussianMap:
         """Raw map of every pose."""
-        return UVGaussianMap.unpack(self.summed(params).packed())
+        return UVGaussianMap.unpack(self.summed(params).sum())
 
     def corrected(self, params: HeadParams) -> HeadParams:
         """Parameters with this avatar's identity, and with what it learned about the tracker's errors."""

@@ -22,10 +22,10 @@ from deja_vu.heads.regions import dropped_faces
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.uv.attach import SurfaceFrames, attach
 from deja_vu.uv.binding import SummedMap, bind_texels, pose_gaussians
-from deja_vu.uv.hull import HIGHEST, HairHull
+from deja_vu.uv.hull import MAX_HEIGHT, HairHull
 from deja_vu.uv.layout import build_layout
-from deja_vu.uv.lift import DEPTH_TOLERANCE, look
-from deja_vu.uv.mirror import SHOWN, complete, mirror_table
+from deja_vu.uv.lift import DEPTH_TOLERANCE, sample_texels
+from deja_vu.uv.mirror import KNOWN_WEIGHT, complete_texels, find_mirror_texels
 
 PHOTO_CHANNELS = 9
 """Of each texel in each photo: color 3, coverage, facing cosine, unhidden, normal towards the camera 3."""
@@ -83,7 +83,7 @@ class Atlas:
         self.binding = bind_texels(head.topology.faces, len(head.template), self.layout, None, len(self.layout))
         surface = attach(head.template, head.topology.faces, self.layout)
         points, self.forward = surface.points, surface.frames[:, 2, 2]
-        self.mirror = mirror_table(points)
+        self.mirror = find_mirror_texels(points)
         self.scalp = head.topology.regions["scalp"][self.layout.faces]
         self.mouth = torch.full((len(self.layout), 3), torch.nan)
         for name, color in MOUTH.items():
@@ -114,15 +114,15 @@ class Atlas:
         base = initial_map(rest, self.layout)
         reach = SEEN_REACH * base[:, CHANNELS["log_scale"].start].exp()
         hull.add(surface, photos.camera, photos.foreground, photos.valid, reach)
-        beyond = replace(surface, points=surface.points + HIGHEST * surface.frames[..., 2])
-        edge = look(beyond, photos.camera, torch.zeros_like(photos.head[..., 0]), photos.image, photos.head)
+        beyond = replace(surface, points=surface.points + MAX_HEIGHT * surface.frames[..., 2])
+        edge = sample_texels(beyond, photos.camera, torch.zeros_like(photos.head[..., 0]), photos.image, photos.head)
         tall = ((edge.facing.abs() < RIM) & (edge.alpha > 0.5)).all(0)
-        height = hull.thickness(self.layout, self.scalp, tall)
+        height = hull.estimate_heights(self.layout, self.scalp, tall)
         raised = replace(surface, points=surface.points + height[:, None] * surface.frames[..., 2])
         depth = rasterize_mesh(vertices, self.head.topology.faces, photos.camera).depth
-        view = look(raised, photos.camera, depth, photos.image, photos.head, self.tolerance)
+        view = sample_texels(raised, photos.camera, depth, photos.image, photos.head, self.tolerance)
         total = (view.trust[..., None] * view.color).sum(0)
-        color, weight = complete(total, view.trust.sum(0), self.mirror, self.scalp, self.layout)
+        color, weight = complete_texels(total, view.trust.sum(0), self.mirror, self.scalp, self.layout)
         color = self.with_mouth(color, weight)
         base[:, CHANNELS["position"].stop - 1] = height
         base[:, CHANNELS["log_scale"]] = spaced_log_scale(rest.points[0] + height[:, None] * rest.frames[0, :, :, 2], self.layout)
@@ -142,7 +142,7 @@ class Atlas:
         """
         face = weight * ~self.scalp
         light = float((face * color.mean(-1)).sum() / face.sum().clamp_min(1e-6)) / FACE_LIGHT
-        hidden = ~self.mouth[:, :1].isnan() & (weight < SHOWN)[:, None]
+        hidden = ~self.mouth[:, :1].isnan() & (weight < KNOWN_WEIGHT)[:, None]
         return torch.where(hidden, (self.mouth * light).clamp(0, 1), color)
 
     def gaussians(self, lifted: Lifted, residual: Float[Tensor, "M 13"] | None, params: HeadParams) -> Gaussians:
