@@ -15,8 +15,8 @@ from deja_vu.core.head import HeadParams
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
 from deja_vu.heads.skinning import axis_angle_to_matrix
-from deja_vu.motion.neutral import resting
-from deja_vu.motion.retarget import Transfer
+from deja_vu.motion.neutral import estimate_neutral
+from deja_vu.motion.retarget import Retargeter
 from deja_vu.motion.tracked import TrackedMotion
 from deja_vu.pipelines.evaluate import WHITE, to_bytes, write_png
 from deja_vu.tracking.detector import LandmarkDetector
@@ -50,7 +50,7 @@ def driven(avatar: Avatar, sequence: TrackedSequence, drivers: tuple[Path, ...],
     for number, folder in enumerate(drivers):
         driver = TrackedSequence.load(folder)
         spread = torch.linspace(0, len(driver) - 1, min(DRIVEN_FRAMES, len(driver))).round().long()
-        motion = Transfer(head, TrackedMotion(driver).rest, resting(sequence.params, head))(driver.params[spread])
+        motion = Retargeter(head, TrackedMotion(driver).neutral, estimate_neutral(sequence.params, head))(driver.params[spread])
         theirs = [driver.frame(position).image.numpy() for position in spread.tolist()]
         ours = _pictures(avatar, motion, sequence)
         errors += expression_errors(theirs, ours)

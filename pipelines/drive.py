@@ -31,12 +31,12 @@ from deja_vu.heads.base import HeadModel
 from deja_vu.io.video import VideoWriter, write_video
 from deja_vu.motion.actor import Actor
 from deja_vu.motion.arkit_csv import ArkitCsvMotion
-from deja_vu.motion.neutral import facing_camera, resting
-from deja_vu.motion.retarget import Transfer, TransferConfig, refuse_other_head
+from deja_vu.motion.neutral import estimate_neutral, face_camera
+from deja_vu.motion.retarget import RetargetConfig, Retargeter, refuse_other_head
 from deja_vu.motion.script import ScriptMotion
 from deja_vu.motion.smooth import OneEuro, OneEuroConfig
 from deja_vu.motion.tracked import TrackedMotion
-from deja_vu.motion.turntable import turntable
+from deja_vu.motion.turntable import act_turntable
 from deja_vu.pipelines.evaluate import to_bytes
 from deja_vu.pipelines.flags import FLAT
 from deja_vu.pipelines.own_files import claim
@@ -57,7 +57,7 @@ COLORS = {"white": "ffffff", "black": "000000", "grey": "808080", "green": "00b1
 class DriveConfig:
     """How a motion is carried over and shown."""
 
-    transfer: Annotated[TransferConfig, FLAT] = field(default_factory=TransferConfig)
+    transfer: Annotated[RetargetConfig, FLAT] = field(default_factory=RetargetConfig)
     smooth: Literal["auto", "on", "off"] = "auto"
     """One-euro smoothing; auto smooths what comes from a camera or a phone only, as tracked videos are smooth."""
     filter: OneEuroConfig = field(default_factory=OneEuroConfig)
@@ -235,7 +235,7 @@ def drive(
 def performed(subject: TrackedSequence, source: MotionSource, config: DriveConfig) -> Iterator[HeadParams]:
     """The person's frames: the source's, carried over and smoothed."""
     head = load_head(subject.info.head_name)
-    carry = Transfer(head, source.rest, resting(subject.params, head), config.transfer)
+    carry = Retargeter(head, source.neutral, estimate_neutral(subject.params, head), config.transfer)
     smooth = config.smooth == "on" or (config.smooth == "auto" and isinstance(source, LiveMotion | ArkitCsvMotion))
     steady = OneEuro(source.fps, config.filter)
     before: float | None = None
@@ -278,7 +278,7 @@ def covering(picture: UInt8[np.ndarray, "h w 3"], width: int, height: int) -> Fl
 def turntable_of(head: HeadModel, subject: TrackedSequence, frames: int) -> HeadParams:
     """The person turning by 30 degrees to both sides and going through some expressions."""
     actor = Actor(head)
-    return Transfer(head, actor.rest, facing_camera(resting(subject.params, head)))(turntable(actor, frames))
+    return Retargeter(head, actor.neutral, face_camera(estimate_neutral(subject.params, head)))(act_turntable(actor, frames))
 
 
 def show(avatar: Avatar, subject: TrackedSequence, out: Path, frames: int = 150, side: int | None = None) -> None:

@@ -26,8 +26,8 @@ from deja_vu.export.web import Clip, Controls, write_web, write_webcam
 from deja_vu.heads.base import HeadModel
 from deja_vu.io.assets import locate
 from deja_vu.motion.actor import PRESETS, Actor, Angles
-from deja_vu.motion.neutral import facing_camera, resting
-from deja_vu.motion.retarget import Transfer
+from deja_vu.motion.neutral import estimate_neutral, face_camera
+from deja_vu.motion.retarget import Retargeter
 from deja_vu.pipelines.drive import WEBCAM, DriveConfig, open_motion, performed, turntable_of
 from deja_vu.pipelines.own_files import claim
 from deja_vu.pipelines.run_folder import find_avatar, load_pair, open_run
@@ -71,7 +71,7 @@ def export(
     refuse_taken(format, out, motion, frame, [run, *read], overwrite=overwrite)
     loaded, subject = load_pair(run)
     avatar = with_gaussians(loaded, run)
-    rest = facing_camera(resting(subject.params, avatar.head))
+    rest = face_camera(estimate_neutral(subject.params, avatar.head))
     if format in ("npz", "web") and subject.info.head_name.startswith("flame"):
         print("This export contains parts of FLAME: its licence decides to whom you may give it.")
     if format == "npz":
@@ -153,7 +153,7 @@ def is_folder(format: Format, motion: str | None, frame: int | None) -> bool:
 
 def write_page(avatar: GaussianAvatar, subject: TrackedSequence, motion: str | None, webcam: Path | None, out: Path) -> None:
     """The page with its motions: a turntable, the start of the person's own video, and the motion asked for."""
-    rest = facing_camera(resting(subject.params, avatar.head))
+    rest = face_camera(estimate_neutral(subject.params, avatar.head))
     own = subject.params[: round(OWN_SECONDS * subject.info.fps)]
     clips = [
         Clip("Turntable", turntable_of(avatar.head, subject, TURNTABLE_FRAMES), 30.0),
@@ -171,7 +171,7 @@ def write_page(avatar: GaussianAvatar, subject: TrackedSequence, motion: str | N
 def page_controls(head: HeadModel, rest: HeadParams) -> Controls:
     """What one slider, or one button, of the viewer does to the person at rest."""
     actor = Actor(head)
-    carry = Transfer(head, actor.rest, rest)
+    carry = Retargeter(head, actor.neutral, rest)
     weights = torch.cat([torch.eye(head.spec.num_expression), *(actor.weights(named) for named in PRESETS.values())])
     faces = carry(actor.act(weights, Angles.zeros(len(weights)))).expression
     alone, together = faces[: head.spec.num_expression], faces[head.spec.num_expression :]

@@ -10,8 +10,8 @@ from torch import Tensor
 from deja_vu.core.head import HeadParams
 from deja_vu.heads.base import HeadModel
 from deja_vu.motion.actor import PRESETS, Actor, Angles
-from deja_vu.motion.neutral import facing_camera, resting
-from deja_vu.motion.retarget import Transfer
+from deja_vu.motion.neutral import estimate_neutral, face_camera
+from deja_vu.motion.retarget import Retargeter
 
 SIDES: dict[str, tuple[str, float]] = {
     "left 45": ("neutral", 45.0),
@@ -41,7 +41,7 @@ def posed(head: HeadModel, subject: HeadParams, looks: dict[str, tuple[str, floa
     weights = torch.cat([actor.weights(wide[expression]) for expression, _ in looks.values()])
     angles = Angles.zeros(len(looks))
     angles.head[:, 0] = torch.tensor([math.radians(yaw) for _, yaw in looks.values()])
-    return Transfer(head, actor.rest, facing_camera(resting(subject, head)))(actor.act(weights, angles))
+    return Retargeter(head, actor.neutral, face_camera(estimate_neutral(subject, head)))(actor.act(weights, angles))
 
 
 def tiled(pictures: Tensor, columns: int) -> Tensor:

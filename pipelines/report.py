@@ -20,8 +20,8 @@ from deja_vu.heads import load_head
 from deja_vu.io.files import write_atomic
 from deja_vu.io.video import read_frames
 from deja_vu.motion.actor import PRESETS, Actor, Angles
-from deja_vu.motion.neutral import facing_camera, resting
-from deja_vu.motion.retarget import Transfer
+from deja_vu.motion.neutral import estimate_neutral, face_camera
+from deja_vu.motion.retarget import Retargeter
 from deja_vu.pipelines.drive import Painter
 from deja_vu.pipelines.own_files import RECORD, STAGE, claim
 from deja_vu.pipelines.run_folder import amended, load_pair
@@ -211,8 +211,8 @@ def acted(subject: TrackedSequence, weights: list[dict[str, float]], yaw_pitch: 
     head = load_head(subject.info.head_name)
     actor, angles = Actor(head), Angles.zeros(len(weights))
     angles.head[:, :2] = torch.deg2rad(torch.tensor(yaw_pitch, dtype=torch.float32))
-    rest = facing_camera(resting(subject.params, head))
-    return Transfer(head, actor.rest, rest)(actor.act(torch.cat([actor.weights(named) for named in weights]), angles))
+    rest = face_camera(estimate_neutral(subject.params, head))
+    return Retargeter(head, actor.neutral, rest)(actor.act(torch.cat([actor.weights(named) for named in weights]), angles))
 
 
 def expression_sheet(avatar: Avatar, subject: TrackedSequence) -> UInt8[np.ndarray, "H W 3"]:

@@ -1,4 +1,4 @@
-"""What every motion is, wherever it comes from: head parameters frame by frame, and the mover at rest."""
+"""A source of motion: head parameters frame by frame, and the mover's neutral face."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class MotionSource(ABC):
     """Whether frames come as they happen, so that late ones are worth nothing."""
     notes: tuple[str, ...] = ()
     """What is to be said about the input: parts left out or bridged."""
-    rest: HeadParams
-    """The mover's face at rest [1]; a motion is carried over relative to it."""
+    neutral: HeadParams
+    """The mover's neutral face [1]; a motion is retargeted relative to it."""
 
     @abstractmethod
     def frames(self) -> Iterator[HeadParams]:

@@ -1,1 +1,1 @@
-"""Motions to move an avatar with: where they come from, and how they are carried over to another person."""
+"""Sources of motion for an avatar, and retargeting from one person to another."""

@@ -1,7 +1,7 @@
-"""A made-up actor who speaks ARKit: the mean head, moved by weights between 0 and 1 and by angles.
+"""A synthetic actor driven by ARKit weights: the mean head, moved by weights between 0 and 1 and by angles.
 
-Every source that is not a tracked video is this actor; so the difference between two people's faces is treated in one place, where
-motions are carried over.
+Every source that is not a tracked video is this actor, so the difference between two people's faces is treated in one place, the
+retargeting.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Actor:
     head: HeadModel
 
     @property
-    def rest(self) -> HeadParams:
+    def neutral(self) -> HeadParams:
         """No expression, straight into the camera [1]."""
         return self.act(torch.zeros(1, len(self.head.spec.expression_names)), Angles.zeros(1))
 
@@ -81,7 +81,7 @@ class Actor:
         frames = len(weights)
         neutral = self.head.neutral((frames,))
         pose = neutral.world_from_head.clone()
-        pose[:, :3, :3] = FACING_CAMERA @ rotation(angles.head)
+        pose[:, :3, :3] = FACING_CAMERA @ rotation_from_angles(angles.head)
         pose[:, 2, 3] = DISTANCE
         joints = neutral.joints.clone()
         for name, turns in (("eye_left", angles.left_eye), ("eye_right", angles.right_eye)):
@@ -105,7 +105,7 @@ class Actor:
         return swing
 
 
-def rotation(angles: Float[Tensor, "T 3"]) -> Float[Tensor, "T 3 3"]:
+def rotation_from_angles(angles: Float[Tensor, "T 3"]) -> Float[Tensor, "T 3 3"]:
     """Rotation in head space by yaw, pitch and roll (see `Angles`), the roll first."""
     yaw, pitch, roll = angles.unbind(-1)
     zero = torch.zeros_like(yaw)

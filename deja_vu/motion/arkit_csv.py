@@ -1,4 +1,4 @@
-"""Facial motion as phone capture apps write it: a CSV file with a column for each ARKit expression, head and eye angles, and time."""
+"""Reader of phone captures: a CSV file with a column for each ARKit expression, head and eye angles, and time."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from deja_vu.core.head import HeadParams
 from deja_vu.core.motion import MotionSource
 from deja_vu.heads.base import HeadModel
 from deja_vu.motion.actor import Actor, Angles
-from deja_vu.motion.neutral import mean_rotation, resting_at
+from deja_vu.motion.neutral import mean_rotation, take_neutral
 
 ANGLE_NAMES = tuple(f"{part}{axis}" for part in ("Head", "LeftEye", "RightEye") for axis in ("Yaw", "Pitch", "Roll"))
 """Radians; yaw to the actor's own left, pitch up, roll towards the right shoulder."""
 SECONDS_NAMES = ("time", "timestamp", "seconds")
 """Columns in which other apps give the time, in seconds."""
 COUNT_NAME = "blendshapecount"
-DISPENSABLE = ("tongueOut", *ANGLE_NAMES)
+OPTIONAL_NAMES = ("tongueOut", *ANGLE_NAMES)
 """Columns without which a motion is complete enough; they count as zero."""
 FRAME_RATES = (24, 25, 30, 48, 50, 60, 90, 100, 120)
-USUAL_RATE = 60
+DEFAULT_RATE = 60
 """Frame rate of a timecode that is too short to tell: what phones record at."""
-LARGEST_WEIGHT = 2.0
+MAX_WEIGHT = 2.0
 """Weights above are no ARKit weights; other programs count to 100."""
-LONGEST_GAP = 0.5
+MAX_GAP = 0.5
 """Seconds without a face, or without a line, beyond which the motion is said to be bridged."""
-FULL_LOOK = 0.6
+LOOK_ANGLE = 0.6
 """Eye turn that a look weight of one stands for where the file has no eye angles, radians."""
 
 
 @dataclass(frozen=True)
 class _Table:
-    """What a file says, as it says it: R lines in which there is a face."""
+    """A file's R lines in which there is a face, as they stand there."""
 
     times: Float[np.ndarray, " R"]
     values: dict[str, Float[np.ndarray, " R"]]
@@ -51,7 +51,7 @@ class _Table:
 
 
 class ArkitCsvMotion(MotionSource):
-    """The made-up actor doing what a phone saw. Uneven time is evened out by linear interpolation."""
+    """The synthetic actor moved by a capture. Uneven times are resampled by linear interpolation."""
 
     def __init__(self, path: Path, head: HeadModel, neutral_at: float | None = None) -> None:
         """Read a capture.
@@ -59,7 +59,7 @@ class ArkitCsvMotion(MotionSource):
         Args:
             path: CSV file.
             head: model of the avatar to be moved.
-            neutral_at: moment at which the actor's face is at rest, seconds; None takes ARKit's own zero.
+            neutral_at: moment at which the actor's face is neutral, seconds; None takes ARKit's own zero.
 
         Raises:
             InputError: no such file, expressions missing, a cell that is no number, weights that are no ARKit weights, or time that
@@ -71,18 +71,18 @@ class ArkitCsvMotion(MotionSource):
                 f"Head '{head.spec.name}' has none of ARKit's expressions, so {path.name} cannot move it. Use a head that has."
             )
         table = _read(path)
-        times, values, fps = _evened(table)
+        times, values, fps = _resample_evenly(table)
         weights = torch.zeros(len(times), head.spec.num_expression)
         for name in known:
             weights[:, head.spec.expression_names.index(name)] = torch.from_numpy(values[name]).float()
         actor = Actor(head)
-        self._params = actor.act(weights, _angles(values))
+        self._params = actor.act(weights, _parse_angles(values))
         self.head_name, self.fps, self.notes = head.spec.name, fps, table.notes
         if neutral_at is None:
-            self.rest = actor.rest
-            self.rest.world_from_head[0, :3, :3] = mean_rotation(self._params)  # phones are held below the face
+            self.neutral = actor.neutral
+            self.neutral.world_from_head[0, :3, :3] = mean_rotation(self._params)  # phones are held below the face
         else:
-            self.rest = resting_at(self._params, torch.from_numpy(times), neutral_at)
+            self.neutral = take_neutral(self._params, torch.from_numpy(times), neutral_at)
 
     def frames(self) -> Iterator[HeadParams]:
         for position in range(len(self)):
@@ -92,14 +92,14 @@ class ArkitCsvMotion(MotionSource):
         return len(self._params)
 
 
-def _key(name: str) -> str:
+def _normalize_name(name: str) -> str:
     """A column's name without the ways in which apps differ: case, separators, L or Left at the end."""
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     marked = re.search(r"[_\s-](l|r)$", name.strip().lower())
     return plain[:-1] + {"l": "left", "r": "right"}[marked[1]] if marked else plain
 
 
-KNOWN = {_key(name): name for name in (*ARKIT_NAMES, *ANGLE_NAMES)}
+KNOWN = {_normalize_name(name): name for name in (*ARKIT_NAMES, *ANGLE_NAMES)}
 
 
 def _read(path: Path) -> _Table:
@@ -114,9 +114,9 @@ def _read(path: Path) -> _Table:
     if len(lines) < 2:
         raise InputError(f"{path} holds no motion: expected a line of column names, and a line for every frame.")
     header = [cell.strip() for cell in lines[0]]
-    columns, notes = _columns(header, path)
-    clock = _clock_column(header, path)
-    count = next((place for place, name in enumerate(header) if _key(name) == COUNT_NAME), None)
+    columns, notes = _find_columns(header, path)
+    clock = _find_clock(header, path)
+    count = next((place for place, name in enumerate(header) if _normalize_name(name) == COUNT_NAME), None)
     kept, faceless = [], 0
     for number, cells in enumerate(lines[1:], 2):
         if not any(cell.strip() for cell in cells):
@@ -133,22 +133,22 @@ def _read(path: Path) -> _Table:
         raise InputError(f"{path} holds no line in which a face was seen.")
     if faceless:
         notes.append(f"{path.name}: no face in {faceless} of {faceless + len(kept)} lines; these are bridged.")
-    values = {name: np.array([_value(cells[place], name, n, path) for n, cells in kept]) for name, place in columns.items()}
+    values = {name: np.array([_parse_value(cells[place], name, n, path) for n, cells in kept]) for name, place in columns.items()}
     zeros = np.zeros(len(kept))
     values = {name: values.get(name, zeros) for name in KNOWN.values()}
-    times = _times([(number, cells[clock]) for number, cells in kept], header[clock], path)
-    times, values = _without_repeats(times, values, [number for number, _ in kept], path, notes)
-    if len(times) > 1 and (gap := float(np.diff(times).max())) > LONGEST_GAP:
+    times = _parse_times([(number, cells[clock]) for number, cells in kept], header[clock], path)
+    times, values = _drop_repeats(times, values, [number for number, _ in kept], path, notes)
+    if len(times) > 1 and (gap := float(np.diff(times).max())) > MAX_GAP:
         notes.append(f"{path.name}: {gap:.1f} s without a line; the motion is bridged there.")
     return _Table(times - times[0], values, tuple(notes))
 
 
-def _columns(header: list[str], path: Path) -> tuple[dict[str, int], list[str]]:
+def _find_columns(header: list[str], path: Path) -> tuple[dict[str, int], list[str]]:
     """Place of every known column, and a note on columns that nobody knows or that are left out."""
     places: dict[str, int] = {}
     unknown = []
     for place, name in enumerate(header):
-        key = _key(name)
+        key = _normalize_name(name)
         if key in KNOWN:
             if KNOWN[key] in places:
                 raise InputError(f"{path}: two columns mean {KNOWN[key]} ('{header[places[KNOWN[key]]]}' and '{name}'). Remove one.")
@@ -156,44 +156,44 @@ def _columns(header: list[str], path: Path) -> tuple[dict[str, int], list[str]]:
         elif key not in ("timecode", COUNT_NAME, *SECONDS_NAMES, ""):
             unknown.append(name)
     missing = [name for name in KNOWN.values() if name not in places]
-    fatal = [name for name in missing if name not in DISPENSABLE]
+    fatal = [name for name in missing if name not in OPTIONAL_NAMES]
     if fatal:
         near = difflib.get_close_matches(fatal[0], unknown, n=1, cutoff=0.7)
         hint = f" Is '{near[0]}' meant to be {fatal[0]}?" if near else ""
         raise InputError(
-            f"{path} lacks {len(fatal)} of ARKit's {len(ARKIT_NAMES)} expressions: {_listed(fatal)}."
+            f"{path} lacks {len(fatal)} of ARKit's {len(ARKIT_NAMES)} expressions: {_join_names(fatal)}."
             f"{hint} Export the capture with all of them."
         )
-    notes = [f"{path.name}: unknown columns are ignored: {_listed(unknown)}."] if unknown else []
+    notes = [f"{path.name}: unknown columns are ignored: {_join_names(unknown)}."] if unknown else []
     if missing:
         notes.append(f"{path.name}: no column {', '.join(missing)}; taken as zero.")
     return places, notes
 
 
-def _clock_column(header: list[str], path: Path) -> int:
-    keys = [_key(name) for name in header]
+def _find_clock(header: list[str], path: Path) -> int:
+    keys = [_normalize_name(name) for name in header]
     for name in ("timecode", *SECONDS_NAMES):
         if name in keys:
             return keys.index(name)
     raise InputError(f"{path} has no column Timecode (HH:MM:SS:FF), nor one of {', '.join(SECONDS_NAMES)} in seconds.")
 
 
-def _value(cell: str, name: str, number: int, path: Path) -> float:
+def _parse_value(cell: str, name: str, number: int, path: Path) -> float:
     try:
         value = float(cell)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
         raise InputError(f"{path}, line {number}: {name} is '{cell}', not a number. Delete that line, or export the capture again.")
-    if name in ARKIT_NAMES and not -0.5 <= value <= LARGEST_WEIGHT:
+    if name in ARKIT_NAMES and not -0.5 <= value <= MAX_WEIGHT:
         raise InputError(f"{path}, line {number}: {name} is {value:g}. Expected ARKit weights from 0 to 1; divide percentages by 100.")
     return value
 
 
-def _times(cells: list[tuple[int, str]], column: str, path: Path) -> Float[np.ndarray, " R"]:
+def _parse_times(cells: list[tuple[int, str]], column: str, path: Path) -> Float[np.ndarray, " R"]:
     """Seconds of every line. A timecode's rate follows from its largest frame number; midnight is passed at most once."""
-    if _key(column) != "timecode":
-        return np.array([_value(cell, column, number, path) for number, cell in cells])
+    if _normalize_name(column) != "timecode":
+        return np.array([_parse_value(cell, column, number, path) for number, cell in cells])
     parts = []
     for number, cell in cells:
         match = re.fullmatch(r"\s*(\d{1,2})[:;](\d{1,2})[:;](\d{1,2})[:;](\d{1,3}(?:\.\d*)?)\s*", cell)
@@ -204,7 +204,7 @@ def _times(cells: list[tuple[int, str]], column: str, path: Path) -> Float[np.nd
     whole = hours * 3600 + minutes * 60 + seconds
     rate = next((rate for rate in FRAME_RATES if rate > frame.max()), math.ceil(frame.max()) + 1)
     if whole[0] == whole[-1]:
-        rate = max(rate, USUAL_RATE)
+        rate = max(rate, DEFAULT_RATE)
     times = whole + frame / rate
     passed = np.flatnonzero(np.diff(times) < -43200)
     if len(passed):
@@ -212,7 +212,7 @@ def _times(cells: list[tuple[int, str]], column: str, path: Path) -> Float[np.nd
     return times
 
 
-def _without_repeats(
+def _drop_repeats(
     times: Float[np.ndarray, " R"], values: dict[str, Float[np.ndarray, " R"]], numbers: list[int], path: Path, notes: list[str]
 ) -> tuple[Float[np.ndarray, " K"], dict[str, Float[np.ndarray, " K"]]]:
     """Leave out lines at the time of the line before; refuse time that runs backwards."""
@@ -229,40 +229,40 @@ def _without_repeats(
     return times[fresh], {name: value[fresh] for name, value in values.items()}
 
 
-def _evened(table: _Table) -> tuple[Float[np.ndarray, " T"], dict[str, Float[np.ndarray, " T"]], float]:
+def _resample_evenly(table: _Table) -> tuple[Float[np.ndarray, " T"], dict[str, Float[np.ndarray, " T"]], float]:
     """Times, values and rate on an even grid, at the rate of most steps, 60 frames a second at most."""
     if len(table.times) == 1:
-        return table.times, table.values, float(USUAL_RATE)
-    rate = min(1 / float(np.median(np.diff(table.times))), float(USUAL_RATE))
+        return table.times, table.values, float(DEFAULT_RATE)
+    rate = min(1 / float(np.median(np.diff(table.times))), float(DEFAULT_RATE))
     nearest = min(FRAME_RATES, key=lambda known: abs(known - rate))
     rate = float(nearest) if abs(nearest - rate) < 0.03 * nearest else rate
     times = np.arange(math.floor(table.times[-1] * rate + 1e-6) + 1) / rate
     return times, {name: np.interp(times, table.times, value) for name, value in table.values.items()}, rate
 
 
-def _angles(values: dict[str, Float[np.ndarray, " T"]]) -> Angles:
+def _parse_angles(values: dict[str, Float[np.ndarray, " T"]]) -> Angles:
     """Angles of head and eyes; eyes without angles look where the look weights say, and these settle the angles' signs."""
     parts = [np.stack([values[f"{part}{axis}"] for axis in ("Yaw", "Pitch", "Roll")], -1) for part in ("Head", "LeftEye", "RightEye")]
-    head = _radians(parts[0])
+    head = _to_radians(parts[0])
     eyes = []
     for side, given in (("Left", parts[1]), ("Right", parts[2])):
         outwards = values[f"eyeLookOut{side}"] - values[f"eyeLookIn{side}"]
         looked = np.stack([outwards if side == "Left" else -outwards, values[f"eyeLookUp{side}"] - values[f"eyeLookDown{side}"]], -1)
-        turned = _radians(given)[:, :2] if given.any() else FULL_LOOK * looked
+        turned = _to_radians(given)[:, :2] if given.any() else LOOK_ANGLE * looked
         agreement = ((turned - turned.mean(0)) * (looked - looked.mean(0))).sum(0)
         turned = turned * np.where(agreement < 0, -1.0, 1.0)
         eyes.append(np.concatenate([turned, np.zeros((len(turned), 1))], -1))
-    return Angles(*(_tensor(part) for part in (head, *eyes)))
+    return Angles(*(_to_tensor(part) for part in (head, *eyes)))
 
 
-def _radians(angles: Float[np.ndarray, "T 3"]) -> Float[np.ndarray, "T 3"]:
+def _to_radians(angles: Float[np.ndarray, "T 3"]) -> Float[np.ndarray, "T 3"]:
     """No head turns by more than half a circle: larger numbers are degrees."""
     return np.deg2rad(angles) if np.abs(angles).max(initial=0.0) > math.pi else angles
 
 
-def _listed(names: list[str]) -> str:
+def _join_names(names: list[str]) -> str:
     return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
 
 
-def _tensor(values: np.ndarray) -> Tensor:
+def _to_tensor(values: np.ndarray) -> Tensor:
     return torch.from_numpy(values).float()

@@ -1,4 +1,4 @@
-"""A person at rest: the face from which every motion is measured."""
+"""The neutral face of a person, from which every motion is measured."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ LIPS_CLOSED = 0.06
 """Opening of the lips over the person's least, in mouth widths, up to which they count as closed: the least is of pressed lips."""
 LIPS_CLOSED_SHARE = 0.15
 """Share of the frames that count as closed in any case: some people talk all the time."""
-REST_SHARE = 0.3
-"""Share of the frames with closed lips and open eyes, those nearest to the usual one of them, whose mean is the rest."""
-FEWEST = 3
-"""Fewest frames that make a rest."""
+NEUTRAL_SHARE = 0.3
+"""Share of the frames with closed lips and open eyes, those nearest to the usual one of them, whose mean is the neutral face."""
+MIN_FRAMES = 3
+"""Fewest frames from which a neutral face is estimated."""
 
 
-def resting(params: HeadParams, head: HeadModel) -> HeadParams:
-    """The face of a person at rest, from many frames: lips closed as far as they ever are, eyes open, nothing else going on.
+def estimate_neutral(params: HeadParams, head: HeadModel) -> HeadParams:
+    """Estimate a person's neutral face from many frames: lips closed as far as they ever are, eyes open, nothing else going on.
 
     Expressions are means over such frames. Joints (gaze, jaw) are medians and the pose is the mean over all frames, as heads and
-    eyes turn to both sides of where they rest. One or two frames, such as a photo, say nothing about rest: the face is then taken to
-    be without expression.
+    eyes turn to both sides of where they rest. One or two frames, such as a photo, do not tell the neutral face: it is then taken to be
+    without expression.
 
     Args:
         params: T frames of one person.
@@ -37,19 +37,19 @@ def resting(params: HeadParams, head: HeadModel) -> HeadParams:
     Returns:
         One frame [1].
     """
-    if len(params) < FEWEST:
+    if len(params) < MIN_FRAMES:
         return HeadParams(
             params.shape[:1], torch.zeros_like(params.expression[:1]), torch.zeros_like(params.joints[:1]), _mean_pose(params)
         )
     frames = torch.arange(len(params))
     openings = Openings.of(head)
     if openings is not None:
-        frames = _composed(openings, openings.measure(params))
+        frames = _find_composed(openings, openings.measure(params))
     candidates = params.expression[frames]
     activity = (candidates - candidates.median(0).values).abs().sum(-1)
-    count = min(len(frames), max(FEWEST, round(REST_SHARE * len(frames))))
-    chosen = frames[activity.topk(count, largest=False).indices]
-    expression, joints = params.expression[chosen].mean(0, keepdim=True), params.joints.median(0, keepdim=True).values
+    count = min(len(frames), max(MIN_FRAMES, round(NEUTRAL_SHARE * len(frames))))
+    usual = frames[activity.topk(count, largest=False).indices]
+    expression, joints = params.expression[usual].mean(0, keepdim=True), params.joints.median(0, keepdim=True).values
     return HeadParams(params.shape[:1], expression, joints, _mean_pose(params))
 
 
@@ -60,8 +60,8 @@ def _mean_pose(params: HeadParams) -> Tensor:
     return pose
 
 
-def resting_at(params: HeadParams, times: Tensor, second: float) -> HeadParams:
-    """The face that somebody declares to be at rest at a moment; its pose too.
+def take_neutral(params: HeadParams, times: Tensor, second: float) -> HeadParams:
+    """The face and pose of the frame at a moment that the user declares to be neutral.
 
     Args:
         params: T frames of one person.
@@ -84,14 +84,14 @@ def mean_rotation(params: HeadParams) -> Tensor:
     return u @ turn @ vt
 
 
-def facing_camera(rest: HeadParams) -> HeadParams:
+def face_camera(neutral: HeadParams) -> HeadParams:
     """The same face, turned to look straight into a camera at the world's origin."""
-    pose = rest.world_from_head.clone()
+    pose = neutral.world_from_head.clone()
     pose[:, :3, :3] = FACING_CAMERA
-    return replace(rest, world_from_head=pose)
+    return replace(neutral, world_from_head=pose)
 
 
-def _composed(openings: Openings, measured: Tensor) -> Tensor:
+def _find_composed(openings: Openings, measured: Tensor) -> Tensor:
     """Frames with the lips closed as far as they ever are and, if there are such, the eyes open."""
     frames = torch.arange(len(measured))
     if "jawOpen" in openings.names:
@@ -102,5 +102,5 @@ def _composed(openings: Openings, measured: Tensor) -> Tensor:
     if lids:
         eyes = measured[:, lids].mean(-1)
         awake = frames[eyes[frames] > 0.8 * eyes.median()]
-        frames = awake if len(awake) >= FEWEST else frames
+        frames = awake if len(awake) >= MIN_FRAMES else frames
     return frames

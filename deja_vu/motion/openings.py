@@ -1,4 +1,4 @@
-"""How far eyes and lips are open: distances on the posed surface, which mean the same for every person.
+"""Openings of eyes and lips: distances on the posed surface, which mean the same for every person.
 
 The expression that closes one person's eyes leaves another's half open, for it depends on the shape of the lids, on what else the
 face does, and on how the tracker shared the movement among its expressions. The distance of the lids does not.

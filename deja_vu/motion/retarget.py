@@ -1,4 +1,4 @@
-"""Another's motion carried over to a person, relative to both faces at rest."""
+"""Retargeting: one person's motion for another's head, relative to the neutral faces of both."""
 
 from __future__ import annotations
 
@@ -13,68 +13,71 @@ from deja_vu.core.head import HeadParams
 from deja_vu.heads.base import HeadModel
 from deja_vu.motion.openings import LIDS, Openings
 
-NARROWEST = -0.1
-"""Least opening over the eye's at rest: tracked blinks end between -0.1 and 0.1, where lids touch at 0."""
-LEAST_REST = 0.1
-"""Least opening at rest, over the eye's width: nobody rests with shut eyes, so below it is the tracker that errs."""
+MIN_OPENING = -0.1
+"""Least opening of an eye over its neutral one: tracked blinks end between -0.1 and 0.1, where lids touch at 0."""
+MIN_NEUTRAL_OPENING = 0.1
+"""Least neutral opening over the eye's width: nobody's neutral eyes are shut, so below it is the tracker that errs."""
 EXPRESSION_RANGE = (-0.5, 1.0)
-"""What avatars can be asked for: a full smile on a face that smiles at rest would be more than any video shows, and tear the cheeks."""
+"""What avatars can be asked for: a full smile on a neutral face that smiles would be more than any video shows, and tear the cheeks."""
 
 
 @dataclass(frozen=True)
-class TransferConfig:
-    """How a motion is carried over."""
+class RetargetConfig:
+    """Strength and parts of the retargeted motion."""
 
     gain: float = 1.0
     """Strength of the expressions: 1 as they are, 0 none, above 1 exaggerated. Eyes open and shut as the mover's in any case."""
     turn: bool = True
-    """Carry the turning and the shifting of the head over, too."""
+    """Retarget the turning and the shifting of the head, too."""
 
 
-class Transfer:
-    """Carries one mover's frames over to one person.
+class Retargeter:
+    """Retargets one mover's frames to one person.
 
-    Expressions and joints move by their difference from the mover's rest; poses by the turn and the shift from it. Where the head
-    can tell how far its eyes are open, that is carried over as a share of the eye at rest, so that a shut eye arrives shut.
+    Expressions and joints move by their difference from the mover's neutral face; poses by the turn and the shift from it. Where the
+    head can tell how far its eyes are open, the share of the neutral opening is kept, so that a shut eye stays shut.
     """
 
-    def __init__(self, head: HeadModel, theirs: HeadParams, ours: HeadParams, config: TransferConfig | None = None) -> None:
+    def __init__(self, head: HeadModel, theirs: HeadParams, ours: HeadParams, config: RetargetConfig | None = None) -> None:
         """Prepare for one pair of people.
 
         Args:
             head: model of both.
-            theirs: the mover at rest [1].
-            ours: the person at rest [1].
+            theirs: the mover's neutral face [1].
+            ours: the person's neutral face [1].
             config: strength.
         """
-        self.theirs, self.ours, self.config = theirs, ours, config or TransferConfig()
+        self.theirs, self.ours, self.config = theirs, ours, config or RetargetConfig()
         openings = Openings.of(head)
         self._lids = tuple(name for name in LIDS if openings is not None and name in openings.names)
         self._openings = openings if self._lids else None
-        self._open_theirs, self._open_ours = (self._opened(rest).clamp_min(LEAST_REST) for rest in (theirs, ours))
+        self._open_theirs, self._open_ours = (self._measure_lids(neutral).clamp_min(MIN_NEUTRAL_OPENING) for neutral in (theirs, ours))
 
     def __call__(self, params: HeadParams) -> HeadParams:
         """The person doing what the mover does in B frames."""
         theirs, ours, gain = self.theirs, self.ours, self.config.gain
         expression = ours.expression + gain * (params.expression - theirs.expression)
         joints = ours.joints + (params.joints - theirs.joints)
-        carried = HeadParams(
-            ours.shape.expand(len(params), -1), expression.clamp(*EXPRESSION_RANGE), joints, self._posed(params.world_from_head)
+        moved = HeadParams(
+            shape=ours.shape.expand(len(params), -1),
+            expression=expression.clamp(*EXPRESSION_RANGE),
+            joints=joints,
+            world_from_head=self._retarget_pose(params.world_from_head),
         )
         if self._openings is None:
-            return carried
-        share = (self._opened(params) / self._open_theirs).clamp_min(NARROWEST)
-        return self._openings.reach(carried, share * self._open_ours, self._lids)
+            return moved
+        share = (self._measure_lids(params) / self._open_theirs).clamp_min(MIN_OPENING)
+        return self._openings.reach(moved, share * self._open_ours, self._lids)
 
-    def _posed(self, pose: Float[Tensor, "B 4 4"]) -> Float[Tensor, "B 4 4"]:
+    def _retarget_pose(self, pose: Float[Tensor, "B 4 4"]) -> Float[Tensor, "B 4 4"]:
         theirs, ours = self.theirs.world_from_head[0], self.ours.world_from_head[0]
-        carried = ours.expand(len(pose), 4, 4).clone()
+        moved = ours.expand(len(pose), 4, 4).clone()
         if self.config.turn:
-            carried[:, :3, :3] = pose[:, :3, :3] @ theirs[:3, :3].T @ ours[:3, :3]
-            carried[:, :3, 3] = ours[:3, 3] + pose[:, :3, 3] - theirs[:3, 3]
-        return carried
+            moved[:, :3, :3] = pose[:, :3, :3] @ theirs[:3, :3].T @ ours[:3, :3]
+            moved[:, :3, 3] = ours[:3, 3] + pose[:, :3, 3] - theirs[:3, 3]
+        return moved
 
-    def _opened(self, params: HeadParams) -> Float[Tensor, "B m"]:
+    def _measure_lids(self, params: HeadParams) -> Float[Tensor, "B m"]:
         """How far the eyes are open, over their width."""
         if self._openings is None:
             return torch.zeros(len(params), 0)
@@ -82,7 +85,7 @@ class Transfer:
 
 
 def refuse_other_head(name: str, head: HeadModel) -> None:
-    """Check that a motion speaks the avatar's language.
+    """Check that a motion was tracked with the avatar's head model.
 
     Args:
         name: head model with which the motion was tracked.

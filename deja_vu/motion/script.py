@@ -1,4 +1,4 @@
-"""Motions written by hand: a YAML file of keyframes.
+"""Reader of motions written by hand: a YAML file of keyframes.
 
     fps: 30                                  # optional
     keyframes:
@@ -7,7 +7,7 @@
       - {at: 1.0, weights: {eyeBlinkLeft: 1.0}}
 
 Times are seconds and must grow; weights are ARKit's, between 0 and 1, and come on top of the preset. Angles are degrees: yaw to the
-actor's own left, pitch up, roll towards the right shoulder. A keyframe says everything: what it does not name is at rest.
+actor's own left, pitch up, roll towards the right shoulder. A keyframe says everything: what it does not name is neutral.
 Between keyframes all values ease in and out.
 """
 
@@ -31,12 +31,12 @@ from deja_vu.motion.actor import PRESETS, Actor, Angles
 
 KEYS = ("at", "face", "weights", "head", "gaze")
 ANGLES = ("yaw", "pitch", "roll")
-LONGEST = 3600.0
+MAX_SECONDS = 3600.0
 """Longest script, seconds."""
 
 
 class ScriptMotion(MotionSource):
-    """The made-up actor going through keyframes."""
+    """The synthetic actor going through keyframes."""
 
     def __init__(self, path: Path, head: HeadModel) -> None:
         """Read a script.
@@ -63,7 +63,7 @@ class ScriptMotion(MotionSource):
         actor = Actor(head)
         eyes = torch.cat([moved[:, -3:-1], torch.zeros(frames, 1)], 1)
         self._params = actor.act(moved[:, : weights.shape[1]], Angles(moved[:, -6:-3], eyes, eyes))
-        self.head_name, self.fps, self.rest = head.spec.name, rate, actor.rest
+        self.head_name, self.fps, self.neutral = head.spec.name, rate, actor.neutral
 
     def frames(self) -> Iterator[HeadParams]:
         for position in range(len(self)):
@@ -83,7 +83,7 @@ def _read(path: Path) -> tuple[float, list[Any]]:
     if not isinstance(script, dict) or not isinstance(script.get("keyframes"), list) or not script["keyframes"]:
         raise InputError(f"{path} is no script: expected a mapping with a list `keyframes`, such as: keyframes: [{{at: 0, face: smile}}]")
     _refuse_unknown(script, ("fps", "keyframes"), f"{path}")
-    rate = _number(script.get("fps", 30.0), f"{path}: fps", 1.0, 240.0)
+    rate = _read_number(script.get("fps", 30.0), f"{path}: fps", 1.0, 240.0)
     return rate, script["keyframes"]
 
 
@@ -95,33 +95,33 @@ def _parse(keyframes: list[Any], path: Path, names: tuple[str, ...]) -> tuple[li
         if not isinstance(key, dict) or "at" not in key:
             raise InputError(f"{where} must be a mapping with its time `at` in seconds, such as: {{at: {number}, face: smile}}")
         _refuse_unknown(key, KEYS, where)
-        times.append(_number(key["at"], f"{where}: at", 0.0, LONGEST))
+        times.append(_read_number(key["at"], f"{where}: at", 0.0, MAX_SECONDS))
         if number and times[-1] <= times[-2]:
             raise InputError(f"{where} is at {times[-1]:g} s, not after the one before it at {times[-2]:g} s. Expected growing times.")
         face = key.get("face", "neutral")
         _refuse_unknown([face], tuple(PRESETS), f"{where}: face")
-        given = _mapping(key, "weights", where)
+        given = _read_mapping(key, "weights", where)
         _refuse_unknown(given, names, f"{where}: weights")
-        chosen = PRESETS[face] | {name: _number(value, f"{where}: {name}", 0.0, 1.0) for name, value in given.items()}
-        for name, value in chosen.items():
+        named = PRESETS[face] | {name: _read_number(value, f"{where}: {name}", 0.0, 1.0) for name, value in given.items()}
+        for name, value in named.items():
             if name in names:
                 weights[number, names.index(name)] = value
         for first, part in ((0, "head"), (3, "gaze")):
-            turned = _mapping(key, part, where)
-            _refuse_unknown(turned, ANGLES if part == "head" else ANGLES[:2], f"{where}: {part}")
-            for name, value in turned.items():
-                angles[number, first + ANGLES.index(name)] = math.radians(_number(value, f"{where}: {part} {name}", -90.0, 90.0))
+            degrees = _read_mapping(key, part, where)
+            _refuse_unknown(degrees, ANGLES if part == "head" else ANGLES[:2], f"{where}: {part}")
+            for name, value in degrees.items():
+                angles[number, first + ANGLES.index(name)] = math.radians(_read_number(value, f"{where}: {part} {name}", -90.0, 90.0))
     return times, weights, angles
 
 
-def _mapping(key: dict[str, Any], part: str, where: str) -> dict[str, Any]:
+def _read_mapping(key: dict[str, Any], part: str, where: str) -> dict[str, Any]:
     value = key.get(part) or {}
     if not isinstance(value, dict):
         raise InputError(f"{where}: {part} must be a mapping of names to numbers, not {type(value).__name__}.")
     return value
 
 
-def _number(value: object, where: str, low: float, high: float) -> float:
+def _read_number(value: object, where: str, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise InputError(f"{where} is {value!r}. Expected a number from {low:g} to {high:g}.")
     return float(value)

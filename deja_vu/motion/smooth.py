@@ -63,8 +63,8 @@ class OneEuro:
             ]
         )
         speed = (value - self._value) / step
-        self._speed = self._speed + _share(torch.tensor(c.speed_cutoff), step) * (speed - self._speed)
-        self._value = self._value + _share(c.still + haste * self._speed.abs(), step) * (value - self._value)
+        self._speed = self._speed + _filter_share(torch.tensor(c.speed_cutoff), step) * (speed - self._speed)
+        self._value = self._value + _filter_share(c.still + haste * self._speed.abs(), step) * (value - self._value)
         expression, joint_values, turn, shift = self._value.split(sizes)
         smoothed = pose.clone()
         u, _, vt = torch.linalg.svd(turn.view(3, 3))
@@ -72,6 +72,6 @@ class OneEuro:
         return HeadParams(params.shape, expression[None].clone(), joint_values.view(1, -1, 3).clone(), smoothed[None])
 
 
-def _share(cutoff: Tensor, step: float) -> Tensor:
+def _filter_share(cutoff: Tensor, step: float) -> Tensor:
     """Share of the new value that a first-order low-pass filter takes."""
     return 1 / (1 + 1 / (2 * math.pi * cutoff * step))

@@ -8,27 +8,27 @@ from deja_vu.core.head import HeadParams
 from deja_vu.core.motion import MotionSource
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
-from deja_vu.motion.neutral import resting, resting_at
+from deja_vu.motion.neutral import estimate_neutral, take_neutral
 
 
 class TrackedMotion(MotionSource):
-    """What a tracked person does."""
+    """The frames of a tracked person."""
 
     def __init__(self, sequence: TrackedSequence, neutral_at: float | None = None) -> None:
-        """Find the rest.
+        """Find the neutral face.
 
         Args:
             sequence: the tracked video.
-            neutral_at: moment at which the mover's face is at rest, seconds; None finds one.
+            neutral_at: moment at which the mover's face is neutral, seconds; None finds one.
 
         Raises:
             InputError: there is no such moment.
         """
         self.head_name, self.fps, self._params = sequence.info.head_name, sequence.info.fps, sequence.params
         if neutral_at is None:
-            self.rest = resting(sequence.params, load_head(self.head_name))
+            self.neutral = estimate_neutral(sequence.params, load_head(self.head_name))
         else:
-            self.rest = resting_at(sequence.params, sequence.times - sequence.times[0], neutral_at)
+            self.neutral = take_neutral(sequence.params, sequence.times - sequence.times[0], neutral_at)
 
     def frames(self) -> Iterator[HeadParams]:
         for position in range(len(self)):

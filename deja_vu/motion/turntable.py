@@ -1,4 +1,4 @@
-"""The turntable: a head that turns from side to side while it goes through some expressions."""
+"""The turntable: a head turning from side to side while it goes through some expressions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 from deja_vu.core.head import HeadParams
 from deja_vu.motion.actor import PRESETS, Actor, Angles
 
-SHOWN = (PRESETS["a"] | {"jawOpen": 0.8}, PRESETS["smile"], PRESETS["blink"], PRESETS["u"], PRESETS["surprise"])
+EXPRESSIONS = (PRESETS["a"] | {"jawOpen": 0.8}, PRESETS["smile"], PRESETS["blink"], PRESETS["u"], PRESETS["surprise"])
 """Expressions that the turntable passes through, as ARKit weights."""
 
 
-def turntable(actor: Actor, frames: int, degrees: float = 30.0) -> HeadParams:
-    """One full turn to both sides, which ends where it began.
+def act_turntable(actor: Actor, frames: int, degrees: float = 30.0) -> HeadParams:
+    """Act one full turn to both sides, which ends where it began.
 
     Args:
         actor: who turns.
@@ -26,8 +26,8 @@ def turntable(actor: Actor, frames: int, degrees: float = 30.0) -> HeadParams:
     pitch = -torch.sin(2 * phase) * math.radians(degrees / 5)
     angles = Angles.zeros(frames)
     angles.head.copy_(torch.stack([yaw, pitch, torch.zeros_like(yaw)], -1))
-    slot = torch.linspace(0, len(SHOWN), frames + 1)[:-1]
+    slot = torch.linspace(0, len(EXPRESSIONS), frames + 1)[:-1]
     weights = torch.zeros(frames, actor.head.spec.num_expression)
-    for number, shown in enumerate(SHOWN):
+    for number, shown in enumerate(EXPRESSIONS):
         weights += torch.sin((slot - number).clamp(0, 1) * math.pi)[:, None] * actor.weights(shown)
     return actor.act(weights, angles)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deja_vu.core.head import HeadParams
 from deja_vu.heads.base import HeadModel
-from deja_vu.motion.neutral import resting
+from deja_vu.motion.neutral import estimate_neutral
 from deja_vu.motion.openings import LIDS, Openings
 
 SIDE, NOD = 20.0, 8.0
@@ -64,7 +64,7 @@ def follow(params: HeadParams, head: HeadModel) -> Course:
     forward = params.world_from_head[:, :3, 2]
     yaw = torch.rad2deg(torch.atan2(forward[:, 0], -forward[:, 2]))
     pitch = torch.rad2deg(torch.asin((-forward[:, 1]).clamp(-1, 1)))
-    rest, openings = resting(params, head), Openings.of(head)
+    rest, openings = estimate_neutral(params, head), Openings.of(head)
     names = () if openings is None else openings.names
     lips = eyes = None
     if openings is not None:

@@ -132,7 +132,7 @@ class LiveMotion(MotionSource):
         state = fit_landmarks(self._head, seen, self._config)
         self._marks = self._head.topology.landmarks["mediapipe"]
         self._points = self._head.at_points(self._marks.faces, self._marks.bary)
-        self.rest = _median(state.params())
+        self.neutral = _median(state.params())
         last = torch.arange(len(seen.times))[-WINDOW + 1 :]
         self._state, self._seen = state.select(last), seen.select(last)
         say("Ready.")

@@ -19,8 +19,8 @@ from deja_vu.core.motion import MotionSource
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads.base import HeadModel
 from deja_vu.motion.actor import Actor, Angles
-from deja_vu.motion.neutral import facing_camera, resting
-from deja_vu.motion.retarget import Transfer
+from deja_vu.motion.neutral import estimate_neutral, face_camera
+from deja_vu.motion.retarget import Retargeter
 
 SPACING = 0.26
 """Distance between avatars that stand side by side in one scene, metres."""
@@ -51,13 +51,13 @@ class Clip:
     """A motion in memory."""
 
     fps: float
-    rest: HeadParams
+    neutral: HeadParams
     frames: HeadParams
 
     @staticmethod
     def of(source: MotionSource) -> Clip:
         """All frames of a source that ends."""
-        return Clip(source.fps, source.rest, _joined(list(source.frames())))
+        return Clip(source.fps, source.neutral, _joined(list(source.frames())))
 
 
 class Performer:
@@ -73,18 +73,18 @@ class Performer:
             sequence: tracked video it was learned from.
         """
         self.name, self.avatar, self.head, self.sequence = name, avatar, head, sequence
-        usual = resting(sequence.params, head)
+        usual = estimate_neutral(sequence.params, head)
         place = usual.world_from_head[0, :3, 3]
         self.distance = float(place.norm())
         camera = sequence.camera
         middle = (camera.height / 2 - float(camera.intrinsics[1, 2])) / float(camera.intrinsics[1, 1])
         self._aim = float(middle * place[2] - place[1])
-        facing = facing_camera(usual)
+        facing = face_camera(usual)
         pose = facing.world_from_head.clone()
         pose[:, :3, 3] = 0
-        self.rest = replace(facing, world_from_head=pose)
+        self.neutral = replace(facing, world_from_head=pose)
         self.actor = Actor(head)
-        self._perform = Transfer(head, self.actor.rest, self.rest)
+        self._perform = Retargeter(head, self.actor.neutral, self.neutral)
         self._carried: dict[int, HeadParams] = {}
 
     @property
@@ -94,7 +94,7 @@ class Performer:
 
     def centre(self) -> Float[np.ndarray, "3"]:
         """Middle of the resting head, at the height at which it was filmed: so the view is framed as the video is. Metres."""
-        vertices = self.head(self.rest)[0]
+        vertices = self.head(self.neutral)[0]
         x, _, z = ((vertices.amin(0) + vertices.amax(0)) / 2).tolist()
         return np.array([x, self._aim, z], np.float32)
 
@@ -107,7 +107,7 @@ class Performer:
         """
         if clip is not None:
             if id(clip) not in self._carried:
-                self._carried[id(clip)] = Transfer(self.head, clip.rest, self.rest)(clip.frames)
+                self._carried[id(clip)] = Retargeter(self.head, clip.neutral, self.neutral)(clip.frames)
             frame = min(max(wish.frame, 0), len(clip.frames) - 1)
             return self._carried[id(clip)][frame : frame + 1]
         angles = Angles.zeros(1)

@@ -7,10 +7,10 @@ import torch
 
 from deja_vu.heads import load_head
 from deja_vu.motion.actor import PRESETS, Actor, Angles
-from deja_vu.motion.neutral import resting
+from deja_vu.motion.neutral import estimate_neutral
 from deja_vu.motion.openings import Openings
-from deja_vu.motion.retarget import Transfer
-from deja_vu.motion.turntable import SHOWN, turntable
+from deja_vu.motion.retarget import Retargeter
+from deja_vu.motion.turntable import EXPRESSIONS, act_turntable
 
 
 def angles(frames: int = 1, **parts: tuple[float, float, float]) -> Angles:
@@ -66,7 +66,7 @@ def test_presets_name_expressions_that_exist(anny, name) -> None:
 
 def test_the_turntable_turns_to_both_sides_and_comes_back(anny) -> None:
     actor = Actor(anny)
-    motion = turntable(actor, 120, degrees=30)
+    motion = act_turntable(actor, 120, degrees=30)
     forward = motion.world_from_head[:, :3, 2]
     yaw = torch.rad2deg(torch.atan2(forward[:, 0], -forward[:, 2]))
     assert yaw.max().item() == pytest.approx(30, abs=0.5)
@@ -77,10 +77,10 @@ def test_the_turntable_turns_to_both_sides_and_comes_back(anny) -> None:
 
 
 def test_the_turntable_shows_every_expression_on_the_person(anny, talker) -> None:
-    actor, me = Actor(anny), resting(talker(2), anny)
-    motion = Transfer(anny, actor.rest, me)(turntable(actor, 150))
+    actor, me = Actor(anny), estimate_neutral(talker(2), anny)
+    motion = Retargeter(anny, actor.neutral, me)(act_turntable(actor, 150))
     moved = (motion.expression - me.expression).amax(0)
-    for shown in SHOWN:
+    for shown in EXPRESSIONS:
         for name, value in shown.items():
             if not name.startswith("eye"):
                 assert moved[anny.spec.expression_names.index(name)] > 0.9 * min(value, 1.0)

@@ -49,7 +49,7 @@ def test_a_capture_moves_what_it_names(anny, tmp_path) -> None:
     assert expression[:, names.index("jawOpen")].numpy() == pytest.approx(jaw, abs=1e-5)
     assert expression[:, names.index("mouthSmileLeft")].numpy() == pytest.approx(smile, abs=1e-5)
     assert float(expression.sum(1)[0]) == pytest.approx(0.5)
-    assert float(motion.rest.expression.abs().max()) == 0
+    assert float(motion.neutral.expression.abs().max()) == 0
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_angles_are_radians_and_turn_as_documented(anny, tmp_path) -> None:
     motion = ArkitCsvMotion(write(tmp_path / "a.csv", frames, values={"HeadYaw": yaw}), anny)
     last = list(motion.frames())[-1]
     assert float(last.world_from_head[0, 0, 2]) == pytest.approx(math.sin(0.2), abs=1e-4)  # to the actor's left
-    assert motion.rest.world_from_head[0, :3, :3].diagonal().tolist() == pytest.approx([1, -1, -1], abs=1e-4)
+    assert motion.neutral.world_from_head[0, :3, :3].diagonal().tolist() == pytest.approx([1, -1, -1], abs=1e-4)
     degrees = ArkitCsvMotion(write(tmp_path / "b.csv", frames, values={"HeadYaw": np.rad2deg(yaw)}), anny)
     torch.testing.assert_close(list(degrees.frames())[-1].world_from_head, last.world_from_head, rtol=0, atol=1e-4)
 
@@ -146,7 +146,7 @@ def test_semicolons_seconds_unknown_columns_and_missing_angles(anny, tmp_path) -
 
 def test_a_moment_can_be_the_rest(anny, tmp_path) -> None:
     path = write(tmp_path / "a.csv", values={"JawOpen": np.linspace(0, 0.89, 90)})
-    rest = ArkitCsvMotion(path, anny, neutral_at=0.5).rest
+    rest = ArkitCsvMotion(path, anny, neutral_at=0.5).neutral
     assert float(rest.expression[0, anny.spec.expression_names.index("jawOpen")]) == pytest.approx(0.3, abs=1e-4)
     with pytest.raises(InputError, match=r"from 0 to 1.48 s"):
         ArkitCsvMotion(path, anny, neutral_at=2.0)

@@ -7,7 +7,7 @@ import torch
 
 from deja_vu.core.errors import InputError
 from deja_vu.heads import load_head
-from deja_vu.motion.neutral import facing_camera, mean_rotation, resting, resting_at
+from deja_vu.motion.neutral import estimate_neutral, face_camera, mean_rotation, take_neutral
 from deja_vu.motion.openings import Openings
 from deja_vu.motion.tracked import TrackedMotion
 from tests.helpers.people import FACING, as_sequence
@@ -19,7 +19,7 @@ def test_the_rest_has_closed_lips_and_open_eyes(anny, talker) -> None:
     openings = Openings.of(anny)
     names = openings.names
     measured = openings.measure(params)
-    rest = openings.measure(resting(params, anny))[0]
+    rest = openings.measure(estimate_neutral(params, anny))[0]
     lips, eye = names.index("jawOpen"), names.index("eyeBlinkLeft")
     assert rest[lips] < measured[:, lips].quantile(0.15) + 0.01
     assert rest[eye] > 0.9 * measured[:, eye].quantile(0.9)
@@ -31,13 +31,13 @@ def test_a_passing_expression_is_not_the_rest(anny, talker) -> None:
     column = anny.spec.expression_names.index("mouthSmileLeft")
     acted = params.expression.clone()
     acted[::4, column] += 0.8
-    rest = resting(replace(params, expression=acted), anny).expression[0, column]
+    rest = estimate_neutral(replace(params, expression=acted), anny).expression[0, column]
     assert rest == pytest.approx(float(params.expression[0, column]), abs=1e-6)
 
 
 def test_a_single_frame_says_nothing_about_rest_but_the_pose(anny, talker) -> None:
     frame = talker(1)[:1]
-    rest = resting(frame, anny)
+    rest = estimate_neutral(frame, anny)
     assert not rest.expression.any()
     torch.testing.assert_close(rest.shape, frame.shape)
     torch.testing.assert_close(rest.world_from_head, frame.world_from_head, rtol=0, atol=1e-6)
@@ -50,8 +50,8 @@ def test_the_mean_rotation_is_a_rotation_between_its_frames(talker) -> None:
 
 
 def test_facing_the_camera_keeps_the_place(anny, talker) -> None:
-    rest = resting(talker(1), anny)
-    faced = facing_camera(rest)
+    rest = estimate_neutral(talker(1), anny)
+    faced = face_camera(rest)
     assert torch.equal(faced.world_from_head[0, :3, :3], FACING)
     assert torch.equal(faced.world_from_head[0, :3, 3], rest.world_from_head[0, :3, 3])
 
@@ -59,11 +59,11 @@ def test_facing_the_camera_keeps_the_place(anny, talker) -> None:
 def test_a_moment_can_be_declared_the_rest(talker) -> None:
     sequence = as_sequence(talker(1), "anny")
     motion = TrackedMotion(sequence, neutral_at=0.8)
-    assert torch.equal(motion.rest.expression, sequence.params.expression[20:21])
+    assert torch.equal(motion.neutral.expression, sequence.params.expression[20:21])
     with pytest.raises(InputError, match=r"from 0 to 2\.36 s"):
         TrackedMotion(sequence, neutral_at=3.0)
     with pytest.raises(InputError, match="-1 s"):
-        resting_at(sequence.params, sequence.times, -1.0)
+        take_neutral(sequence.params, sequence.times, -1.0)
 
 
 def test_a_tracked_motion_gives_every_frame_once() -> None:

@@ -8,9 +8,9 @@ import torch
 from deja_vu.core.errors import InputError
 from deja_vu.heads import load_head
 from deja_vu.heads.skinning import axis_angle_to_matrix
-from deja_vu.motion.neutral import resting
+from deja_vu.motion.neutral import estimate_neutral
 from deja_vu.motion.openings import LIDS, Openings
-from deja_vu.motion.retarget import Transfer, TransferConfig, refuse_other_head
+from deja_vu.motion.retarget import RetargetConfig, Retargeter, refuse_other_head
 
 
 def relative(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -19,7 +19,7 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def carry(anny, mover, person, config=None):
-    return Transfer(anny, resting(mover, anny), resting(person, anny), config)(mover)
+    return Retargeter(anny, estimate_neutral(mover, anny), estimate_neutral(person, anny), config)(mover)
 
 
 def test_ones_own_motion_is_carried_over_unchanged(anny, talker) -> None:
@@ -37,10 +37,10 @@ def test_a_shut_eye_arrives_shut_and_an_open_one_as_open_as_at_rest(anny, talker
     theirs, ours = talker(mover), talker(person)
     openings = Openings.of(anny)
     before, after = (openings.measure(params)[:, :2] for params in (theirs, carry(anny, theirs, ours)))
-    rest_before, rest_after = (openings.measure(resting(params, anny))[:, :2] for params in (theirs, ours))
+    rest_before, rest_after = (openings.measure(estimate_neutral(params, anny))[:, :2] for params in (theirs, ours))
     torch.testing.assert_close(after / rest_after, before / rest_before, rtol=0, atol=0.02)
     # Plain differences of expressions would not do: they miss by more than a tenth of an open eye for these people.
-    plain = theirs.expression - resting(theirs, anny).expression + resting(ours, anny).expression
+    plain = theirs.expression - estimate_neutral(theirs, anny).expression + estimate_neutral(ours, anny).expression
     missed = openings.measure(replace(theirs, shape=ours.shape, expression=plain))[:, :2] / rest_after - before / rest_before
     assert missed.abs().max() > 0.1
 
@@ -72,8 +72,8 @@ def test_turns_and_shifts_are_relative_to_both_rests(anny, talker) -> None:
 
 def test_gain_scales_expressions_and_leaves_lids(anny, talker) -> None:
     mover, me = talker(1), talker(2)
-    plain, strong, still = (carry(anny, mover, me, TransferConfig(gain=gain)) for gain in (1.0, 1.5, 0.0))
-    rest = resting(me, anny).expression
+    plain, strong, still = (carry(anny, mover, me, RetargetConfig(gain=gain)) for gain in (1.0, 1.5, 0.0))
+    rest = estimate_neutral(me, anny).expression
     jaw = anny.spec.expression_names.index("jawOpen")
     torch.testing.assert_close(strong.expression[:, jaw] - rest[0, jaw], 1.5 * (plain.expression[:, jaw] - rest[0, jaw]))
     torch.testing.assert_close(still.expression[:, jaw], rest[0, jaw].expand(60))
@@ -84,8 +84,8 @@ def test_gain_scales_expressions_and_leaves_lids(anny, talker) -> None:
 
 def test_without_turn_the_head_stays(anny, talker) -> None:
     me = talker(2)
-    carried = carry(anny, talker(1), me, TransferConfig(turn=False))
-    assert torch.equal(carried.world_from_head, resting(me, anny).world_from_head.expand(60, -1, -1))
+    carried = carry(anny, talker(1), me, RetargetConfig(turn=False))
+    assert torch.equal(carried.world_from_head, estimate_neutral(me, anny).world_from_head.expand(60, -1, -1))
 
 
 def test_a_head_without_lids_to_measure_is_carried_by_differences() -> None:
@@ -94,9 +94,9 @@ def test_a_head_without_lids_to_measure_is_carried_by_differences() -> None:
     still = toy.neutral((4,))
     mover = replace(still, expression=0.9 * torch.rand(4, 6))
     rest, ours = still[:1], replace(still[:1], expression=torch.full((1, 6), 0.1))
-    torch.testing.assert_close(Transfer(toy, rest, ours)(mover).expression, mover.expression + 0.1)
+    torch.testing.assert_close(Retargeter(toy, rest, ours)(mover).expression, mover.expression + 0.1)
     full = replace(still, expression=torch.ones(4, 6))
-    assert Transfer(toy, rest, ours)(full).expression.max() == 1, "a smile on a smile is a smile"
+    assert Retargeter(toy, rest, ours)(full).expression.max() == 1, "a smile on a smile is a smile"
 
 
 def test_a_motion_of_another_head_is_refused(anny) -> None:

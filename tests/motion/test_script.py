@@ -43,7 +43,7 @@ def test_keyframes_are_met_and_eased_between(written, anny) -> None:
     eye = anny.spec.joint_names.index("eye_left")
     assert math.degrees(frames[30].joints[0, eye, 1]) == pytest.approx(20, abs=0.01)
     assert float(frames[40].expression.abs().max()) == 0
-    assert torch.equal(motion.rest.expression, frames[40].expression)
+    assert torch.equal(motion.neutral.expression, frames[40].expression)
 
 
 def test_one_keyframe_is_a_still_picture(written) -> None:

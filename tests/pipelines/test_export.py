@@ -15,7 +15,7 @@ from deja_vu.core.errors import ConfigError, OutputError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
 from deja_vu.motion.actor import PRESETS
-from deja_vu.motion.neutral import facing_camera, resting
+from deja_vu.motion.neutral import estimate_neutral, face_camera
 from deja_vu.motion.openings import LIDS, Openings
 from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.export import check_request, page_controls, refuse_taken
@@ -101,7 +101,7 @@ def test_a_page_is_written_with_its_motions(run, tracked, tmp_path, capsys):
 def test_the_pages_buttons_show_what_the_viewers_show(run):
     avatar, subject = load_pair(run)
     performer = Performer("me", avatar, avatar.head, subject)
-    controls = page_controls(avatar.head, facing_camera(resting(subject.params, avatar.head)))
+    controls = page_controls(avatar.head, face_camera(estimate_neutral(subject.params, avatar.head)))
     assert list(controls.presets) == list(PRESETS)
     for name, weights in PRESETS.items():
         torch.testing.assert_close(controls.presets[name], performer.params(Wish(weights=weights), None).expression[0])
@@ -111,7 +111,7 @@ def test_the_pages_lid_slider_shuts_the_eye_of_this_person():
     head = load_head("anny")
     names, rest = head.spec.expression_names, head.neutral((1,))
     rest.expression[0, [names.index(lid) for lid in LIDS]] = 0.15  # somebody who looks tired at rest
-    controls = page_controls(head, facing_camera(rest))
+    controls = page_controls(head, face_camera(rest))
     openings = Openings.of(head)
     for lid in LIDS:
         column = openings.names.index(lid)

@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 
 from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.head import HeadParams
-from deja_vu.motion.neutral import facing_camera, resting
+from deja_vu.motion.neutral import estimate_neutral, face_camera
 from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.drive import turntable_of
 from deja_vu.pipelines.run_folder import load_pair
@@ -48,7 +48,7 @@ def pair():
 def standing(pair) -> HeadParams:
     """The person at rest."""
     avatar, subject = pair
-    return facing_camera(resting(subject.params, avatar.head))
+    return face_camera(estimate_neutral(subject.params, avatar.head))
 
 
 @torch.no_grad()

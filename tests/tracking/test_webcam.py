@@ -69,7 +69,7 @@ def test_a_face_is_followed_as_it_moves(subject, images) -> None:
     # What moves together must move together: solving this whole clip at once gives 0.97 for the lids and 0.71 for the hardly open lips.
     for column, least in ((0, 0.9), (2, 0.65)):
         assert np.corrcoef(ours[:, column], openings.measure(truth)[:, column])[0, 1] > least
-    assert motion.rest.expression.shape == (1, 52)
+    assert motion.neutral.expression.shape == (1, 52)
 
 
 def test_pictures_without_a_face_are_passed_over(images) -> None:

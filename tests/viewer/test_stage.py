@@ -84,10 +84,11 @@ def test_the_front_view_is_the_tracked_one(performer) -> None:
     """Standing at the origin before a camera at the tracked distance looks as filmed, but for being in the middle."""
     assert performer.distance == pytest.approx(math.sqrt(0.02**2 + 0.01**2 + 0.5**2), abs=1e-6)
     picture = Stage([performer], {}).picture(Wish(), front(performer)).astype(int)
-    centred = performer.rest.world_from_head.clone()
+    centred = performer.neutral.world_from_head.clone()
     centred[:, :3, 3] = torch.tensor([0.0, 0.0, performer.distance])
     with torch.no_grad():
-        filmed = performer.avatar.render(replace(performer.rest, world_from_head=centred), performer.sequence.camera, torch.ones(3)).rgb[0]
+        camera = performer.sequence.camera
+        filmed = performer.avatar.render(replace(performer.neutral, world_from_head=centred), camera, torch.ones(3)).rgb[0]
     assert np.abs(picture - (255 * filmed).round().numpy()).max() <= 2
 
 
