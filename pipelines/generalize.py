@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from deja_vu.avatars.prior.atlas import Lifted
-from deja_vu.avatars.prior.network import HeadPrior, PriorConfig, save_prior
+from deja_vu.avatars.prior.network import HeadPrior, PriorConfig, build_prior, save_prior
 from deja_vu.core.batch import Batch
 from deja_vu.core.config import dump_config
 from deja_vu.core.errors import ConfigError, InputError
@@ -199,7 +199,7 @@ def train(shards: ShardSet, config: GeneralizeConfig, run: Path, processes: Proc
     Raises:
         DivergedError: a term is not finite.
     """
-    prior = HeadPrior(config.prior).to(processes.device)
+    prior = build_prior(config.prior).to(processes.device)
     averaged = AveragedModel(prior, config.average).to(processes.device)
     optimizer = torch.optim.Adam([{"params": list(prior.parameters()), "lr": 0.0, "relative": 1.0}], betas=(0.9, 0.99))
     optimizer.register_step_post_hook(lambda *_: averaged.follow(prior))
@@ -254,8 +254,8 @@ def draw(people: People, prior: HeadPrior, config: GeneralizeConfig, step: int, 
     for place, exercise in enumerate(exercises):
         photos = exercise.photos
         for group in [photos.frame(number) for number in range(count)] if apart else [photos]:
-            starts.append(prior.begin(group))
-            pictures.append(prior.pictures(group))
+            starts.append(prior.lift(group))
+            pictures.append(prior.prepare_photos(group))
             owner.append(place)
     return Exercises(torch.tensor([e.entry for e in exercises]), exercises, starts, torch.stack(pictures), owner, mine)
 

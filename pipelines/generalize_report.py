@@ -41,7 +41,7 @@ def makers(priors: Mapping[str, HeadPrior]) -> dict[str, Maker]:
         return lambda params: first.atlas.gaussians(start, None, params)
 
     def corrected(prior: HeadPrior, photos: Batch) -> Draw:
-        start, correction = prior.correct(photos)
+        start, correction = prior.predict(photos)
         return lambda params: prior.atlas.gaussians(start, correction, params)
 
     return {"lifted": lifted, **{name: partial(corrected, prior) for name, prior in priors.items()}}
@@ -133,7 +133,7 @@ def grid(prior: HeadPrior, shards: ShardSet, numbers: Sequence[int], side: int) 
     rows = []
     for number in numbers:
         photo = stack_portraits([shards.read(number).resized(side)], number)
-        start, correction = prior.correct(photo)
+        start, correction = prior.predict(photo)
         front = _shown(prior, (prior.atlas.lift(photo), None), photo)
         turned = replace(photo, params=posed(prior.atlas.head, photo.params, SIDES))
         pictures = [over(photo.image, photo.head, WHITE), front, _shown(prior, (start, correction), photo)]

@@ -88,7 +88,7 @@ def fill(photo: Path, run: Run, config: ReconstructConfig) -> None:
         print(f"note: {note}")
     atlas = load_atlas(config.head, config.uv_size) if prior is None else prior.atlas
     batch = stack_portraits([fitted.portrait.resized(config.side)], 0)
-    start, correction = (atlas.lift(batch), None) if prior is None else prior.correct(batch)
+    start, correction = (atlas.lift(batch), None) if prior is None else prior.predict(batch)
     avatar = atlas.avatar(start, correction, GaussianConfig(uv_size=atlas.size, blendmaps=0)).eval()
     provenance = run.note(photo=photo.name, tracked=str(run.place(out / "track").resolve()))
     sequence = as_sequence(fitted, photo, head.spec.name, out / "track")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from deja_vu.avatars import GaussianAvatar, GaussianConfig, save_avatar
-from deja_vu.avatars.prior.atlas import SEEN_REACH, load_atlas
+from deja_vu.avatars.prior.atlas import VISIBLE_DEVIATIONS, load_atlas
 from deja_vu.avatars.prior.network import load_prior, shipped_chart
 from deja_vu.core.batch import Batch
 from deja_vu.core.errors import ConfigError, DivergedError
@@ -134,7 +134,7 @@ def start_avatar(sequence: TrackedSequence, config: PersonalizeConfig) -> Gaussi
     spread = torch.linspace(0, len(sequence) - 1, min(config.lift_frames, len(sequence))).round().long().unique()
     if config.avatar.axes == "tangent":
         hull = HairHull(len(avatar.layout))
-        reach = SEEN_REACH * avatar.base[:, CHANNELS["log_scale"].start].exp()
+        reach = VISIBLE_DEVIATIONS * avatar.base[:, CHANNELS["log_scale"].start].exp()
         for position in spread:
             batch = source.batch(position[None])
             hull.add(avatar.surface(batch.params), batch.camera, batch.foreground, batch.valid, reach)
@@ -146,7 +146,7 @@ def start_avatar(sequence: TrackedSequence, config: PersonalizeConfig) -> Gaussi
         surface = avatar.surface(batch.params)
         raised = surface.points + (surface.frames @ avatar.base[:, CHANNELS["position"], None])[..., 0]
         lift.add(replace(surface, points=raised), batch.camera, depth, batch.image, batch.head)
-    color = load_atlas(sequence.info.head_name, config.avatar.uv_size).with_mouth(lift.colors(avatar.layout, avatar.scalp), lift.best)
+    color = load_atlas(sequence.info.head_name, config.avatar.uv_size).add_mouth(lift.colors(avatar.layout, avatar.scalp), lift.best)
     avatar.base[:, CHANNELS["color"]] = rgb_to_sh(color)
     avatar.unseen.copy_(torch.exp(-lift.weight / len(spread) / DOUBTED_VIEW))
     if start == "network":
@@ -182,7 +182,7 @@ def start_from_network(avatar: GaussianAvatar, source: FrameSource, config: Pers
         )
     count = len(source.sequence)
     shown = torch.linspace(0, count - 1, min(config.network_frames, count)).round().long().unique()
-    made = [prior.correct(source.batch(pair)) for pair in shown.split(2)]
+    made = [prior.predict(source.batch(pair)) for pair in shown.split(2)]
     learned = torch.stack([lifted.base + avatar.gains * correction for lifted, correction in made]).mean(0)
     color = CHANNELS["color"]
     avatar.base[:, color] = learned[:, color]

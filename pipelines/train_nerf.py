@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deja_vu.avatars.nerf import NerfAvatar, NerfConfig
-from deja_vu.avatars.nerf.planes import EncodedPlanes, frontal
+from deja_vu.avatars.nerf.planes import EncodedPlanes, project_frontal
 from deja_vu.core.batch import Batch
 from deja_vu.core.errors import ConfigError
 from deja_vu.core.sequence import TrackedSequence
@@ -80,7 +80,7 @@ def show_sources(avatar: NerfAvatar, sequence: TrackedSequence, positions: Tenso
 def source_picture(batch: Batch, avatar: NerfAvatar) -> Tensor:
     """What one frame shows of the head's frontal plane, before black."""
     pose = batch.params.world_from_head[0] @ torch.diag(torch.tensor([1 / SCENE_SCALE] * 3 + [1.0]))
-    return frontal((batch.image * batch.head)[0], batch.camera, pose, avatar.config.encoder_size)
+    return project_frontal((batch.image * batch.head)[0], batch.camera, pose, avatar.config.encoder_size)
 
 
 def train_nerf(

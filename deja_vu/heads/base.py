@@ -106,6 +106,11 @@ class HeadModel(SkinnedModel):
         super().__init__(spec, data)
         self.topology = topology
 
+    def copy(self) -> HeadModel:
+        """A model of its own that shares the tensors: moving one to a device leaves the other where it is."""
+        data = HeadData(**{field.name: getattr(self, field.name) for field in fields(HeadData)})
+        return HeadModel(self.spec, self.topology, data)
+
     def at_points(self, faces: Int[Tensor, " n"], bary: Float[Tensor, "n 3"]) -> SurfacePoints:
         """Points of the surface that move as the head does, for solvers that look at few of them.
 

@@ -69,7 +69,7 @@ class SideViews:
         black = torch.zeros(3, device=params.expression.device)
         shown = avatar.render(turned, small, black)
         with torch.no_grad():
-            wanted = self.base.render(avatar.corrected(turned), small, black)
+            wanted = self.base.render(avatar.correct_params(turned), small, black)
         return huber(torch.cat([shown.rgb, shown.alpha], -1), torch.cat([wanted.rgb, wanted.alpha], -1), delta=0.1)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from deja_vu.avatars.prior.network import HeadPrior, PriorConfig, save_prior
+from deja_vu.avatars.prior.network import PriorConfig, build_prior, save_prior
 from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.nets.uv_unet import UVNetConfig
 from deja_vu.pipelines.compare_starts import LIFTED, NETWORK, PLAIN, QUICK, compare_starts, reached
@@ -29,7 +29,7 @@ def test_when_a_curve_is_there_for_the_first_time_and_when_to_stay():
 
 def test_every_way_is_trained_once_and_compared(tracked, small_recipe, tmp_path):
     network = PriorConfig(head="toy", uv_size=64, network=UVNetConfig(widths=(8, 16), code=8, code_widths=(8, 8)), picture=32)
-    save_prior(HeadPrior(network), tmp_path / "prior.safetensors", {})
+    save_prior(build_prior(network), tmp_path / "prior.safetensors", {})
     recipe = replace(small_recipe.personalize, prior=str(tmp_path / "prior.safetensors"))
     quick = tuple(replace(phase, steps=phase.steps // 2) for phase in recipe.phases)
     table = compare_starts([tracked.folder], tmp_path / "out", recipe, quick)

@@ -12,7 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from deja_vu.avatars import GaussianAvatar
 from deja_vu.avatars.io import load_avatar
-from deja_vu.avatars.prior.network import HeadPrior, PriorConfig, save_prior
+from deja_vu.avatars.prior.network import PriorConfig, build_prior, save_prior
 from deja_vu.core.errors import ConfigError, DivergedError, OutputError
 from deja_vu.core.gaussians import CHANNELS
 from deja_vu.core.image import over
@@ -91,7 +91,7 @@ def test_a_start_without_the_video_is_grey(tracked, small_recipe) -> None:
 def test_a_start_from_a_network(tracked, small_recipe, tmp_path) -> None:
     network = UVNetConfig(widths=(8, 16), code=8, code_widths=(8, 8))
     path, sequence = tmp_path / "prior.safetensors", tracked.train_part()
-    prior = HeadPrior(PriorConfig(head="toy", uv_size=64, network=network, picture=32))
+    prior = build_prior(PriorConfig(head="toy", uv_size=64, network=network, picture=32))
     assert isinstance(prior.net, UVNet)
     torch.nn.init.constant_(prior.net.out.bias, 0.05)
     save_prior(prior, path, {})

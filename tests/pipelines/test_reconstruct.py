@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from deja_vu.avatars import GaussianAvatar
-from deja_vu.avatars.prior.network import HeadPrior, PriorConfig, save_prior
+from deja_vu.avatars.prior.network import PriorConfig, build_prior, save_prior
 from deja_vu.core.errors import InputError, MissingAssetError, OutputError
 from deja_vu.nets.uv_unet import UVNetConfig
 from deja_vu.pipelines.looks import SIDES, posed, tiled
@@ -40,7 +40,7 @@ def test_photo_to_run(tmp_path):
 def test_an_untrained_network_is_lifting(tmp_path):
     pytest.importorskip("mediapipe")
     config = PriorConfig(uv_size=128, network=UVNetConfig(widths=(8, 16), code=8, code_widths=(8, 8)))
-    save_prior(HeadPrior(config), tmp_path / "prior.safetensors", {})
+    save_prior(build_prior(config), tmp_path / "prior.safetensors", {})
     reconstruct(WOMAN, tmp_path / "net", ReconstructConfig(prior=str(tmp_path / "prior.safetensors"), **QUICK), overwrite=False)
     reconstruct(WOMAN, tmp_path / "lift", ReconstructConfig(start="lifted", uv_size=128, **QUICK), overwrite=False)
     ours, plain = (load_pair(tmp_path / name)[0] for name in ("net", "lift"))

@@ -50,8 +50,13 @@ GAINS: dict[str, float] = {"position": 0.01, "log_scale": 2.0, "rotation": 1.0, 
 """Raw change of each channel for one unit of a rectification parameter, so that one learning rate serves all."""
 
 
+def channel_gains() -> Float[Tensor, "13"]:
+    """`GAINS` by raw channel, in the order of `CHANNELS`."""
+    return torch.cat([torch.full((channel.stop - channel.start,), GAINS[name]) for name, channel in CHANNELS.items()])
+
+
 class GaussianAvatar(Avatar):
-    """One Gaussian a valid texel, carried by the posed head."""
+    """One Gaussian for each valid texel, bound to the posed head."""
 
     capabilities = frozenset({"gaussians"})
     shape: Tensor
@@ -89,10 +94,8 @@ class GaussianAvatar(Avatar):
         self.register_buffer("scalp", scalp[self.layout.faces], persistent=False)
         self.register_buffer("rest_stretch", rest.stretch[0], persistent=False)
         self.register_buffer("unseen", torch.zeros(len(self.layout)), persistent=False)
-        self.register_buffer("base", initial_map(rest, self.layout))
-        self.register_buffer(
-            "gains", torch.cat([torch.full((c.stop - c.start,), GAINS[name]) for name, c in CHANNELS.items()]), persistent=False
-        )
+        self.register_buffer("base", init_map(rest, self.layout))
+        self.register_buffer("gains", channel_gains(), persistent=False)
         self.rectification = nn.Parameter(torch.zeros(len(self.layout), NUM_CHANNELS))
         self.blendmaps = nn.Parameter(torch.zeros(config.blendmaps, len(self.blend_layout), NUM_CHANNELS))
         features = head.spec.num_expression + 3 * head.spec.num_joints + 3
@@ -107,17 +110,20 @@ class GaussianAvatar(Avatar):
         self.layout, self.blend_layout, self.binding = self.layout.to(device), self.blend_layout.to(device), self.binding.to(device)
         return self
 
-    def summed(self, params: HeadParams) -> SummedMap:
+    def build_map(self, params: HeadParams) -> SummedMap:
         """Terms of every pose's raw map: base, global rectification, and the blend of the blendmaps."""
         batch = params.expression.shape[:-1]
         weights = self.code(params) if self.config.blendmaps else self.base.new_zeros(*batch, 0)
-        return SummedMap(self.base, self.gains, self.rectification, weights, self.blendmaps, self.upsample)
+        return SummedMap(
+            base=self.base,
+            gains=self.gains,
+            rectification=self.rectification,
+            weights=weights,
+            blendmaps=self.blendmaps,
+            upsample=self.upsample,
+        )
 
-    def maps(self, params: HeadParams) -> UVGaussianMap:
-        """Raw map of every pose."""
-        return UVGaussianMap.unpack(self.summed(params).sum())
-
-    def corrected(self, params: HeadParams) -> HeadParams:
+    def correct_params(self, params: HeadParams) -> HeadParams:
         """Parameters with this avatar's identity, and with what it learned about the tracker's errors."""
         ours = replace(params, shape=self.shape.expand(*params.expression.shape[:-1], -1))
         if self.correction is None or not isinstance(self.code, LinearCode):
@@ -125,8 +131,8 @@ class GaussianAvatar(Avatar):
         return self.correction(ours, self.code.coordinates(params))
 
     def surface(self, params: HeadParams) -> SurfaceFrames:
-        """Where the texels are in every pose, with this avatar's identity and corrections."""
-        ours = self.corrected(params)
+        """Texels of every pose, with this avatar's identity and corrections."""
+        ours = self.correct_params(params)
         surface = attach(self.head(ours), self.binding.faces, self.layout)
         if self.config.axes == "head":
             surface = replace(surface, frames=ours.world_from_head[..., None, :3, :3].expand_as(surface.frames))
@@ -134,9 +140,9 @@ class GaussianAvatar(Avatar):
 
     def gaussians(self, params: HeadParams) -> Gaussians:
         """World-space Gaussians of every pose."""
-        ours = self.corrected(params)
+        ours = self.correct_params(params)
         axes = ours.world_from_head[..., :3, :3] if self.config.axes == "head" else None
-        return pose_gaussians(self.summed(params), self.head(ours), self.binding, self.rest_stretch, axes)
+        return pose_gaussians(self.build_map(params), self.head(ours), self.binding, self.rest_stretch, axes)
 
     def render(self, params: HeadParams, camera: Camera, background: Float[Tensor, "*b 3"]) -> RenderOutput:
         return rasterize(self.gaussians(params), camera, background, backend=self.config.backend)
@@ -166,7 +172,7 @@ class GaussianAvatar(Avatar):
         rest = attach(self.head(neutral), self.binding.faces, self.layout)
         raised = rest.points[0] + height[:, None] * rest.frames[0, :, :, 2]
         self.base[:, CHANNELS["position"].stop - 1] = height
-        self.base[:, CHANNELS["log_scale"]] = spaced_log_scale(raised, self.layout)
+        self.base[:, CHANNELS["log_scale"]] = spacing_log_scale(raised, self.layout)
 
     def position_weight(self) -> Float[Tensor, " M"]:
         """How firmly each texel is held to the surface: 1, but 0.05 where hair must travel."""
@@ -189,15 +195,15 @@ def _check_sizes(head: HeadModel, config: GaussianConfig) -> None:
         )
 
 
-def initial_map(rest: SurfaceFrames, layout: UVLayout) -> Float[Tensor, "M 13"]:
-    """Scales that follow texel spacing, opacity 0.88, mid grey."""
+def init_map(rest: SurfaceFrames, layout: UVLayout) -> Float[Tensor, "M 13"]:
+    """A raw map of scales that follow texel spacing, opacity 0.88 and mid grey."""
     packed = torch.zeros(len(layout), NUM_CHANNELS)
-    packed[:, CHANNELS["log_scale"]] = spaced_log_scale(rest.points[0], layout)
+    packed[:, CHANNELS["log_scale"]] = spacing_log_scale(rest.points[0], layout)
     packed[:, CHANNELS["opacity_logit"]] = 2.0
     return packed
 
 
-def spaced_log_scale(points: Float[Tensor, "M 3"], layout: UVLayout) -> Float[Tensor, "M 3"]:
+def spacing_log_scale(points: Float[Tensor, "M 3"], layout: UVLayout) -> Float[Tensor, "M 3"]:
     """Deviations of 0.7 of the distance to neighbouring texels in the plane, and a third of that across (log of metres)."""
     log_sigma = (0.7 * texel_spacing(points, layout)).clamp(2e-4, 6e-3).log()
     return log_sigma[:, None] + torch.tensor([0.0, 0.0, -1.1])

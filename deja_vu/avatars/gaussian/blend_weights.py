@@ -8,12 +8,14 @@ from torch import Tensor, nn
 
 from deja_vu.core.head import HeadParams
 
-JOINT_SCALE, ROTATION_SCALE = 2.0, 1.5
-"""Weight of a radian of a joint, and of the head, beside an expression's full swing."""
+JOINT_SCALE = 2.0
+"""Weight of a radian of a joint beside an expression's full swing."""
+ROTATION_SCALE = 1.5
+"""Weight of a radian of the head beside an expression's full swing."""
 
 
 def code_features(params: HeadParams, rest_rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "*b D"]:
-    """What the look of a head may depend on: expression, joints, and how the head is turned in the world's light.
+    """Features on which blend weights depend: expression, joints, and how the head is turned in the world's light.
 
     Args:
         params: pose and expression.
@@ -77,7 +79,7 @@ class LinearCode(nn.Module):
         self.reach.copy_(coordinates.norm(dim=1).quantile(0.99))
 
     def rarity(self, params: HeadParams) -> Float[Tensor, "*b"]:
-        """How far parameters are from the training frames' mean, in deviations of each coordinate, before they are held."""
+        """Distance of parameters from the training frames' mean, in deviations of each coordinate, before they are clamped."""
         return ((code_features(params, self.rest_rotation) - self.mean) @ self.components.T).norm(dim=-1)
 
     def coordinates(self, params: HeadParams) -> Float[Tensor, "*b K"]:

@@ -1,4 +1,4 @@
-"""What the tracker gets wrong in the same way every time: a correction of pose and expression, learned with the avatar.
+"""A correction of tracked pose and expression, learned with the avatar: what the tracker gets wrong in the same way every time.
 
 A correction of each training frame on its own would fit them better and help no other frame. This one is a linear function of the
 blend code's coordinates, which every frame has, so it carries over to frames and motions that were never trained on.
@@ -15,8 +15,12 @@ from torch import Tensor, nn
 from deja_vu.core.head import HeadParams
 from deja_vu.heads.skinning import axis_angle_to_matrix
 
-ROTATION_STEP, TRANSLATION_STEP, EXPRESSION_STEP = 0.05, 0.005, 0.3
-"""Radians, metres and expression swing that one unit of the learned weights stands for."""
+ROTATION_STEP = 0.05
+"""Rotation that one unit of the learned weights stands for, radians."""
+TRANSLATION_STEP = 0.005
+"""Translation that one unit stands for, metres."""
+EXPRESSION_STEP = 0.3
+"""Expression coefficient that one unit stands for."""
 
 
 class ParamCorrection(nn.Module):

@@ -27,7 +27,7 @@ STILL = 1e-4
 
 @dataclass(frozen=True)
 class NelfRender:
-    """A render and what training looks at besides."""
+    """A render, and the picture of the rays that training needs."""
 
     full: RenderOutput
     rays: RenderOutput
@@ -48,7 +48,7 @@ class NelfAvatar(Avatar):
     """Of the ellipsoid through face and scalp, scene units."""
 
     def __init__(self, head: HeadModel, shape: Float[Tensor, " S"], config: NelfConfig) -> None:
-        """Start with a picture that means nothing yet.
+        """Start with random weights.
 
         Args:
             head: names expressions and joints; of its surface, only the ellipsoid nearest to face and scalp is used.
@@ -63,7 +63,7 @@ class NelfAvatar(Avatar):
         self.register_buffer("high", torch.full((self.code_size,), 1.0))
         self.register_buffer("middle", torch.zeros(self.code_size))
         self.register_buffer("scale", torch.ones(self.code_size))
-        centre, radii = ellipsoid(_skull(head, shape))
+        centre, radii = fit_ellipsoid(_skull_points(head, shape))
         self.register_buffer("centre", centre)
         self.register_buffer("radii", radii)
         self.network = NelfNetwork(config, self.code_size)
@@ -98,7 +98,7 @@ class NelfAvatar(Avatar):
             points, code = warp.points(points, rows), warp.code(code, rows)
         small, large = self.network(points, code)
         under = background[..., None, None, :]
-        return NelfRender(self._over(large[:, : camera.height, : camera.width], under), self._over(small, under))
+        return NelfRender(self._composite(large[:, : camera.height, : camera.width], under), self._composite(small, under))
 
     def ray_points(self, params: HeadParams, camera: Camera) -> Float[Tensor, "B h w D"]:
         """Points of every ray of a grid a quarter as fine as the picture; they do not depend on how far the camera is."""
@@ -110,11 +110,11 @@ class NelfAvatar(Avatar):
         frames = []
         for b in range(len(params)):
             origins, directions = pixel_rays(grid.view(b), params.world_from_head[b] @ scale)
-            t = at + self._middle(origins, directions)
+            t = at + self._ray_middle(origins, directions)
             frames.append((origins[:, None] + t[..., None] * directions[:, None]).reshape(height, width, -1))
         return torch.stack(frames)
 
-    def _middle(self, origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]) -> Float[Tensor, "n 1"]:
+    def _ray_middle(self, origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]) -> Float[Tensor, "n 1"]:
         """Distance along each ray at which its points lie."""
         if self.config.around == "origin":
             return -(origins * directions).sum(-1, keepdim=True)
@@ -140,7 +140,7 @@ class NelfAvatar(Avatar):
         deviation = raw.std(0, correction=0).clamp_min(STILL)
         self.scale.copy_((deviation * deviation.max()).sqrt())
 
-    def _over(self, packed: Float[Tensor, "B H W C"], under: Tensor) -> RenderOutput:
+    def _composite(self, packed: Float[Tensor, "B H W C"], under: Tensor) -> RenderOutput:
         """Colors times coverage, and coverage, over a background."""
         if not self.config.coverage:
             return RenderOutput(packed, torch.ones_like(packed[..., :1]))
@@ -159,7 +159,7 @@ def _raw_code(params: HeadParams) -> Float[Tensor, "B E"]:
     return torch.cat([params.expression, params.joints.flatten(-2) * JOINT_SCALE], -1)
 
 
-def ellipsoid(points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
+def fit_ellipsoid(points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
     """Centre and radii of the ellipsoid along the axes that is nearest to some points, by the squares of its equation."""
     exact = points.double()  # a solver's last bits depend on where memory lies: two runs of one seed would differ
     columns = torch.cat([exact.square(), exact], 1)
@@ -169,7 +169,7 @@ def ellipsoid(points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "3"], Float[T
 
 
 @torch.no_grad()
-def _skull(head: HeadModel, shape: Float[Tensor, " S"]) -> Float[Tensor, "n 3"]:
+def _skull_points(head: HeadModel, shape: Float[Tensor, " S"]) -> Float[Tensor, "n 3"]:
     """Vertices of face and scalp at rest, scene units."""
     topology = head.topology
     shown = region_faces(topology, ("face", "scalp"))

@@ -66,8 +66,20 @@ class NelfConfig:
 
 
 PUBLISHED = NelfConfig(
-    *(8, "origin", 2.0, 5, 1, 64, 2, 2, "linear", 128, 10),
-    *("transposed", 56, 5),
+    points=8,
+    around="origin",
+    span=2.0,
+    point_octaves=5,
+    code_octaves=1,
+    bank=64,
+    bank_depth=2,
+    attention_depth=2,
+    attention="linear",
+    width=128,
+    depth=10,
+    upscale="transposed",
+    upscale_width=56,
+    upscale_depth=5,
     residual=False,
     coverage=False,
     warp_depth=2,

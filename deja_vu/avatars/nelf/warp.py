@@ -1,4 +1,4 @@
-"""The warping field: takes up what the tracker got wrong in each training frame, and is left behind after training."""
+"""The warping field: models the tracking error of each training frame, and is dropped after training."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ from deja_vu.uv.attach import vertex_normals
 
 @dataclass(frozen=True)
 class NerfRender:
-    """A render and what training looks at besides."""
+    """A render, and the intermediate pictures that training needs."""
 
     full: RenderOutput | None
     """None where it was not asked for."""
@@ -55,7 +55,7 @@ class NerfRender:
 
 @dataclass(frozen=True)
 class March:
-    """What one frame's rays brought back, row by row over black."""
+    """Results of marching one frame's rays, row by row over black."""
 
     fine: Float[Tensor, "n F"]
     coarse: Float[Tensor, "n F"]
@@ -124,7 +124,7 @@ class NerfAvatar(Avatar):
         enlarge: bool = True,
         surfaces: Sequence[Surface] | None = None,
     ) -> NerfRender:
-        """Render B frames, and keep what lies before super-resolution.
+        """Render B frames, and keep the pictures before super-resolution.
 
         Args:
             params: B poses and expressions.
@@ -133,7 +133,7 @@ class NerfAvatar(Avatar):
             enlarge: make the full picture; else only those at the size of the rays.
             surfaces: of the frames, if they are known already.
         """
-        low = self._low_camera(camera)
+        low = self._ray_camera(camera)
         planes = self.planes()
         codes = self.code(params) if self.config.code else None
         posed = surfaces if surfaces is not None else [self.surface(params[b]) for b in range(len(params))]
@@ -146,7 +146,7 @@ class NerfAvatar(Avatar):
             for name in ("fine", "coarse", "alpha", "coarse_alpha", "distance")
         )
         under = background[..., None, None, :]
-        depth = distance / SCENE_SCALE / alpha.clamp_min(1e-6) * _forward_share(low)
+        depth = distance / SCENE_SCALE / alpha.clamp_min(1e-6) * _depth_per_distance(low)
         full = self._enlarge(fine, alpha, depth, camera, under) if enlarge else None
         return NerfRender(
             full,
@@ -155,7 +155,7 @@ class NerfAvatar(Avatar):
             torch.cat([march.opacities for march in marches]).norm(),
         )
 
-    def _low_camera(self, camera: Camera) -> Camera:
+    def _ray_camera(self, camera: Camera) -> Camera:
         """The grid of rays: the published fixed one, or a quarter of the picture's side, rounded up."""
         if self.config.upscale == "style":
             return camera.resized(self.config.rays, self.config.rays)
@@ -165,10 +165,12 @@ class NerfAvatar(Avatar):
 
     def ray_count(self, params: HeadParams, camera: Camera) -> int:
         """Rays of some frames that are marched at all."""
-        low = self._low_camera(camera)
-        return sum(int(self._rays(self.surface(params[b]), params.world_from_head[b], low.view(b))[4].sum()) for b in range(len(params)))
+        low = self._ray_camera(camera)
+        return sum(
+            int(self._cast_rays(self.surface(params[b]), params.world_from_head[b], low.view(b))[4].sum()) for b in range(len(params))
+        )
 
-    def _rays(self, surface: Surface, pose: Float[Tensor, "4 4"], camera: Camera) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def _cast_rays(self, surface: Surface, pose: Float[Tensor, "4 4"], camera: Camera) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Origins, directions, both ends and whether they are marched, of all rays of one frame."""
         scale = torch.diag(pose.new_tensor([1 / SCENE_SCALE] * 3 + [1.0]))
         origins, directions = pixel_rays(camera, pose @ scale)
@@ -178,7 +180,7 @@ class NerfAvatar(Avatar):
 
     def _march(self, planes: Tensor, surface: Surface, pose: Float[Tensor, "4 4"], camera: Camera, code: Tensor | None) -> March:
         """All rays of one frame: even samples, samples where those found something, and both together."""
-        *spans, hit = self._rays(surface, pose, camera)
+        *spans, hit = self._cast_rays(surface, pose, camera)
         rays = hit.nonzero()[:, 0]
         origins, directions, near, far = (span[rays] for span in spans)
         first = stratified(near, far, self.config.coarse, jitter=self.training)
@@ -200,7 +202,14 @@ class NerfAvatar(Avatar):
         full = columns.new_zeros(len(hit), columns.shape[1]).index_copy(0, rays, columns)
         full_even = even.new_zeros(len(hit), even.shape[1]).index_copy(0, rays, even)
         opacities = -torch.expm1(-density * edges.diff(dim=1))
-        return March(full[:, :-2], full_even[:, :-1], full[:, -2], full_even[:, -1], full[:, -1], opacities.flatten())
+        return March(
+            fine=full[:, :-2],
+            coarse=full_even[:, :-1],
+            alpha=full[:, -2],
+            coarse_alpha=full_even[:, -1],
+            distance=full[:, -1],
+            opacities=opacities.flatten(),
+        )
 
     def _evaluate(
         self, planes: Tensor, surface: Surface, origins: Tensor, directions: Tensor, t: Float[Tensor, "n S"], code: Tensor | None
@@ -221,10 +230,10 @@ class NerfAvatar(Avatar):
         deep = depth.movedim(-1, 1)
         if self.config.upscale == "style":
             size = (self.config.style_size,) * 2
-            picture = self.upscale(_stretched(fine.movedim(-1, 1), *size))
-            picture = _stretched(picture.sigmoid() * (1 + 2 * WIDEN) - WIDEN, height, width)
-            covered = _stretched(alpha.movedim(-1, 1), height, width)
-            color, deep = picture, _stretched(deep, height, width)
+            picture = self.upscale(_resize(fine.movedim(-1, 1), *size))
+            picture = _resize(picture.sigmoid() * (1 + 2 * WIDEN) - WIDEN, height, width)
+            covered = _resize(alpha.movedim(-1, 1), height, width)
+            color, deep = picture, _resize(deep, height, width)
         else:
             packed = torch.cat([fine[..., :3], alpha, fine[..., 3:]], -1).movedim(-1, 1)
             picture = self.upscale(packed)[..., :height, :width]
@@ -251,7 +260,7 @@ class NerfAvatar(Avatar):
         return groups | {"code": list(self.code.parameters())}
 
 
-def _forward_share(camera: Camera) -> Float[Tensor, "*b H W 1"]:
+def _depth_per_distance(camera: Camera) -> Float[Tensor, "*b H W 1"]:
     """Depth along the optical axis for one unit of distance along each pixel's ray."""
     inverse = torch.linalg.inv(camera.intrinsics)
     y, x = torch.meshgrid(torch.arange(camera.height) + 0.5, torch.arange(camera.width) + 0.5, indexing="ij")
@@ -260,5 +269,5 @@ def _forward_share(camera: Camera) -> Float[Tensor, "*b H W 1"]:
     return 1 / rays.norm(dim=-1, keepdim=True)
 
 
-def _stretched(picture: Float[Tensor, "B C h w"], height: int, width: int) -> Float[Tensor, "B C H W"]:
+def _resize(picture: Float[Tensor, "B C h w"], height: int, width: int) -> Float[Tensor, "B C H W"]:
     return interpolate(picture, (height, width), mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""What a sample of space looks like: density and features, from the planes, the surface points near it and the view."""
+"""The radiance field: density and features of a sample from the planes, the surface points near it and the view."""
 
 from __future__ import annotations
 
@@ -19,8 +19,12 @@ DENSITY = 100.0
 """Density of a sample whose logit is one, per scene unit: one centimetre of it lets through less than a hundredth of the light."""
 SHARPNESS = 10.0
 """Of the softplus from logit to density."""
-PRIOR_WIDTH, PRIOR_LOW, PRIOR_HIGH = 0.02, -0.3, 1.0
-"""Scene units over which the prior's logit falls by one across the surface, and its limits: hair must be able to grow above it."""
+PRIOR_WIDTH = 0.02
+"""Scene units over which the surface prior's logit falls by one across the surface."""
+PRIOR_LOW = -0.3
+"""Least logit of the surface prior: hair must be able to grow above the surface."""
+PRIOR_HIGH = 1.0
+"""Largest logit of the surface prior."""
 WIDEN = 0.001
 """Colors may pass the ends of [0, 1] by so much, that black and white are reached."""
 

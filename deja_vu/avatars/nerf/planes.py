@@ -1,4 +1,4 @@
-"""Where the tri-planes come from."""
+"""Tri-planes: learned for one person, or computed from source pictures by an encoder."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class EncodedPlanes(nn.Module):
         self._kept: Tensor | None = None
 
     def set_sources(self, pictures: Float[Tensor, "N s s 3"]) -> None:
-        """Choose the pictures that the planes come from, as `frontal` makes them."""
+        """Choose the pictures that the planes come from, as `project_frontal` makes them."""
         assert pictures.shape[1:] == self.sources.shape[1:], pictures.shape
         self.sources = (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
         self._kept = None
@@ -66,8 +66,10 @@ class EncodedPlanes(nn.Module):
         return planes
 
 
-def frontal(image: Float[Tensor, "H W 3"], camera: Camera, world_from_scene: Float[Tensor, "4 4"], size: int) -> Float[Tensor, "s s 3"]:
-    """What a picture shows of the square [-1, 1] in the head's frontal plane (z = 0); columns are x and rows y, both rising.
+def project_frontal(
+    image: Float[Tensor, "H W 3"], camera: Camera, world_from_scene: Float[Tensor, "4 4"], size: int
+) -> Float[Tensor, "s s 3"]:
+    """Sample a picture over the square [-1, 1] of the head's frontal plane (z = 0); columns are x and rows y, both rising.
 
     Args:
         image: of a head before black.
@@ -87,12 +89,12 @@ def frontal(image: Float[Tensor, "H W 3"], camera: Camera, world_from_scene: Flo
 def split_speeds(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Trainable parameters of a module: those of usual speed, and those of style networks that learn slowly."""
 
-    def slow() -> Iterator[str]:
+    def slow_prefixes() -> Iterator[str]:
         for prefix, part in module.named_modules():
             if isinstance(part, StyleUNet):
                 yield from (f"{prefix}.{name}" if prefix else name for name in DECAYED)
 
-    prefixes = tuple(slow())
+    prefixes = tuple(slow_prefixes())
     named = [(name, parameter) for name, parameter in module.named_parameters() if name != "attention.scale"]
     held = [parameter for name, parameter in named if name.startswith(prefixes)] if prefixes else []
     return [parameter for name, parameter in named if not (prefixes and name.startswith(prefixes))], held

@@ -1,1 +1,1 @@
-"""The generalized network, and the mean head whose maps it corrects."""
+"""The generalized prior: a network, and the atlas of lifted heads whose maps it corrects."""

@@ -1,6 +1,6 @@
-"""What all Gaussian avatars of a head model share, and how one begins from a few photos: lifted, completed by symmetry.
+"""The texels that all Gaussian avatars of a head model share, and lifting of a few photos onto them, completed by symmetry.
 
-A lifted start comes with the evidence it was made from, texel by texel, which is what a network sees that improves on it.
+A lifted start comes with the evidence it was made from, texel by texel, which the prior's network reads.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deja_vu.avatars.gaussian.avatar import GAINS, GaussianAvatar, GaussianConfig, initial_map, spaced_log_scale
+from deja_vu.avatars.gaussian.avatar import GaussianAvatar, GaussianConfig, channel_gains, init_map, spacing_log_scale
 from deja_vu.core.batch import Batch
 from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, Gaussians, rgb_to_sh
 from deja_vu.core.head import HeadParams
@@ -31,11 +31,13 @@ PHOTO_CHANNELS = 9
 """Of each texel in each photo: color 3, coverage, facing cosine, unhidden, normal towards the camera 3."""
 SHARED_CHANNELS = 9
 """Of each texel: lifted color 3, hair height, how well it is known, 1 where hair may grow, place on the neutral head 3."""
-HEIGHT_UNIT, PLACE_UNIT = 0.02, 0.1
-"""Metres that stand for one in the evidence."""
-SEEN_REACH = 1.5
+HEIGHT_UNIT = 0.02
+"""Hair height that stands for one in the evidence, metres."""
+PLACE_UNIT = 0.1
+"""Coordinate that stands for one in the evidence, metres."""
+VISIBLE_DEVIATIONS = 1.5
 """Deviations from its middle to which a Gaussian of a dense surface is seen: a hull of the middles alone would be that much too large."""
-RIM = 0.4
+RIM_COSINE = 0.4
 """Cosine between normal and view below which a texel lies on the outline: hair that leaves it upwards is seen to be as high."""
 MOUTH = {
     "mouth_inner": (0.30, 0.12, 0.11),
@@ -44,10 +46,13 @@ MOUTH = {
     "tongue": (0.62, 0.34, 0.33),
 }
 """Colors of what closed lips hide, on a face of brightness `FACE_LIGHT`."""
-MOUTH_DEPTH, DEEP_LIGHT = 0.06, 0.12
-"""How far behind the front teeth the mouth is as dark as it gets, metres, and the share of the light that is left there: a throat is
-dark, and so is what shows of it under the hair from behind, where no neck hides it."""
+MOUTH_DEPTH = 0.06
+"""Distance behind the front teeth at which the mouth is as dark as it gets, metres."""
+MIN_MOUTH_LIGHT = 0.12
+"""Share of the light that is left there: a throat is dark, and so is what shows of it under the hair from behind, where no neck hides
+it."""
 FACE_LIGHT = 0.55
+"""Brightness of the face for which `MOUTH` is given, in [0, 1]."""
 BEHIND_LIPS = 0.0015
 """How far behind the nearest surface what lies in the mouth counts as seen, metres: lips are thin."""
 
@@ -90,50 +95,50 @@ class Atlas:
             if name in head.topology.regions:
                 self.mouth[head.topology.regions[name][self.layout.faces]] = torch.tensor(color)
         depth = points[~self.mouth[:, 0].isnan(), 2].amax() - points[:, 2] if self.mouth.isfinite().any() else points[:, 2]
-        self.mouth *= (1 - depth / MOUTH_DEPTH).clamp(DEEP_LIGHT, 1)[:, None]
+        self.mouth *= (1 - depth / MOUTH_DEPTH).clamp(MIN_MOUTH_LIGHT, 1)[:, None]
         self.tolerance = torch.where(self.mouth[:, 0].isnan(), DEPTH_TOLERANCE, BEHIND_LIPS)
-        self.gains = torch.cat([torch.full((c.stop - c.start,), GAINS[name]) for name, c in CHANNELS.items()])
-        self._none = (torch.zeros(0, len(self.layout), NUM_CHANNELS), torch.zeros(1, 0))
+        self.gains = channel_gains()
+        self._no_blendmaps = (torch.zeros(0, len(self.layout), NUM_CHANNELS), torch.zeros(1, 0))
 
-    def rest(self, shape: Float[Tensor, " S"]) -> SurfaceFrames:
+    def rest_surface(self, shape: Float[Tensor, " S"]) -> SurfaceFrames:
         """Texels of a neutral head [1 M]."""
         return attach(self.head(replace(self.head.neutral((1,)), shape=shape[None])), self.head.topology.faces, self.layout)
 
     @torch.no_grad()
     def lift(self, photos: Batch) -> Lifted:
-        """Start from photos of one person: heights from the silhouettes, colors where the texels are seen, the rest by symmetry.
+        """Lift photos of one person: heights from the silhouettes, colors where the texels are seen, the others by symmetry.
 
         Args:
             photos: N photos, each with its own camera and fit; the first one's identity counts.
         """
         count, shape = len(photos.params), photos.params.shape[0]
         params = replace(photos.params, shape=shape.expand(count, -1))
-        rest, vertices = self.rest(shape), self.head(params)
+        rest, vertices = self.rest_surface(shape), self.head(params)
         surface = attach(vertices, self.head.topology.faces, self.layout)
         hull = HairHull(len(self.layout))
-        base = initial_map(rest, self.layout)
-        reach = SEEN_REACH * base[:, CHANNELS["log_scale"].start].exp()
+        base = init_map(rest, self.layout)
+        reach = VISIBLE_DEVIATIONS * base[:, CHANNELS["log_scale"].start].exp()
         hull.add(surface, photos.camera, photos.foreground, photos.valid, reach)
         beyond = replace(surface, points=surface.points + MAX_HEIGHT * surface.frames[..., 2])
         edge = sample_texels(beyond, photos.camera, torch.zeros_like(photos.head[..., 0]), photos.image, photos.head)
-        tall = ((edge.facing.abs() < RIM) & (edge.alpha > 0.5)).all(0)
+        tall = ((edge.facing.abs() < RIM_COSINE) & (edge.alpha > 0.5)).all(0)
         height = hull.estimate_heights(self.layout, self.scalp, tall)
         raised = replace(surface, points=surface.points + height[:, None] * surface.frames[..., 2])
         depth = rasterize_mesh(vertices, self.head.topology.faces, photos.camera).depth
         view = sample_texels(raised, photos.camera, depth, photos.image, photos.head, self.tolerance)
         total = (view.trust[..., None] * view.color).sum(0)
         color, weight = complete_texels(total, view.trust.sum(0), self.mirror, self.scalp, self.layout)
-        color = self.with_mouth(color, weight)
+        color = self.add_mouth(color, weight)
         base[:, CHANNELS["position"].stop - 1] = height
-        base[:, CHANNELS["log_scale"]] = spaced_log_scale(rest.points[0] + height[:, None] * rest.frames[0, :, :, 2], self.layout)
+        base[:, CHANNELS["log_scale"]] = spacing_log_scale(rest.points[0] + height[:, None] * rest.frames[0, :, :, 2], self.layout)
         base[:, CHANNELS["color"]] = rgb_to_sh(color)
         planes = [view.alpha, view.facing, view.unhidden]
         evidence = torch.cat([view.color, torch.stack(planes, -1), surface.frames[..., 2]], -1)
         known = [height / HEIGHT_UNIT, weight, self.scalp.float()]
         shared = torch.cat([color, torch.stack(known, -1), rest.points[0] / PLACE_UNIT], -1)
-        return Lifted(shape, base, rest.stretch[0], evidence, view.trust, shared)
+        return Lifted(shape=shape, base=base, rest_stretch=rest.stretch[0], photos=evidence, trust=view.trust, shared=shared)
 
-    def with_mouth(self, color: Float[Tensor, "M 3"], weight: Float[Tensor, " M"]) -> Float[Tensor, "M 3"]:
+    def add_mouth(self, color: Float[Tensor, "M 3"], weight: Float[Tensor, " M"]) -> Float[Tensor, "M 3"]:
         """Colors in which what the lips hide has a mouth's, in the light of the face.
 
         Args:
@@ -146,29 +151,35 @@ class Atlas:
         return torch.where(hidden, (self.mouth * light).clamp(0, 1), color)
 
     def gaussians(self, lifted: Lifted, residual: Float[Tensor, "M 13"] | None, params: HeadParams) -> Gaussians:
-        """World-space Gaussians of B poses of a start, corrected or as it is.
+        """World-space Gaussians of B poses of a start, with the prior's residual or without one.
 
         Args:
             lifted: start.
-            residual: correction in units of `GAINS`.
+            residual: of the prior, in units of `GAINS`; None for none.
             params: poses and expressions; the identity is the start's.
         """
         ours = replace(params, shape=lifted.shape.expand(len(params), -1))
-        blendmaps, weights = self._none
+        blendmaps, weights = self._no_blendmaps
         residual = torch.zeros_like(lifted.base) if residual is None else residual
-        summed = SummedMap(lifted.base, self.gains, residual, weights.expand(len(params), 0), blendmaps)
+        summed = SummedMap(
+            base=lifted.base,
+            gains=self.gains,
+            rectification=residual,
+            weights=weights.expand(len(params), 0),
+            blendmaps=blendmaps,
+        )
         return pose_gaussians(summed, self.head(ours), self.binding, lifted.rest_stretch)
 
     def avatar(self, lifted: Lifted, residual: Float[Tensor, "M 13"] | None, config: GaussianConfig) -> GaussianAvatar:
-        """The same as an avatar of its own.
+        """The same as an avatar, with a head of its own.
 
         Args:
             lifted: start.
-            residual: correction in units of `GAINS`.
+            residual: of the prior, in units of `GAINS`; None for none.
             config: sizes, of which `uv_size` is this atlas' and offsets lie in the tangent frame.
         """
         assert (config.uv_size, config.axes) == (self.size, "tangent"), config
-        avatar = GaussianAvatar(self.head, lifted.shape, config)
+        avatar = GaussianAvatar(self.head.copy(), lifted.shape, config)  # the atlas' own head stays on its device
         avatar.base.copy_(lifted.base if residual is None else lifted.base + self.gains * residual)
         return avatar
 

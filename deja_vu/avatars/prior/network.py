@@ -1,4 +1,4 @@
-"""What was learned from many people: a network that corrects a start lifted from a few photos of one more."""
+"""The prior's network: learned from many people, it predicts the residual of a start lifted from a few photos of another."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from deja_vu.avatars.gaussian.avatar import initial_map
+from deja_vu.avatars.gaussian.avatar import init_map
 from deja_vu.avatars.prior.atlas import PHOTO_CHANNELS, SHARED_CHANNELS, Atlas, Lifted, load_atlas
 from deja_vu.core.batch import Batch
 from deja_vu.core.conventions import SH_C0
@@ -27,13 +27,17 @@ from deja_vu.core.image import over
 from deja_vu.nets.image_to_uv import ImageToUV
 from deja_vu.nets.uv_unet import UVNet, UVNetConfig
 
-FORMAT, FORMAT_VERSION = "deja-vu prior", 1
+FORMAT = "deja-vu prior"
+"""Mark in the header of every prior's file."""
+FORMAT_VERSION = 1
 SHIPPED = "prior.safetensors"
 PICTURE_CHANNELS = 4
-BACK, SIDE = (-0.7, -0.35), (-0.2, 0.2)
-"""Forward component of the neutral head's normals, between which what no portrait shows from the front gives way to what one does."""
-STRAYING = 0.1 / SH_C0
-"""How far, in spherical-harmonic coefficients, the network may move the color of hair beyond the sides: a tenth of the range."""
+BACK_RANGE = (-0.7, -0.35)
+"""Forward component of the neutral head's normals over which the back of the head, which no portrait shows, gives way to the sides."""
+SIDE_RANGE = (-0.2, 0.2)
+"""Forward component over which the sides give way to what a portrait shows from the front."""
+MAX_HAIR_SHIFT = 0.1 / SH_C0
+"""Largest change of the color of hair behind the sides, as a spherical-harmonics coefficient: a tenth of the range of colors."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,18 @@ class PriorConfig:
 
 
 class HeadPrior(nn.Module):
-    """Corrections of lifted starts, in units of `deja_vu.avatars.gaussian.avatar.GAINS`."""
+    """Residuals of lifted starts, in units of `deja_vu.avatars.gaussian.avatar.GAINS`."""
 
-    def __init__(self, config: PriorConfig) -> None:
+    def __init__(self, config: PriorConfig, atlas: Atlas) -> None:
+        """Build the network with random weights.
+
+        Args:
+            config: kind and size.
+            atlas: of the head and of the map's size that the configuration names.
+        """
         super().__init__()
-        self.config = config
-        self.atlas: Atlas = load_atlas(config.head, config.uv_size)
+        assert (atlas.head.spec.name, atlas.size) == (config.head, config.uv_size), (config, atlas.head.spec.name, atlas.size)
+        self.config, self.atlas = config, atlas
         self.net: UVNet | ImageToUV
         if config.architecture == "evidence":
             shape = CHANNELS["color"].start
@@ -66,8 +76,8 @@ class HeadPrior(nn.Module):
         else:
             self.net = ImageToUV()
 
-    def begin(self, photos: Batch) -> Lifted:
-        """What the network corrects: a lifted start, or for the paper's network a plain head with the same evidence.
+    def lift(self, photos: Batch) -> Lifted:
+        """Lift the start that the network corrects; for the paper's network a plain head with the same evidence.
 
         Args:
             photos: N photos of one person.
@@ -75,21 +85,21 @@ class HeadPrior(nn.Module):
         lifted = self.atlas.lift(photos)
         if self.config.architecture == "evidence":
             return lifted
-        return replace(lifted, base=initial_map(self.atlas.rest(lifted.shape), self.atlas.layout))
+        return replace(lifted, base=init_map(self.atlas.rest_surface(lifted.shape), self.atlas.layout))
 
-    def pictures(self, photos: Batch) -> Float[Tensor, "N 4 h h"]:
-        """Head crops over grey with their coverage, as the network takes them: the paper's sees white instead."""
+    def prepare_photos(self, photos: Batch) -> Float[Tensor, "N 4 h h"]:
+        """Head crops over grey with their coverage, as the network takes them; over white for the paper's network."""
         paper = self.config.architecture == "image"
         side = self.config.uv_size if paper else self.config.picture
         crop = torch.cat([over(photos.image, photos.head, 1.0 if paper else 0.5), photos.head], -1).movedim(-1, 1)
         return interpolate(crop, (side, side), mode="bilinear", antialias=True, align_corners=False)
 
     def forward(self, starts: Sequence[Lifted], pictures: Float[Tensor, "B N 4 h h"]) -> Float[Tensor, "B M 13"]:
-        """Corrections of B people's starts, each from N photos.
+        """Residuals of B people's starts, each from N photos.
 
         Args:
-            starts: from `begin`.
-            pictures: from `pictures`.
+            starts: from `lift`.
+            pictures: from `prepare_photos`.
         """
         layout = self.atlas.layout
         if isinstance(self.net, ImageToUV):
@@ -111,28 +121,33 @@ class HeadPrior(nn.Module):
         return photos, trust, layout.scatter(start.shared).movedim(-1, 0)
 
     @torch.no_grad()
-    def correct(self, photos: Batch) -> tuple[Lifted, Float[Tensor, "M 13"]]:
-        """Start and correction of one person from N photos, a lifted one's correction tempered where nothing held it in training."""
-        start = self.begin(photos)
+    def predict(self, photos: Batch) -> tuple[Lifted, Float[Tensor, "M 13"]]:
+        """Predict one person from N photos: the start, and its residual, limited where no training photo bounds it."""
+        start = self.lift(photos)
         device = next(self.parameters()).device
-        correction = self([start], self.pictures(photos)[None].to(device))[0].cpu()
-        return start, self._tempered(correction) if self.config.architecture == "evidence" else correction
+        residual = self([start], self.prepare_photos(photos)[None].to(device))[0].cpu()
+        return start, self._limit_color(residual) if self.config.architecture == "evidence" else residual
 
-    def _tempered(self, correction: Float[Tensor, "M 13"]) -> Float[Tensor, "M 13"]:
-        """A correction that leaves hair beyond the sides in the color of hair, and the back of the head in its lifted color.
+    def _limit_color(self, residual: Float[Tensor, "M 13"]) -> Float[Tensor, "M 13"]:
+        """Limit a residual: hair behind the sides keeps the color of hair, and the back of the head its lifted color.
 
         From the front, hair at the rim takes the background's color, and the back is free to take the face's, which lies before it.
         """
-        atlas, tempered = self.atlas, correction.clone()
-        color = correction[:, CHANNELS["color"]]
-        most = STRAYING / atlas.gains[CHANNELS["color"]]
-        held = color.clamp(-most, most).lerp(color, _ramp(atlas.forward, SIDE)[:, None])
-        tempered[:, CHANNELS["color"]] = torch.where(atlas.scalp[:, None], held, color) * _ramp(atlas.forward, BACK)[:, None]
-        return tempered
+        atlas, limited = self.atlas, residual.clone()
+        color = residual[:, CHANNELS["color"]]
+        most = MAX_HAIR_SHIFT / atlas.gains[CHANNELS["color"]]
+        held = color.clamp(-most, most).lerp(color, _ramp(atlas.forward, SIDE_RANGE)[:, None])
+        limited[:, CHANNELS["color"]] = torch.where(atlas.scalp[:, None], held, color) * _ramp(atlas.forward, BACK_RANGE)[:, None]
+        return limited
 
 
 def _ramp(values: Tensor, span: tuple[float, float]) -> Tensor:
     return ((values - span[0]) / (span[1] - span[0])).clamp(0, 1)
+
+
+def build_prior(config: PriorConfig) -> HeadPrior:
+    """A network with random weights, on the atlas of its head."""
+    return HeadPrior(config, load_atlas(config.head, config.uv_size))
 
 
 def save_prior(prior: HeadPrior, path: Path, provenance: dict[str, str]) -> None:
@@ -185,7 +200,7 @@ def load_prior(path: Path | None = None) -> HeadPrior:
         if (header.get("format"), header.get("version")) != (FORMAT, str(FORMAT_VERSION)):
             raise FormatError(f"{path} is no network of this version: its header says {header.get('format')} {header.get('version')}.")
         config = dacite.from_dict(PriorConfig, json.loads(header["config"]), dacite.Config(strict=True, cast=[tuple]))
-        prior = HeadPrior(config)
+        prior = build_prior(config)
     except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError, dacite.DaciteError) as error:
         raise FormatError(f"{path} is damaged or no network's file ({error}).") from error
     if header["uv_hash"] != prior.atlas.layout.hash:

@@ -27,7 +27,7 @@ def test_it_starts_as_an_opaque_grey_head_where_the_mesh_is(config, params, came
     avatar = toy_avatar(config)
     with torch.no_grad():
         out = avatar.render(params, camera, WHITE)
-        face = rasterize_mesh(avatar.head(avatar.corrected(params)), avatar.head.topology.faces, camera).face_id
+        face = rasterize_mesh(avatar.head(avatar.correct_params(params)), avatar.head.topology.faces, camera).face_id
     assert out.rgb.shape == (2, 64, 64, 3)
     assert out.alpha.shape == (2, 64, 64, 1)
     kept = (face >= 0) & ~avatar.head.topology.regions["neck"][face.clamp_min(0).long()]
@@ -71,7 +71,7 @@ def test_the_map_is_the_sum_of_its_terms(random_avatar, params) -> None:
     for frame in range(2):
         blend = sum(weights[frame, k] * random_avatar.blendmaps[k] for k in range(3))
         expected = random_avatar.base + gains * (random_avatar.rectification + random_avatar.upsample(blend))
-        torch.testing.assert_close(random_avatar.maps(params).pack()[frame], expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(random_avatar.build_map(params).sum()[frame], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_position_offset_moves_along_the_normal_in_tangent_axes_and_along_z_in_head_axes(config, params) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from deja_vu.avatars.io import load_avatar, save_avatar
 from deja_vu.avatars.nelf import PUBLISHED, NelfAvatar, NelfConfig, WarpField
-from deja_vu.avatars.nelf.avatar import ellipsoid
+from deja_vu.avatars.nelf.avatar import fit_ellipsoid
 from deja_vu.avatars.nelf.network import NelfNetwork, RayNetwork
 from deja_vu.core.camera import Camera
 from deja_vu.heads.skinning import axis_angle_to_matrix
@@ -120,7 +120,7 @@ def test_points_lie_where_rays_meet_the_ellipsoid_whoever_looks(params, camera) 
 def test_the_ellipsoid_of_an_ellipsoids_points() -> None:
     points = torch.nn.functional.normalize(torch.randn(50, 3, dtype=torch.float64), dim=1)
     wanted = torch.tensor([[0.3, -0.2, 0.1], [0.7, 1.3, 0.9]], dtype=torch.float64)
-    centre, radii = ellipsoid(points * wanted[1] + wanted[0])
+    centre, radii = fit_ellipsoid(points * wanted[1] + wanted[0])
     assert torch.allclose(torch.stack([centre, radii]), wanted)
 
 

@@ -9,7 +9,7 @@ import torch
 from deja_vu.avatars.io import load_avatar, save_avatar
 from deja_vu.avatars.nerf import PUBLISHED, NerfAvatar, NerfConfig
 from deja_vu.avatars.nerf.field import DENSITY, RadianceField, Surface
-from deja_vu.avatars.nerf.planes import EncodedPlanes, frontal, split_speeds
+from deja_vu.avatars.nerf.planes import EncodedPlanes, project_frontal, split_speeds
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError
 from deja_vu.heads.skinning import axis_angle_to_matrix
@@ -189,7 +189,7 @@ def test_the_frontal_picture_shows_what_lies_on_the_plane() -> None:
     y, x = torch.meshgrid(torch.arange(200) + 0.5, torch.arange(200) + 0.5, indexing="ij")
     on_plane = torch.stack([(x - 100) / 300 * 0.8, (y - 100) / 300 * 0.8, torch.full_like(x, 0.8)], -1)
     place = on_plane @ scene_from_world[:3, :3].T + scene_from_world[:3, 3]
-    read = frontal(place, camera, pose, 16)
+    read = project_frontal(place, camera, pose, 16)
     at = (torch.arange(16) + 0.5) / 8 - 1
     assert torch.allclose(read[..., 0], at.expand(16, 16), atol=1e-3)
     assert torch.allclose(read[..., 1], at[:, None].expand(16, 16), atol=1e-3)

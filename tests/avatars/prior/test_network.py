@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from deja_vu.avatars import GaussianAvatar, GaussianConfig
-from deja_vu.avatars.prior.atlas import DEEP_LIGHT, FACE_LIGHT, MOUTH, Atlas, load_atlas
-from deja_vu.avatars.prior.network import HeadPrior, PriorConfig, load_prior, save_prior, shipped_chart
+from deja_vu.avatars.prior.atlas import FACE_LIGHT, MIN_MOUTH_LIGHT, MOUTH, Atlas, load_atlas
+from deja_vu.avatars.prior.network import PriorConfig, build_prior, load_prior, save_prior, shipped_chart
 from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
 from deja_vu.core.conventions import SH_C0
@@ -83,10 +83,10 @@ def test_what_lips_hide_has_the_colors_of_a_mouth_in_the_light_of_the_face():
     color = atlas.lift(photo).base[:, CHANNELS["color"]] * SH_C0 + 0.5
     regions = {name: head.topology.regions[name][atlas.layout.faces] for name in ("face", "tongue")}
     torch.testing.assert_close(color[regions["face"]].mean(0), torch.full((3,), 0.4), rtol=0, atol=0.01)
-    tongue, points = color[regions["tongue"]], atlas.rest(photo.params.shape[0]).points[0][regions["tongue"]]
+    tongue, points = color[regions["tongue"]], atlas.rest_surface(photo.params.shape[0]).points[0][regions["tongue"]]
     share = tongue / (torch.tensor(MOUTH["tongue"]) * 0.4 / FACE_LIGHT)
     torch.testing.assert_close(share, share[:, :1].expand(-1, 3), rtol=0, atol=0.01)
-    assert share.min() > 0.9 * DEEP_LIGHT
+    assert share.min() > 0.9 * MIN_MOUTH_LIGHT
     assert share.max() < 1.01
     tip, root = points[:, 2].argmax(), points[:, 2].argmin()
     assert share[tip].mean() > 1.5 * share[root].mean(), "the deeper the darker"
@@ -107,22 +107,22 @@ def test_one_side_is_completed_from_the_other(atlas):
 @torch.no_grad()
 def test_untrained_the_network_leaves_the_start(atlas):
     photos = photographed(atlas, (0.0, 0.5))
-    start, correction = HeadPrior(SMALL).correct(photos)
-    assert correction.shape == start.base.shape
-    assert not correction.any()
-    out = rasterize(atlas.gaussians(start, correction, photos.params), photos.camera, WHITE)
+    start, residual = build_prior(SMALL).predict(photos)
+    assert residual.shape == start.base.shape
+    assert not residual.any()
+    out = rasterize(atlas.gaussians(start, residual, photos.params), photos.camera, WHITE)
     plain = rasterize(atlas.gaussians(start, None, photos.params), photos.camera, WHITE)
     assert torch.equal(out.rgb, plain.rgb)
 
 
 def test_gradients_reach_every_weight(atlas):
-    photos, prior = photographed(atlas, (0.0, 0.5)), HeadPrior(SMALL)
+    photos, prior = photographed(atlas, (0.0, 0.5)), build_prior(SMALL)
     for parameter in prior.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.05)
-    start = prior.begin(photos)
-    correction = prior([start], prior.pictures(photos)[None])[0]
-    rasterize(atlas.gaussians(start, correction, photos.params), photos.camera, WHITE).rgb.square().sum().backward()
+    start = prior.lift(photos)
+    residual = prior([start], prior.prepare_photos(photos)[None])[0]
+    rasterize(atlas.gaussians(start, residual, photos.params), photos.camera, WHITE).rgb.square().sum().backward()
     silent = [name for name, parameter in prior.named_parameters() if parameter.grad is None or not parameter.grad.any()]
     assert silent == []
 
@@ -131,31 +131,31 @@ def test_gradients_reach_every_weight(atlas):
 def test_the_avatar_is_the_same_head(atlas):
     photo = photographed(atlas, (0.2,))
     start = atlas.lift(photo)
-    correction = 0.05 * torch.randn(start.base.shape)
-    avatar = atlas.avatar(start, correction, GaussianConfig(uv_size=SIZE, blend_size=64, blendmaps=0)).eval()
-    ours = rasterize(atlas.gaussians(start, correction, photo.params), photo.camera, WHITE).rgb
+    residual = 0.05 * torch.randn(start.base.shape)
+    avatar = atlas.avatar(start, residual, GaussianConfig(uv_size=SIZE, blend_size=64, blendmaps=0)).eval()
+    ours = rasterize(atlas.gaussians(start, residual, photo.params), photo.camera, WHITE).rgb
     # The same sum in another order, float32.
     torch.testing.assert_close(avatar.render(photo.params, photo.camera, WHITE).rgb, ours, rtol=0, atol=1e-4)
 
 
 @torch.no_grad()
 def test_the_published_network_starts_from_a_plain_head(atlas):
-    prior = HeadPrior(replace(SMALL, architecture="image"))
+    prior = build_prior(replace(SMALL, architecture="image"))
     photos = photographed(atlas, (0.0, 0.5))
-    start, correction = prior.correct(photos)
+    start, residual = prior.predict(photos)
     assert not start.base[:, CHANNELS["color"]].any()
-    assert correction.any()
+    assert residual.any()
     # Its correction is the whole of the head's color: nothing is held back, at the rim or behind.
-    assert torch.equal(correction, prior([start], prior.pictures(photos)[None])[0])
+    assert torch.equal(residual, prior([start], prior.prepare_photos(photos)[None])[0])
 
 
 def test_colors_of_unseen_hair_and_of_the_back_hardly_move(atlas):
-    prior = HeadPrior(SMALL)
+    prior = build_prior(SMALL)
     assert isinstance(prior.net, UVNet)
     torch.nn.init.constant_(prior.net.out.bias, 0.5)
-    _, correction = prior.correct(photographed(atlas, (0.0,)))
-    moved = correction[:, CHANNELS["color"]] * atlas.gains[CHANNELS["color"]] * SH_C0
-    shape = correction[:, : CHANNELS["color"].start]
+    _, residual = prior.predict(photographed(atlas, (0.0,)))
+    moved = residual[:, CHANNELS["color"]] * atlas.gains[CHANNELS["color"]] * SH_C0
+    shape = residual[:, : CHANNELS["color"].start]
     torch.testing.assert_close(shape, torch.full_like(shape, 0.5))
     face, side, back = atlas.forward > 0.3, atlas.scalp & (atlas.forward < -0.2), atlas.forward < -0.7
     assert torch.allclose(moved[face], torch.tensor(0.5 * 4.0 * SH_C0))
@@ -166,7 +166,7 @@ def test_colors_of_unseen_hair_and_of_the_back_hardly_move(atlas):
 
 
 def test_round_trip_and_refusals(tmp_path, monkeypatch):
-    prior = HeadPrior(SMALL)
+    prior = build_prior(SMALL)
     torch.nn.init.normal_(prior.net.out.weight)
     path = tmp_path / "prior.safetensors"
     save_prior(prior, path, {"note": "test"})
@@ -187,3 +187,11 @@ def test_the_network_that_ships_fits_the_default_head_and_map() -> None:
     layout = GaussianAvatar(load_head("anny"), torch.zeros(load_head("anny").spec.num_shape), GaussianConfig()).layout
     assert shipped_chart() == layout.hash
     assert load_prior().atlas.layout.hash == layout.hash
+
+
+def test_moving_an_avatar_leaves_the_head_of_its_atlas_where_it_is(atlas: Atlas) -> None:
+    lifted = atlas.lift(photographed(atlas, (0.0,)))
+    avatar = atlas.avatar(lifted, None, GaussianConfig(uv_size=SIZE, blend_size=64, blendmaps=0))
+    avatar.to("meta")
+    assert avatar.head.template.device.type == "meta"
+    assert atlas.head.template.device.type == "cpu"
