@@ -27,14 +27,17 @@ from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
 from deja_vu.io.video import read_frames
 from deja_vu.pipelines.run_folder import open_run
-from deja_vu.tracking.fit import FitConfig, Observations, fit_landmarks, landmark_errors, refuse_untrackable
 from deja_vu.tracking.landmarks import ARKIT_NAMES, Detections, cut, cut_valid, detect_video
 from deja_vu.tracking.masks import HeadMasks
 from deja_vu.tracking.matte import Matting
 from deja_vu.tracking.matte_check import doubt_mattes
+from deja_vu.tracking.observations import Observations
 from deja_vu.tracking.overlay import write_overlay
-from deja_vu.tracking.photometric import PhotometricConfig, PhotometricRefiner, Pictures
+from deja_vu.tracking.photometric import PhotometricRefiner
+from deja_vu.tracking.priors import FitConfig
+from deja_vu.tracking.solver import FaceSolver, fit_landmarks, refuse_untrackable
 from deja_vu.tracking.state import TrackState
+from deja_vu.tracking.texture import Crops, PhotometricConfig
 
 WORKERS = min(4, os.cpu_count() or 1)
 """Threads that refine mattes and write pictures."""
@@ -109,13 +112,16 @@ def track(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
     doubts = doubt_mattes(alphas.numpy(), shrunk(valid).numpy(), detections.index[detections.found])
     say(doubts)
     started = time.monotonic()
-    state = fit_landmarks(head, seen, config.fit)
-    error = landmark_errors(head, state, seen).median()
+    solver = FaceSolver.of(head, seen, config.fit)
+    state = fit_landmarks(solver, config.fit)
+    error = solver.landmark_errors(state).median()
     print(f"fit to landmarks: median error {error:.2f} px of {config.resolution}, {time.monotonic() - started:.1f} s")
     started = time.monotonic()
-    small = Pictures(pictures, alphas, shrunk(valid), seen.window.resized(PICTURE_SIDE, PICTURE_SIDE))
-    state, texture = PhotometricRefiner(head, small, ~test, config.photometric, config.fit).refine(state, seen)
-    print(f"refined by pixels: color deviation {texture.deviation[texture.seen > 3].median():.3f}, {time.monotonic() - started:.1f} s")
+    crops = Crops(pictures, alphas, shrunk(valid), seen.window.resized(PICTURE_SIDE, PICTURE_SIDE))
+    state, texture = PhotometricRefiner(solver, crops, ~test, config.photometric, config.fit).refine(state)
+    print(
+        f"refined by pixels: color deviation {texture.deviation[texture.times_seen > 3].median():.3f}, {time.monotonic() - started:.1f} s"
+    )
     write_head_masks(head, state, seen.window, detections, valid, out)
     with video.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

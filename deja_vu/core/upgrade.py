@@ -11,6 +11,7 @@ CONFIG_FORMAT = 2
 RENAMED_KEYS: tuple[tuple[str, str], ...] = (
     ("loss.attention", "eyes_mouth"),
     ("image.attention", "eyes_mouth"),
+    ("photometric.outline", "silhouette"),
 )
 """Old key, with as many of its parents as tell it from others, and its new name."""
 

@@ -27,6 +27,11 @@ class NormalEquations:
         z = torch.zeros
         return NormalEquations(z(frames, size, size), z(frames, size), z(frames, size, shared), z(shared, shared), z(shared))
 
+    @property
+    def num_shared(self) -> int:
+        """How many unknowns the frames share; 0 where identity and focal length are fixed."""
+        return len(self.video_rhs)
+
     def add(self, frames: slice, by_frame: Tensor, by_video: Tensor | None, residual: Tensor, weight: Tensor) -> None:
         """Add whitened residual rows of some frames, in place.
 
@@ -59,7 +64,7 @@ class NormalEquations:
         self.video_rhs -= precision * offset
 
     def solve(self, coupling: Float[Tensor, "T1 D"], difference: Float[Tensor, "T1 D"]) -> tuple[Float[Tensor, "T D"], Float[Tensor, " C"]]:
-        """Exact minimiser with a first-difference penalty between neighbouring frames (no batch borders).
+        """Exact minimizer with a first-difference penalty between neighboring frames (no batch borders).
 
         The frames' part is one symmetric banded system of bandwidth D; the shared part is eliminated by its Schur complement.
 
@@ -71,7 +76,6 @@ class NormalEquations:
             Step of every frame's unknowns and of the shared ones.
         """
         frames, size = self.frame_rhs.shape
-        shared = len(self.video_rhs)
         blocks = self.frame.double()
         rhs = self.frame_rhs.double().clone()
         coupling, difference = coupling.double(), difference.double()
@@ -88,7 +92,7 @@ class NormalEquations:
         band[size, : (frames - 1) * size] = -coupling.numpy().ravel()
         columns = torch.cat([rhs[..., None], self.cross.double()], -1).flatten(0, 1).numpy()
         solved = torch.from_numpy(solveh_banded(band, columns, lower=True, overwrite_ab=True, check_finite=True))
-        if shared == 0:
+        if self.num_shared == 0:
             return solved[:, 0].unflatten(0, (frames, size)).float(), self.video_rhs
         cross = self.cross.double().flatten(0, 1)
         schur = self.video.double() - cross.T @ solved[:, 1:]

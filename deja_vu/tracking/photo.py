@@ -9,7 +9,6 @@ from types import TracebackType
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from deja_vu.core.arkit import ARKIT_NAMES
@@ -20,24 +19,17 @@ from deja_vu.core.sequence import Frame
 from deja_vu.heads.base import HeadModel
 from deja_vu.io.images import Picture
 from deja_vu.tracking.detector import FaceObservation
-from deja_vu.tracking.fit import (
-    FitConfig,
-    Observations,
-    Priors,
-    add_landmarks,
-    add_video_priors,
-    fit_landmarks,
-    landmark_errors,
-    refuse_untrackable,
-)
 from deja_vu.tracking.landmarks import MIN_FACE_PX, Crop, FaceFinder, cut, cut_valid, find_crop
 from deja_vu.tracking.letterbox import BarFinder
 from deja_vu.tracking.masks import HeadMasks
 from deja_vu.tracking.matte import Matting
-from deja_vu.tracking.normal_equations import NormalEquations
-from deja_vu.tracking.photometric import SurfacePoints
-from deja_vu.tracking.silhouette import Outline, OutlineConfig
-from deja_vu.tracking.state import TrackState, Unknowns, project
+from deja_vu.tracking.observations import Observations
+from deja_vu.tracking.priors import FitConfig
+from deja_vu.tracking.silhouette import SilhouetteConfig, Silhouettes
+from deja_vu.tracking.solver import FaceSolver, fit_landmarks, refuse_untrackable
+from deja_vu.tracking.state import TrackState
+from deja_vu.tracking.surface import HeadSurface
+from deja_vu.tracking.terms import LandmarkTerm, SilhouetteTerm
 
 OUTLINE_SIDE = 256
 """Side of the matte on which the outline is measured, pixels."""
@@ -60,7 +52,7 @@ class PhotoConfig:
     looks: tuple[float, ...] = (1.0, 0.8, 1.25)
     """Windows about the head, in sides of the crop, whose landmarks are averaged: the detector's noise is that of its window."""
     fit: FitConfig = field(default_factory=lambda: FitConfig(focal_deviation=0.15))
-    outline: OutlineConfig = field(default_factory=OutlineConfig)
+    outline: SilhouetteConfig = field(default_factory=SilhouetteConfig)
     outline_steps: int = 4
     """Gauss-Newton steps with the outline; 0 leaves it out."""
 
@@ -92,7 +84,7 @@ class PhotoFitter:
         """
         refuse_untrackable(head)
         self.head, self.config = head, config
-        self.masks, self.surface = HeadMasks(head), SurfacePoints(head, 64)
+        self.masks, self.surface = HeadMasks(head), HeadSurface(head, 64)
         self._finder = FaceFinder()
         self._matting = Matting()
 
@@ -129,15 +121,16 @@ class PhotoFitter:
         self._matting.forget()
         matte = self._matting(cut(rgb, crop, side, filmed=filmed), landmarks.astype(np.float32), valid=valid)
         seen, fit = self._observations(face, landmarks, crop, picture, (width, height))
-        state = fit_landmarks(self.head, seen, fit)
+        solver = FaceSolver.of(self.head, seen, fit)
+        state = fit_landmarks(solver, fit)
         if config.outline_steps:
-            state = self._follow_outline(state, seen, fit, matte.alpha, valid)
+            state = self._follow_outline(solver, state, fit, matte.alpha, valid)
         camera, params = state.camera(seen.window), state.params()
         weight, eyes_mouth = self.masks.render(params, camera, side)
         above = np.rint(matte.alpha * (weight[0] / 255.0)).astype(np.uint8)
         planes = (matte.foreground, matte.alpha, above, eyes_mouth[0], valid)
         frame = Frame(*(torch.from_numpy(np.ascontiguousarray(plane)) for plane in planes))
-        error = float(landmark_errors(self.head, state, seen).median())
+        error = float(solver.landmark_errors(state).median())
         return FittedPhoto(Portrait(name, identity, frame, params, camera), crop, (*picture.notes, *notes), error)
 
     def _choose(self, rgb: np.ndarray, name: str) -> tuple[FaceObservation, list[str]]:
@@ -183,38 +176,21 @@ class PhotoFitter:
         marks, scores = (torch.from_numpy(values)[None].float() for values in (landmarks, face.blendshapes))
         return Observations(marks, scores, ARKIT_NAMES, window, torch.zeros(1)), fit
 
-    def _follow_outline(self, state: TrackState, seen: Observations, fit: FitConfig, alpha: np.ndarray, valid: np.ndarray) -> TrackState:
+    def _follow_outline(self, solver: FaceSolver, state: TrackState, fit: FitConfig, alpha: np.ndarray, valid: np.ndarray) -> TrackState:
         """Pull temples and ears to the matte's border, and push the scalp inside it: hair only ever adds to the head."""
-        small = seen.window.resized(OUTLINE_SIDE, OUTLINE_SIDE)
-        mattes, filmed = (_shrunk(plane) for plane in (alpha, valid))
-        outline, surface, config = Outline(mattes[None], filmed), self.surface, self.config.outline
-        marks = self.head.topology.landmarks["mediapipe"]
-        points = self.head.at_points(marks.faces, marks.bary)
-        unknowns, frames = Unknowns.of(self.head), slice(0, 1)
+        silhouette = SilhouetteTerm(
+            surface=self.surface,
+            silhouettes=Silhouettes(_shrunk(alpha)[None], _shrunk(valid)),
+            window=solver.observations.window.resized(OUTLINE_SIDE, OUTLINE_SIDE),
+            source=torch.zeros(1, dtype=torch.long),
+            inset=torch.zeros(len(self.surface.layout)),
+            config=self.config.outline,
+            at_least=self.surface.scalp,
+        )
+        landmarks = LandmarkTerm(solver.landmarks, solver.observations, fit.landmark_px, fit.robust_px)
         for _ in range(self.config.outline_steps):
-            system = NormalEquations.zeros(1, unknowns.size, len(state.shape) + 1)
-            add_landmarks(system, points, marks, state, seen, fit)
-            priors = Priors(self.head, seen, fit)
-            priors.add(system, state)
-            add_video_priors(system, state, seen, fit)
-            projection = project(surface.points, state.params(), state.camera(small), unknowns, shared=True)
-            contour = outline.contour(torch.zeros(1, dtype=torch.long), projection.pixels, surface.outer)
-            residual = contour.distance / config.pixels
-            residual = torch.where(surface.scalp[contour.index], residual.clamp_max(0), residual)
-            weight = contour.trusted / (1 + (residual / config.robust) ** 2) ** 2 / config.correlation
-            rows = [_along(contour.slope, contour.index, slope) / config.pixels for slope in (projection.by_frame, projection.by_video)]
-            system.add(frames, rows[0], rows[1], residual, weight)
-            step, video_step = system.solve(priors.coupling, priors.change(state))
-            state = unknowns.update(state, step)
-            state = replace(state, shape=state.shape + video_step[:-1], log_focal=state.log_focal + video_step[-1])
+            state = solver.step(state, (landmarks, silhouette), share_identity=True)
         return state
-
-
-def _along(slope: Float[Tensor, "B n 2"], index: Tensor, by_pixel: Tensor | None) -> Float[Tensor, "B n D"]:
-    """Derivative of the contour's distances by what moves their points."""
-    assert by_pixel is not None
-    chosen = by_pixel.gather(1, index[..., None, None].expand(-1, -1, *by_pixel.shape[2:]))
-    return (slope[..., None, :] @ chosen)[..., 0, :]
 
 
 def _shrunk(plane: np.ndarray) -> Tensor:

@@ -33,15 +33,15 @@ UNKNOWN_NEARER = 2.0
 
 
 @dataclass(frozen=True)
-class OutlineConfig:
-    """Deviations of the outline's measurement."""
+class SilhouetteConfig:
+    """Deviations of the silhouette's measurement."""
 
     pixels: float = 1.0
-    """Deviation of a contour point from the matte's border, pixels of a 256-pixel crop; 0 leaves the outline out."""
+    """Deviation of a contour point from the matte's border, pixels of a 256-pixel crop; 0 leaves it out."""
     robust: float = 3.0
     """Deviations at which a contour point counts a quarter."""
     correlation: float = 3.0
-    """How many neighbouring sectors count as one independent measurement."""
+    """How many neighboring sectors count as one independent measurement."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class ContourPoints:
     trusted: Bool[Tensor, "B n"]
 
 
-class Outline:
+class Silhouettes:
     """Signed distance of every pixel from the border of every frame's matte, and the contour points that are measured on it."""
 
     def __init__(self, alpha: UInt8[Tensor, "T H W"], valid: UInt8[Tensor, "H W"]) -> None:
@@ -67,7 +67,7 @@ class Outline:
         room = cv2.distanceTransform((valid.numpy() > 127).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
         self.room = torch.from_numpy(room).clamp_max(float(self.side))
 
-    def contour(self, frames: Int[Tensor, " B"], pixels: Float[Tensor, "B P 2"], usable: Bool[Tensor, " P"]) -> ContourPoints:
+    def find_contour(self, frames: Int[Tensor, " B"], pixels: Float[Tensor, "B P 2"], usable: Bool[Tensor, " P"]) -> ContourPoints:
         """Contour of some frames.
 
         Args:

@@ -15,6 +15,8 @@ from deja_vu.heads.skinning import axis_angle_to_matrix
 
 POSE = 6
 """Unknowns of a frame's rigid pose: rotation (world axes, about the head's origin), then translation."""
+EXPRESSION_RANGE = (-0.5, 1.5)
+"""Least and largest coefficient of an expression: a little beyond what a face does, so that noise at either end averages out."""
 JOINT_STEP = 1e-2
 """Finite-difference step for joint rotations, radians: truncation and float32 rounding both stay under 1 % of the slope."""
 
@@ -46,6 +48,15 @@ class TrackState:
         """The same video with some of its frames only."""
         return replace(self, expression=self.expression[frames], joints=self.joints[frames], world_from_head=self.world_from_head[frames])
 
+    def insert(self, frames: Tensor, part: TrackState) -> TrackState:
+        """The same video with the part's identity and focal length, and some of its frames replaced by the part's."""
+        return replace(
+            part,
+            expression=self.expression.index_copy(0, frames, part.expression),
+            joints=self.joints.index_copy(0, frames, part.joints),
+            world_from_head=self.world_from_head.index_copy(0, frames, part.world_from_head),
+        )
+
 
 @dataclass(frozen=True)
 class Unknowns:
@@ -72,8 +83,11 @@ class Unknowns:
         start = POSE + self.num_expression + 3 * self.joints.index(joint)
         return slice(start, start + 3)
 
-    def update(self, state: TrackState, step: Float[Tensor, "T D"]) -> TrackState:
-        """Apply a step of all frames' unknowns; expressions stay within [-0.5, 1.5]."""
+    def update(self, state: TrackState, step: Float[Tensor, "T D"], shared_step: Float[Tensor, " C"] | None = None) -> TrackState:
+        """Apply a step of all frames' unknowns, and of identity and log focal length where they are solved for.
+
+        Expressions stay within `EXPRESSION_RANGE`.
+        """
         turn = axis_angle_to_matrix(step[:, :3])
         pose = state.world_from_head.clone()
         pose[:, :3, :3] = turn @ pose[:, :3, :3]
@@ -81,8 +95,11 @@ class Unknowns:
         joints = state.joints.clone()
         for joint in self.joints:
             joints[:, joint] += step[:, self.joint(joint)]
-        expression = (state.expression + step[:, self.expression]).clamp(-0.5, 1.5)
-        return replace(state, world_from_head=pose, joints=joints, expression=expression)
+        expression = (state.expression + step[:, self.expression]).clamp(*EXPRESSION_RANGE)
+        state = replace(state, world_from_head=pose, joints=joints, expression=expression)
+        if shared_step is None or len(shared_step) == 0:
+            return state
+        return replace(state, shape=state.shape + shared_step[:-1], log_focal=state.log_focal + shared_step[-1])
 
 
 @dataclass(frozen=True)
@@ -97,7 +114,7 @@ class Projection:
     """Derivative by identity coefficients, then the logarithm of the focal length."""
 
 
-def project(points: SurfacePoints, params: HeadParams, camera: Camera, unknowns: Unknowns, *, shared: bool) -> Projection:
+def project(points: SurfacePoints, params: HeadParams, camera: Camera, unknowns: Unknowns, *, share_identity: bool) -> Projection:
     """Project surface points and differentiate.
 
     Args:
@@ -105,7 +122,7 @@ def project(points: SurfacePoints, params: HeadParams, camera: Camera, unknowns:
         params: B frames.
         camera: camera at the world's origin (world space is camera space).
         unknowns: order of the derivatives.
-        shared: whether to differentiate by identity and focal length too.
+        share_identity: whether to differentiate by identity and focal length too.
     """
     rest = points.rest(params)
     world, linear = points.skin(rest, params)
@@ -117,20 +134,20 @@ def project(points: SurfacePoints, params: HeadParams, camera: Camera, unknowns:
     arm = world - params.world_from_head[:, None, :3, 3]
     ax, ay, az = arm.unbind(-1)
     turn = torch.stack([zero, az, -ay, -az, zero, ax, ay, -ax, zero], -1).unflatten(-1, (3, 3))
-    seen = slope @ linear
-    columns = [slope @ turn, slope, _basis_slope(seen, points.expression_basis)]
+    by_rest = slope @ linear
+    columns = [slope @ turn, slope, _basis_slope(by_rest, points.expression_basis)]
     for joint in unknowns.joints:
         columns.append(slope @ _joint_slope(points, rest, params, world, joint))
-    centre = camera.intrinsics[:2, 2]
-    pixels = focal * world[..., :2] / z[..., None] + centre
+    center = camera.intrinsics[:2, 2]
+    pixels = focal * world[..., :2] / z[..., None] + center
     by_video = None
-    if shared:
-        by_video = torch.cat([_basis_slope(seen, points.shape_basis), (pixels - centre)[..., None]], -1)
+    if share_identity:
+        by_video = torch.cat([_basis_slope(by_rest, points.shape_basis), (pixels - center)[..., None]], -1)
     return Projection(pixels, z, torch.cat(columns, -1), by_video)
 
 
-def _basis_slope(seen: Float[Tensor, "B P 2 3"], basis: Float[Tensor, "E P 3"]) -> Float[Tensor, "B P 2 E"]:
-    return seen @ basis.permute(1, 2, 0)
+def _basis_slope(by_rest: Float[Tensor, "B P 2 3"], basis: Float[Tensor, "E P 3"]) -> Float[Tensor, "B P 2 E"]:
+    return by_rest @ basis.permute(1, 2, 0)
 
 
 def _joint_slope(points: SurfacePoints, rest: Tensor, params: HeadParams, world: Tensor, joint: int) -> Float[Tensor, "B P 3 3"]:

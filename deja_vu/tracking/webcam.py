@@ -22,8 +22,11 @@ from deja_vu.core.motion import MotionSource
 from deja_vu.heads import load_head
 from deja_vu.io.video import Image
 from deja_vu.tracking.detector import FaceObservation, LandmarkDetector
-from deja_vu.tracking.fit import FitConfig, Observations, fit_landmarks, landmark_step, refuse_untrackable, resume_poses
+from deja_vu.tracking.observations import Observations
+from deja_vu.tracking.priors import FitConfig
+from deja_vu.tracking.solver import FaceSolver, fit_landmarks, refuse_untrackable
 from deja_vu.tracking.state import TrackState
+from deja_vu.tracking.terms import LandmarkPoints, LandmarkTerm
 
 CALIBRATION_FRAMES = 24
 """Frames at the start, with a relaxed face, from which identity, focal length and rest are taken."""
@@ -128,13 +131,11 @@ class LiveMotion(MotionSource):
         self.head_name, self.fps, self.taken = head_name, fps, 0.0
         self._shots, self._detector, self._config = shots, LandmarkDetector(), FitConfig()
         say("Look into the camera with a relaxed face, lips closed ...")
-        seen = self._calibrate()
-        state = fit_landmarks(self._head, seen, self._config)
-        self._marks = self._head.topology.landmarks["mediapipe"]
-        self._points = self._head.at_points(self._marks.faces, self._marks.bary)
+        observations, self._landmarks = self._calibrate(), LandmarkPoints.of(self._head)
+        state = fit_landmarks(FaceSolver.of(self._head, observations, self._config, self._landmarks), self._config)
         self.neutral = _median(state.params())
-        last = torch.arange(len(seen.times))[-WINDOW + 1 :]
-        self._state, self._seen = state.select(last), seen.select(last)
+        last = torch.arange(len(observations))[-WINDOW + 1 :]
+        self._state, self._observations = state.select(last), observations.select(last)
         say("Ready.")
 
     def frames(self) -> Iterator[HeadParams]:
@@ -168,20 +169,17 @@ class LiveMotion(MotionSource):
 
     def _follow(self, face: FaceObservation, shot: Shot) -> HeadParams:
         fresh = _observations([face], [shot], self._config)
-        seen = replace(
-            fresh,
-            landmarks=torch.cat([self._seen.landmarks, fresh.landmarks]),
-            scores=torch.cat([self._seen.scores, fresh.scores]),
-            times=torch.cat([self._seen.times, fresh.times]),
-        )
+        observations = self._observations.append(fresh)
+        solver = FaceSolver.of(self._head, observations, self._config, self._landmarks)
         state = _extended(self._state)
-        jump = (fresh.landmarks[0] - self._seen.landmarks[-1]).norm(dim=-1).median() / face.width
+        jump = (fresh.landmarks[0] - self._observations.landmarks[-1]).norm(dim=-1).median() / face.width
         if jump > JUMP:
-            state = resume_poses(self._points, self._marks, state, seen)
+            state = solver.find_poses(state)
+        terms = [LandmarkTerm(self._landmarks, observations, self._config.landmark_px, self._config.robust_px)]
         for _ in range(STEPS):
-            state = landmark_step(self._head, self._points, self._marks, state, seen, self._config, shared=False)
-        keep = torch.arange(len(seen.times))[-WINDOW + 1 :]
-        self._state, self._seen = state.select(keep), seen.select(keep)
+            state = solver.step(state, terms, share_identity=False)
+        keep = torch.arange(len(observations))[-WINDOW + 1 :]
+        self._state, self._observations = state.select(keep), observations.select(keep)
         return state.params(slice(-1, None))
 
 

@@ -10,10 +10,15 @@ from deja_vu.heads.base import HeadModel
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
 from deja_vu.render.mesh import rasterize_mesh
-from deja_vu.tracking.fit import FitConfig, Observations, fit_landmarks
-from deja_vu.tracking.photometric import PhotometricConfig, PhotometricRefiner, Pictures, _fold_channels, light_basis, sample
-from deja_vu.tracking.silhouette import OutlineConfig
+from deja_vu.tracking.observations import Observations
+from deja_vu.tracking.photometric import PhotometricRefiner
+from deja_vu.tracking.priors import FitConfig
+from deja_vu.tracking.silhouette import SilhouetteConfig
+from deja_vu.tracking.solver import FaceSolver, fit_landmarks
 from deja_vu.tracking.state import TrackState
+from deja_vu.tracking.surface import HeadSurface
+from deja_vu.tracking.terms import fold_channels
+from deja_vu.tracking.texture import Crops, PhotometricConfig, lift_texture, light_basis, sample_pixels
 from deja_vu.uv.attach import vertex_normals
 
 SIDE, FRAMES, RATE = 160, 24, 5
@@ -21,7 +26,7 @@ WINDOW = Camera.from_focal(1.8 * SIDE, SIDE, SIDE)
 
 
 def painted(head: HeadModel) -> torch.Tensor:
-    """A colour for every vertex: waves a few centimetres long, dark eyes."""
+    """A color for every vertex: waves a few centimetres long, dark eyes."""
     x, y, z = head.template.T
     color = 0.5 + 0.35 * torch.stack([torch.sin(160 * x + 1), torch.sin(150 * y), torch.cos(140 * x + 130 * z)], -1)
     eyes = (head.topology.regions["eye_left"] | head.topology.regions["eye_right"])[:, None].expand(-1, 3)
@@ -43,7 +48,7 @@ def acted(head: HeadModel) -> TrackState:
     return TrackState(torch.zeros(head.spec.num_shape), log_focal, expression, torch.zeros(FRAMES, head.spec.num_joints, 3), pose)
 
 
-def film(head: HeadModel, state: TrackState, lit: bool) -> Pictures:
+def film(head: HeadModel, state: TrackState, lit: bool) -> Crops:
     """Draw the painted mesh at twice the size and average; light from the left above if asked for."""
     camera = state.camera(WINDOW).resized(2 * SIDE, 2 * SIDE)
     vertices, faces = head(state.params()), head.topology.faces
@@ -58,7 +63,7 @@ def film(head: HeadModel, state: TrackState, lit: bool) -> Pictures:
     image = torch.where(covered[..., None] > 0, color, torch.tensor(0.9)).clamp(0, 1)
     reduced = [torch.nn.functional.avg_pool2d(value.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1) for value in (image, covered[..., None])]
     rgb, alpha = ((255 * value).round().to(torch.uint8) for value in reduced)
-    return Pictures(rgb=rgb, alpha=alpha[..., 0], valid=torch.full((SIDE, SIDE), 255, dtype=torch.uint8), camera=state.camera(WINDOW))
+    return Crops(rgb=rgb, alpha=alpha[..., 0], valid=torch.full((SIDE, SIDE), 255, dtype=torch.uint8), camera=state.camera(WINDOW))
 
 
 def observe(head: HeadModel, state: TrackState) -> Observations:
@@ -89,10 +94,11 @@ def test_pixels_bring_the_motion_closer_to_the_truth_than_landmarks(lit) -> None
     head = load_toy()
     truth = acted(head)
     seen, pictures = observe(head, truth), film(head, truth, lit)
-    start = fit_landmarks(head, seen, FitConfig())
+    solver = FaceSolver.of(head, seen, FitConfig())
+    start = fit_landmarks(solver, FitConfig())
     train = torch.arange(FRAMES) < 18
-    config = PhotometricConfig(outline=OutlineConfig(pixels=0.0))
-    refined, texture = PhotometricRefiner(head, pictures, train, config, FitConfig()).refine(start, seen)
+    config = PhotometricConfig(silhouette=SilhouetteConfig(pixels=0.0))
+    refined, texture = PhotometricRefiner(solver, pictures, train, config, FitConfig()).refine(start)
     before, after = motion_error(head, start, truth), motion_error(head, refined, truth)
     assert 0.3 < before < 2  # poor, but a fit
     assert after < 0.5 * before
@@ -101,7 +107,7 @@ def test_pixels_bring_the_motion_closer_to_the_truth_than_landmarks(lit) -> None
     assert after < 0.6 * before
     before, after = ((state.expression - truth.expression)[:, [0, 3, 4]].std() for state in (start, refined))
     assert after < before
-    assert texture.deviation[texture.seen > 12].median() < 0.08
+    assert texture.deviation[texture.times_seen > 12].median() < 0.08
 
 
 def test_the_truth_is_left_where_it_is() -> None:
@@ -113,9 +119,21 @@ def test_the_truth_is_left_where_it_is() -> None:
     landmarks[:, marks.ids] = truth.camera(WINDOW).project(head.at_points(marks.faces, marks.bary)(truth.params()))[0]
     seen = Observations(landmarks, truth.expression, head.spec.expression_names, WINDOW, torch.arange(FRAMES) / RATE)
     everything = torch.ones(FRAMES, dtype=torch.bool)
-    refined, texture = PhotometricRefiner(head, film(head, truth, False), everything, PhotometricConfig(), FitConfig()).refine(truth, seen)
+    solver = FaceSolver.of(head, seen, FitConfig())
+    refiner = PhotometricRefiner(solver, film(head, truth, False), everything, PhotometricConfig(), FitConfig())
+    refined, texture = refiner.refine(truth)
     assert motion_error(head, refined, truth) < 0.15
-    assert texture.deviation[texture.seen > 12].median() < 0.04  # what resampling leaves
+    assert texture.deviation[texture.times_seen > 12].median() < 0.04  # what resampling leaves
+
+
+def test_refining_again_from_the_same_start_gives_the_same_end() -> None:
+    head = load_toy()
+    truth = acted(head)
+    solver = FaceSolver.of(head, observe(head, truth), FitConfig())
+    refiner = PhotometricRefiner(solver, film(head, truth, False), torch.arange(FRAMES) < 18, PhotometricConfig(rounds=2), FitConfig())
+    first, second = refiner.refine(truth)[0], refiner.refine(truth)[0]
+    assert torch.equal(first.world_from_head, second.world_from_head)
+    assert torch.equal(first.expression, second.expression)
 
 
 def test_the_outline_brings_back_the_size_of_a_head_that_has_no_texture() -> None:
@@ -130,12 +148,13 @@ def test_the_outline_brings_back_the_size_of_a_head_that_has_no_texture() -> Non
     middle = landmarks[wrong, marks.ids].mean(1, keepdim=True)
     landmarks[wrong] = middle + 1.04 * (landmarks[wrong] - middle)
     seen = Observations(landmarks, truth.expression, head.spec.expression_names, WINDOW, torch.arange(FRAMES) / RATE)
-    start = fit_landmarks(head, seen, FitConfig())
+    solver = FaceSolver.of(head, seen, FitConfig())
+    start = fit_landmarks(solver, FitConfig())
     train = torch.arange(FRAMES) < 18
     errors = []
     for pixels in (0.0, 1.0):
-        config = PhotometricConfig(outline=OutlineConfig(pixels=pixels))
-        refined, _ = PhotometricRefiner(head, plain, train, config, FitConfig()).refine(start, seen)
+        config = PhotometricConfig(silhouette=SilhouetteConfig(pixels=pixels))
+        refined, _ = PhotometricRefiner(solver, plain, train, config, FitConfig()).refine(start)
         size = (truth.world_from_head / refined.world_from_head)[:, 2, 3] * (refined.log_focal - truth.log_focal).exp()
         errors.append(float((size[wrong].mean() - size[train].mean()).abs()))
     without, with_outline = errors
@@ -146,11 +165,11 @@ def test_the_outline_brings_back_the_size_of_a_head_that_has_no_texture() -> Non
 def test_the_texture_holds_the_colors_of_the_surface() -> None:
     head = load_toy()
     truth = acted(head)
-    refiner = PhotometricRefiner(head, film(head, truth, False), torch.ones(FRAMES, dtype=torch.bool), PhotometricConfig(), FitConfig())
-    texture = refiner.lift(truth, torch.arange(FRAMES))
-    layout = refiner.surface.layout
+    surface = HeadSurface(head, 64)
+    texture = lift_texture(surface, film(head, truth, False), truth, torch.arange(FRAMES), PhotometricConfig())
+    layout = surface.layout
     expected = (painted(head)[layout.corners] * layout.bary[..., None]).sum(1)
-    well_seen = texture.seen > 20
+    well_seen = texture.times_seen > 20
     assert well_seen.sum() > 200
     error = (texture.color - expected)[well_seen].abs()
     assert error.median() < 0.02
@@ -162,9 +181,7 @@ def test_frames_that_training_may_not_see_do_not_reach_the_texture() -> None:
     truth, train = acted(head), torch.arange(FRAMES) < 12
     pictures = film(head, truth, False)
     spoiled = replace(pictures, rgb=pictures.rgb.where(train[:, None, None, None], torch.tensor(0, dtype=torch.uint8)))
-    first, second = (
-        PhotometricRefiner(head, p, train, PhotometricConfig(), FitConfig()).lift(truth, train.nonzero()[:, 0]) for p in (pictures, spoiled)
-    )
+    first, second = (lift_texture(HeadSurface(head, 64), p, truth, train.nonzero()[:, 0], PhotometricConfig()) for p in (pictures, spoiled))
     assert torch.equal(first.color, second.color)
 
 
@@ -172,8 +189,8 @@ def test_a_sample_at_a_pixels_centre_is_the_pixel() -> None:
     images = torch.randint(0, 256, (2, 7, 9, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     rows, columns = torch.meshgrid(torch.arange(7), torch.arange(9), indexing="ij")
     pixels = torch.stack([columns, rows], -1).flatten(0, 1).expand(2, -1, -1) + 0.5
-    torch.testing.assert_close(sample(images, pixels), images.flatten(1, 2).float() / 255)
-    between = sample(images, torch.tensor([[[3.0, 2.5]]]).expand(2, -1, -1))
+    torch.testing.assert_close(sample_pixels(images, pixels), images.flatten(1, 2).float() / 255)
+    between = sample_pixels(images, torch.tensor([[[3.0, 2.5]]]).expand(2, -1, -1))
     torch.testing.assert_close(between[:, 0], (images[:, 2, 2].float() + images[:, 2, 3].float()) / 510)
 
 
@@ -188,10 +205,10 @@ def test_the_light_basis_is_orthogonal_on_the_sphere() -> None:
 def test_two_folded_rows_give_the_normal_equations_of_three_channels() -> None:
     generator = torch.Generator().manual_seed(0)
     slope, residual = torch.randn(3, 40, 3, 2, generator=generator), torch.randn(3, 40, 3, generator=generator)
-    root, whitened = _fold_channels(slope, residual)
+    root, whitened = fold_channels(slope, residual)
     torch.testing.assert_close(root.transpose(-1, -2) @ root, slope.transpose(-1, -2) @ slope, rtol=1e-4, atol=1e-4)
     expected = (slope.transpose(-1, -2) @ residual[..., None])[..., 0]
     torch.testing.assert_close((root.transpose(-1, -2) @ whitened[..., None])[..., 0], expected, rtol=1e-4, atol=1e-4)
-    flat_root, flat = _fold_channels(torch.zeros(1, 1, 3, 2), residual[:1, :1])  # a picture without edges says nothing
+    flat_root, flat = fold_channels(torch.zeros(1, 1, 3, 2), residual[:1, :1])  # a picture without edges says nothing
     assert flat_root.abs().max() < 1e-3
     assert flat.abs().max() == 0

@@ -5,22 +5,22 @@ import pytest
 import torch
 
 from deja_vu.heads.toy import load as load_toy
-from deja_vu.tracking.silhouette import SECTORS, ContourPoints, Outline, mean_distance
+from deja_vu.tracking.silhouette import SECTORS, ContourPoints, Silhouettes, mean_distance
 from deja_vu.uv.layout import build_layout
 
 SIDE, RADIUS = 256, 80.0
 
 
-def disc(centre: tuple[float, float], side: int = SIDE) -> torch.Tensor:
+def disc(center: tuple[float, float], side: int = SIDE) -> torch.Tensor:
     """Matte of a disc, drawn at four times the size and averaged."""
     rows, columns = np.mgrid[0 : 4 * side, 0 : 4 * side] / 4 + 0.125
-    inside = (np.hypot(columns - centre[0], rows - centre[1]) < RADIUS).reshape(side, 4, side, 4).mean((1, 3))
+    inside = (np.hypot(columns - center[0], rows - center[1]) < RADIUS).reshape(side, 4, side, 4).mean((1, 3))
     return torch.from_numpy(np.rint(255 * inside).astype(np.uint8))
 
 
-def ring(centre: tuple[float, float], radius: float, count: int = 400) -> torch.Tensor:
+def ring(center: tuple[float, float], radius: float, count: int = 400) -> torch.Tensor:
     angle = torch.arange(count) * (2 * torch.pi / count) + 1e-3
-    return torch.tensor(centre) + radius * torch.stack([angle.cos(), angle.sin()], -1)
+    return torch.tensor(center) + radius * torch.stack([angle.cos(), angle.sin()], -1)
 
 
 def everywhere(side: int = SIDE) -> torch.Tensor:
@@ -29,46 +29,48 @@ def everywhere(side: int = SIDE) -> torch.Tensor:
 
 @pytest.mark.parametrize("offset", [-6.0, 0.0, 5.0])
 def test_a_ring_beside_a_disc_lies_at_its_distance_all_round(offset: float) -> None:
-    centre = (128.3, 121.8)
-    outline = Outline(disc(centre)[None], everywhere())
-    pixels = ring(centre, RADIUS - offset)[None]
-    contour = outline.contour(torch.tensor([0]), pixels, torch.ones(400, dtype=torch.bool))
+    center = (128.3, 121.8)
+    silhouettes = Silhouettes(disc(center)[None], everywhere())
+    pixels = ring(center, RADIUS - offset)[None]
+    contour = silhouettes.find_contour(torch.tensor([0]), pixels, torch.ones(400, dtype=torch.bool))
     assert contour.trusted.all()
     # A border of whole pixels is a staircase, whose nearest step is up to half a pixel nearer than the line it stands for.
     assert (contour.distance - offset).abs().max() < 0.75
     assert (contour.distance - offset).mean().abs() < 0.35
-    inward = -torch.nn.functional.normalize(pixels[0, contour.index[0]] - torch.tensor(centre), dim=-1)
+    inward = -torch.nn.functional.normalize(pixels[0, contour.index[0]] - torch.tensor(center), dim=-1)
     assert ((contour.slope[0] * inward).sum(-1) - 1).abs().max() < 0.2
 
 
 def test_only_the_outermost_usable_points_are_the_contour() -> None:
-    centre = (128.0, 128.0)
-    pixels = torch.cat([ring(centre, 60.0), ring(centre, 80.0), ring(centre, 90.0)])[None]
+    center = (128.0, 128.0)
+    pixels = torch.cat([ring(center, 60.0), ring(center, 80.0), ring(center, 90.0)])[None]
     usable = torch.arange(1200) < 800
-    contour = Outline(disc(centre)[None], everywhere()).contour(torch.tensor([0]), pixels, usable)
+    contour = Silhouettes(disc(center)[None], everywhere()).find_contour(torch.tensor([0]), pixels, usable)
     assert contour.index.shape == (1, SECTORS)
     assert ((contour.index >= 400) & (contour.index < 800)).all()
 
 
 def test_a_border_that_was_not_filmed_is_not_measured() -> None:
-    centre = (128.0, 128.0)
+    center = (128.0, 128.0)
     valid = everywhere()
     valid[:80] = 0  # a label strip over the crown
-    contour = Outline(disc(centre)[None], valid).contour(torch.tensor([0]), ring(centre, RADIUS)[None], torch.ones(400, dtype=torch.bool))
-    rows = ring(centre, RADIUS)[contour.index[0], 1]
+    contour = Silhouettes(disc(center)[None], valid).find_contour(
+        torch.tensor([0]), ring(center, RADIUS)[None], torch.ones(400, dtype=torch.bool)
+    )
+    rows = ring(center, RADIUS)[contour.index[0], 1]
     assert not contour.trusted[0][rows < 84].any()
     assert contour.trusted[0][rows > 90].all()
 
 
 def test_a_border_that_may_go_on_unseen_nearer_by_is_not_measured() -> None:
     """Where the picture's edge cuts the matte, its border there is the picture's: a point inside must not be drawn to it."""
-    centre = (128.0, 128.0)
-    valid, matte = everywhere(), disc(centre)
+    center = (128.0, 128.0)
+    valid, matte = everywhere(), disc(center)
     valid[:60] = matte[:60] = 0
-    inside = ring(centre, RADIUS - 10)[None]
+    inside = ring(center, RADIUS - 10)[None]
     whole = torch.ones(400, dtype=torch.bool)
-    true = Outline(disc(centre)[None], everywhere()).contour(torch.tensor([0]), inside, whole)
-    cut = Outline(matte[None], valid).contour(torch.tensor([0]), inside, whole)
+    true = Silhouettes(disc(center)[None], everywhere()).find_contour(torch.tensor([0]), inside, whole)
+    cut = Silhouettes(matte[None], valid).find_contour(torch.tensor([0]), inside, whole)
     assert (cut.distance - true.distance)[cut.trusted].abs().max() < 0.2  # a step of the stored distance is 1/8
     assert cut.trusted[0][inside[0, cut.index[0], 1] > 90].float().mean() > 0.9
 

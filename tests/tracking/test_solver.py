@@ -9,8 +9,10 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
-from deja_vu.tracking.fit import FitConfig, Observations, fit_landmarks, landmark_errors, refuse_untrackable
 from deja_vu.tracking.normal_equations import NormalEquations
+from deja_vu.tracking.observations import Observations
+from deja_vu.tracking.priors import FitConfig
+from deja_vu.tracking.solver import FaceSolver, fit_landmarks, refuse_untrackable
 from deja_vu.tracking.state import TrackState, Unknowns, project
 
 
@@ -43,7 +45,7 @@ def test_derivatives_agree_with_differences_of_the_projection() -> None:
     head, state, window = truth(3)
     marks = head.topology.landmarks["mediapipe"]
     points, unknowns = head.at_points(marks.faces, marks.bary), Unknowns.of(head)
-    found = project(points, state.params(), state.camera(window), unknowns, shared=True)
+    found = project(points, state.params(), state.camera(window), unknowns, share_identity=True)
     for column in range(unknowns.size):
         step = torch.zeros(3, unknowns.size)
         step[:, column] = 2e-3
@@ -57,17 +59,18 @@ def test_derivatives_agree_with_differences_of_the_projection() -> None:
 
 def test_fit_recovers_a_known_motion_without_noise() -> None:
     head, state, window = truth(40)
-    seen = observe(head, state, window, noise=0.0)
-    found = fit_landmarks(head, seen, FitConfig(steps=12))
+    observations = observe(head, state, window, noise=0.0)
+    solver = FaceSolver.of(head, observations, FitConfig(steps=12))
+    found = fit_landmarks(solver, FitConfig(steps=12))
     # Priors pull the fit from the truth by far less than a landmark's deviation.
-    assert landmark_errors(head, found, seen).median() < 0.3
+    assert solver.landmark_errors(found).median() < 0.3
     turned = found.world_from_head[:, :3, :3].transpose(1, 2) @ state.world_from_head[:, :3, :3]
     angle = torch.acos(((turned.diagonal(dim1=1, dim2=2).sum(-1) - 1) / 2).clamp(-1, 1))
     assert angle.max() < 0.05
 
 
 def test_smoothing_has_no_batch_borders() -> None:
-    """The solved steps of a video equal a dense solution of the same system, so every neighbour is coupled."""
+    """The solved steps of a video equal a dense solution of the same system, so every neighbor is coupled."""
     torch.manual_seed(0)
     frames, size, shared = 6, 5, 3
     system = NormalEquations.zeros(frames, size, shared)
@@ -106,10 +109,9 @@ def test_smoothing_has_no_batch_borders() -> None:
 @pytest.mark.parametrize("noise", [1.0])
 def test_noise_in_landmarks_is_smoothed(noise: float) -> None:
     head, state, window = truth(40)
-    seen = observe(head, state, window, noise)
-    found = fit_landmarks(head, seen, FitConfig())
-    clean = observe(head, state, window, 0.0)
-    assert landmark_errors(head, found, clean).mean() < landmark_errors(head, found, seen).mean()
+    noisy, clean = (FaceSolver.of(head, observe(head, state, window, deviation), FitConfig()) for deviation in (noise, 0.0))
+    found = fit_landmarks(noisy, FitConfig())
+    assert clean.landmark_errors(found).mean() < noisy.landmark_errors(found).mean()
 
 
 def test_a_head_without_what_tracking_needs_is_refused() -> None:

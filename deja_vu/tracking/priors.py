@@ -1,0 +1,129 @@
+"""What the tracker believes before it sees a landmark or a pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from deja_vu.heads.base import HeadModel
+from deja_vu.tracking.normal_equations import NormalEquations
+from deja_vu.tracking.observations import Observations
+from deja_vu.tracking.state import TrackState, Unknowns
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Deviations of the tracker's measurements and priors."""
+
+    landmark_px: float = 2.0
+    """Deviation of a trusted landmark in pixels of a 512-pixel crop."""
+    robust_px: float = 4.0
+    """Distance at which a landmark counts half, in the same pixels."""
+    expression: float = 0.15
+    """Deviation of an ARKit-named expression from the landmarker's score."""
+    unnamed_expression: float = 1.0
+    """Deviation of an expression that the landmarker does not score, from zero."""
+    jaw: float = 0.03
+    """Deviation of the jaw joint from rest, radians; jawOpen does the opening."""
+    eye: float = 0.35
+    """Deviation of the gaze from straight ahead, radians."""
+    eye_twist: float = 0.01
+    """Deviation of an eye's turn about its own axis, radians."""
+    identity: float = 0.25
+    """Deviation of the identity coefficients; well under one, for a landmark's error is much the same in every frame."""
+    focal_ratio: float = 1.8
+    """Expected focal length over the longer side of the video's frame."""
+    focal_deviation: float = 0.07
+    """Deviation of the focal length's logarithm; tight for the same reason."""
+    rotation_change: float = 0.02
+    """Deviation of the head's rotation between frames at 30 fps, radians."""
+    translation_change: float = 0.004
+    """Deviation of the head's position between frames at 30 fps, metres."""
+    expression_change: float = 0.15
+    """Deviation of an expression between frames at 30 fps."""
+    identity_frames: int = 120
+    """Frames, spread over the video, from which identity and focal length are solved."""
+    steps: int = 8
+    """Gauss-Newton steps with shared identity, and again for all frames."""
+
+
+@dataclass(frozen=True)
+class Priors:
+    """Gaussian priors of every frame's unknowns, of their change in time, and of what the frames share."""
+
+    unknowns: Unknowns
+    mean: Float[Tensor, "T D"]
+    precision: Float[Tensor, " D"]
+    """Zero for the pose, which has no prior."""
+    change_precision: Float[Tensor, " D"]
+    """Of the change between two frames at 30 fps."""
+    times: Float[Tensor, " T"]
+    """Seconds."""
+    shared_mean: Float[Tensor, " C"]
+    """Of the identity coefficients, then the logarithm of the focal length over the window's width."""
+    shared_precision: Float[Tensor, " C"]
+
+    @staticmethod
+    def of(head: HeadModel, observations: Observations, config: FitConfig) -> Priors:
+        """Expressions near their scores, joints near rest, identity near the mean, the focal length near the window's."""
+        unknowns = Unknowns.of(head)
+        mean, precision = torch.zeros(len(observations), unknowns.size), torch.zeros(unknowns.size)
+        mean[:, unknowns.expression] = observations.score_expressions(head.spec.expression_names)
+        scored = [name in observations.score_names for name in head.spec.expression_names]
+        precision[unknowns.expression] = torch.where(torch.tensor(scored), config.expression**-2, config.unnamed_expression**-2)
+        for joint in unknowns.joints:
+            eye = head.spec.joint_names[joint].startswith("eye")
+            deviation = torch.tensor([config.eye, config.eye, config.eye_twist] if eye else [config.jaw] * 3)
+            precision[unknowns.joint(joint)] = deviation**-2
+        change = torch.empty(unknowns.size)
+        change[:3], change[3:6] = config.rotation_change, config.translation_change
+        change[6:] = config.expression_change
+        shared_precision = torch.full((head.spec.num_shape + 1,), config.identity**-2)
+        shared_precision[-1] = config.focal_deviation**-2
+        shared_mean = torch.cat([torch.zeros(head.spec.num_shape), observations.expected_log_focal[None]])
+        return Priors(
+            unknowns=unknowns,
+            mean=mean,
+            precision=precision,
+            change_precision=change**-2,
+            times=observations.times,
+            shared_mean=shared_mean,
+            shared_precision=shared_precision,
+        )
+
+    def select(self, frames: Int[Tensor, " n"]) -> Priors:
+        """The priors of some frames."""
+        return replace(self, mean=self.mean[frames], times=self.times[frames])
+
+    @property
+    def coupling(self) -> Float[Tensor, "T1 D"]:
+        """Precision of each unknown's change from a frame to the next; it falls with the time between them."""
+        return self.change_precision / ((self.times[1:] - self.times[:-1]).clamp_min(1e-3) * 30)[:, None]
+
+    def add(self, system: NormalEquations, state: TrackState) -> None:
+        """Add the priors of every frame's unknowns, and of what the frames share where the system solves for it."""
+        system.add_prior(self.precision, self._values(state) - self.mean)
+        if system.num_shared:
+            system.add_video_prior(self.shared_precision, torch.cat([state.shape, state.log_focal[None]]) - self.shared_mean)
+
+    def change(self, state: TrackState) -> Float[Tensor, "T1 D"]:
+        """Change of every unknown between neighboring frames."""
+        value = self._values(state)
+        change = value[1:] - value[:-1]
+        rotation = state.world_from_head[:, :3, :3]
+        relative = rotation[1:] @ rotation[:-1].transpose(1, 2)
+        skew = relative - relative.transpose(1, 2)
+        change[:, 0], change[:, 1], change[:, 2] = skew[:, 2, 1] / 2, skew[:, 0, 2] / 2, skew[:, 1, 0] / 2
+        change[:, 3:6] = state.world_from_head[1:, :3, 3] - state.world_from_head[:-1, :3, 3]
+        return change
+
+    def _values(self, state: TrackState) -> Float[Tensor, "T D"]:
+        """Present values in the order of the unknowns; the pose's part is zero."""
+        value = torch.zeros_like(self.mean)
+        value[:, self.unknowns.expression] = state.expression
+        for joint in self.unknowns.joints:
+            value[:, self.unknowns.joint(joint)] = state.joints[:, joint]
+        return value

@@ -1,0 +1,89 @@
+"""Points on the head's surface, spread evenly over its chart, and where pictures show them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import grid_sample, normalize
+
+from deja_vu.core.camera import Camera
+from deja_vu.core.head import HeadParams
+from deja_vu.heads.base import HeadModel, surface_points
+from deja_vu.render.mesh import rasterize_mesh
+from deja_vu.uv.attach import vertex_normals
+from deja_vu.uv.layout import build_layout
+from deja_vu.uv.lift import DEPTH_TOLERANCE
+
+SURFACE_REGIONS = ("face", "eye_left", "eye_right", "scalp", "ears")
+DEPTH_SIDE = 128
+"""Side of the depth map that tells hidden points, pixels."""
+
+
+@dataclass(frozen=True)
+class SurfaceView:
+    """P surface points in B pictures."""
+
+    pixels: Float[Tensor, "B P 2"]
+    normals: Float[Tensor, "B P 3"]
+    """In world space."""
+    facing: Float[Tensor, "B P"]
+    """Cosine between the normal and the direction to the camera."""
+    visible: Bool[Tensor, "B P"]
+
+    def select(self, points: Int[Tensor, " n"]) -> SurfaceView:
+        """Some of the points."""
+        return SurfaceView(self.pixels[:, points], self.normals[:, points], self.facing[:, points], self.visible[:, points])
+
+
+class HeadSurface:
+    """Points of face, eyes, ears and scalp, on the bald head or raised to its hair."""
+
+    def __init__(self, head: HeadModel, grid: int, heights: Float[Tensor, " P"] | None = None) -> None:
+        """Choose the points.
+
+        Args:
+            head: full model.
+            grid: texels a side of the grid from which points are taken.
+            heights: how far each point is raised off the bald head along its normal, metres; without it, the scalp's are never visible.
+        """
+        regions = head.topology.regions
+        keep = torch.stack([regions[name] for name in SURFACE_REGIONS if name in regions]).any(0)
+        self.head, self.layout = head, build_layout(head.topology, grid, drop=~keep)
+        self.scalp = regions["scalp"][self.layout.faces]
+        self.raised = heights is not None
+        self.heights = torch.zeros(len(self.layout)) if heights is None else heights
+        bald = head.at_points(self.layout.faces, self.layout.bary)
+        height = bald.template[:, 1]
+        self.outer = height > height[regions["face"][self.layout.faces]].median()
+        """Points of which the silhouette may consist: the upper half of the head, for the lower ends in the neck."""
+        normals = self._interpolate(vertex_normals(head.template, head.topology.faces))
+        self.points = bald.displace(self.heights[:, None] * normals)
+
+    def project(self, params: HeadParams, camera: Camera) -> Float[Tensor, "B P 2"]:
+        """Pixels of the points."""
+        vertices = self.head(params)
+        return camera.project(self._raise(vertices)[0])[0]
+
+    def view(self, params: HeadParams, camera: Camera) -> SurfaceView:
+        """What the camera shows of the points."""
+        vertices = self.head(params)
+        world, normals = self._raise(vertices)
+        facing = -(normals * normalize(world, dim=-1)).sum(-1)
+        pixels, depth = camera.project(world)
+        buffer = rasterize_mesh(vertices, self.head.topology.faces, camera.resized(DEPTH_SIDE, DEPTH_SIDE)).depth
+        grid = pixels / torch.tensor([camera.width / 2, camera.height / 2]) - 1
+        nearest = grid_sample(buffer[:, None], grid[:, None], mode="nearest", align_corners=False)[:, 0, 0]
+        unhidden = (nearest == 0) | (depth < nearest + DEPTH_TOLERANCE)
+        usable = ~self.scalp | self.raised
+        return SurfaceView(pixels, normals, facing, unhidden & (grid.abs().amax(-1) < 0.99) & usable)
+
+    def _raise(self, vertices: Float[Tensor, "B V 3"]) -> tuple[Float[Tensor, "B P 3"], Float[Tensor, "B P 3"]]:
+        """World positions and normals of the points on a posed head."""
+        normals = self._interpolate(vertex_normals(vertices, self.head.topology.faces))
+        return self._interpolate(vertices) + self.heights[:, None] * normals, normals
+
+    def _interpolate(self, values: Float[Tensor, "*b V 3"]) -> Float[Tensor, "*b P 3"]:
+        return surface_points(values, self.layout.corners, self.layout.bary)
