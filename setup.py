@@ -18,8 +18,8 @@ class BuildWithNative(build_py):
     def run(self) -> None:
         super().run()
         sys.path.insert(0, str(ROOT))
+        from deja_vu.io.provenance import BUILT_FROM, commit_of
         from deja_vu.native import library  # needs nothing but the standard library
-        from deja_vu.pipelines.provenance import BUILT_FROM, commit_of
 
         package = ROOT / "deja_vu" if self.editable_mode else Path(self.build_lib).resolve() / "deja_vu"
         if not self.editable_mode and (commit := commit_of(ROOT)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,14 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deja_vu.bench.predictors import BASELINES, Predictor
+from deja_vu.bench.results import METRICS_FILE
 from deja_vu.core.batch import Batch
 from deja_vu.core.errors import DejaVuError, InputError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.files import write_atomic, write_json
+from deja_vu.io.names import distinct_names
 from deja_vu.io.video import read_frames
 from deja_vu.pipelines.benchmark_paths import benchmark_paths
 from deja_vu.pipelines.demo import MOTION_FRAMES, MOTION_SEED
-from deja_vu.pipelines.evaluate import Method, evaluate_run
+from deja_vu.pipelines.evaluate import evaluate_run
 from deja_vu.pipelines.personalize import Recipe, personalize
 from deja_vu.pipelines.run_folder import amended, find_track, open_run
 from deja_vu.pipelines.sample import write_sample
@@ -30,26 +32,38 @@ INPUT_NAME = "gt.mp4"
 """In a folder that stands for a clip, the video to learn from; the other videos are other systems' renders of the same frames."""
 
 
+SCORED_FRAMES = 100
+"""Held-out frames that are scored of each clip, evenly spread; a run scores fewer of its own."""
+OURS = ("test", *BASELINES, "global_only", "teacher")
+"""Names that other systems' renders cannot have."""
+
+
 @dataclass(frozen=True)
-class Clip:
+class BenchmarkClip:
     """One video, and other systems' renders of the same frames."""
 
     name: str
+    """Of its folder in the benchmark's."""
     video: Path
+    """File, or tracked folder."""
     others: tuple[Path, ...]
 
 
-def find_clip(path: Path) -> Clip:
-    """A clip from a video file, or from a folder with gt.mp4 and renders.
+def find_clips(paths: Sequence[Path]) -> list[BenchmarkClip]:
+    """Clips from video files, tracked folders, or folders with gt.mp4 and renders; each has a name of its own.
 
     Raises:
-        InputError: a folder without gt.mp4.
+        InputError: a folder without gt.mp4, or one path twice.
     """
-    if not path.is_dir():
-        return Clip(path.stem, path, ())
+    return [_find_clip(path, name) for path, name in zip(paths, distinct_names(paths), strict=True)]
+
+
+def _find_clip(path: Path, name: str) -> BenchmarkClip:
+    if not path.is_dir() or (path / "track.json").is_file():
+        return BenchmarkClip(name, path, ())
     if not (path / INPUT_NAME).is_file():
         raise InputError(f"{path} holds no {INPUT_NAME}. Expected a video, or a folder with {INPUT_NAME} and other systems' renders of it.")
-    return Clip(path.name, path / INPUT_NAME, tuple(sorted(item for item in path.glob("*.mp4") if item.name != INPUT_NAME)))
+    return BenchmarkClip(name, path / INPUT_NAME, tuple(sorted(item for item in path.glob("*.mp4") if item.name != INPUT_NAME)))
 
 
 def benchmark(clips: list[Path], out: Path, recipe: Recipe, *, reuse: bool, overwrite: bool = False, read: Sequence[Path] = ()) -> str:
@@ -69,29 +83,27 @@ def benchmark(clips: list[Path], out: Path, recipe: Recipe, *, reuse: bool, over
     inputs = [*clips, *read]
     with open_run(out, "benchmark", inputs=inputs, add=reuse or overwrite) as opened:
         opened.note()
-        table = markdown(scored(clips, out, recipe, reuse=reuse, overwrite=overwrite, read=read))
+        table = markdown(score_clips(clips, out, recipe, reuse=reuse, overwrite=overwrite, read=read))
         write_atomic(out / "table.md", table)
     return table
 
 
-def scored(
-    clips: list[Path], out: Path, recipe: Recipe, *, reuse: bool, overwrite: bool, read: Sequence[Path]
+def score_clips(
+    clips: Sequence[Path], out: Path, recipe: Recipe, *, reuse: bool, overwrite: bool, read: Sequence[Path]
 ) -> list[tuple[str, dict[str, Any]]]:
     """Name and metrics of every clip; what cannot be done is said and left out."""
     rows = []
-    for clip in [find_clip(path) for path in clips]:
+    for clip in find_clips(clips):
         run = out / clip.name
         try:
-            if not (reuse and (run / "metrics.json").is_file()):
+            if not (reuse and (run / METRICS_FILE).is_file()):
                 personalize(clip.video, run, recipe, resume=False, overwrite=overwrite, read=read)
-            sequence = TrackedSequence.load(find_track(run))
-            metrics = evaluate_run(run, others=[frames_method(video, sequence) for video in clip.others]) if clip.others else recorded(run)
+            metrics = evaluate_run(run, frames=SCORED_FRAMES, others=video_predictors(clip.others, TrackedSequence.load(find_track(run))))
+            with amended(run, METRICS_FILE) as path:
+                write_json(path, metrics)
         except DejaVuError as error:
             print(f"{clip.name}: {error}")
             continue
-        if clip.others:
-            with amended(run, "metrics.json") as path:
-                write_json(path, metrics)
         rows.append((clip.name, metrics))
     return rows
 
@@ -138,8 +150,7 @@ def compare(
 ) -> None:
     """Track and measure; see `compare_paths`."""
     found = {}
-    for path in clips:
-        clip = Clip(path.name, path, ()) if (path / "track.json").is_file() else find_clip(path)
+    for clip in find_clips(clips):
         found[clip.name] = (clip, shared_track(clip, out / clip.name, recipe, reuse=reuse, overwrite=overwrite))
     folders = {name: folder for name, (_, folder) in found.items()}
     if drive and len(folders) == 1:
@@ -147,7 +158,7 @@ def compare(
         folders["sample person"] = sample_driver(out / "sample_person", recipe, like, reuse=reuse, overwrite=overwrite)
     for name, (clip, track_folder) in found.items():
         sequence = TrackedSequence.load(track_folder)
-        others = [frames_method(video, sequence) for video in (*clip.others, *frames)]
+        others = video_predictors([*clip.others, *frames], sequence, taken=paths)
         drivers = [folder for other, folder in folders.items() if drive and other != name]
         kept = {"reuse": reuse, "overwrite": overwrite}
         benchmark_paths(name, track_folder, paths, out / name, recipe, others=others, drivers=drivers, **kept)
@@ -163,7 +174,7 @@ def sample_driver(folder: Path, recipe: Recipe, like: Path, *, reuse: bool, over
     return target
 
 
-def shared_track(clip: Clip, folder: Path, recipe: Recipe, *, reuse: bool, overwrite: bool) -> Path:
+def shared_track(clip: BenchmarkClip, folder: Path, recipe: Recipe, *, reuse: bool, overwrite: bool) -> Path:
     """The tracked folder that all paths of a clip learn from."""
     if clip.video.is_dir():
         return find_track(clip.video)
@@ -174,12 +185,22 @@ def shared_track(clip: Clip, folder: Path, recipe: Recipe, *, reuse: bool, overw
     return target
 
 
-def recorded(run: Path) -> dict[str, Any]:
-    """Metrics that a run has recorded."""
-    return json.loads((run / "metrics.json").read_text())
+def video_predictors(videos: Sequence[Path], sequence: TrackedSequence, taken: Sequence[str] = ()) -> list[Predictor]:
+    """Other systems' renders of a clip's frames, each with a name of its own.
+
+    Args:
+        videos: files.
+        sequence: the tracked clip.
+        taken: names of our own paths.
+
+    Raises:
+        InputError: a video ends before the last test frame, or is given twice.
+    """
+    names = distinct_names(videos, taken=[*OURS, *taken])
+    return [video_predictor(name, video, sequence) for name, video in zip(names, videos, strict=True)]
 
 
-def frames_method(video: Path, sequence: TrackedSequence) -> Method:
+def video_predictor(name: str, video: Path, sequence: TrackedSequence) -> Predictor:
     """Another system's render of the same frames, on our crop and over its own white background.
 
     Raises:
@@ -197,7 +218,7 @@ def frames_method(video: Path, sequence: TrackedSequence) -> Method:
     def predict(batch: Batch) -> Tensor:
         return kept[int(order[batch.positions[0]])].float() / 255
 
-    return Method(video.stem, predict)
+    return Predictor(name, predict)
 
 
 def markdown(rows: list[tuple[str, dict[str, Any]]]) -> str:

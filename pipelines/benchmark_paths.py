@@ -9,37 +9,59 @@ from __future__ import annotations
 import json
 import multiprocessing
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float, UInt8
+
 from deja_vu.avatars import load_avatar, save_avatar
-from deja_vu.bench.quality import gain
+from deja_vu.bench.curve import Curve
+from deja_vu.bench.evaluate import Scores, gain, means
+from deja_vu.bench.measure import assess, bundle_hash, measure, origin, peak_mb, recorded_means
+from deja_vu.bench.predictors import BASELINES, Predictor, avatar_predictor, baseline_predictors
+from deja_vu.bench.results import RESULT_FILE, PathResult, TrainingCost, write_result
+from deja_vu.bench.unseen import follow_drivers, render_unseen
 from deja_vu.core.errors import DejaVuError, InputError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
-from deja_vu.io.files import write_json
 from deja_vu.motion.retarget import refuse_other_head
-from deja_vu.pipelines.benchmark_measure import (
-    Curve,
-    Plan,
-    assess,
-    bundle_hash,
-    costs,
-    header,
-    peak_mb,
-)
-from deja_vu.pipelines.benchmark_unseen import driven, swept
-from deja_vu.pipelines.evaluate import Method, avatar_method, baseline_methods
 from deja_vu.pipelines.personalize import Recipe, learn
 from deja_vu.pipelines.phases import Learned
-from deja_vu.pipelines.provenance import commit
 from deja_vu.pipelines.recipes import shipped_recipe, sizes_name
 from deja_vu.pipelines.run_folder import open_run
-from deja_vu.report.bench_report import RESULT, TRIVIAL
+from deja_vu.tracking.detector import LandmarkDetector
+from deja_vu.training.devices import pick_device
 
 MIN_FRAMES = 3
 """Fewest training frames, and fewest test frames."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One path to be trained and measured; picklable, since it is carried out in a process of its own."""
+
+    clip: str
+    """Name."""
+    name: str
+    """Of `path_recipes`."""
+    track: Path
+    """Tracked folder."""
+    recipe: Recipe
+    out: Path
+    """Folder to fill."""
+    clip_folder: Path
+    """Holds the results of the clip's baselines."""
+    teacher: Path | None
+    """Run folder of a finished path that teaches this one."""
+    drivers: tuple[Path, ...]
+    """Tracked folders of other people whose motion the avatar follows."""
+    seconds: float
+    """For each measurement of latency."""
+    sizes: str
+    """Name of the shipped recipe whose sizes these are."""
 
 
 def path_recipes(recipe: Recipe) -> dict[str, Callable[[], Recipe]]:
@@ -62,7 +84,7 @@ def benchmark_paths(
     out: Path,
     recipe: Recipe,
     *,
-    others: Sequence[Method] = (),
+    others: Sequence[Predictor] = (),
     drivers: Sequence[Path] = (),
     reuse: bool,
     overwrite: bool = False,
@@ -94,24 +116,35 @@ def benchmark_paths(
             raise InputError(f"There is no path '{name}'. Known: {', '.join(known)}.")
     sequence = TrackedSequence.load(track)
     refuse_short(sequence)
-    refuse_stale(sequence, out, [] if reuse else [*names, *TRIVIAL, *(method.name for method in others)])
+    refuse_stale(sequence, out, [] if reuse else [*names, *BASELINES, *(predictor.name for predictor in others)])
     for driver in drivers:
         refuse_other_head(TrackedSequence.load(driver).info.head_name, load_head(sequence.info.head_name))
-    trivial(clip, sequence, out, others, reuse=reuse, overwrite=overwrite)
+    assess_untrained(clip, sequence, out, others, reuse=reuse, overwrite=overwrite)
     for name in names:
         folder = out / name
-        if reuse and (folder / RESULT).is_file():
+        if reuse and (folder / RESULT_FILE).is_file():
             continue
         chosen = known[name]()
         kind = chosen.nelf.teacher if chosen.path == "nelf" and chosen.nelf.pseudo_share else "none"
-        taught = out / kind if (out / kind / RESULT).is_file() else None
+        taught = out / kind if (out / kind / RESULT_FILE).is_file() else None
         with open_run(folder, "benchmark path", inputs=[track, *drivers], overwrite=overwrite) as run:
             run.note()
-            plan = Plan(clip, name, track, chosen, run.folder, out, taught, tuple(drivers), seconds, sizes_name(recipe))
+            job = Job(
+                clip=clip,
+                name=name,
+                track=track,
+                recipe=chosen,
+                out=run.folder,
+                clip_folder=out,
+                teacher=taught,
+                drivers=tuple(drivers),
+                seconds=seconds,
+                sizes=sizes_name(recipe),
+            )
             if isolate:
-                in_own_process(run_path, plan)
+                in_own_process(run_path, job)
             else:
-                run_path(plan)
+                run_path(job)
 
 
 def refuse_short(sequence: TrackedSequence) -> None:
@@ -140,7 +173,7 @@ def refuse_stale(sequence: TrackedSequence, out: Path, renewed: Sequence[str]) -
         InputError: another result there comes from other frames, masks or parameters.
     """
     bundle = bundle_hash(sequence)
-    found = {path.parent.name: json.loads(path.read_text()).get("bundle_sha256") for path in out.glob(f"*/{RESULT}")}
+    found = {path.parent.name: json.loads(path.read_text()).get("bundle_sha256") for path in out.glob(f"*/{RESULT_FILE}")}
     stale = sorted(name for name, theirs in found.items() if theirs != bundle and name not in renewed)
     if stale:
         raise InputError(f"{out} holds results of another tracked video: {', '.join(stale)}. Remove them, or choose another --out.")
@@ -175,62 +208,85 @@ def _carried_out(run: Callable[[Any], None], argument: object, sender: Any) -> N
         sender.send(None)
 
 
-def run_path(plan: Plan) -> None:
+def run_path(job: Job) -> None:
     """Train one path, score it, time it, and write all of it down."""
-    sequence = TrackedSequence.load(plan.track)
-    teacher = None if plan.teacher is None else load_avatar(plan.teacher / "avatar.safetensors")
-    head_start = 0.0 if plan.teacher is None else trained_seconds(plan.teacher)
+    sequence = TrackedSequence.load(job.track)
+    teacher = None if job.teacher is None else load_avatar(job.teacher / "avatar.safetensors")
+    head_start = 0.0 if job.teacher is None else trained_seconds(job.teacher)
     before = peak_mb()
     curve = Curve(sequence, head_start)
-    learned = learn(sequence.train_part(), plan.recipe, plan.out, resume=False, teacher=teacher, observe=curve)
+    learned = learn(sequence.train_part(), job.recipe, job.out, resume=False, teacher=teacher, observe=curve)
     spent, cpu_spent, peak = curve.seconds(), curve.cpu_seconds(), peak_mb() - before
     avatar = learned.avatar.eval()
-    curve.note(avatar)
-    path = plan.out / "avatar.safetensors"
-    save_avatar(avatar, path, {"commit": commit()})
-    train = {
-        "seconds": round(spent - learned.teacher_seconds, 1),
-        "teacher_seconds": round(head_start + learned.teacher_seconds, 1),
-        "cpu_seconds": round(cpu_spent, 1),
-        "peak_mb": round(peak),
-        "curve": curve.points,
-        "pseudo_images": pseudo_images(plan.recipe),
-    }
-    result = header(plan.clip, plan.name, sequence) | {"kind": plan.recipe.path, "sizes": plan.sizes, "train": train}
-    result |= {"config": asdict(plan.recipe)} | assess(sequence, avatar_method(plan.name, avatar), plan.out, plan.clip_folder)
-    result |= teacher_gap(plan, sequence, learned, result["quality"])
-    result |= costs(plan, sequence, learned, path)
-    result["pictures"]["sweep"] = {"frames": swept(avatar, sequence, plan.out)}
-    if plan.drivers:
-        shown = driven(avatar, sequence, plan.drivers, plan.out)
-        result["pictures"]["driven"], result["driven"] = shown["pictures"], shown["scores"]
-    write_json(plan.out / RESULT, result)
+    curve.score(avatar)
+    path = job.out / "avatar.safetensors"
+    facts = origin(job.clip, job.name, sequence)
+    save_avatar(avatar, path, {"commit": facts["commit"]})
+    train = TrainingCost(
+        seconds=round(spent - learned.teacher_seconds, 1),
+        teacher_seconds=round(head_start + learned.teacher_seconds, 1),
+        cpu_seconds=round(cpu_spent, 1),
+        peak_mb=round(peak),
+        curve=curve.points,
+        pseudo_images=pseudo_images(job.recipe),
+    )
+    assessed = assess(sequence, avatar_predictor(job.name, avatar), avatar.head, job.out, job.clip_folder)
+    pictures = assessed.pictures | {"sweep": {"frames": render_unseen(avatar, sequence, job.out)}}
+    driven = None
+    if job.drivers:
+        with LandmarkDetector() as detector:
+            followed = follow_drivers(avatar, sequence, job.drivers, job.out, partial(score_expression, detector))
+        pictures["driven"], driven = followed.pictures, followed.scores
+    result = PathResult(
+        **facts,
+        quality=assessed.quality,
+        delta_vs=assessed.delta_vs,
+        pictures=pictures,
+        kind=job.recipe.path,
+        sizes=job.sizes,
+        train=train,
+        config=asdict(job.recipe),
+        delta_vs_teacher=teacher_gap(job, sequence, learned, assessed.quality),
+        driven=driven,
+        **measure(avatar.to(pick_device()), sequence, path, auxiliary=learned.beside, seconds=job.seconds),
+    )
+    write_result(job.out / RESULT_FILE, result)
 
 
-def teacher_gap(plan: Plan, sequence: TrackedSequence, learned: Learned, quality: dict[str, Any]) -> dict[str, Any]:
+def score_expression(detector: LandmarkDetector, picture: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "52"] | None:
+    """Expression scores of the face in a picture; None where none is found."""
+    face = detector.detect(picture)
+    return None if face is None else face.blendshapes
+
+
+def teacher_gap(job: Job, sequence: TrackedSequence, learned: Learned, quality: Scores) -> dict[str, Any] | None:
     """What a light field gained over its teacher on the same frames (less than zero where the teacher is better)."""
-    if plan.teacher is not None:
-        theirs = json.loads((plan.teacher / RESULT).read_text())["quality"]
+    if job.teacher is not None:
+        theirs = recorded_means(job.teacher / RESULT_FILE)
     elif learned.teacher_seconds:
-        own = plan.out / "teacher"
-        theirs = assess(sequence, avatar_method("teacher", load_avatar(own / "avatar.safetensors")), own, own)["quality"]
+        own = job.out / "teacher"
+        teacher = load_avatar(own / "avatar.safetensors")
+        theirs = means(assess(sequence, avatar_predictor("teacher", teacher), teacher.head, own, own).quality)
     else:
-        return {}
-    return {"delta_vs_teacher": {"path": plan.recipe.nelf.teacher, **gain(quality, theirs)}}
+        return None
+    return {"path": job.recipe.nelf.teacher, **gain(means(quality), theirs)}
 
 
-def trivial(clip: str, sequence: TrackedSequence, out: Path, others: Sequence[Method], *, reuse: bool, overwrite: bool) -> None:
+def assess_untrained(clip: str, sequence: TrackedSequence, out: Path, others: Sequence[Predictor], *, reuse: bool, overwrite: bool) -> None:
     """Rows that nothing is trained for: the mean image, the nearest training frame, and other systems' rendered videos."""
-    missing = [name for name in TRIVIAL if not (reuse and (out / name / RESULT).is_file())]
-    baselines = baseline_methods(sequence.train_part()) if missing else []
-    for method in [*baselines, *others]:
-        folder = out / method.name
-        if reuse and (folder / RESULT).is_file():
+    head = load_head(sequence.info.head_name)
+    missing = [name for name in BASELINES if not (reuse and (out / name / RESULT_FILE).is_file())]
+    baselines = baseline_predictors(sequence.train_part()) if missing else []
+    for predictor in [*baselines, *others]:
+        folder = out / predictor.name
+        if reuse and (folder / RESULT_FILE).is_file():
             continue
         with open_run(folder, "benchmark path", inputs=[sequence.folder], overwrite=overwrite) as run:
             run.note()
-            result = header(clip, method.name, sequence) | assess(sequence, method, run.folder, out)
-            write_json(run.folder / RESULT, result)
+            assessed = assess(sequence, predictor, head, run.folder, out)
+            facts = origin(clip, predictor.name, sequence)
+            result = PathResult(**facts, quality=assessed.quality, delta_vs=assessed.delta_vs, pictures=assessed.pictures)
+            write_result(run.folder / RESULT_FILE, result)
 
 
 def pseudo_images(recipe: Recipe) -> int:
@@ -242,5 +298,5 @@ def pseudo_images(recipe: Recipe) -> int:
 
 def trained_seconds(run: Path) -> float:
     """Training time of a finished run, its teacher's included."""
-    train = json.loads((run / RESULT).read_text())["train"]
+    train = json.loads((run / RESULT_FILE).read_text())["train"]
     return train["seconds"] + train["teacher_seconds"]

@@ -68,7 +68,7 @@ def dispatch(words: Sequence[str]) -> None:
     if first in ("-h", "--help", "--help-all", "help"):
         print(overview(COMMANDS, __doc__ or ""))
     elif first in ("--version", "-V"):
-        from deja_vu.pipelines.provenance import version_line
+        from deja_vu.io.provenance import version_line
 
         print(version_line())
     elif first in COMMANDS:

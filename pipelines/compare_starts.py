@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,12 +11,13 @@ from typing import Any
 import torch
 
 from deja_vu.avatars import save_avatar
+from deja_vu.bench.curve import Curve, crossing_times
 from deja_vu.core.config import dump_config, load_config
 from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.files import write_atomic, write_json
-from deja_vu.pipelines.benchmark_measure import Curve
-from deja_vu.pipelines.provenance import commit, machine
+from deja_vu.io.names import distinct_names
+from deja_vu.io.provenance import commit, machine
 from deja_vu.pipelines.run_folder import find_track, open_run
 from deja_vu.pipelines.train_gaussians import PersonalizeConfig, Phase, start_avatar, train
 from deja_vu.report.bench_plots import curves
@@ -48,20 +48,19 @@ def compare_starts(clips: Sequence[Path], out: Path, recipe: PersonalizeConfig, 
         When each way is as good as the starts without the network are at their end, as a Markdown table.
 
     Raises:
-        InputError: an unknown way, no clip, or two clips of one name.
+        InputError: an unknown way, no clip, or one clip twice.
         ConfigError: a finished run was made with another recipe.
         OutputError: `out` holds what no comparison wrote; it is in use, or cannot be written.
     """
     ways = variants(recipe, quick)
     if unknown := set(only) - set(ways):
         raise InputError(f"There is no start '{unknown.pop()}'. Known: {', '.join(ways)}.")
-    if len({clip.name for clip in clips}) < len(clips):
-        raise InputError("Two clips have one name. Give the runs that hold them instead of their tracked folders, or rename one.")
+    named = dict(zip(distinct_names(clips), clips, strict=True))
     with open_run(out, "compare-starts", inputs=clips, add=True) as opened:
         if not clips and opened.fresh:
             raise InputError("Nothing to compare: give tracked folders, or a folder of finished runs as --out.")
         opened.note()
-        learn_all(clips, out, {name: ways[name] for name in only or ways})
+        learn_all(named, out, {name: ways[name] for name in only or ways})
         runs = [json.loads(path.read_text()) for path in sorted(out.glob(f"*/*/{FIGURES}"))]
         for name in {run["clip"] for run in runs}:
             chosen = {run["way"]: run["points"] for run in runs if run["clip"] == name}
@@ -71,48 +70,29 @@ def compare_starts(clips: Sequence[Path], out: Path, recipe: PersonalizeConfig, 
     return table(runs)
 
 
-def learn_all(clips: Sequence[Path], out: Path, ways: Mapping[str, PersonalizeConfig]) -> None:
+def learn_all(clips: Mapping[str, Path], out: Path, ways: Mapping[str, PersonalizeConfig]) -> None:
     """Train every clip in every way that is not there yet; see `compare_starts`."""
-    for clip in clips:
+    for clip, folder in clips.items():
         for name in ways:
-            run = out / clip.name / name.replace(", ", "-").replace(" ", "-")
+            run = out / clip / name.replace(", ", "-").replace(" ", "-")
             if not (run / FIGURES).is_file():
                 run.mkdir(parents=True, exist_ok=True)
                 dump_config(ways[name], run / RECIPE)
-                write_json(run / FIGURES, {"clip": clip.name, "way": name, **measured(find_track(clip), run, ways[name])})
+                write_json(run / FIGURES, {"clip": clip, "way": name, **measure_start(find_track(folder), run, ways[name])})
             elif load_config(PersonalizeConfig, run / RECIPE) != ways[name]:
                 raise ConfigError(f"{run} was made with another recipe. Choose another --out.")
 
 
-def measured(track: Path, run: Path, config: PersonalizeConfig) -> dict[str, Any]:
+def measure_start(track: Path, run: Path, config: PersonalizeConfig) -> dict[str, Any]:
     """Train one avatar, and look at some held-out frames at the start, every `EVERY` steps, and at the end."""
     sequence = TrackedSequence.load(track)
-    curve = Curve(sequence, 0.0)
+    curve = Curve(sequence)
     avatar = start_avatar(sequence.train_part(), config)
-    curve.note(avatar)
+    curve.score(avatar)
     last = sum(phase.steps for phase in config.phases)
-    train(avatar, sequence.train_part(), config, run, resume=False, observe=lambda step: curve.watch(avatar, step, EVERY, last))
+    train(avatar, sequence.train_part(), config, run, resume=False, observe=lambda step: curve.score_every(avatar, step, EVERY, last))
     save_avatar(avatar, run / "avatar.safetensors", {"commit": commit()})
     return {"points": curve.points}
-
-
-def reached(points: Sequence[dict[str, float]], wanted: float, measure: str = "psnr") -> tuple[float, float] | None:
-    """When a curve first reaches a value, and when it is there to stay, processor seconds; straight lines lie between its points.
-
-    Args:
-        points: of the curve, in order.
-        wanted: value.
-        measure: `psnr`, where more is better, or `st_lpips`, where less is.
-    """
-    sign = -1 if measure == "st_lpips" else 1
-    gaps = [(point["cpu_seconds"], sign * (point[measure] - wanted)) for point in points]
-    crossings = []
-    for (before, short), (after, beyond) in itertools.pairwise(gaps):
-        if (short < 0) != (beyond < 0):
-            crossings.append(before + short / (short - beyond) * (after - before))
-    if gaps[-1][1] < 0:
-        return None
-    return (crossings[0], crossings[-1]) if crossings else (gaps[0][0], gaps[0][0])
 
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
@@ -133,7 +113,7 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
 
 def _share(points: Sequence[dict[str, float]], other: dict[str, float] | None, measure: str) -> str:
     """When a curve reaches another's end for the first time, and to stay, in shares of the other's time."""
-    found = None if other is None else reached(points, other[measure], measure)
+    found = None if other is None else crossing_times(points, other[measure], measure)
     if other is None or found is None:
         return "–"
     return ", ".join(f"{100 * time / other['cpu_seconds']:.0f} %" for time in found)

@@ -15,7 +15,7 @@ from deja_vu.core.cache import cache_folder
 from deja_vu.core.errors import DejaVuError, MissingAssetError
 from deja_vu.heads import HEADS, load_head
 from deja_vu.io.assets import ASSETS, find
-from deja_vu.pipelines.provenance import version_line
+from deja_vu.io.provenance import version_line
 from deja_vu.tracking.detector import LandmarkDetector
 from deja_vu.tracking.matte import Matting
 

@@ -23,6 +23,7 @@ from deja_vu.avatars import Avatar
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import InputError, OutputError
 from deja_vu.core.head import HeadParams
+from deja_vu.core.image import to_uint8
 from deja_vu.core.motion import MotionSource
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.export.frames import FrameSink, PngSequence, VirtualCamera
@@ -37,7 +38,6 @@ from deja_vu.motion.script import ScriptMotion
 from deja_vu.motion.smooth import OneEuro, OneEuroConfig
 from deja_vu.motion.tracked import TrackedMotion
 from deja_vu.motion.turntable import act_turntable
-from deja_vu.pipelines.evaluate import to_bytes
 from deja_vu.pipelines.flags import FLAT
 from deja_vu.pipelines.own_files import claim
 from deja_vu.pipelines.run_folder import find_avatar, find_track, load_pair, open_run
@@ -262,8 +262,8 @@ class Painter:
         out = self._avatar.render(params.to(self._device), self._camera, self._color.to(self._device))
         rgb, alpha = out.rgb[0].cpu(), out.alpha[0].cpu()
         if self._transparent:
-            return to_bytes(torch.cat([rgb / alpha.clamp_min(1e-3), alpha], -1))
-        return to_bytes(rgb if self._picture is None else rgb + (1 - alpha) * self._picture)
+            return to_uint8(torch.cat([rgb / alpha.clamp_min(1e-3), alpha], -1))
+        return to_uint8(rgb if self._picture is None else rgb + (1 - alpha) * self._picture)
 
 
 def covering(picture: UInt8[np.ndarray, "h w 3"], width: int, height: int) -> Float[Tensor, "H W 3"]:

@@ -61,6 +61,12 @@ class Option:
         return range_of(self.annotation)
 
     @property
+    def words(self) -> tuple[str, ...]:
+        """Words that it takes beside the values of its kind, as `all` beside a number."""
+        parts = get_args(split_annotation(self.annotation)[0])
+        return tuple(word for part in parts[1:] if get_origin(part) is Literal for word in get_args(part))
+
+    @property
     def shown(self) -> str:
         """As the user writes it."""
         return self.name.upper().replace("-", "_") if self.positional else f"--{self.name}"
@@ -71,7 +77,7 @@ class Option:
         inner = plain(get_args(self.kind)[0]) if self.many else self.kind
         if get_origin(inner) is Literal:
             return " or ".join(", ".join(get_args(inner)).rsplit(", ", 1))
-        return f"{NOUNS.get(inner, 'a value')} {self.range or ''}".strip()
+        return " or ".join([f"{NOUNS.get(inner, 'a value')} {self.range or ''}".strip(), *self.words])
 
 
 @dataclass(frozen=True)
@@ -259,6 +265,8 @@ def convert(words: Sequence[str], option: Option, typed: str) -> Any:
     kind = option.kind
     if option.optional and list(words) == ["None"]:
         return None
+    if not option.many and words[0] in option.words:
+        return words[0]
     if not option.many:
         return convert_one(words[0], kind, option, typed)
     parts = get_args(kind)

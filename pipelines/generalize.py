@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from deja_vu.avatars.prior.atlas import Lifted
 from deja_vu.avatars.prior.network import HeadPrior, PriorConfig, build_prior, save_prior
+from deja_vu.bench.prior_scores import PriorScores, head_makers
 from deja_vu.core.batch import Batch
 from deja_vu.core.config import dump_config
 from deja_vu.core.errors import ConfigError, InputError
@@ -30,12 +31,13 @@ from deja_vu.core.image import WHITE, over
 from deja_vu.datasets.prior_examples import Exercise, People, PeopleConfig
 from deja_vu.datasets.shards import ShardSet, is_shards
 from deja_vu.io.files import write_json
+from deja_vu.io.provenance import commit, machine
 from deja_vu.losses.perceptual import PerceptualDistance
-from deja_vu.pipelines.generalize_report import Scores, grid, makers, score_photos, table
+from deja_vu.pipelines.evaluate_prior import score_photos
 from deja_vu.pipelines.prepare import PrepareConfig, prepare
-from deja_vu.pipelines.provenance import commit, machine
 from deja_vu.pipelines.run_folder import open_run, refuse_other_recipe, working_folder
 from deja_vu.render.base import rasterize
+from deja_vu.report.prior_report import portrait_grid, prior_table
 from deja_vu.tracking.masks import HeadMasks
 from deja_vu.training.checkpoint import load_checkpoint
 from deja_vu.training.ema import AveragedModel
@@ -170,11 +172,11 @@ def learn(data: list[Path], out: Path, config: GeneralizeConfig, processes: Proc
             "seed": str(config.seed),
         }
         save_prior(averaged, folder / "prior.safetensors", facts)
-        scores = Scores(makers({"network": averaged}))
+        scores = PriorScores(head_makers({"network": averaged}))
         score_photos(scores, shards, shards.part("test"), config.phases[-1].resolution)
         size = sum(parameter.numel() for parameter in prior.parameters())
         write_json(folder / "metrics.json", {"parameters": size, **facts, "validation": scores.rows(), "config": asdict(config)})
-        print(table(scores.rows()))
+        print(prior_table(scores.rows()))
 
 
 def gathered(data: list[Path], out: Path) -> list[Path]:
@@ -340,4 +342,4 @@ def show_grid(logger: RunLogger | None, averaged: AveragedModel, shards: ShardSe
     chosen = [numbers[place] for place in np.linspace(0, len(numbers) - 1, min(count, len(numbers))).round().astype(int)]
     assert logger is not None
     assert isinstance(averaged.model, HeadPrior)
-    logger.image(step, "held_out/photo_lifted_network_looks", grid(averaged.model, shards, chosen, resolution))
+    logger.image(step, "held_out/photo_lifted_network_looks", portrait_grid(averaged.model, shards, chosen, resolution))

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 from deja_vu.avatars import Avatar, GaussianAvatar, load_avatar, save_avatar
+from deja_vu.bench.results import METRICS_FILE, RunFacts, write_result
 from deja_vu.core.config import dump_config
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.files import write_json
+from deja_vu.io.provenance import machine
 from deja_vu.pipelines.drive import show
 from deja_vu.pipelines.evaluate import compare_sheet, evaluate_run, summary
 from deja_vu.pipelines.phases import Learned
-from deja_vu.pipelines.provenance import machine
 from deja_vu.pipelines.report import write_report
 from deja_vu.pipelines.run_folder import Run, find_track, open_run, refuse_other_recipe
 from deja_vu.pipelines.track import TrackConfig, track
@@ -85,22 +86,22 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
     seconds["personalize"] = seconds["total"] - seconds["track"]
     if learned.teacher_seconds:
         seconds["teacher"] = learned.teacher_seconds
-    description = {
-        "video": sequence.info.source,
-        "frames": len(sequence),
-        "resolution": sequence.info.resolution,
-        "device": machine(),
-        "path": recipe.path,
-        "parameters": sum(parameter.numel() for parameter in avatar.parameters()),
-        **({"gaussians": len(avatar.layout)} if isinstance(avatar, GaussianAvatar) else {}),
-        "seconds": {name: round(value, 1) for name, value in seconds.items()},
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "config": asdict(recipe),
-        "commit": provenance["commit"],
-    }
-    write_json(out / "metrics.json", description)
+    facts = RunFacts(
+        video=sequence.info.source,
+        frames=len(sequence),
+        resolution=sequence.info.resolution,
+        device=machine(),
+        path=recipe.path,
+        parameters=sum(parameter.numel() for parameter in avatar.parameters()),
+        gaussians=len(avatar.layout) if isinstance(avatar, GaussianAvatar) else None,
+        seconds={name: round(value, 1) for name, value in seconds.items()},
+        peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        config=asdict(recipe),
+        commit=provenance["commit"],
+    )
+    write_result(out / METRICS_FILE, facts)
     metrics = evaluate_run(out)
-    write_json(out / "metrics.json", metrics)
+    write_json(out / METRICS_FILE, metrics)
     compare_sheet(sequence, avatar, out / "compare.png")
     show(avatar, sequence, out / "turntable.mp4")
     write_report(out)

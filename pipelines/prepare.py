@@ -17,12 +17,14 @@ from tqdm import tqdm
 
 from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.core.portrait import Portrait
+from deja_vu.core.sampling import evenly_spaced
 from deja_vu.core.sequence import Frame, TrackedSequence
 from deja_vu.datasets.shards import Sample, ShardInfo, ShardSet, Split, begin_shards, write_shard
 from deja_vu.datasets.synthetic import SyntheticSubject
 from deja_vu.heads import load_head
 from deja_vu.io.files import write_json
 from deja_vu.io.images import read_picture
+from deja_vu.io.names import distinct_names
 from deja_vu.pipelines.run_folder import Run, open_run
 from deja_vu.tracking.landmarks import cut, find_crop
 from deja_vu.tracking.masks import HeadMasks
@@ -93,8 +95,7 @@ def prepare(data: Sequence[Path], out: Path, config: PrepareConfig) -> ShardSet:
 def fill(data: Sequence[Path], run: Run, config: PrepareConfig) -> ShardSet:
     """Write the shards that are missing in an open folder; see `prepare`."""
     out = run.folder
-    clips = {f"{CLIP}:{folder.name}": folder for folder in data if (folder / "track.json").is_file()}
-    photos = {str(path.relative_to(folder)): path for folder in data if folder not in clips.values() for path in find_photos(folder)}
+    photos, clips = find_sources(data)
     sources = (*photos, *clips, *(f"{SYNTHETIC}:{seed}" for seed in range(1, config.made_up + 1)))
     if not sources:
         raise InputError(f"{', '.join(map(str, data))}: no photo was found. Expected files ending in {', '.join(sorted(SUFFIXES))}.")
@@ -110,11 +111,11 @@ def fill(data: Sequence[Path], run: Run, config: PrepareConfig) -> ShardSet:
                 try:
                     if source in photos:
                         assert fitter is not None
-                        samples.append(_photo(source, photos[source], fitter, config))
+                        samples.append(_prepare_photo(source, photos[source], fitter, config))
                     elif source in clips:
-                        samples += _frames(clips[source], config)
+                        samples += _prepare_clip(source.partition(":")[2], clips[source], config)
                     else:
-                        samples += _made_up(int(source.partition(":")[2]), config)
+                        samples += _make_up(int(source.partition(":")[2]), config)
                 except InputError as error:
                     refused[source] = str(error)
                 bar.update()
@@ -122,6 +123,38 @@ def fill(data: Sequence[Path], run: Run, config: PrepareConfig) -> ShardSet:
     shards = ShardSet([out])
     report(shards, out)
     return shards
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo to be prepared."""
+
+    path: Path
+    below: str
+    """Path below its data folder, which a set's rule must match."""
+
+
+def find_sources(data: Sequence[Path]) -> tuple[dict[str, Photo], dict[str, Path]]:
+    """Photos and tracked folders by source, which is the name that no other has.
+
+    A photo is called by its path below its data folder. Where two folders hold photos of one name, all are called by their folder too.
+
+    Args:
+        data: folders of photos, and tracked folders.
+
+    Raises:
+        InputError: there is no such folder, or one is given twice.
+    """
+    names = distinct_names(data)
+    clips = {f"{CLIP}:{name}": folder for name, folder in zip(names, data, strict=True) if (folder / "track.json").is_file()}
+    found = [
+        (name, Photo(path, path.relative_to(folder).as_posix()))
+        for name, folder in zip(names, data, strict=True)
+        if folder not in clips.values()
+        for path in find_photos(folder)
+    ]
+    alike = len({photo.below for _, photo in found}) < len(found)
+    return {f"{name}/{photo.below}" if alike else photo.below: photo for name, photo in found}, clips
 
 
 def find_photos(folder: Path) -> list[Path]:
@@ -135,29 +168,33 @@ def find_photos(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
-def _photo(source: str, path: Path, fitter: PhotoFitter, config: PrepareConfig) -> Sample:
-    identity, split = identify(source, config)
+def _prepare_photo(source: str, photo: Photo, fitter: PhotoFitter, config: PrepareConfig) -> Sample:
+    identity, split = identify(source, config, photo.below)
     key = re.sub(r"[^\w/-]", "_", source.rsplit(".", 1)[0]).replace("/", "-") + "-" + _digest(source)[:6]
-    fitted = fitter.fit(read_picture(path), key, identity)
-    set_name = source.split("/")[0] if "/" in source else path.parent.name
+    fitted = fitter.fit(read_picture(photo.path), key, identity)
+    set_name = source.split("/")[0] if "/" in source else photo.path.parent.name
     return Sample(fitted.portrait, set_name, split)
 
 
-def identify(source: str, config: PrepareConfig) -> tuple[str, Split]:
-    """Who a photo shows, and on which side of the split that person stands.
+def identify(source: str, config: PrepareConfig, below: str | None = None) -> tuple[str, Split]:
+    """Who a source shows, and on which side of the split that person stands.
+
+    Args:
+        source: its name, which is the person's where no rule says otherwise.
+        config: holds the rules.
+        below: what a rule must match; None for the source itself.
 
     Raises:
         ConfigError: a rule is no regular expression.
     """
+    identity = source
     try:
-        rule, found = next(
-            ((rule, found) for rule in config.sets if (found := re.fullmatch(rule.match, source))),
-            (SetRule(""), re.fullmatch(".*", source)),
-        )
-        assert found is not None
-        identity = found.expand(rule.identity)
-        if rule.test is not None:
-            return identity, "test" if re.fullmatch(rule.test, identity) else "train"
+        for rule in config.sets:
+            if found := re.fullmatch(rule.match, source if below is None else below):
+                identity = found.expand(rule.identity)
+                if rule.test is not None:
+                    return identity, "test" if re.fullmatch(rule.test, identity) else "train"
+                break
     except re.error as error:
         raise ConfigError(f"A set's rule is no regular expression: {error}.") from error
     return identity, "test" if int(_digest(identity)[:8], 16) / 16**8 < config.test_share else "train"
@@ -167,7 +204,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _frames(folder: Path, config: PrepareConfig) -> list[Sample]:
+def _prepare_clip(name: str, folder: Path, config: PrepareConfig) -> list[Sample]:
     """Frames of a tracked video, spread over it."""
     sequence = TrackedSequence.load(folder)
     if sequence.info.head_name != config.head or sequence.info.resolution != config.photo.resolution:
@@ -175,16 +212,19 @@ def _frames(folder: Path, config: PrepareConfig) -> list[Sample]:
             f"{folder} was tracked with head '{sequence.info.head_name}' at {sequence.info.resolution} pixels; "
             f"expected '{config.head}' at {config.photo.resolution}. Track the video again."
         )
-    identity, split = identify(f"{CLIP}/{folder.name}", config)
+    identity, split = identify(f"{CLIP}/{name}", config)
+    called = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+    if called != name:  # another name may come out alike
+        called += f"-{_digest(name)[:6]}"
     samples = []
-    for place in np.linspace(0, len(sequence) - 1, min(config.clip_frames, len(sequence))).round().astype(int):
-        key = f"{CLIP}-{re.sub(r'[^A-Za-z0-9_-]', '_', folder.name)}-{place:06d}"
-        portrait = Portrait(key, identity, sequence.frame(int(place)), sequence.params[int(place) : int(place) + 1], sequence.camera)
+    for place in evenly_spaced(config.clip_frames, len(sequence)).tolist():
+        key = f"{CLIP}-{called}-{place:06d}"
+        portrait = Portrait(key, identity, sequence.frame(place), sequence.params[place : place + 1], sequence.camera)
         samples.append(Sample(portrait, CLIP, split))
     return samples
 
 
-def _made_up(seed: int, config: PrepareConfig) -> list[Sample]:
+def _make_up(seed: int, config: PrepareConfig) -> list[Sample]:
     """Portraits of one made-up person, cropped as photos are, with the true fit."""
     side = config.photo.resolution
     subject = SyntheticSubject(ACTED_FRAMES, round(MADE_UP_SIDE * side), seed, varied=True)

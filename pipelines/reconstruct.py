@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,19 +19,18 @@ from torch import Tensor
 from deja_vu.avatars import GaussianAvatar, GaussianConfig, save_avatar
 from deja_vu.avatars.prior.atlas import load_atlas
 from deja_vu.avatars.prior.network import load_prior
-from deja_vu.bench.metrics import FrameMetrics
+from deja_vu.bench.evaluate import Evaluator, means
+from deja_vu.bench.predictors import avatar_predictor
+from deja_vu.bench.results import METRICS_FILE, PhotoFacts, write_result
 from deja_vu.core.config import dump_config
-from deja_vu.core.image import WHITE, over
+from deja_vu.core.image import WHITE, over, tile_images, to_uint8
 from deja_vu.core.sequence import TrackedSequence, TrackInfo, write_frame, write_masks
 from deja_vu.datasets.prior_examples import stack_portraits
 from deja_vu.heads import load_head
-from deja_vu.io.files import write_json
-from deja_vu.io.images import read_picture
-from deja_vu.losses.perceptual import PerceptualDistance
+from deja_vu.io.images import read_picture, write_png
+from deja_vu.io.provenance import machine
+from deja_vu.motion.appearance import EXPRESSIONS, SIDES, Appearance, pose_subject
 from deja_vu.pipelines.drive import show
-from deja_vu.pipelines.evaluate import to_bytes, write_png
-from deja_vu.pipelines.looks import EXPRESSIONS, SIDES, posed, tiled
-from deja_vu.pipelines.provenance import machine
 from deja_vu.pipelines.run_folder import Run, open_run
 from deja_vu.pipelines.track import begin_track
 from deja_vu.tracking.photo import FittedPhoto, PhotoConfig, PhotoFitter
@@ -95,19 +95,22 @@ def fill(photo: Path, run: Run, config: ReconstructConfig) -> None:
     dump_config(config, out / "config.yaml")
     save_avatar(avatar, out / "avatar.safetensors", provenance)
     seconds = time.monotonic() - started
-    scores = pictures(avatar, fitted, out)
+    write_pictures(avatar, fitted, out)
+    scores = means(Evaluator(sequence).evaluate([avatar_predictor("avatar", avatar)], quiet=True)["avatar"])
     if config.turntable_frames:
         show(avatar, sequence, out / "turntable.mp4", config.turntable_frames, config.turntable_side)
     total = time.monotonic() - started
-    facts = {
-        "photo": photo.name,
-        "gaussians": len(avatar.layout),
-        "device": machine(),
-        "commit": provenance["commit"],
-        "config": asdict(config),
-    }
-    times = {"avatar": round(seconds, 2), "total": round(total, 2)}
-    write_json(out / "metrics.json", {**facts, "input_view": scores, "landmark_error_px": round(fitted.error_px, 2), "seconds": times})
+    facts = PhotoFacts(
+        photo=photo.name,
+        gaussians=len(avatar.layout),
+        device=machine(),
+        commit=provenance["commit"],
+        config=asdict(config),
+        input_view=scores,
+        landmark_error_px=round(fitted.error_px, 2),
+        seconds={"avatar": round(seconds, 2), "total": round(total, 2)},
+    )
+    write_result(out / METRICS_FILE, facts)
     print(f"avatar in {seconds:.1f} s, with its pictures {total:.1f} s; its photo is met to {scores['psnr']:.2f} dB")
     print(f"look at {run.out / 'compare.png'}, {run.out / 'expressions.png'} and {run.out / 'turntable.mp4'}")
 
@@ -129,21 +132,17 @@ def as_sequence(fitted: FittedPhoto, photo: Path, head_name: str, folder: Path) 
 
 
 @torch.no_grad()
-def pictures(avatar: GaussianAvatar, fitted: FittedPhoto, out: Path) -> dict[str, float]:
-    """Write compare.png (photo, avatar, its sides) and expressions.png; return the scores of the photo's own view."""
+def write_pictures(avatar: GaussianAvatar, fitted: FittedPhoto, out: Path) -> None:
+    """Write compare.png (photo, avatar, its sides) and expressions.png."""
     portrait = fitted.portrait
     photo = stack_portraits([portrait], 0)
-    target = over(photo.image, photo.head, WHITE)
+    side = portrait.camera.width
 
-    def shown(looks: dict[str, tuple[str, float]], side: int) -> Tensor:
-        params = posed(avatar.head, portrait.params, looks)
+    def shown(appearances: Sequence[Appearance], side: int) -> Tensor:
+        params = pose_subject(avatar.head, portrait.params, appearances)
         return avatar.render(params, portrait.camera.resized(side, side), WHITE).rgb.clamp(0, 1)
 
     view = avatar.render(portrait.params, portrait.camera, WHITE).rgb.clamp(0, 1)
-    sides = {name: look for name, look in SIDES.items() if look[0] == "neutral"}
-    side = portrait.camera.width
-    write_png(out / "compare.png", to_bytes(tiled(torch.cat([target, view, shown(sides, side)]), 2 + len(sides)))[..., ::-1])
-    write_png(out / "expressions.png", to_bytes(tiled(shown(EXPRESSIONS, side // 2), 4))[..., ::-1])
-    scorer = FrameMetrics(PerceptualDistance.load())
-    scores = scorer.score(view[0], scorer.reference(target[0], photo.loss_mask[0], perceptual=True))
-    return {name: round(value, 5) for name, value in scores.items()}
+    compared = torch.cat([over(photo.image, photo.head, WHITE), view, shown(SIDES, side)])
+    write_png(out / "compare.png", to_uint8(tile_images(compared, len(compared))))
+    write_png(out / "expressions.png", to_uint8(tile_images(shown(EXPRESSIONS, side // 2), 4)))

@@ -34,6 +34,7 @@ from deja_vu.core.config import load_config
 from deja_vu.core.errors import ConfigError, FormatError, InputError, OutputError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.files import LOCK, digest, held, write_json
+from deja_vu.io.provenance import commit, machine
 from deja_vu.pipelines.own_files import (
     NAMES,
     PROGRAM,
@@ -48,7 +49,6 @@ from deja_vu.pipelines.own_files import (
     read_record,
     walk,
 )
-from deja_vu.pipelines.provenance import commit, machine
 
 FORMAT_VERSION = 1
 """Of run.json."""

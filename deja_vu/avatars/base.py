@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.head import HeadParams
 from deja_vu.core.image import RenderOutput
 from deja_vu.heads.base import HeadModel
+
+Draw: TypeAlias = Callable[[Float[Tensor, "*b 3"]], RenderOutput]
+"""Draws a posed avatar over a background color in [0, 1]."""
 
 
 class Avatar(nn.Module, ABC):
@@ -28,6 +32,17 @@ class Avatar(nn.Module, ABC):
     @abstractmethod
     def render(self, params: HeadParams, camera: Camera, background: Float[Tensor, "*b 3"]) -> RenderOutput:
         """Pictures of B poses by one camera (or one each), over a background color in [0, 1]."""
+
+    def prepare(self, params: HeadParams, camera: Camera) -> Draw:
+        """Pose B heads once; what is returned draws them as `render` does, as often as it is called.
+
+        Its time is that of drawing alone: rasterizing Gaussians, marching rays, evaluating a light field.
+        """
+        return lambda background: self.render(params, camera, background)
+
+    def count_work(self, params: HeadParams, camera: Camera) -> dict[str, int]:
+        """What drawing takes besides the multiply-adds of matrix products and convolutions, by name; nothing unless a kind says so."""
+        return {}
 
     @abstractmethod
     def regularizers(self) -> dict[str, Tensor]:

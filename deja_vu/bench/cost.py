@@ -10,13 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deja_vu.avatars import Avatar, GaussianAvatar, NelfAvatar, NerfAvatar
-from deja_vu.bench.roofline import BLOCK
+from deja_vu.avatars import Avatar
 from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadParams
 from deja_vu.nets.cost import multiply_adds
-from deja_vu.render import cpu
-from deja_vu.render.base import rasterize
 
 SWEEP = (128, 256, 384, 512, 640, 768, 896)
 """Sides of the picture in pixels, besides the one that the avatar was learned at."""
@@ -70,15 +67,8 @@ def end_to_end(avatar: Avatar, params: HeadParams, camera: Camera) -> Callable[[
 def render_only(avatar: Avatar, params: HeadParams, camera: Camera) -> Callable[[], Any]:
     """What is left once the head is posed: rasterizing Gaussians, marching rays, evaluating a light field."""
     white = torch.ones(3, device=camera.intrinsics.device)
-    if isinstance(avatar, GaussianAvatar):
-        drawn = avatar.gaussians(params)
-        return torch.no_grad()(lambda: rasterize(drawn, camera, white, avatar.config.backend))
-    if isinstance(avatar, NelfAvatar):
-        points, code = avatar.ray_points(params, camera), avatar.code(params)
-        return torch.no_grad()(lambda: avatar.network(points, code))
-    assert isinstance(avatar, NerfAvatar), type(avatar)
-    surfaces = [avatar.surface(params[b]) for b in range(len(params))]
-    return torch.no_grad()(lambda: avatar.render_all(params, camera, white, surfaces=surfaces))
+    draw = avatar.prepare(params, camera)
+    return torch.no_grad()(lambda: draw(white))
 
 
 def sweep(avatar: Avatar, params: HeadParams, camera: Camera, seconds: float = 3.0) -> dict[str, Any]:
@@ -98,40 +88,25 @@ def sweep(avatar: Avatar, params: HeadParams, camera: Camera, seconds: float = 3
     return found
 
 
-def size(avatar: Avatar, beside: int) -> dict[str, int]:
+def count_numbers(avatar: Avatar, auxiliary: int) -> dict[str, int]:
     """Numbers that a file must hold, what is trained besides, and the bytes of half-precision floats.
 
     Args:
         avatar: deployed.
-        beside: parameters that are trained and left behind.
+        auxiliary: parameters that are trained and left behind.
     """
     state = avatar.state_dict().values()
     halves = sum(value.numel() * (2 if value.is_floating_point() else value.element_size()) for value in state)
     parameters = sum(parameter.numel() for parameter in avatar.parameters())
-    return {"params_deploy": parameters, "params_train": parameters + beside, "bytes_fp16": halves}
+    return {"params_deploy": parameters, "params_train": parameters + auxiliary, "bytes_fp16": halves}
 
 
 @torch.no_grad()
-def work(avatar: Avatar, params: HeadParams, camera: Camera) -> dict[str, int]:
-    """Arithmetic of one frame: multiply-adds of matrix products and convolutions, and what they do not see.
+def count_work(avatar: Avatar, params: HeadParams, camera: Camera) -> dict[str, int]:
+    """Arithmetic of one frame: `macs`, the multiply-adds of matrix products and convolutions, and what they do not see.
 
-    `gaussians` are drawn by a kernel that composites `alpha_evals` of them with a pixel (the CPU's tells); `field_samples` are
-    evaluations of a radiance field, `neighbour_queries` searches in its surface points.
+    Of Gaussians `gaussians`, drawn by a kernel that composites `alpha_evals` of them with a pixel (the CPU's tells); of a radiance field
+    `field_samples`, its evaluations, and `neighbour_queries`, searches in its surface points.
     """
     white = torch.ones(3, device=camera.intrinsics.device)
-    counts: dict[str, int] = {}
-    if isinstance(avatar, GaussianAvatar):
-        counts["gaussians"] = len(avatar.layout)
-        if camera.intrinsics.is_cpu:
-            counts["alpha_evals"] = BLOCK * cpu.work(avatar.gaussians(params)[0], camera)["blocks"]
-    if isinstance(avatar, NerfAvatar):
-        counts |= {"field_samples": 0, "neighbour_queries": avatar.ray_count(params, camera) * (avatar.config.coarse + avatar.config.fine)}
-
-        def count(_: Any, inputs: tuple[Any, ...], __: Any) -> None:
-            counts["field_samples"] += len(inputs[2])
-
-        handle = avatar.field.register_forward_hook(count)
-    counts["macs"] = multiply_adds(lambda: avatar.render(params, camera, white))
-    if isinstance(avatar, NerfAvatar):
-        handle.remove()
-    return counts
+    return avatar.count_work(params, camera) | {"macs": multiply_adds(lambda: avatar.render(params, camera, white))}

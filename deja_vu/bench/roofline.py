@@ -11,8 +11,6 @@ from deja_vu.bench.scenes import Scene
 from deja_vu.render import cpu
 from deja_vu.render.reference import ALPHA_MAX, ALPHA_MIN, OPAQUE, TILE, Projected, project
 
-BLOCK = 16
-"""Pixels of a block: what the kernel composites at once."""
 FORWARD_INSTRUCTIONS, BACKWARD_INSTRUCTIONS = 16, 27
 """Vector multiplications and multiply-adds a (Gaussian, block) pair takes in raster_tile.h at 16 lanes. Forward: 5 for the quadratic form,
 5 for 2^p, 2 for weight and transmittance, 4 for colour and depth. Backward: the same 12, 9 for the derivative of alpha, 6 of the sums."""
@@ -52,7 +50,8 @@ def measure_work(scene: Scene, multiplications: float) -> Work:
     floors = [
         1e3 * counts["blocks"] * each / multiplications for each in (FORWARD_INSTRUCTIONS, FORWARD_INSTRUCTIONS + BACKWARD_INSTRUCTIONS)
     ]
-    return Work(**counts, pairs=pairs, lane_use=pairs / (BLOCK * max(counts["blocks"], 1)), forward_floor=floors[0], both_floor=floors[1])
+    lane_use = pairs / (cpu.BLOCK * max(counts["blocks"], 1))
+    return Work(**counts, pairs=pairs, lane_use=lane_use, forward_floor=floors[0], both_floor=floors[1])
 
 
 def count_pairs(projected: Projected, width: int, height: int) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 
 BLOCK = 12
@@ -9,7 +12,21 @@ BLOCK = 12
 DRAWS = 2000
 
 
-def summarize(values: list[float], block: int = BLOCK, draws: int = DRAWS) -> dict[str, float]:
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over frames, rounded to five digits."""
+
+    mean: float
+    std: float
+    """Standard deviation of the frames."""
+    low: float
+    """Lower end of the mean's 95 % interval."""
+    high: float
+    """Upper end."""
+    frames: int
+
+
+def summarize(values: Sequence[float], block: int = BLOCK, draws: int = DRAWS) -> Estimate:
     """Mean, standard deviation, and the 95 % interval of the mean by moving-block bootstrap.
 
     Args:
@@ -25,10 +42,9 @@ def summarize(values: list[float], block: int = BLOCK, draws: int = DRAWS) -> di
     taken = (starts[..., None] + torch.arange(block)).flatten(1)[:, :count]
     low, high = series[taken].mean(1).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     deviation = float(series.std()) if count > 1 else 0.0
-    rounded = {"mean": float(series.mean()), "std": deviation, "low": low, "high": high}
-    return {name: round(value, 5) for name, value in rounded.items()} | {"frames": count}
+    return Estimate(mean=round(float(series.mean()), 5), std=round(deviation, 5), low=round(low, 5), high=round(high, 5), frames=count)
 
 
-def differs(a: dict[str, float], b: dict[str, float]) -> bool:
-    """Whether two summaries' intervals do not overlap."""
-    return a["low"] > b["high"] or b["low"] > a["high"]
+def differs(a: Estimate, b: Estimate) -> bool:
+    """Whether two intervals do not overlap."""
+    return a.low > b.high or b.low > a.high

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 WHITE = torch.ones(3)
@@ -27,3 +28,16 @@ class RenderOutput:
 def over(rgb: Float[Tensor, "*b H W 3"], alpha: Float[Tensor, "*b H W 1"], background: float | Tensor) -> Float[Tensor, "*b H W 3"]:
     """Composite straight-alpha color over a background color in [0, 1]."""
     return rgb * alpha + background * (1 - alpha)
+
+
+def to_uint8(image: Float[Tensor, "H W C"]) -> UInt8[np.ndarray, "H W C"]:
+    """8-bit picture of values in [0, 1]; what lies outside is clamped."""
+    return (image.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+
+
+def tile_images(images: Float[Tensor, "N h w 3"], columns: int) -> Float[Tensor, "H W 3"]:
+    """Pictures side by side in rows, white where the last row ends early."""
+    missing = -len(images) % columns
+    full = torch.cat([images, torch.ones(missing, *images.shape[1:])])
+    rows = full.unflatten(0, (-1, columns))
+    return rows.transpose(1, 2).flatten(2, 3).flatten(0, 1)

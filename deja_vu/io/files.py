@@ -54,7 +54,8 @@ def whole(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(f"{path} could not be written ({error.strerror or error}). Make room or choose another place.") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:

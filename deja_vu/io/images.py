@@ -1,4 +1,4 @@
-"""Photo files in: whatever a phone, a camera or a program writes, as upright 8-bit sRGB."""
+"""Photo files in: whatever a phone, a camera or a program writes, as upright 8-bit sRGB. PNG files out."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image as Pillow
 from PIL import ImageCms, ImageOps, UnidentifiedImageError
 
 from deja_vu.core.errors import InputError
+from deja_vu.io.files import write_atomic
 from deja_vu.io.video import Image
 
 MIN_SIDE = 96
@@ -120,3 +123,16 @@ def _to_srgb(picture: Pillow.Image, notes: list[str]) -> Pillow.Image:
         except (ImageCms.PyCMSError, OSError) as error:
             notes.append(f"Its color profile cannot be used ({error}); colors may be off.")
     return picture.convert("RGB")
+
+
+def write_png(path: Path, image: UInt8[np.ndarray, "H W *C"]) -> None:
+    """Write a picture in one step: grey [H W], RGB [H W 3] or RGBA [H W 4].
+
+    Raises:
+        OutputError: it cannot be written; a former file is kept.
+    """
+    if image.ndim == 3:
+        image = image[..., [2, 1, 0, *range(3, image.shape[-1])]]  # OpenCV's order of channels
+    encoded, data = cv2.imencode(".png", image)
+    assert encoded
+    write_atomic(path, data.tobytes())

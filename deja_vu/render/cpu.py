@@ -15,6 +15,8 @@ from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.image import RenderOutput
 from deja_vu.render.checks import arguments, check_finite
 
+BLOCK = 16
+"""Pixels that the kernel composites at once."""
 _NOT_FINITE = 2
 
 

@@ -10,17 +10,16 @@ from typing import Any
 import cv2
 import numpy as np
 
-from deja_vu.bench.statistics import differs
+from deja_vu.bench.predictors import BASELINES
+from deja_vu.bench.results import RESULT_FILE, RESULT_SCHEMA
+from deja_vu.bench.statistics import Estimate, differs
 from deja_vu.core.errors import FormatError, InputError
 from deja_vu.report.bench_plots import Point, curves, scatter
 
-RESULT = "result.json"
-SCHEMA = 2
 BUDGETS = (30, 60, 120, 300, 600, 1200, 3600, 10800)
 """Seconds of training after which paths are compared."""
 SHEET_SIDE = 256
 """Side of a picture in a sheet, pixels."""
-TRIVIAL = ("mean_image", "nearest_frame")
 
 Result = dict[str, Any]
 
@@ -33,11 +32,11 @@ def read_results(folder: Path) -> dict[str, list[Result]]:
         FormatError: one is damaged or of another version, or a clip's results come from different tracked videos.
     """
     clips: dict[str, list[Result]] = {}
-    for path in sorted(folder.glob(f"*/*/{RESULT}")):
+    for path in sorted(folder.glob(f"*/*/{RESULT_FILE}")):
         try:
             result = json.loads(path.read_text())
-            if result["schema"] != SCHEMA:
-                raise FormatError(f"{path} has result format {result['schema']}, expected {SCHEMA}. Run the benchmark again.")
+            if result["schema"] != RESULT_SCHEMA:
+                raise FormatError(f"{path} has result format {result['schema']}, expected {RESULT_SCHEMA}. Run the benchmark again.")
             clips.setdefault(result["clip"], []).append(result | {"folder": str(path.parent)})
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise FormatError(f"{path} is damaged ({error}). Run the benchmark again.") from error
@@ -45,14 +44,14 @@ def read_results(folder: Path) -> dict[str, list[Result]]:
         if len({result["bundle_sha256"] for result in results}) > 1:
             raise FormatError(f"{folder / clip} holds results of different tracked videos. Move all but one video's away.")
     if not clips:
-        raise InputError(f"{folder} holds no results (clip/path/{RESULT}). Run: deja-vu benchmark CLIP --paths ... --out {folder}")
+        raise InputError(f"{folder} holds no results (clip/path/{RESULT_FILE}). Run: deja-vu benchmark CLIP --paths ... --out {folder}")
     return {clip: sorted(results, key=_order) for clip, results in clips.items()}
 
 
 def _order(result: Result) -> tuple[bool, bool, float]:
     """Our paths first, then other systems, then the trivial rows; the best first among each."""
     full = result["quality"]["full"]
-    return result["path"] in TRIVIAL, "train" not in result, -full["psnr"]["mean"]
+    return result["path"] in BASELINES, "train" not in result, -full["psnr"]["mean"]
 
 
 def write_report(folder: Path) -> str:
@@ -117,7 +116,7 @@ def quality_table(results: list[Result]) -> str:
     for result in results:
         quality, gains = result["quality"], result.get("delta_vs", {})
         full, face, mouth = (quality.get(region, {}) for region in ("full", "face", "mouth"))
-        over = ", ".join(f"{gains[name]['psnr']:+.2f}" for name in TRIVIAL if name in gains)
+        over = ", ".join(f"{gains[name]['psnr']:+.2f}" for name in BASELINES if name in gains)
         face_cell = f"{_mean(face, 'psnr', 2)} / {_mean(face, 'st_lpips', 3)}"
         cells = [_interval(full, "psnr", 2), _interval(full, "ssim", 4), _interval(full, "st_lpips", 4)]
         cells += [_mean(full, "l1", 2, 255), _mean(full, "temporal", 2, 255), face_cell, _mean(mouth, "psnr", 2), over or "–"]
@@ -195,17 +194,18 @@ def _teacher_gaps(results: list[Result]) -> list[str]:
 
 def _verdicts(results: list[Result]) -> list[str]:
     """Who is best by which metric, where intervals say so."""
-    rated = [result for result in results if result["path"] not in TRIVIAL]
+    rated = [result for result in results if result["path"] not in BASELINES]
     lines = []
     for metric, best in (("psnr", max), ("st_lpips", min)):
         known = [result for result in rated if metric in result["quality"]["full"]]
         if len(known) < 2:
             continue
         winner = best(known, key=lambda result: result["quality"]["full"][metric]["mean"])
+        best_mean = Estimate(**winner["quality"]["full"][metric])
         tied = [
             result["path"]
             for result in known
-            if result is not winner and not differs(result["quality"]["full"][metric], winner["quality"]["full"][metric])
+            if result is not winner and not differs(Estimate(**result["quality"]["full"][metric]), best_mean)
         ]
         rest = f"not told apart from {', '.join(tied)}" if tied else "intervals apart from all others"
         lines.append(f"\n{metric}: {winner['path']} leads, {rest}.\n")

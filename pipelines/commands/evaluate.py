@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
+from deja_vu.core.ranges import Positive
 from deja_vu.pipelines.command import Command
 
 
-def evaluate_command(run: Path, *, json: Path | None = None, save_frames: Path | None = None, overwrite: bool = False) -> None:
+def evaluate_command(
+    run: Path,
+    *,
+    frames: Positive | Literal["all"] = 12,
+    json: Path | None = None,
+    save_frames: Path | None = None,
+    overwrite: bool = False,
+) -> None:
     """Score an avatar on its held-out frames.
 
     Args:
-        run: run folder of `deja-vu personalize`.
+        run: run folder of `deja-vu personalize`; of `reconstruct`, where the photo itself is scored.
+        frames: how many held-out frames are scored, evenly spread, or all.
         json: file for the metrics; they are printed in any case.
-        save_frames: folder for render_, target_, head_ and person_ PNGs of every test frame, and frames.json.
+        save_frames: folder for render_, target_, head_ and person_ PNGs of every scored frame, and frames.json.
         overwrite: replace the file, and the frames of an earlier evaluation, that the other flags name.
     """
     from deja_vu.pipelines.evaluate import score_run
 
-    score_run(run, json, save_frames, overwrite=overwrite)
+    score_run(run, json, save_frames, frames=frames, overwrite=overwrite)
 
 
 COMMAND = Command(run=evaluate_command, example="deja-vu evaluate runs/me")

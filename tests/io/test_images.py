@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from deja_vu.core.errors import InputError
-from deja_vu.io.images import MAX_SIDE, read_picture
+from deja_vu.core.errors import InputError, OutputError
+from deja_vu.io.images import MAX_SIDE, read_picture, write_png
 
 RGB = (200, 120, 40)
 
@@ -103,3 +103,17 @@ def test_a_broken_off_file_is_refused(tmp_path):
     (tmp_path / "half.jpg").write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
     with pytest.raises(InputError, match="damaged"):
         read_picture(tmp_path / "half.jpg")
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3), (5, 7, 4)])
+def test_a_written_png_is_what_another_reader_sees(shape, tmp_path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    write_png(tmp_path / "x.png", image)
+    with Image.open(tmp_path / "x.png") as file:
+        np.testing.assert_array_equal(np.asarray(file), image)
+
+
+def test_a_picture_that_cannot_be_written_is_not_forgotten(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="could not be written"):
+        write_png(tmp_path / "file" / "x.png", np.zeros((4, 4, 3), np.uint8))

@@ -9,13 +9,13 @@ import torch
 
 from deja_vu.avatars import load_avatar
 from deja_vu.bench import cost
+from deja_vu.bench.predictors import Predictor
 from deja_vu.core.errors import InputError
 from deja_vu.io.assets import find
 from deja_vu.io.frames import FrameSource
 from deja_vu.io.video import write_video
-from deja_vu.pipelines.benchmark import benchmark, compare_paths, find_clip, frames_method, markdown
+from deja_vu.pipelines.benchmark import benchmark, compare_paths, find_clips, markdown, video_predictor, video_predictors
 from deja_vu.pipelines.benchmark_paths import benchmark_paths, in_own_process, refuse_short, refuse_stale
-from deja_vu.pipelines.evaluate import Method
 from deja_vu.pipelines.personalize import Recipe
 from deja_vu.pipelines.phases import FieldPhase
 from deja_vu.pipelines.recipes import shipped_recipe, sizes_name
@@ -34,20 +34,20 @@ def stripes(index: int) -> np.ndarray:
 
 def test_a_clip_is_a_file_or_a_folder_with_renders_beside_it(tmp_path) -> None:
     (tmp_path / "alone.mp4").touch()
-    assert find_clip(tmp_path / "alone.mp4").others == ()
-    assert find_clip(tmp_path / "alone.mp4").name == "alone"
+    (alone,) = find_clips([tmp_path / "alone.mp4"])
+    assert (alone.name, alone.others) == ("alone", ())
     with pytest.raises(InputError, match=r"holds no gt.mp4"):
-        find_clip(tmp_path)
+        find_clips([tmp_path])
     (tmp_path / "person").mkdir()
     for name in ("gt.mp4", "B.mp4", "A.mp4", "notes.txt"):
         (tmp_path / "person" / name).touch()
-    clip = find_clip(tmp_path / "person")
+    (clip,) = find_clips([tmp_path / "person"])
     assert (clip.name, clip.video.name, [path.stem for path in clip.others]) == ("person", "gt.mp4", ["A", "B"])
 
 
 def test_other_systems_are_shown_on_our_crop_at_the_same_frames(tracked, tmp_path) -> None:
     write_video(tmp_path / "Other.mp4", (stripes(index) for index in range(30)), 50, crf=1)
-    method = frames_method(tmp_path / "Other.mp4", tracked)
+    method = video_predictor("Other", tmp_path / "Other.mp4", tracked)
     assert method.name == "Other"
     source = FrameSource(tracked.test_part(), 96)
     for position, index in enumerate((24, 26, 28)):
@@ -60,7 +60,7 @@ def test_other_systems_are_shown_on_our_crop_at_the_same_frames(tracked, tmp_pat
 def test_a_render_that_is_too_short_is_refused(tracked, tmp_path) -> None:
     write_video(tmp_path / "Short.mp4", (stripes(index) for index in range(27)), 50)
     with pytest.raises(InputError, match=r"Short.mp4 .* 28"):
-        frames_method(tmp_path / "Short.mp4", tracked)
+        video_predictor("Short", tmp_path / "Short.mp4", tracked)
 
 
 def test_the_table_names_every_method() -> None:
@@ -122,7 +122,7 @@ def tiny_recipe(small_recipe: Recipe) -> Recipe:
 def test_paths_are_compared_on_one_clip(tracked, film, small_recipe, tmp_path, monkeypatch) -> None:
     recipe, out = tiny_recipe(small_recipe), tmp_path / "bench"
     driver = film(tmp_path / "driver").folder
-    other = Method("Other", lambda batch: torch.full((96, 96, 3), 0.5))
+    other = Predictor("Other", lambda batch: torch.full((96, 96, 3), 0.5))
     monkeypatch.setattr(cost, "SWEEP", (32, 64))
     common = {"others": [other], "drivers": [driver], "reuse": True, "isolate": False, "seconds": 0.05}
     benchmark_paths("clip", tracked.folder, ["gaussian", "nerf", "nelf"], out / "clip", recipe, **common)
@@ -200,3 +200,33 @@ def raise_input_error(_: object) -> None:
 def test_a_mistake_in_a_run_of_its_own_process_is_passed_on() -> None:
     with pytest.raises(InputError, match="told by the child"):
         in_own_process(raise_input_error, None)
+
+
+@needs_perceptual
+def test_clips_of_one_name_have_runs_of_their_own(film, small_recipe, tmp_path) -> None:
+    """Two tracked folders that are both called track."""
+    quick = replace(small_recipe.personalize, phases=tuple(replace(phase, steps=2) for phase in small_recipe.personalize.phases))
+    film(tmp_path / "a" / "track"), film(tmp_path / "b" / "track", 20)
+    clips = [tmp_path / "a" / "track", tmp_path / "b" / "track"]
+    table = benchmark(clips, tmp_path / "out", replace(small_recipe, personalize=quick), reuse=False)
+    assert [line.split(" | ")[:2] for line in table.splitlines()[2:]] == [["| a-track", "15"], ["| b-track", "20"]]
+    frames = {name: json.loads((tmp_path / "out" / name / "metrics.json").read_text())["frames"] for name in ("a-track", "b-track")}
+    assert frames == {"a-track": 15, "b-track": 20}
+
+
+def test_other_systems_of_one_name_are_told_apart_and_none_takes_a_name_of_ours(tracked, tmp_path) -> None:
+    videos = [tmp_path / "a" / "x.mp4", tmp_path / "b" / "x.mp4", tmp_path / "test.mp4", tmp_path / "gaussian.mp4"]
+    for video in videos:
+        video.parent.mkdir(exist_ok=True)
+        write_video(video, (stripes(index) for index in range(30)), 50)
+    names = [predictor.name for predictor in video_predictors(videos, tracked, taken=["gaussian"])]
+    assert names == ["a-x.mp4", "b-x.mp4", "test.mp4", "gaussian.mp4"]
+
+
+def test_tracked_folders_of_one_name_are_different_clips(film, tmp_path) -> None:
+    film(tmp_path / "a" / "track"), film(tmp_path / "b" / "track")
+    clips = find_clips([tmp_path / "a" / "track", tmp_path / "b" / "track"])
+    assert [clip.name for clip in clips] == ["a-track", "b-track"]
+    assert [clip.video.parent.name for clip in clips] == ["a", "b"]
+    with pytest.raises(InputError, match="given twice"):
+        find_clips([tmp_path / "a" / "track", tmp_path / "a" / "track"])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import inspect
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -8,22 +10,33 @@ import pytest
 import torch
 
 from deja_vu.avatars import save_avatar
+from deja_vu.bench.evaluate import SAMPLE, evaluate, means
+from deja_vu.bench.predictors import Predictor, avatar_predictor, baseline_predictors
 from deja_vu.core.errors import OutputError
 from deja_vu.core.image import over
 from deja_vu.io.assets import find
 from deja_vu.io.frames import FrameSource
-from deja_vu.pipelines.evaluate import Method, avatar_method, baseline_methods, compare_sheet, evaluate, evaluate_run, write_png
+from deja_vu.pipelines.cli import main
+from deja_vu.pipelines.commands.evaluate import evaluate_command
+from deja_vu.pipelines.evaluate import compare_sheet, evaluate_run, frame_writer
+from tests.pipelines.test_cli import refused
 
+__all__ = ["refused"]
 needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.io.assets")
 WHITE = torch.ones(3)
+
+
+def mean_scores(sequence, predictors, keep=None):
+    """Means over all held-out frames, by predictor."""
+    return {name: means(scores) for name, scores in evaluate(sequence, predictors, frames=None, keep=keep).items()}
 
 
 @needs_perceptual
 def test_the_person_in_the_video_scores_best_and_guesses_score_as_they_should(tracked, painted) -> None:
     """The true avatar reaches what JPEG and 8-bit masks leave; the mean image is far below; a copy of the target is perfect."""
-    copy = Method("copy", lambda batch: over(batch.image, batch.head, WHITE)[0])
-    grey = Method("grey", lambda batch: torch.full((96, 96, 3), 0.5))
-    scores = evaluate(tracked, [avatar_method("truth", painted), copy, grey, *baseline_methods(tracked.train_part())])
+    copy = Predictor("copy", lambda batch: over(batch.image, batch.head, WHITE)[0])
+    grey = Predictor("grey", lambda batch: torch.full((96, 96, 3), 0.5))
+    scores = mean_scores(tracked, [avatar_predictor("truth", painted), copy, grey, *baseline_predictors(tracked.train_part())])
     assert set(scores) == {"truth", "copy", "grey", "mean_image", "nearest_frame"}
     assert scores["truth"]["psnr"] > 33
     assert scores["truth"]["ssim"] > 0.97
@@ -43,7 +56,7 @@ def test_neck_and_torso_count_for_nobody(tracked) -> None:
     def spoiled(batch):
         return torch.where(batch.loss_mask[0] == 0, torch.zeros(3), clean(batch))
 
-    scores = evaluate(tracked, [Method("clean", clean), Method("spoiled", spoiled)])
+    scores = mean_scores(tracked, [Predictor("clean", clean), Predictor("spoiled", spoiled)])
     assert scores["clean"] == scores["spoiled"]
 
 
@@ -55,14 +68,14 @@ def test_methods_see_test_frames_only_and_once(tracked) -> None:
         seen.append(batch.positions.tolist())
         return batch.image[0]
 
-    evaluate(tracked, [Method("note", note)])
+    evaluate(tracked, [Predictor("note", note)])
     assert seen == [[0], [1], [2]]
 
 
 def test_baselines_know_training_frames_only(tracked) -> None:
     source = FrameSource(tracked.train_part(), 96)
     frames = torch.stack([over(batch.image, batch.head, WHITE)[0] for batch in (source.batch(torch.tensor([i])) for i in range(12))])
-    mean, nearest = baseline_methods(tracked.train_part())
+    mean, nearest = baseline_predictors(tracked.train_part())
     test = FrameSource(tracked.test_part(), 96)
     for position in range(3):
         batch = test.batch(torch.tensor([position]))
@@ -77,7 +90,8 @@ def test_baselines_know_training_frames_only(tracked) -> None:
 @needs_perceptual
 def test_saved_frames_show_what_was_scored(tracked, painted, tmp_path) -> None:
     folder = tmp_path / "saved"
-    evaluate(tracked, [avatar_method("truth", painted)], folder)
+    truth = avatar_predictor("truth", painted)
+    evaluate(tracked, [truth], frames=None, keep=frame_writer(folder, tracked, truth))
     names = [f"{kind}_{index:06d}.png" for index in (24, 26, 28) for kind in ("render", "target", "head", "person")]
     assert {path.name for path in folder.iterdir()} == {*names, "frames.json"}
     assert json.loads((folder / "frames.json").read_text()) == {"crop": [10, 20, 106, 116], "resolution": 96, "background": [255, 255, 255]}
@@ -95,7 +109,8 @@ def test_saved_frames_show_what_was_scored(tracked, painted, tmp_path) -> None:
 @needs_perceptual
 def test_whoever_has_the_saved_frames_can_measure_the_score(tracked, painted, tmp_path) -> None:
     """PSNR from the PNGs alone: pixels count by one minus person over head, so neck, torso and what was not filmed are left out."""
-    scores = evaluate(tracked, [avatar_method("truth", painted)], tmp_path / "saved")["truth"]
+    truth = avatar_predictor("truth", painted)
+    scores = mean_scores(tracked, [truth], keep=frame_writer(tmp_path / "saved", tracked, truth))["truth"]
     found = []
     for index in (24, 26, 28):
         pictures = {
@@ -116,11 +131,58 @@ def test_a_run_is_scored_beside_its_ablation_and_others(film, painted, tmp_path)
     save_avatar(painted, run / "avatar.safetensors", {})
     save_avatar(painted, run / "global_only.safetensors", {})
     (run / "metrics.json").write_text(json.dumps({"video": "toy.mp4", "test": {"psnr": 0.0}}))
-    other = Method("other_system", lambda batch: batch.image[0])
+    other = Predictor("other_system", lambda batch: batch.image[0])
     metrics = evaluate_run(run, others=[other])
     assert metrics["video"] == "toy.mp4"
     assert set(metrics["baselines"]) == {"mean_image", "nearest_frame", "global_only", "other_system"}
-    assert metrics["test"] == metrics["baselines"]["global_only"] == evaluate(sequence, [avatar_method("truth", painted)])["truth"]
+    expected = mean_scores(sequence, [avatar_predictor("truth", painted)])["truth"]
+    expected.pop("temporal")
+    assert metrics["test"] == metrics["baselines"]["global_only"] == expected
+    assert metrics["frames_scored"] == metrics["frames_held_out"] == 3
+    for name, row in {"test": metrics["test"], **metrics["baselines"]}.items():
+        for metric, value in row.items():
+            low, high = metrics["intervals"][name][metric]
+            assert low - 1e-5 <= value <= high + 1e-5  # rounded
+
+
+@needs_perceptual
+def test_an_even_sample_is_scored_unless_all_are_asked_for(film, painted, tmp_path, monkeypatch) -> None:
+    """The same frames for everybody, from the first held-out frame to the last."""
+    sequence = film(tmp_path / "run" / "track", 100)
+    save_avatar(painted, tmp_path / "run" / "avatar.safetensors", {})
+    asked = []
+    other = Predictor("other", lambda batch: asked.append(int(batch.positions[0])) or batch.image[0])
+    metrics = evaluate_run(tmp_path / "run", others=[other])
+    assert int(sequence.test.sum()) == metrics["frames_held_out"] == 20
+    assert metrics["frames_scored"] == len(asked) == SAMPLE
+    assert (asked[0], asked[-1]) == (0, 19)
+    assert set(np.diff(asked)) <= {1, 2}
+    assert set(metrics["test"]) == set(metrics["baselines"]["other"]) == {"psnr", "ssim", "st_lpips", "l1"}
+    assert evaluate_run(tmp_path / "run", frames=None)["frames_scored"] == 20
+    assert inspect.signature(evaluate_command).parameters["frames"].default == SAMPLE
+
+
+@needs_perceptual
+def test_a_photos_run_is_scored_on_its_photo(film, painted, tmp_path, capsys) -> None:
+    """It has no held-out frame, so no baseline either; the command works and says so."""
+    sequence = film(tmp_path / "run" / "track", 1)
+    replace(sequence, test=torch.zeros(1, dtype=torch.bool)).save()
+    save_avatar(painted, tmp_path / "run" / "avatar.safetensors", {})
+    (tmp_path / "run" / "metrics.json").write_text(json.dumps({"photo": "me.jpg", "seconds": {"avatar": 5.0, "total": 9.0}}))
+    main(["evaluate", str(tmp_path / "run"), "--save-frames", str(tmp_path / "saved")])
+    shown = capsys.readouterr()
+    metrics = json.loads(shown.out)
+    assert metrics["photo"] == "me.jpg"
+    assert metrics["input_view"]["psnr"] > 33
+    assert "test" not in metrics
+    assert "no held-out frames" in shown.err
+    assert {path.name for path in (tmp_path / "saved").glob("*_*.png")} == {
+        f"{kind}_000000.png" for kind in ("render", "target", "head", "person")
+    }
+
+
+def test_a_number_of_frames_that_cannot_be_is_refused(refused, tmp_path) -> None:
+    assert "--frames 0: expected" in refused("evaluate", tmp_path, "--frames", 0)
 
 
 def test_the_comparison_shows_target_render_and_error(tracked, painted, tmp_path) -> None:
@@ -133,8 +195,7 @@ def test_the_comparison_shows_target_render_and_error(tracked, painted, tmp_path
     assert (error <= bound + 4).all()  # both pictures are rounded before they are compared here
 
 
-def test_a_picture_that_cannot_be_written_is_not_forgotten(tracked, painted, tmp_path) -> None:
+def test_a_comparison_that_cannot_be_written_is_not_forgotten(tracked, painted, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="could not be written"):
-        write_png(tmp_path / "absent" / "x.png", np.zeros((4, 4, 3), np.uint8))
-    with pytest.raises(OutputError, match="could not be written"):
-        compare_sheet(tracked, painted, tmp_path / "absent" / "compare.png")
+        compare_sheet(tracked, painted, tmp_path / "file" / "compare.png")

@@ -34,6 +34,7 @@ class Config:
     limit: Count | None = None
     mode: Literal["auto", "on", "off"] = "auto"
     spins: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scored: Positive | Literal["all"] = 12
 
 
 def called(*words: str) -> dict[str, object]:
@@ -55,6 +56,11 @@ def test_arguments_are_those_of_the_signature() -> None:
     assert (seen["first"], seen["more"], seen["out"]) == (Path("a"), (Path("b"), Path("d")), Path("c"))
     assert (seen["resume"], seen["names"]) == (True, ("x", "y"))
     assert seen["config"] == Config()
+
+
+def test_a_number_may_be_a_word_instead() -> None:
+    assert called("a", "--out", "c", "--scored", "all")["config"] == Config(scored="all")
+    assert called("a", "--out", "c", "--scored=7")["config"] == Config(scored=7)
 
 
 def test_flags_reach_every_depth_and_leave_the_rest() -> None:
@@ -91,6 +97,7 @@ def test_words_after_two_dashes_are_no_flags() -> None:
         ("a --out c --gain nan", "--gain nan: expected a number"),
         ("a --out c --gain inf", "--gain inf: expected a number"),
         ("a --out c --limit -1", "--limit -1: expected a whole number from 0 up"),
+        ("a --out c --scored 0", "--scored 0: expected a whole number from 1 up or all"),
         ("a --out c --mode of", "--mode of: expected auto, on or off. Did you mean off?"),
         ("a --out c --stages.2.steps 3", "--stages.2.steps: items are counted from 0, and the recipe has 2 here"),
         ("a --out c --stages.0.stps 3", "Did you mean --stages.N.steps?"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,7 +24,7 @@ from deja_vu.heads import load_head
 from deja_vu.nets.uv_unet import UVNetConfig
 from deja_vu.pipelines.evaluate_prior import evaluate_prior
 from deja_vu.pipelines.generalize import GeneralizeConfig, Phase, generalize
-from deja_vu.pipelines.prepare import PrepareConfig, SetRule, identify, prepare
+from deja_vu.pipelines.prepare import PrepareConfig, SetRule, find_sources, identify, prepare
 from deja_vu.pipelines.run_folder import open_run
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.training.ema import AveragedModel
@@ -129,6 +130,14 @@ def test_networks_are_compared_on_photos_and_clips(shards, trained, film, tmp_pa
     }
     assert {row["method"] for row in rows} == {"lifted", "whole"}
     assert len(text.splitlines()) == 2 + len(rows)
+    film(tmp_path / "b" / "clip", 6)
+    shutil.copytree(trained, tmp_path / "other" / "whole")
+    networks = [trained / "prior.safetensors", tmp_path / "other" / "whole" / "prior.safetensors"]
+    evaluate_prior([], [tmp_path / "clip", tmp_path / "b" / "clip"], tmp_path / "alike.json", networks, frames=2)
+    figures = json.loads((tmp_path / "alike.json").read_text())
+    assert len(figures["parameters"]) == 2
+    assert len({row["set"] for row in figures["scores"]} - {"all clips"}) == 2
+    assert len({row["method"] for row in figures["scores"]}) == 3
     with pytest.raises(InputError, match="Nothing to measure on"):
         evaluate_prior([], [], tmp_path / "none.json", [trained / "prior.safetensors"])
 
@@ -158,6 +167,27 @@ class TestPrepare:
         assert 0.06 < share < 0.14
         with pytest.raises(ConfigError, match="no regular expression"):
             identify("x", PrepareConfig(sets=(SetRule("("),)))
+
+    def test_no_photo_and_no_clip_is_lost_where_names_are_alike(self, film, tmp_path):
+        """Two folders of photos with one file name, and two tracked folders that are both called track."""
+        for folder in ("a", "b"):
+            (tmp_path / "photos" / folder).mkdir(parents=True)
+            (tmp_path / "photos" / folder / "1_me.jpg").touch()
+            film(tmp_path / folder / "track", 6)
+        data = [tmp_path / "photos" / "a", tmp_path / "photos" / "b", tmp_path / "a" / "track", tmp_path / "b" / "track"]
+        photos, clips = find_sources(data)
+        assert [photo.path for photo in photos.values()] == [data[0] / "1_me.jpg", data[1] / "1_me.jpg"]
+        assert {photo.below for photo in photos.values()} == {"1_me.jpg"}
+        assert clips == {"clip:a-track": data[2], "clip:b-track": data[3]}
+        config = PrepareConfig(head="toy", clip_frames=3, photo=replace(PrepareConfig().photo, resolution=96))
+        shards = prepare(data[2:], tmp_path / "out", config)
+        assert len(shards.entries) == 6
+        assert {entry.identity for entry in shards.entries} == {"clip/a-track", "clip/b-track"}
+
+    def test_rules_see_the_path_below_the_data_folder(self):
+        config = PrepareConfig(sets=(SetRule(r"(\d+)_.*", r"person \1"),))
+        assert identify("a/1_me.jpg", config, "1_me.jpg")[0] == identify("b/1_me.jpg", config, "1_me.jpg")[0] == "person 1"
+        assert identify("a/me.jpg", config, "me.jpg")[0] == "a/me.jpg"
 
     def test_clips_and_made_up_people(self, film, tmp_path):
         film(tmp_path / "clip", 6)

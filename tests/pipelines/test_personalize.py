@@ -268,7 +268,8 @@ def test_personalize_fills_the_run_folder(tracked, small_recipe, tmp_path, capsy
     assert any(path.name.startswith("events") for path in out.iterdir())
     metrics = json.loads((out / "metrics.json").read_text())
     assert set(metrics) == set(
-        "video frames resolution device path parameters gaussians seconds peak_mb test baselines config commit".split()
+        "video frames resolution device path parameters gaussians seconds peak_mb config commit".split()
+        + "test baselines intervals frames_scored frames_held_out".split()
     )
     assert (metrics["video"], metrics["frames"], metrics["resolution"]) == ("toy.mp4", 15, 96)
     assert set(metrics["seconds"]) == {"track", "personalize", "total"}

@@ -12,7 +12,6 @@ from deja_vu.avatars import GaussianAvatar
 from deja_vu.avatars.prior.network import PriorConfig, build_prior, save_prior
 from deja_vu.core.errors import InputError, MissingAssetError, OutputError
 from deja_vu.nets.uv_unet import UVNetConfig
-from deja_vu.pipelines.looks import SIDES, posed, tiled
 from deja_vu.pipelines.reconstruct import ReconstructConfig, reconstruct
 from deja_vu.pipelines.run_folder import load_pair
 from deja_vu.tracking.photo import PhotoConfig
@@ -56,16 +55,3 @@ def test_refusals(tmp_path, monkeypatch):
     with pytest.raises(MissingAssetError, match="No trained network ships"):
         reconstruct(WOMAN, tmp_path / "out", ReconstructConfig(), overwrite=False)
     assert not (tmp_path / "out").exists()
-
-
-def test_looks_are_looked_at_from_where_they_say(painted):
-    subject = posed(painted.head, painted.head.neutral((1,)), SIDES)
-    facing = -subject.world_from_head[:, 2, 2]
-    torch.testing.assert_close(facing[[0, 2, 3]], torch.tensor([0.5**0.5, -1.0, 1.0]), rtol=0, atol=1e-4)
-
-
-def test_tiles_end_white():
-    sheet = tiled(torch.zeros(3, 2, 4, 3), 2)
-    assert sheet.shape == (4, 8, 3)
-    assert sheet[2:, 4:].min() == 1
-    assert sheet[:2].max() == 0

@@ -18,9 +18,9 @@ from deja_vu.core.config import dump_config
 from deja_vu.core.errors import ConfigError, FormatError, InputError, OutputError
 from deja_vu.heads.toy import load as load_toy
 from deja_vu.io.files import LOCK
+from deja_vu.io.provenance import commit, machine
 from deja_vu.pipelines.own_files import NAMES, STAGE, claim, own_files
 from deja_vu.pipelines.personalize import Recipe
-from deja_vu.pipelines.provenance import commit, machine
 from deja_vu.pipelines.run_folder import amended, find_avatar, find_track, load_pair, open_run, refuse_other_recipe
 
 

@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
+from deja_vu.bench.results import RESULT_FILE, RESULT_SCHEMA
 from deja_vu.core.errors import FormatError, InputError
 from deja_vu.report.bench_plots import Point, curves, front, scatter
-from deja_vu.report.bench_report import RESULT, SCHEMA, read_results, write_report
+from deja_vu.report.bench_report import read_results, write_report
 
 
 def summary(mean: float, width: float = 0.1) -> dict[str, float]:
@@ -24,7 +25,13 @@ def result(folder: Path, name: str, psnr: float, lpips: float, fps: float | None
     for file in ("a.png", "b.png"):
         cv2.imwrite(str(folder / file), np.full((40, 40, 3), int(psnr), np.uint8))
     full = {"psnr": summary(psnr), "ssim": summary(0.9, 0.01), "st_lpips": summary(lpips, 0.001), "l1": summary(0.02, 0.001)}
-    written: dict[str, Any] = {"schema": SCHEMA, "clip": folder.parent.name, "path": name, "bundle_sha256": "5a", "quality": {"full": full}}
+    written: dict[str, Any] = {
+        "schema": RESULT_SCHEMA,
+        "clip": folder.parent.name,
+        "path": name,
+        "bundle_sha256": "5a",
+        "quality": {"full": full},
+    }
     written["pictures"] = {"test": {"frames": ["a.png"], "truth": ["b.png"]}}
     if fps is not None:
         speed = {"fps": fps, "p50_ms": 1e3 / fps, "p95_ms": 1e3 / fps, "frames": 5}
@@ -48,7 +55,7 @@ def result(folder: Path, name: str, psnr: float, lpips: float, fps: float | None
         }
     if name == "nelf":
         written["delta_vs_teacher"] = {"path": "gaussian", "psnr": -0.42, "st_lpips": 0.03}
-    (folder / RESULT).write_text(json.dumps(written))
+    (folder / RESULT_FILE).write_text(json.dumps(written))
     return written
 
 
@@ -88,12 +95,12 @@ def test_results_that_do_not_fit_are_refused(tmp_path) -> None:
     with pytest.raises(InputError, match=r"holds no results"):
         read_results(tmp_path)
     result(tmp_path / "c" / "a", "a", 30.0, 0.02, 40.0)
-    path = tmp_path / "c" / "a" / RESULT
+    path = tmp_path / "c" / "a" / RESULT_FILE
     result(tmp_path / "c" / "b", "b", 30.0, 0.02, 40.0)
     path.write_text(path.read_text().replace('"5a"', '"77"'))
     with pytest.raises(FormatError, match=r"c holds results of different tracked videos"):
         read_results(tmp_path)
-    path.write_text(path.read_text().replace(f'"schema": {SCHEMA}', '"schema": 99'))
+    path.write_text(path.read_text().replace(f'"schema": {RESULT_SCHEMA}', '"schema": 99'))
     with pytest.raises(FormatError, match=r"format 99, expected"):
         read_results(tmp_path)
     path.write_text("{")

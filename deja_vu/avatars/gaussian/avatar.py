@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from deja_vu.avatars.base import Avatar
+from deja_vu.avatars.base import Avatar, Draw
 from deja_vu.avatars.gaussian.blend_weights import LinearCode, SoftmaxCode
 from deja_vu.avatars.gaussian.correction import ParamCorrection
 from deja_vu.core.camera import Camera
@@ -20,6 +20,7 @@ from deja_vu.core.head import HeadParams
 from deja_vu.core.image import RenderOutput
 from deja_vu.heads.base import HeadModel
 from deja_vu.heads.regions import dropped_faces
+from deja_vu.render import cpu
 from deja_vu.render.base import rasterize
 from deja_vu.uv.attach import SurfaceFrames, attach
 from deja_vu.uv.binding import Resample, SummedMap, bind_texels, pose_gaussians
@@ -145,7 +146,18 @@ class GaussianAvatar(Avatar):
         return pose_gaussians(self.build_map(params), self.head(ours), self.binding, self.rest_stretch, axes)
 
     def render(self, params: HeadParams, camera: Camera, background: Float[Tensor, "*b 3"]) -> RenderOutput:
-        return rasterize(self.gaussians(params), camera, background, backend=self.config.backend)
+        return self.prepare(params, camera)(background)
+
+    def prepare(self, params: HeadParams, camera: Camera) -> Draw:
+        gaussians = self.gaussians(params)
+        return lambda background: rasterize(gaussians, camera, background, backend=self.config.backend)
+
+    def count_work(self, params: HeadParams, camera: Camera) -> dict[str, int]:
+        """`gaussians`, and on a CPU `alpha_evals`: how often one of them is composited with a pixel."""
+        counts = {"gaussians": len(self.layout)}
+        if camera.intrinsics.is_cpu:
+            counts["alpha_evals"] = cpu.BLOCK * cpu.work(self.gaussians(params)[0], camera)["blocks"]
+        return counts
 
     def regularizers(self) -> dict[str, Tensor]:
         """Mean squared rectification by channel and of texels that no frame shows, and of the blendmaps as a whole."""

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from deja_vu.avatars.base import Avatar
+from deja_vu.avatars.base import Avatar, Draw
 from deja_vu.avatars.gaussian.blend_weights import JOINT_SCALE
 from deja_vu.avatars.nelf.network import NelfConfig, NelfNetwork
 from deja_vu.avatars.nelf.warp import WarpField
@@ -69,7 +69,11 @@ class NelfAvatar(Avatar):
         self.network = NelfNetwork(config, self.code_size)
 
     def render(self, params: HeadParams, camera: Camera, background: Float[Tensor, "*b 3"]) -> RenderOutput:
-        return self.render_all(params, camera, background).full
+        return self.prepare(params, camera)(background)
+
+    def prepare(self, params: HeadParams, camera: Camera) -> Draw:
+        points, code = self.ray_points(params, camera), self.code(params)
+        return lambda background: self._draw(points, code, camera, background).full
 
     def render_all(
         self,
@@ -91,11 +95,16 @@ class NelfAvatar(Avatar):
         Raises:
             ValueError: another background than white, for an avatar without coverage.
         """
-        if not self.config.coverage and not bool((background == 1).all()):
-            raise ValueError("this light field knows no coverage and was learned before white; render it over white")
         points, code = self.ray_points(params, camera), self.code(params)
         if warp is not None and rows is not None:
             points, code = warp.points(points, rows), warp.code(code, rows)
+        return self._draw(points, code, camera, background)
+
+    def _draw(
+        self, points: Float[Tensor, "B h w D"], code: Float[Tensor, "B E"], camera: Camera, background: Float[Tensor, "*b 3"]
+    ) -> NelfRender:
+        if not self.config.coverage and not bool((background == 1).all()):
+            raise ValueError("this light field knows no coverage and was learned before white; render it over white")
         small, large = self.network(points, code)
         under = background[..., None, None, :]
         return NelfRender(self._composite(large[:, : camera.height, : camera.width], under), self._composite(small, under))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from deja_vu.avatars.base import Avatar
+from deja_vu.avatars.base import Avatar, Draw
 from deja_vu.avatars.gaussian.blend_weights import LinearCode
 from deja_vu.avatars.nerf.config import NerfConfig
 from deja_vu.avatars.nerf.field import WIDEN, RadianceField, Surface
@@ -111,9 +112,33 @@ class NerfAvatar(Avatar):
         return Surface(posed, normals, posed - rest)
 
     def render(self, params: HeadParams, camera: Camera, background: Float[Tensor, "*b 3"]) -> RenderOutput:
-        full = self.render_all(params, camera, background).full
-        assert full is not None
-        return full
+        return self.prepare(params, camera)(background)
+
+    def prepare(self, params: HeadParams, camera: Camera) -> Draw:
+        surfaces = [self.surface(params[b]) for b in range(len(params))]
+
+        def draw(background: Float[Tensor, "*b 3"]) -> RenderOutput:
+            full = self.render_all(params, camera, background, surfaces=surfaces).full
+            assert full is not None
+            return full
+
+        return draw
+
+    def count_work(self, params: HeadParams, camera: Camera) -> dict[str, int]:
+        """`field_samples`: evaluations of the radiance field; `neighbour_queries`: searches among its surface points."""
+        samples = 0
+
+        def count(_: nn.Module, inputs: tuple[Any, ...], __: Any) -> None:
+            nonlocal samples
+            samples += len(inputs[2])
+
+        handle = self.field.register_forward_hook(count)
+        try:
+            self.render(params, camera, params.expression.new_ones(3))
+        finally:
+            handle.remove()
+        queries = self.ray_count(params, camera) * (self.config.coarse + self.config.fine)
+        return {"field_samples": samples, "neighbour_queries": queries}
 
     def render_all(
         self,

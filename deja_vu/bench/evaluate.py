@@ -1,0 +1,193 @@
+"""The protocol by which everything is scored; metrics.json of a run and result.json of a benchmark come from here alike.
+
+* Frames: those that training never saw, all of them or an even sample. A photo's run has none; there the photo itself is scored, which
+  says how well it is met and nothing about other views.
+* A predictor gets a frame's tracked parameters and camera. Its picture is compared with the frame's head over white, both at the
+  resolution of the tracked video.
+* Pixels count by `Batch.loss_mask`: head and true background; neck, torso and what was not filmed count for nobody.
+* Pictures are compared as they are computed, not rounded to 8 bits. Rounding adds the error of the file format to that of the avatar,
+  and the more the better the avatar is: 0.008 dB at 35 dB, measured; calculated, 0.013 dB at 37.6 and, for other systems' videos, which
+  do come rounded, 0.002 dB at the 27 dB they have.
+* Every metric is measured on every scored frame, for every predictor on the same ones. A mean comes with its 95 % interval by
+  moving-block bootstrap, blocks being half a second of the video.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm import tqdm
+
+from deja_vu.bench.metrics import FrameMetrics, Reference
+from deja_vu.bench.predictors import Predictor
+from deja_vu.bench.statistics import BLOCK, Estimate, summarize
+from deja_vu.core.batch import Batch
+from deja_vu.core.image import WHITE, over
+from deja_vu.core.sampling import evenly_spaced
+from deja_vu.core.sequence import TrackedSequence
+from deja_vu.heads.base import HeadModel
+from deja_vu.heads.regions import region_window
+from deja_vu.io.frames import FrameSource
+from deja_vu.losses.perceptual import MIN_SIZE, PerceptualDistance
+
+SAMPLE = 12
+"""Frames that are scored where nobody asks for all. ST-LPIPS takes a third of a second of one core for a picture of 512², and each frame
+has one of the target and one of each predictor: with three baselines a dozen frames take a tenth of the time of a run."""
+FULL = "full"
+"""Region of the whole picture."""
+REGIONS = {"face": "face", "mouth": "lips"}
+"""Boxes that can be scored besides, and the part of the head that each surrounds."""
+REGION_MARGIN = 0.2
+"""Share of a box's size added on every side."""
+SMALLEST = 6
+"""Least side of a box in pixels for which SSIM is defined."""
+
+Scores: TypeAlias = Mapping[str, Mapping[str, Estimate]]
+"""Estimate of every metric, by region; `full` has `temporal` besides where neighbouring frames were scored: the mean absolute difference
+between how much each pixel changes in the prediction and in the truth, from a frame of the video to the next."""
+
+
+@dataclass(frozen=True)
+class FramePair:
+    """One predicted frame and what it should show."""
+
+    image: Float[Tensor, "H W 3"]
+    target: Float[Tensor, "H W 3"]
+    """Head over white."""
+    mask: Float[Tensor, "H W 1"]
+    """Weight of each pixel."""
+    position: int
+    """Place in the tracked video."""
+
+
+Keep: TypeAlias = Callable[[Predictor, int, FramePair], None]
+"""Is shown every pair, with the number of the frame among those that are scored."""
+
+
+def held_out(sequence: TrackedSequence) -> TrackedSequence:
+    """The frames that can be scored: those that training never saw, or all of a video without such."""
+    return sequence.test_part() if sequence.test.any() else sequence
+
+
+class Evaluator:
+    """Scores predictors on the same frames of one video.
+
+    Attributes:
+        chosen: places of the scored frames among those that can be scored.
+    """
+
+    def __init__(self, sequence: TrackedSequence, frames: int | None = SAMPLE, head: HeadModel | None = None, cache_bytes: int = 0) -> None:
+        """Choose the frames.
+
+        Args:
+            sequence: tracked video with its split.
+            frames: how many are scored, evenly spread; None scores all.
+            head: of the video; with it, face and mouth are scored besides.
+            cache_bytes: memory for decoded frames, where they are scored again and again.
+        """
+        part = held_out(sequence)
+        self.chosen: Int[Tensor, " n"] = evenly_spaced(len(part) if frames is None else frames, len(part))
+        places = sequence.test.nonzero()[:, 0] if sequence.test.any() else torch.arange(len(sequence))
+        self._places: list[int] = places[self.chosen].tolist()
+        self._source = FrameSource(part, sequence.info.resolution, cache_bytes)
+        self._block = max(1, round(BLOCK * len(self.chosen) / len(part)))
+        self._metrics, self._head = FrameMetrics(PerceptualDistance.load()), head
+
+    def evaluate(self, predictors: Sequence[Predictor], keep: Keep | None = None, *, quiet: bool = False) -> dict[str, Scores]:
+        """Scores of every predictor by name.
+
+        Args:
+            predictors: of different names.
+            keep: is shown every pair.
+            quiet: show no progress.
+        """
+        series = {predictor.name: _Series() for predictor in predictors}
+        stream = self._source.stream(iter(self.chosen[:, None]))
+        for number, batch in enumerate(tqdm(stream, total=len(self.chosen), desc="evaluate", unit="frame", disable=quiet)):
+            target, mask = over(batch.image, batch.head, WHITE)[0], batch.loss_mask[0]
+            windows = self._windows(batch)
+            references = {name: self._reference(target[window], mask[window]) for name, window in windows.items()}
+            for predictor in predictors:
+                pair = FramePair(predictor.predict(batch), target, mask, self._places[number])
+                scored = series[predictor.name]
+                for name, reference in references.items():
+                    if reference is not None:
+                        scored.add(name, self._metrics.score(pair.image[windows[name]], reference))
+                scored.follow(pair)
+                if keep is not None:
+                    keep(predictor, number, pair)
+        return {name: scored.summarize(self._block) for name, scored in series.items()}
+
+    def _windows(self, batch: Batch) -> dict[str, tuple[slice, slice]]:
+        """Rows and columns of every region."""
+        whole = {FULL: (slice(None), slice(None))}
+        if self._head is None:
+            return whole
+        vertices, topology = self._head(batch.params)[0], self._head.topology
+        return whole | {
+            name: region_window(vertices, topology.faces, topology.regions[part], batch.camera, REGION_MARGIN)
+            for name, part in REGIONS.items()
+            if part in topology.regions
+        }
+
+    def _reference(self, target: Float[Tensor, "h w 3"], mask: Float[Tensor, "h w 1"]) -> Reference | None:
+        """The prepared target; None where nothing can be measured."""
+        smallest = min(target.shape[:2])
+        if smallest < SMALLEST or float(mask.sum()) == 0:
+            return None
+        return self._metrics.reference(target, mask, perceptual=smallest >= MIN_SIZE)
+
+
+def evaluate(
+    sequence: TrackedSequence,
+    predictors: Sequence[Predictor],
+    *,
+    frames: int | None = SAMPLE,
+    head: HeadModel | None = None,
+    keep: Keep | None = None,
+) -> dict[str, Scores]:
+    """Scores of predictors on frames that training never saw, by name; see `Evaluator`."""
+    return Evaluator(sequence, frames, head).evaluate(predictors, keep)
+
+
+class _Series:
+    """Frame by frame, the scores of one predictor."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, dict[str, list[float]]] = {}
+        self._before: FramePair | None = None
+
+    def add(self, region: str, scores: Mapping[str, float]) -> None:
+        for name, value in scores.items():
+            self._values.setdefault(region, {}).setdefault(name, []).append(value)
+
+    def follow(self, pair: FramePair) -> None:
+        """Compare a frame with the one before it, if that is its neighbour in the video."""
+        if self._before is not None and pair.position == self._before.position + 1:
+            self.add(FULL, {"temporal": temporal_error(self._before, pair)})
+        self._before = pair
+
+    def summarize(self, block: int) -> Scores:
+        return {region: {name: summarize(values, block) for name, values in scores.items()} for region, scores in self._values.items()}
+
+
+def temporal_error(before: FramePair, after: FramePair) -> float:
+    """Mean absolute difference of the absolute changes of prediction and truth, where both frames count."""
+    mask = before.mask * after.mask
+    change = (after.image - before.image).abs() - (after.target - before.target).abs()
+    return float((change.abs() * mask).sum() / (3 * mask.sum()).clamp_min(1))
+
+
+def means(scores: Scores, region: str = FULL) -> dict[str, float]:
+    """Mean of every metric of a region."""
+    return {name: estimate.mean for name, estimate in scores.get(region, {}).items()}
+
+
+def gain(ours: Mapping[str, float], theirs: Mapping[str, float]) -> dict[str, float]:
+    """Difference of means, metric by metric, where both have it."""
+    return {name: round(ours[name] - theirs[name], 5) for name in sorted(ours.keys() & theirs.keys())}

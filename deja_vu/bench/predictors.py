@@ -1,0 +1,72 @@
+"""What is scored: avatars, and guesses that cost nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deja_vu.avatars import Avatar
+from deja_vu.core.batch import Batch
+from deja_vu.core.image import WHITE, over
+from deja_vu.core.sequence import TrackedSequence
+from deja_vu.io.frames import FrameSource
+
+BASELINES = ("mean_image", "nearest_frame")
+NEAREST_SIDE = 64
+"""Side to which frames are reduced to find the nearest training frame by pixels."""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Something that predicts a held-out frame from its tracked parameters and camera."""
+
+    name: str
+    predict: Callable[[Batch], Float[Tensor, "H W 3"]]
+    """A batch of one frame to its picture over white, in [0, 1]."""
+
+
+def avatar_predictor(name: str, avatar: Avatar) -> Predictor:
+    """Renders of an avatar with the tracked parameters."""
+    device = next(avatar.parameters()).device
+
+    @torch.no_grad()
+    def predict(batch: Batch) -> Tensor:
+        out = avatar.render(batch.params.to(device), batch.camera.to(device), WHITE.to(device))
+        return out.rgb[0].clamp(0, 1).cpu()
+
+    return Predictor(name, predict)
+
+
+def baseline_predictors(train: TrackedSequence) -> list[Predictor]:
+    """The mean of all training heads over white, and the training head whose small picture is nearest to the frame's.
+
+    The second looks at the frame that it is to predict, which an avatar never does: it says how much of the frame was seen before.
+    """
+    source = FrameSource(train, train.info.resolution, cache_bytes=0)
+    side = train.info.resolution
+    pictures, total = torch.empty(len(train), NEAREST_SIDE, NEAREST_SIDE, 3), torch.zeros(side, side, 3)
+    for batch in source.stream(iter(torch.arange(len(train))[:, None])):
+        picture = _over_white(batch)
+        pictures[int(batch.positions[0])] = _reduced(picture)
+        total += picture
+    mean = total / len(train)
+
+    def nearest(batch: Batch) -> Tensor:
+        found = (pictures - _reduced(_over_white(batch))).square().flatten(1).sum(1).argmin()
+        return _over_white(source.batch(found[None]))
+
+    mean_image, nearest_frame = BASELINES
+    return [Predictor(mean_image, lambda batch: mean), Predictor(nearest_frame, nearest)]
+
+
+def _over_white(batch: Batch) -> Float[Tensor, "H W 3"]:
+    return over(batch.image, batch.head, WHITE)[0]
+
+
+def _reduced(picture: Float[Tensor, "H W 3"]) -> Float[Tensor, "h w 3"]:
+    return torch.from_numpy(cv2.resize(picture.numpy(), (NEAREST_SIDE, NEAREST_SIDE), interpolation=cv2.INTER_AREA))
