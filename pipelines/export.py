@@ -39,6 +39,7 @@ OWN_SECONDS, TURNTABLE_FRAMES = 10.0, 150
 """Length of the motions that every page can play."""
 LEAST_SWING = 0.1
 """Least that a slider of the page moves; only a rest at the end of an expression's range comes near it."""
+PLY_FACING = "It faces -z with y down. SuperSplat and others turn it upright and show it from behind: turn it by 180 degrees about y."
 SEQUENCES = ("ply", "spz")
 """Formats of which a motion makes one file a frame."""
 
@@ -76,11 +77,12 @@ def export(
         print("This export contains parts of FLAME: its licence decides to whom you may give it.")
     if format == "npz":
         write_npz(build_rig(avatar, rest), out)
+        print(written(out, avatar))
         return
     if format == "web":
         with open_run(out, "export", inputs=[run, *read], overwrite=overwrite) as folder:
             folder.note()
-            write_page(avatar, subject, motion, webcam, folder.folder)
+            write_page(avatar, subject, run.resolve().name, motion, webcam, folder.folder)
         size = sum((out / name).stat().st_size for name in ("index.html", "avatar.bin"))
         print(f"{out}: open index.html ({len(avatar.layout)} Gaussians, {size / 1e6:.1f} MB)")
         return
@@ -93,8 +95,15 @@ def export(
             write_sequence(avatar, poses, rest, folder.folder, format)
         print(f"{out}: {len(poses)} frames of {len(avatar.layout)} Gaussians")
         return
-    writer(format, subject.info.subject)(at_rest(avatar, poses, rest), out)
-    print(f"{out}: {len(avatar.layout)} Gaussians, {out.stat().st_size / 1e6:.1f} MB")
+    writer(format, run.resolve().name)(at_rest(avatar, poses, rest), out)
+    print(written(out, avatar))
+    if format == "ply":
+        print(PLY_FACING)
+
+
+def written(out: Path, avatar: GaussianAvatar) -> str:
+    """What is said of a finished file."""
+    return f"{out}: {len(avatar.layout)} Gaussians, {out.stat().st_size / 1e6:.1f} MB"
 
 
 def check_request(format: Format, out: Path, motion: str | None, frame: int | None, webcam: Path | None) -> None:
@@ -151,7 +160,7 @@ def is_folder(format: Format, motion: str | None, frame: int | None) -> bool:
     return format == "web" or (format in SEQUENCES and motion is not None and frame is None)
 
 
-def write_page(avatar: GaussianAvatar, subject: TrackedSequence, motion: str | None, webcam: Path | None, out: Path) -> None:
+def write_page(avatar: GaussianAvatar, subject: TrackedSequence, name: str, motion: str | None, webcam: Path | None, out: Path) -> None:
     """The page with its motions: a turntable, the start of the person's own video, and the motion asked for."""
     rest = face_camera(estimate_neutral(subject.params, avatar.head))
     own = subject.params[: round(OWN_SECONDS * subject.info.fps)]
@@ -163,7 +172,8 @@ def write_page(avatar: GaussianAvatar, subject: TrackedSequence, motion: str | N
         poses, fps = carried(motion, avatar.head, subject)
         clips.insert(0, Clip(Path(motion).stem, poses, fps))
     model = None if webcam is None else locate("face_landmarker")
-    write_web(avatar, rest, subject.camera, page_controls(avatar.head, rest), clips, subject.info.subject, out)
+    controls = page_controls(avatar.head, rest)
+    write_web(avatar, rest, subject.camera, controls, clips, name, out, webcam=webcam is not None)
     if webcam is not None and model is not None:
         write_webcam(webcam, model, out)
 

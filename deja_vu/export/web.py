@@ -1,5 +1,7 @@
 """A folder with one page and one binary that animate an avatar in any browser, from disk or from any host.
 
+Beside them lies the same program as a script for pages of other people's making (deja-vu.js).
+
 avatar.bin is a classic script, `dejavu("...")`, because a page opened from disk may load scripts from its folder but may not fetch
 files. The string holds gzip-compressed bytes, one character a byte, with the four characters that a string literal cannot hold
 escaped. Inside: the length of a JSON header (uint32, little-endian), the header, and the arrays it names, each at its offset, which
@@ -9,10 +11,11 @@ is a multiple of four.
 from __future__ import annotations
 
 import gzip
+import html
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -25,13 +28,17 @@ from deja_vu.avatars import GaussianAvatar
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import InputError
 from deja_vu.core.head import HeadParams
+from deja_vu.core.orbit import ORBIT
 from deja_vu.export.files import write_whole
 from deja_vu.export.rig import Rig, build_rig
+from deja_vu.motion.labels import HEAD_AND_GAZE, TURNS, WORDS, Section, presets, sections
 
-FORMAT = "deja-vu web/1"
+FORMAT = "deja-vu web/2"
 LEVELS: dict[str, int] = {"raw": 16, "morphs": 16, "pose_morphs": 16, "blendmaps": 8, "tap_weights": 8, "bary": 16, "clip": 16}
 """Bits of the arrays that are stored in steps between their extremes, channel by channel; the others stay as they are."""
 ESCAPES = {ord("\\"): b"\\\\", ord('"'): b'\\"', ord("\n"): b"\\n", ord("\r"): b"\\r"}
+TITLE = "<title>Déjà-vu</title>"
+"""In the page as it is built; every page has its own."""
 WASM = "vision_wasm_internal"
 """MediaPipe's program for browsers with SIMD, which all current ones have."""
 
@@ -86,9 +93,17 @@ def quantise(values: np.ndarray, bits: int) -> Quantised:
 
 
 def write_web(
-    avatar: GaussianAvatar, rest: HeadParams, camera: Camera, controls: Controls, clips: list[Clip], name: str, out: Path
+    avatar: GaussianAvatar,
+    rest: HeadParams,
+    camera: Camera,
+    controls: Controls,
+    clips: list[Clip],
+    name: str,
+    out: Path,
+    *,
+    webcam: bool = False,
 ) -> None:
-    """Write the page (index.html), the avatar (avatar.bin) and the licences of what the page contains (NOTICES.txt).
+    """Write the page (index.html), the avatar (avatar.bin), the script for other pages (deja-vu.js) and the licences (NOTICES.txt).
 
     Args:
         avatar: a Gaussian avatar.
@@ -98,6 +113,7 @@ def write_web(
         clips: motions to play.
         name: shown as the page's title.
         out: folder to write into.
+        webcam: whether the page offers to follow the user's face; it then needs what `write_webcam` writes.
 
     Raises:
         InputError: the avatar has no Gaussians.
@@ -108,7 +124,8 @@ def write_web(
     unused = ("texels", "blend_texels")  # the page carries texels, and needs no image of the chart
     for key in unused:
         arrays.pop(key, None)
-    facts = rig.facts | {"name": name, "camera": _view(camera), "center": _center(avatar), "clips": []}
+    facts = rig.facts | {"name": name, "camera": _view(camera), "center": _center(avatar), "clips": [], "webcam": webcam}
+    facts |= {"orbit": asdict(ORBIT), "sections": _sections(avatar), "kinds": presets(), "words": WORDS}
     facts |= {"swing": controls.swing.tolist(), "presets": {name: face.tolist() for name, face in controls.presets.items()}}
     for number, clip in enumerate(clips):
         params = clip.params
@@ -118,9 +135,11 @@ def write_web(
         arrays[f"clip_{number}_pose"] = params.world_from_head[:, :3].reshape(frames, 12).numpy()
         facts["clips"] += [{"id": number, "name": clip.name, "fps": clip.fps, "frames": frames}]  # type: ignore[operator]
     content = pack(Rig(facts, arrays))
-    page = resources.files("deja_vu.export") / "player"
-    write_whole(out / "index.html", (page / "player.html").read_bytes())
-    write_whole(out / "NOTICES.txt", (page / "NOTICES.txt").read_bytes())
+    player = resources.files("deja_vu.export") / "player"
+    page = (player / "player.html").read_text(encoding="utf-8").replace(TITLE, f"<title>{html.escape(name)} · Déjà-vu</title>", 1)
+    write_whole(out / "index.html", page.encode())
+    for copied in ("deja-vu.js", "NOTICES.txt"):
+        write_whole(out / copied, (player / copied).read_bytes())
     write_whole(out / "avatar.bin", content)
 
 
@@ -178,6 +197,13 @@ def _stored(values: np.ndarray, bits: int | None) -> tuple[dict, np.ndarray]:
         return {"type": "f32"}, values.astype(np.float32)
     steps = quantise(values, bits)
     return {"type": f"u{bits}", "low": steps.low.ravel().tolist(), "step": steps.step.ravel().tolist()}, steps.levels
+
+
+def _sections(avatar: GaussianAvatar) -> list[dict]:
+    """The page's sliders; the gaze is left out where the head's eyes do not turn."""
+    spec = avatar.head.spec
+    turns = tuple(turn for turn in TURNS if not turn.name.startswith("gaze") or "eye_left" in spec.joint_names)
+    return [asdict(section) for section in (Section(HEAD_AND_GAZE, turns, opened=True), *sections(spec.expression_names))]
 
 
 def _view(camera: Camera) -> Mapping[str, float]:

@@ -33,6 +33,10 @@ KEYS = ("at", "face", "weights", "head", "gaze")
 ANGLES = ("yaw", "pitch", "roll")
 MAX_SECONDS = 3600.0
 """Longest script, seconds."""
+LIKENESS = 0.6
+"""How alike an unknown name is to a known one for the latter to be offered instead, from 0 to 1."""
+LISTED = 20
+"""Most known names that an error lists."""
 
 
 class ScriptMotion(MotionSource):
@@ -130,5 +134,7 @@ def _read_number(value: object, where: str, low: float, high: float) -> float:
 def _refuse_unknown(given: Iterable[object], known: tuple[str, ...], where: str) -> None:
     for name in given:
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)
-            raise InputError(f"{where}: unknown name '{name}'. Did you mean '{close[0]}'? Known here: {', '.join(known)}.")
+            close = difflib.get_close_matches(str(name), known, n=1, cutoff=LIKENESS)
+            meant = f" Did you mean '{close[0]}'?" if close else ""
+            others = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
+            raise InputError(f"{where}: unknown name '{name}'.{meant} Known here: {', '.join(known[:LISTED])}{others}.")

@@ -19,6 +19,9 @@ from deja_vu.export.web import Controls
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
 from deja_vu.render.base import rasterize
+from tests.export.pages import exported_open, exported_page, opened, opener, page
+
+__all__ = ["exported_open", "exported_page", "opened", "opener", "page"]
 
 CAMERA = Camera.from_focal(190.0, 128, 128)
 FACING = torch.diag(torch.tensor([1.0, -1.0, -1.0]))

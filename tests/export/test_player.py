@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
-import base64
-import functools
-import http.server
-import io
 import math
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from deja_vu.avatars.gaussian.avatar import GaussianConfig
-from deja_vu.export.web import Clip, write_web, write_webcam
+from deja_vu.core.orbit import ORBIT
+from deja_vu.export.web import write_web, write_webcam
 from deja_vu.io import assets
+from tests.export.pages import SIDE, hosted, on_disk, pixels, psnr, seen, set_slider
 
 PAGE_DB = 45
 """The issue asks for 35. Levels of 8 bits, half-float blending and 8 bits of the picture leave more than 50 on these heads."""
-SIDE = 300
-PATIENCE_MS = 300_000
-"""Only stops what hangs: WebGL runs on the CPU here, which other work may keep busy."""
 MEDIAPIPE = Path(__file__).parents[2] / "deja_vu" / "export" / "player" / "node_modules" / "@mediapipe" / "tasks-vision"
-CHATTER = ("TensorFlow Lite", "gl_context", "face_landmarker", "inference_feedback", "Graph successfully")
-"""What MediaPipe tells about itself, some of it as errors."""
-
-NEXT_POSE = """async (rest) => {
-  const stage = await dejavuStage;
-  while (Math.abs(stage.params.expression[0] - rest) < 1e-3) await new Promise(requestAnimationFrame);
-  return stage.params.expression;
-}"""
-"""The expression of the next picture that is not at rest."""
+REST = """const rest = async ({ loop, playback }) => {
+  do await new Promise(requestAnimationFrame); while (playback.fresh || loop.moved || loop.waiting || loop.sorting || loop.sorted);
+};"""
+"""Until all that was asked for is drawn, and nothing is on its way."""
+AFTER = """async ([selector, value]) => {
+  REST
+  const avatar = await dejaVu;
+  const input = document.querySelector(selector);
+  input.value = value;
+  input.dispatchEvent(new Event("input"));
+  await rest(avatar);
+  return avatar.face.params.expression;
+}""".replace("REST", REST)
+"""The expression that is shown after a control was set."""
+FIRST_PICTURE = """async (motion) => {
+  const avatar = await dejaVu;
+  REST
+  avatar.set({ headYaw: -45, headPitch: 30 });
+  await rest(avatar);
+  avatar.play(motion).pause();
+  const shown = await new Promise((resolve) => {
+    const off = avatar.on("frame", () => avatar.motion && (off(), resolve(avatar.canvas.toDataURL("image/png"))));
+  });
+  return [shown, await avatar.snapshot()];
+}""".replace("REST", REST)
+"""The picture with which a motion begins, as it appears, and the exact one of that pose."""
 
 VARIANTS = {
     "default": GaussianConfig(uv_size=96, blend_size=64, blendmaps=3),
@@ -42,88 +53,6 @@ VARIANTS = {
     "paper": GaussianConfig(uv_size=64, blend_size=64, blendmaps=4, code="softmax", axes="head"),
     "still": GaussianConfig(uv_size=64, blend_size=64, blendmaps=0),
 }
-
-
-@pytest.fixture(scope="session")
-def exported_page(avatar, rest, camera, controls, motion, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("page")
-    write_web(avatar, rest, camera, controls, [Clip("Talk", motion, 25.0)], "someone", folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def opener(browser) -> Iterator[Callable[..., object]]:
-    """Open a page by its address; see `opened`."""
-    pages, complaints = [], []
-
-    def open_page(address: str, ready: bool = True):
-        page = browser.new_context(viewport={"width": SIDE + 480, "height": SIDE}, permissions=["camera"]).new_page()
-        pages.append(page)
-        page.set_default_timeout(PATIENCE_MS)
-        page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(address)
-        if ready:
-            page.wait_for_selector("#panel h1")
-        return page
-
-    open_page.pages, open_page.complaints = pages, complaints  # type: ignore[attr-defined]
-    yield open_page
-    for page in pages:
-        page.context.close()
-
-
-@pytest.fixture
-def opened(opener) -> Iterator[Callable[..., object]]:
-    """Open a page by its address; a page must complain of nothing, unless the test clears what it expected."""
-    earlier = len(opener.pages)
-    yield opener
-    for page in opener.pages[earlier:]:  # a page that stays open goes on drawing
-        page.context.close()
-    del opener.pages[earlier:]
-    heard = [text for text in opener.complaints if not any(known in text for known in CHATTER)]
-    opener.complaints.clear()
-    assert not heard
-
-
-@pytest.fixture(scope="module")
-def exported_open(opener, exported_page):
-    return opener(on_disk(exported_page))
-
-
-@pytest.fixture
-def page(exported_open, opened):
-    """The exported page as it opens; one page serves many tests, as WebGL on the CPU takes seconds to start."""
-    exported_open.evaluate("async () => (await dejavuStage).controls.reset()")
-    exported_open.locator("#reset").evaluate("(button) => button.click()")
-    exported_open.locator("#background").evaluate("(input) => { input.value = '#ffffff'; input.dispatchEvent(new Event('input')); }")
-    return exported_open
-
-
-def on_disk(folder: Path) -> str:
-    return (folder / "index.html").resolve().as_uri()
-
-
-def seen(page, params=None, camera=None) -> np.ndarray:
-    """The page's own picture, [H W 3] in [0, 1]; of what it shows now, or of a pose in front of a camera."""
-    arguments: list = [None, None]
-    if params is not None:
-        pose = params.world_from_head[0].flatten().tolist()
-        arguments[0] = {"expression": params.expression[0].tolist(), "joints": params.joints[0].tolist(), "pose": pose}
-        (fx, _, cx), (_, fy, cy), _ = camera.intrinsics.tolist()
-        view = {"fx": fx, "fy": fy, "cx": cx, "cy": cy, "width": camera.width, "height": camera.height}
-        arguments[1] = view | {"cameraFromWorld": camera.camera_from_world.flatten().tolist()}
-    url = page.evaluate("async ([params, camera]) => (await dejavuStage).snapshot(params, camera)", arguments)
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB")) / 255
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    return -10 * math.log10(float(np.square(a - b).mean()) + 1e-12)
-
-
-def set_slider(page, selector: str, value: float) -> None:
-    script = "(input, value) => { input.value = value; input.dispatchEvent(new Event('input')); }"
-    page.locator(selector).first.evaluate(script, value)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -142,36 +71,45 @@ def test_the_page_shows_what_python_renders(name, make_avatar, rest, camera, con
 
 
 def test_a_page_from_a_host_shows_the_same_as_one_from_disk(exported_page, page, camera, pose, opened):
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(exported_page))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        hosted = seen(opened(f"http://127.0.0.1:{server.server_port}/"), pose, camera)
-        server.shutdown()
-    np.testing.assert_array_equal(hosted, seen(page, pose, camera))
+    with hosted(exported_page) as address:
+        there = seen(opened(address), pose, camera)
+    np.testing.assert_array_equal(there, seen(page, pose, camera))
 
 
 def test_sliders_move_what_they_name_and_reset_puts_it_back(page, capture, screenshots):
     before = seen(page)
     capture(page, screenshots / "page_controls.png")
-    set_slider(page, "[data-expression=jawOpen]", 1)
+    set_slider(page, "[data-control=jawOpen]", 1)
     opened_mouth = np.abs(seen(page) - before).max(-1) > 0.05
     assert opened_mouth.mean() > 0.002
-    set_slider(page, "[data-turn=yaw]", 30)
+    set_slider(page, "[data-control=headYaw]", 30)
     turned = seen(page)
     assert (np.abs(turned - before).max(-1) > 0.05).mean() > 0.05
     page.click("#reset")
     assert psnr(seen(page), before) > 50
 
 
-def test_the_head_turns_to_its_left_for_a_positive_yaw(page):
-    """The subject's left is on the right of the picture."""
-    set_slider(page, "[data-turn=yaw]", 40)
-    pose = np.array(page.evaluate("async () => (await dejavuStage).params.pose")).reshape(4, 4)
-    assert pose[0, 2] == pytest.approx(math.sin(math.radians(40)), abs=1e-6)  # the nose points right in camera axes
-    assert pose[2, 2] == pytest.approx(-math.cos(math.radians(40)), abs=1e-6)
+@pytest.mark.parametrize(("angles", "nose"), [("headYaw", (1, 0)), ("headPitch", (0, -1))])
+def test_the_head_turns_as_the_names_say(page, angles, nose):
+    """To its left, which is on the right of the picture, and up; x right and y down, as the camera sees it."""
+    set_slider(page, f"[data-control={angles}]", 20)
+    pose = np.array(page.evaluate("async () => (await dejaVu).face.params.pose")).reshape(4, 4)
+    np.testing.assert_allclose(pose[:2, 2], math.sin(math.radians(20)) * np.array(nose), atol=1e-6)
+    assert pose[2, 2] == pytest.approx(-math.cos(math.radians(20)), abs=1e-6)
+
+
+def test_names_set_and_read_head_gaze_and_face_as_python_turns_them(page):
+    values = {"headYaw": 25.0, "headPitch": -12.0, "headRoll": 8.0, "gazeYaw": 10.0, "gazePitch": 5.0, "jawOpen": 0.4}
+    read = page.evaluate(
+        "async (values) => { const a = (await dejaVu).set(values); return Object.keys(values).map((name) => a.get(name)); }", values
+    )
+    assert read == pytest.approx(list(values.values()), abs=1e-4)
+    face = page.evaluate("async () => (await dejaVu).face.params")
+    turn = Rotation.from_euler("YXZ", [25, 12, 8], degrees=True).as_matrix()  # about the head's own axes, y up and z out of the face
+    expected = np.diag([1.0, -1.0, -1.0]) @ turn  # as it faces a camera
+    np.testing.assert_allclose(np.array(face["pose"]).reshape(4, 4)[:3, :3], expected, atol=1e-6)
+    with pytest.raises(Exception, match='no control "jawopen"'):
+        page.evaluate("async () => void (await dejaVu).set({ jawopen: 1 })")
 
 
 def test_presets_and_backgrounds_change_the_picture(page):
@@ -179,7 +117,7 @@ def test_presets_and_backgrounds_change_the_picture(page):
     page.get_by_role("button", name="Blink").click()
     blinking = seen(page)
     assert (np.abs(blinking - before).max(-1) > 0.05).any()
-    assert page.locator("[data-expression=eyeBlinkLeft]").input_value() == "1"
+    page.wait_for_function("document.querySelector('[data-control=eyeBlinkLeft]').value === '1'")  # with the next picture
     page.locator("#background").evaluate("(input) => { input.value = '#ff8000'; input.dispatchEvent(new Event('input')); }")
     np.testing.assert_allclose(seen(page)[0, 0], [1, 128 / 255, 0], atol=1e-6)
 
@@ -197,14 +135,85 @@ def test_the_mouse_orbits_and_zooms(page):
     assert psnr(seen(page), away) < 35
 
 
+def test_nobody_looks_behind_the_head(page):
+    """The camera turns as far as the limit, whichever way it is asked."""
+    angles = """async ([yaw, pitch]) => {
+      const { view, face } = await dejaVu;
+      view.reset();
+      const turns = () => {
+        const from = view.camera.position.clone().sub(view.controls.target).normalize();
+        return [Math.atan2(from.x, from.z), Math.asin(from.y)].map((angle) => angle * 180 / Math.PI);
+      };
+      const start = turns();
+      for (let k = 0; k < 30; k++) view.move(yaw, pitch);
+      return turns().map((angle, i) => angle - start[i]);
+    }"""
+    assert page.evaluate(angles, [20, 0]) == pytest.approx([ORBIT.yaw, 0], abs=0.1)
+    assert page.evaluate(angles, [-20, 0]) == pytest.approx([-ORBIT.yaw, 0], abs=0.1)
+    assert page.evaluate(angles, [0, 20])[1] == pytest.approx(ORBIT.pitch, abs=0.1)
+    assert page.evaluate(angles, [0, -20])[1] == pytest.approx(-ORBIT.pitch, abs=0.1)
+    page.mouse.move(SIDE / 2, SIDE / 2)
+    page.mouse.down()
+    page.mouse.move(SIDE / 2 + 450, SIDE / 2, steps=3)
+    page.mouse.up()
+    page.wait_for_function("dejaVu.then(({ view }) => Math.abs(view.controls.getAzimuthalAngle()) > 1.2)")
+    turned = page.evaluate("async () => (await dejaVu).view.controls.getAzimuthalAngle()")
+    assert abs(math.degrees(turned)) < ORBIT.yaw + 5  # the first direction is not exactly straight ahead
+
+
 def test_a_motion_plays_and_stops_at_a_touch(page, motion):
-    page.select_option("#motion", "Talk")
     expected = motion.expression.numpy()
-    shown = np.array(page.evaluate(NEXT_POSE, 0.1))
+    page.select_option("#motion", "Talk")
+    page.wait_for_function(
+        "dejaVu.then(({ face }) => face.params.expression.some((value, i) => Math.abs(value - face.rest.expression[i]) > 0.01))"
+    )
+    shown = np.array(page.evaluate("async () => (await dejaVu).face.params.expression"))
     assert np.abs(expected - shown).max(1).min() < 1e-4  # one of the motion's frames
-    set_slider(page, "[data-turn=pitch]", 5)
-    assert page.evaluate("async () => (await dejavuStage).clip") is None
+    assert page.get_by_role("button", name="Pause").is_visible()
+    set_slider(page, "[data-control=headPitch]", 5)
+    assert page.evaluate("async () => (await dejaVu).motion") is None
     assert page.locator("#motion").input_value() == ""
+
+
+def test_a_motion_can_be_stopped_searched_and_slowed(page, motion):
+    page.get_by_role("button", name="Play").click()  # the first motion, as none is chosen
+    page.get_by_role("button", name="Pause").click()
+    shown = np.array(page.evaluate(AFTER, ["#place", 0.2]))
+    np.testing.assert_allclose(shown, motion.expression[5].numpy(), atol=1e-4)  # 25 frames a second
+    assert page.inner_text("#time") == "0:00.2 / 0:00.4"
+    page.select_option("#speed", "0.25")
+    assert page.evaluate("async () => (await dejaVu).speed") == 0.25
+    page.select_option("#speed", "1")
+
+
+def test_the_first_picture_of_a_motion_is_in_its_own_order(page):
+    """However slow the browser is: drawn in the order of another pose, what lies behind shines through."""
+    shown, exact = page.evaluate(FIRST_PICTURE, "Talk")
+    np.testing.assert_array_equal(pixels(shown), pixels(exact))
+
+
+def test_keys_turn_play_and_reset(page):
+    page.locator("#view").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("async () => (await dejaVu).view.controls.getAzimuthalAngle()") == pytest.approx(math.radians(5), abs=0.05)
+    page.keyboard.press("Space")
+    assert page.evaluate("async () => (await dejaVu).motion") == "Talk"
+    page.keyboard.press("r")
+    assert page.evaluate("async () => (await dejaVu).motion") is None
+    page.keyboard.press("h")
+    assert page.locator("#panel").is_hidden()
+    page.keyboard.press("h")
+    assert page.locator("#panel").is_visible()
+
+
+def test_everything_that_can_be_used_has_a_name(page):
+    """As a screen reader hears it."""
+    nameless = page.evaluate("""() => [...document.querySelectorAll("button, input, select, canvas, summary")]
+      .filter((node) => !(node.getAttribute("aria-label") || node.labels?.length || node.textContent.trim()))
+      .map((node) => node.outerHTML)""")
+    assert nameless == []
+    assert page.title() == "someone · Déjà-vu"
+    assert page.locator("#webcam").count() == 0  # nothing is offered that is not there
 
 
 def test_a_page_without_its_binary_asks_for_it(exported_page, page, camera, pose, opened, capture, screenshots, tmp_path):
@@ -229,20 +238,13 @@ def test_a_binary_of_another_format_is_refused(exported_page, opened, tmp_path):
     opened.complaints.clear()
 
 
-def test_the_webcam_needs_its_binary_and_says_so(page, opened):
-    page.locator("#webcam").evaluate("(button) => button.click()")
-    page.wait_for_function("document.getElementById('webcam-note').textContent.includes('export again with --webcam')")
-    opened.complaints.clear()
-
-
 @pytest.mark.slow
-def test_the_webcam_drives_from_disk(exported_page, opened, tmp_path):
+def test_the_webcam_drives_from_disk(avatar, rest, camera, controls, opened, tmp_path):
     """MediaPipe's program and model load from one file without a server, and watch the camera; the test picture shows no face."""
     model = assets.find("face_landmarker")
     if not MEDIAPIPE.is_dir() or model is None:
         pytest.skip("needs @mediapipe/tasks-vision (make web) and the landmarker's model (python -m deja_vu.io.assets)")
-    for path in exported_page.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+    write_web(avatar, rest, camera, controls, [], "someone", tmp_path, webcam=True)
     write_webcam(MEDIAPIPE, model, tmp_path)
     page = opened(on_disk(tmp_path))
     page.locator("#webcam").evaluate("(button) => button.click()")

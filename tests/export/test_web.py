@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from deja_vu.core.errors import InputError
+from deja_vu.core.orbit import ORBIT
 from deja_vu.export.rig import Rig, build_rig
 from deja_vu.export.web import Clip, pack, quantise, script, write_web, write_webcam
 
@@ -54,7 +55,7 @@ def test_every_byte_survives_the_script():
 def test_arrays_survive_as_far_as_their_levels_allow(avatar, rest):
     rig = build_rig(avatar, rest)
     header, arrays = unpacked(pack(rig))
-    assert header["format"] == "deja-vu web/1"
+    assert header["format"] == "deja-vu web/2"
     assert header["facts"] == json.loads(json.dumps(rig.facts))
     assert arrays.keys() == rig.arrays.keys()
     for name, values in rig.arrays.items():
@@ -88,13 +89,19 @@ def test_large_indices_keep_their_type():
 
 
 def test_the_folder_holds_page_binary_and_licences(avatar, rest, camera, controls, motion, tmp_path):
-    write_web(avatar, rest, camera, controls, [Clip("Talk", motion, 25.0)], "someone", tmp_path / "page")
+    write_web(avatar, rest, camera, controls, [Clip("Talk", motion, 25.0)], "some <one>", tmp_path / "page")
     names = {path.name: path.read_bytes() for path in (tmp_path / "page").iterdir()}
-    assert names.keys() == {"index.html", "avatar.bin", "NOTICES.txt"}
+    assert names.keys() == {"index.html", "avatar.bin", "deja-vu.js", "NOTICES.txt"}
     header, arrays = unpacked(names["avatar.bin"])
     assert header["facts"]["clips"] == [{"id": 0, "name": "Talk", "fps": 25.0, "frames": 10}]
     np.testing.assert_allclose(arrays["clip_0_pose"].reshape(10, 3, 4), motion.world_from_head[:, :3], atol=1e-4)
     assert abs(torch.tensor(header["facts"]["center"])).max() < 0.2
+    assert "<title>some &lt;one&gt; · Déjà-vu</title>" in names["index.html"].decode()
+    facts = header["facts"]
+    assert [section["title"] for section in facts["sections"]][:2] == ["Head and gaze", "Jaw and tongue"]
+    assert [control["name"] for control in facts["sections"][0]["controls"]] == ["headYaw", "headPitch", "headRoll", "gazeYaw", "gazePitch"]
+    assert facts["orbit"] == {"yaw": ORBIT.yaw, "pitch": ORBIT.pitch}
+    assert facts["webcam"] is False
     assert header["facts"]["swing"] == controls.swing.tolist()
     assert header["facts"]["presets"] == {name: face.tolist() for name, face in controls.presets.items()}
 
@@ -109,6 +116,13 @@ def test_the_page_is_whole_and_reaches_for_nothing_outside():
     assert f"three.js {versions['three']}" in notices
     assert f"MediaPipe Tasks Vision {versions['@mediapipe/tasks-vision']}" in notices
     assert "Apache License" in notices
+
+
+def test_the_script_for_other_pages_is_whole():
+    """It reaches for nothing, and would end no element that it is pasted into."""
+    script = (PLAYER / "deja-vu.js").read_text()
+    assert not re.search(r"\bimport\s*[\"'(]|</script", script)
+    assert "globalThis.DejaVu=" in script
 
 
 def test_a_folder_without_mediapipe_is_refused(tmp_path):

@@ -61,6 +61,7 @@ BAD = {
     "no time": ("keyframes: [{face: smile}]", "keyframe 1 must be a mapping with its time"),
     "unknown key": ("keyframes: [{at: 0, haed: {yaw: 1}}]", "keyframe 1: unknown name 'haed'. Did you mean 'head'"),
     "unknown face": ("keyframes: [{at: 0, face: smil}]", "unknown name 'smil'. Did you mean 'smile'"),
+    "face of no known name": ("keyframes: [{at: 0, face: happy}]", "unknown name 'happy'. Known here: neutral, smile, blink"),
     "unknown weight": ("keyframes: [{at: 0, weights: {jawOpn: 1}}]", "unknown name 'jawOpn'. Did you mean 'jawOpen'"),
     "range": ("keyframes: [{at: 0, weights: {jawOpen: 80}}]", "jawOpen is 80. Expected a number from 0 to 1"),
     "nan": ("keyframes: [{at: 0, weights: {jawOpen: .nan}}]", "jawOpen is nan"),

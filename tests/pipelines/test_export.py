@@ -52,6 +52,9 @@ def test_every_format_is_written_and_not_overwritten_unasked(format, run, tmp_pa
     export(run, out, "--format", format)
     first = out.read_bytes()
     assert len(first) > 10_000
+    said = capsys.readouterr().out
+    assert f"{out}: " in said
+    assert ("Turn it by 180 degrees" in said) == (format == "ply")
     with pytest.raises(SystemExit, match="2"):
         export(run, out, "--format", format)
     assert "exists already. Add --overwrite" in capsys.readouterr().err
@@ -91,7 +94,7 @@ def test_the_person_at_rest_stands_upright_at_the_origin(run, tmp_path):
 
 def test_a_page_is_written_with_its_motions(run, tracked, tmp_path, capsys):
     export(run, tmp_path / "page", "--format", "web", "--motion", str(tracked.folder))
-    assert {path.name for path in (tmp_path / "page").iterdir()} == {"index.html", "avatar.bin", "NOTICES.txt", "run.json"}
+    assert {path.name for path in (tmp_path / "page").iterdir()} == {"index.html", "avatar.bin", "deja-vu.js", "NOTICES.txt", "run.json"}
     assert "open index.html" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="2"):
         export(run, tmp_path / "page", "--format", "web")

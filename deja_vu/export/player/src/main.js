@@ -1,32 +1,63 @@
-// The page: what the user moves becomes a pose and a camera; the player draws them.
+// The page: an avatar, the controls around it, and what is shown while it loads or when it cannot.
 
-import { load } from "./container.js";
-import { Player } from "./player.js";
-import { Stage } from "./stage.js";
-import { buildPanel } from "./panel.js";
+import { asked } from "./address.js";
+import { DejaVu } from "./avatar.js";
+import { Backdrop } from "./backdrop.js";
+import { KEYS, listen } from "./keys.js";
+import { obey, tell } from "./messages.js";
+import { buildPanel, buildTools } from "./panel.js";
+import { buildTransport } from "./transport.js";
 
 const $ = (id) => document.getElementById(id);
 
 function fail(error) {
   console.error(error);
+  $("loading").hidden = true;
   $("message").hidden = false;
   $("reason").textContent = error.message;
+  $("pick").hidden = error.remedy !== "pick";
+  tell("error", { message: error.message });
 }
 
-async function start(source) {
-  const rig = await load(source);
-  const player = new Player($("view"), rig);
-  const stage = new Stage($("view"), player);
-  document.title = `${rig.facts.name} · Déjà-vu`;
+/** How far loading is; null once only computing is left. */
+function progress(share) {
+  const bar = $("progress");
+  if (share === null) bar.removeAttribute("value");
+  else bar.value = share;
+  $("step").textContent = share === null ? "Preparing" : "Loading";
+}
+
+async function start(source, wanted) {
   $("message").hidden = true;
-  buildPanel($("panel"), stage);
-  stage.run();
-  return stage;
+  $("loading").hidden = false;
+  const avatar = await DejaVu.load(source, { canvas: $("view"), onProgress: progress });
+  document.title = `${avatar.name} · Déjà-vu`;
+  $("loading").hidden = true;
+  const backdrop = new Backdrop(avatar, wanted.background);
+  if (wanted.ui) {
+    buildPanel($("panel"), avatar, backdrop, KEYS);
+    buildTransport($("transport"), avatar);
+    buildTools($("tools"), avatar);
+    $("panel").hidden = false;
+  }
+  listen(avatar, wanted.ui);
+  avatar.on("lost", () => fail(new Error("The browser took the graphics card away from this page. Load the page again.")));
+  if (wanted.motion !== null) {
+    avatar.play(wanted.motion);
+    if (!wanted.autoplay) avatar.pause();
+  }
+  obey(avatar);
+  return avatar;
 }
-
-$("file").addEventListener("change", (event) => start(event.target.files[0]).then(ready, fail));
 
 let ready;
-// For tests and for pages that embed this one: the running stage.
-window.dejavuStage = new Promise((resolve) => (ready = resolve));
-start("avatar.bin").then(ready, fail);
+/** For pages of the same origin that embed this one, and for tests: the avatar once it is shown. */
+window.dejaVu = new Promise((resolve) => (ready = resolve));
+try {
+  const wanted = asked();
+  document.body.classList.toggle("bare", !wanted.ui);
+  $("file").addEventListener("change", (event) => start(event.target.files[0], wanted).then(ready, fail));
+  start(wanted.avatar, wanted).then(ready, fail);
+} catch (error) {
+  fail(error);
+}

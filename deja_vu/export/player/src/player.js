@@ -3,7 +3,7 @@
 import {
   CustomBlending, DataArrayTexture, DataTexture, DynamicDrawUsage, FloatType, GLSL3, HalfFloatType, BufferAttribute, BufferGeometry, DoubleSide,
   InstancedBufferAttribute, InstancedBufferGeometry, Matrix3, Matrix4, Mesh, NearestFilter, OneFactor, OneMinusSrcAlphaFactor,
-  OrthographicCamera, RawShaderMaterial, RGBAFormat, UnsignedByteType, Vector2, Vector3, Vector4, WebGLRenderer, WebGLRenderTarget,
+  OrthographicCamera, RawShaderMaterial, RGBAFormat, UnsignedByteType, Vector2, Vector4, WebGLRenderer, WebGLRenderTarget,
 } from "three";
 import blendSource from "./shaders/blend.frag";
 import common from "./shaders/common.glsl";
@@ -16,6 +16,7 @@ import splatsFragment from "./shaders/splats.frag";
 import splatsVertex from "./shaders/splats.vert";
 import verticesSource from "./shaders/vertices.frag";
 import { solve } from "./pose.js";
+import { Problem } from "./problem.js";
 import { Sorter } from "./sort.js";
 
 const WIDTH = 512; // of every table, as WIDTH_BITS in common.glsl
@@ -90,23 +91,30 @@ function setRow(texture, values) {
   texture.needsUpdate = true;
 }
 
+/** The canvas' WebGL 2, able to compute in floating point. */
+function context(canvas) {
+  const gl = canvas.getContext("webgl2", { alpha: true, antialias: false, depth: false, premultipliedAlpha: true, powerPreference: "high-performance" });
+  if (!gl) throw new Problem("This browser offers no WebGL 2. Turn on hardware acceleration in its settings, or open the page in a current Chrome, Edge, Firefox or Safari.");
+  if (!gl.getExtension("EXT_color_buffer_float")) throw new Problem("This device cannot compute with floating-point textures, which animating the head needs. Try a newer browser or another device.");
+  return gl;
+}
+
 export class Player {
   constructor(canvas, rig) {
     const { arrays, facts } = rig;
-    if (facts.parents.length + 1 > MAX_PARTS) throw new Error(`This page moves up to ${MAX_PARTS - 1} joints, the head has ${facts.parents.length}.`);
+    if (facts.parents.length + 1 > MAX_PARTS) throw new Problem(`This page moves up to ${MAX_PARTS - 1} joints, the head has ${facts.parents.length}.`);
     this.rig = rig;
-    this.renderer = new WebGLRenderer({ canvas, antialias: false, alpha: false, powerPreference: "high-performance" });
+    const gl = context(canvas);
+    this.renderer = new WebGLRenderer({ canvas, context: gl });
     this.renderer.autoClear = false;
-    const gl = this.renderer.getContext();
-    if (!gl.getExtension("EXT_color_buffer_float")) throw new Error("This device cannot compute with floating-point textures, which animating the head needs.");
     const most = gl.getParameter(gl.MAX_ARRAY_TEXTURE_LAYERS) / LAYERS;
-    if (arrays.blendmaps?.shape[0] > most) throw new Error(`This device blends up to ${most} maps, the avatar has ${arrays.blendmaps.shape[0]}.`);
+    if (arrays.blendmaps?.shape[0] > most) throw new Problem(`This device blends up to ${most} maps, the avatar has ${arrays.blendmaps.shape[0]}.`);
     this.count = arrays.texel_faces.data.length;
     this.vertexCount = arrays.template.shape[0];
     this.sorter = new Sorter(this.count);
     this.keyBytes = new Uint8Array(4 * WIDTH * rows(this.count));
     this.flat = new OrthographicCamera(-1, 1, 1, -1, 0, 1);
-    this.background = new Vector3(1, 1, 1);
+    this.background = new Vector4(1, 1, 1, 1); // premultiplied
     this.buildSurface(arrays);
     this.buildGaussians(arrays, facts);
     this.buildSplats();
@@ -240,5 +248,10 @@ export class Player {
     this.renderer.clear();
     this.run(this.splatPass, this.picture);
     this.run(this.presentPass, null);
+  }
+  /** Give the GPU's memory back; the player is of no use afterwards. */
+  dispose() {
+    this.renderer.dispose();
+    this.renderer.forceContextLoss();
   }
 }

@@ -2,26 +2,26 @@
 
 import { FaceLandmarker } from "@mediapipe/tasks-vision";
 import { load } from "./container.js";
+import { button, element } from "./dom.js";
 import { product3, rigid, rotationOf, transposed3 } from "./pose.js";
 
 const FILE = "webcam.bin"; // the landmarker's program and model, which `deja-vu export --webcam` puts beside the page
 const GAZE_DEGREES = { yaw: 21, pitch: 19 }; // turn of an eyeball at a score of one, as tracked videos show it
+const START = "Drive by webcam";
 const SMOOTH = 0.5; // share of the newest frame
 const DEGREE = Math.PI / 180;
 
 const blobUrl = (bytes, type) => URL.createObjectURL(new Blob([bytes], { type }));
 
 export class Webcam {
-  constructor(stage) {
-    this.stage = stage;
-    this.video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, hidden: true });
-    this.button = Object.assign(document.createElement("button"), { type: "button", textContent: "Drive by webcam", id: "webcam" });
-    this.neutral = Object.assign(document.createElement("button"), { type: "button", textContent: "This is my neutral face", hidden: true });
-    this.note = Object.assign(document.createElement("p"), { className: "note", id: "webcam-note" });
-    this.box = document.createElement("div");
-    this.box.append(this.button, this.neutral, this.video, this.note);
-    this.button.addEventListener("click", () => (this.stream ? this.stop() : this.start()));
-    this.neutral.addEventListener("click", () => (this.zero = this.latest));
+  constructor(avatar) {
+    this.avatar = avatar;
+    this.video = element("video", { muted: true, playsInline: true, hidden: true });
+    this.button = button(START, () => (this.stream ? this.stop() : this.start()), { id: "webcam" });
+    this.neutral = button("This is my neutral face", () => (this.zero = this.latest), { hidden: true });
+    this.note = element("p", { id: "webcam-note" });
+    this.note.setAttribute("role", "status");
+    this.box = element("div", { className: "webcam" }, this.button, this.neutral, this.video, this.note);
   }
 
   async start() {
@@ -35,7 +35,6 @@ export class Webcam {
       this.video.srcObject = this.stream;
       await this.video.play();
       this.zero = this.smooth = null;
-      this.stage.clip = null;
       this.video.hidden = this.neutral.hidden = false;
       this.button.textContent = "Stop the webcam";
       this.note.textContent = "For a closer likeness, look at the camera at rest and press “This is my neutral face”. The picture stays on this computer.";
@@ -51,7 +50,7 @@ export class Webcam {
     this.stream?.getTracks().forEach((track) => track.stop());
     this.stream = null;
     this.video.hidden = this.neutral.hidden = true;
-    this.button.textContent = "Drive by webcam";
+    this.button.textContent = START;
     this.note.textContent = "";
   }
 
@@ -67,7 +66,8 @@ export class Webcam {
 
   /** Carry scores and pose over: as they are, or relative to the neutral faces of both once the user has shown theirs. */
   follow(categories, matrix) {
-    const { stage } = this;
+    const { avatar } = this;
+    const { rest } = avatar.face;
     const fresh = Object.fromEntries(categories.map(({ categoryName, score }) => [categoryName, score]));
     const scores = this.smooth ?? fresh;
     for (const name in scores) scores[name] += SMOOTH * (fresh[name] - scores[name]);
@@ -75,23 +75,23 @@ export class Webcam {
     // Column-major, axes of OpenGL: the face's own axes are the head's.
     const turn = [0, 4, 8, 1, 5, 9, 2, 6, 10].map((i) => matrix[i]);
     this.latest = { scores: { ...scores }, back: transposed3(turn) };
-    const resting = this.zero?.scores ?? Object.fromEntries(stage.facts.expressions.map((name, i) => [name, stage.rest.expression[i]]));
+    const resting = this.zero?.scores ?? Object.fromEntries(avatar.facts.expressions.map((name, i) => [name, rest.expression[i]]));
     const change = (name) => (scores[name] ?? 0) - (resting[name] ?? 0);
-    const expression = stage.rest.expression.map((value, i) => Math.min(1.2, Math.max(-0.2, value + stage.facts.swing[i] * change(stage.facts.expressions[i]))));
+    const expression = rest.expression.map((value, i) => Math.min(1.2, Math.max(-0.2, value + avatar.facts.swing[i] * change(avatar.facts.expressions[i]))));
     const relative = this.zero ? product3(turn, this.zero.back) : turn;
     // The camera looks along -z there and along +z here: half a turn about x to both sides of the rotation.
-    const turned = product3(relative.map((value, i) => value * [1, -1, -1, -1, 1, 1, -1, 1, 1][i]), rotationOf(stage.rest.pose));
-    const pose = rigid(turned, [3, 7, 11].map((i) => stage.rest.pose[i]));
-    stage.setParams({ expression, joints: gaze(stage, change), pose }, true);
+    const turned = product3(relative.map((value, i) => value * [1, -1, -1, -1, 1, 1, -1, 1, 1][i]), rotationOf(rest.pose));
+    const pose = rigid(turned, [3, 7, 11].map((i) => rest.pose[i]));
+    avatar.setParams({ expression, joints: gaze(avatar, change), pose });
   }
 }
 
 /** Eyeballs turned by the scores of looking; the shapes of those scores move the lids alone. */
-function gaze(stage, change) {
-  const joints = stage.rest.joints.map((joint) => [...joint]);
+function gaze(avatar, change) {
+  const joints = avatar.face.rest.joints.map((joint) => [...joint]);
   const yaw = { Left: change("eyeLookOutLeft") - change("eyeLookInLeft"), Right: change("eyeLookInRight") - change("eyeLookOutRight") };
   for (const side of ["Left", "Right"]) {
-    const j = stage.facts.joints.indexOf(`eye_${side.toLowerCase()}`);
+    const j = avatar.facts.joints.indexOf(`eye_${side.toLowerCase()}`);
     if (j < 0) continue;
     joints[j][0] += GAZE_DEGREES.pitch * DEGREE * (change(`eyeLookDown${side}`) - change(`eyeLookUp${side}`));
     joints[j][1] += GAZE_DEGREES.yaw * DEGREE * yaw[side];
@@ -112,6 +112,5 @@ async function landmarker() {
 function explain(error) {
   if (error.name === "NotAllowedError") return "The browser was not allowed to use the camera. Permit it for this page and try again.";
   if (error.name === "NotFoundError") return "There is no camera.";
-  if (error.message.startsWith(FILE)) return `Driving by webcam needs ${FILE} beside this page: export again with --webcam.`;
   return `The webcam cannot be used: ${error.message}`;
 }

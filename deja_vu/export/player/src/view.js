@@ -1,0 +1,81 @@
+// The camera that pointer and keys move about the head.
+
+import { PerspectiveCamera, Vector3 } from "three";
+import { OrbitControls } from "three/addons/controls/OrbitControls.js";
+import { multiply } from "./pose.js";
+
+const FLIP = [1, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1]; // OpenCV's world to three.js' and back: half a turn about x
+const SHARPEST = 2; // device pixels a CSS pixel; more costs speed and shows nothing of a head
+const DEGREE = Math.PI / 180;
+const DAMPING = 0.15;
+const NEAREST = 0.15;
+const FARTHEST = 5; // metres
+
+/** Row-major 4x4 of a three.js matrix. */
+const rowMajor = ({ elements: e }) => Array.from({ length: 16 }, (_, i) => e[4 * (i % 4) + Math.floor(i / 4)]);
+
+export class View {
+  /** `center`: what the camera turns about, metres in OpenCV's world; it stands at that world's origin. `changed` is told of every move. */
+  constructor(canvas, { camera, orbit }, center, controls, changed) {
+    this.canvas = canvas;
+    this.camera = new PerspectiveCamera((2 * Math.atan(camera.height / 2 / camera.fy)) / DEGREE, 1, 0.01, 100);
+    this.controls = new OrbitControls(this.camera, controls ? canvas : null);
+    this.controls.enabled = controls;
+    this.controls.enablePan = false;
+    this.controls.enableDamping = !matchMedia("(prefers-reduced-motion: reduce)").matches;
+    this.controls.dampingFactor = DAMPING;
+    this.controls.target = new Vector3(center[0], -center[1], -center[2]);
+    [this.controls.minDistance, this.controls.maxDistance] = [NEAREST, FARTHEST];
+    this.controls.update();
+    const [yaw, pitch] = [this.controls.getAzimuthalAngle(), this.controls.getPolarAngle()];
+    [this.controls.minAzimuthAngle, this.controls.maxAzimuthAngle] = [yaw - orbit.yaw * DEGREE, yaw + orbit.yaw * DEGREE];
+    [this.controls.minPolarAngle, this.controls.maxPolarAngle] = [pitch - orbit.pitch * DEGREE, pitch + orbit.pitch * DEGREE];
+    this.controls.update();
+    this.controls.saveState();
+    this.controls.addEventListener("change", changed);
+    this.observer = new ResizeObserver(changed);
+    this.observer.observe(canvas);
+  }
+
+  /** Let a turn run out. */
+  advance() {
+    this.controls.update();
+  }
+
+  /** Back to where the camera first stood. */
+  reset() {
+    const { controls } = this;
+    const damped = controls.enableDamping;
+    controls.enableDamping = false; // an update without it forgets the turn that was running out
+    controls.update();
+    controls.reset();
+    controls.enableDamping = damped;
+  }
+
+  /** Turn the camera about the head by degrees, and bring it nearer by a factor above one. */
+  move(yaw, pitch, nearer = 1) {
+    const { target } = this.controls;
+    const from = this.camera.position.clone().sub(target);
+    from.applyAxisAngle(new Vector3(0, 1, 0), yaw * DEGREE);
+    const side = new Vector3(from.z, 0, -from.x).normalize();
+    from.applyAxisAngle(side, -pitch * DEGREE);
+    this.camera.position.copy(target).add(from.divideScalar(nearer));
+    this.controls.update();
+  }
+
+  /** The pinhole that shows what the camera sees on the canvas, with the whole of the filmed crop in it. */
+  pinhole() {
+    const ratio = Math.min(window.devicePixelRatio, SHARPEST);
+    const width = Math.max(1, Math.round(this.canvas.clientWidth * ratio));
+    const height = Math.max(1, Math.round(this.canvas.clientHeight * ratio));
+    const focal = Math.min(width, height) / 2 / Math.tan((this.camera.fov / 2) * DEGREE);
+    this.camera.updateMatrixWorld();
+    const cameraFromWorld = multiply(multiply(FLIP, rowMajor(this.camera.matrixWorldInverse)), FLIP);
+    return { fx: focal, fy: focal, cx: width / 2, cy: height / 2, width, height, cameraFromWorld };
+  }
+
+  dispose() {
+    this.observer.disconnect();
+    if (this.controls.domElement) this.controls.dispose();
+  }
+}
