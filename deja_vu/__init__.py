@@ -1,7 +1,75 @@
 """From a phone video to a 3D Gaussian head avatar that you can drive.
 
-The parts are imported from where they live: `deja_vu.heads.load_head`, `deja_vu.render.rasterize`, `deja_vu.avatars.load_avatar`,
-`deja_vu.core.sequence.TrackedSequence`; the recipes are in `deja_vu.pipelines`. Importing this package loads nothing heavy.
+    import deja_vu
+
+    me = deja_vu.load("runs/me")  # a run folder, or its avatar.safetensors
+    me.render({"jawOpen": 0.6, "mouthSmileLeft": 0.5}, yaw=15, size=512).save("me.png")
+
+The names below are loaded when they are first used, so importing this package loads nothing heavy. Everything else is imported from
+where it lives, as `deja_vu.avatars.GaussianAvatar`; the stages are in `deja_vu.pipelines`.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deja_vu.avatars import Avatar, load_avatar
+    from deja_vu.core.camera import Camera
+    from deja_vu.core.gaussians import Gaussians
+    from deja_vu.core.head import HeadParams
+    from deja_vu.core.sequence import TrackedSequence
+    from deja_vu.heads import load_head
+    from deja_vu.pipelines.person import load
+    from deja_vu.pipelines.track import track as track_video
+    from deja_vu.render import rasterize
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Avatar",
+    "Camera",
+    "Gaussians",
+    "HeadParams",
+    "TrackedSequence",
+    "load",
+    "load_avatar",
+    "load_head",
+    "rasterize",
+    "track_video",
+]
+
+_HOMES = {
+    "Avatar": "deja_vu.avatars",
+    "Camera": "deja_vu.core.camera",
+    "Gaussians": "deja_vu.core.gaussians",
+    "HeadParams": "deja_vu.core.head",
+    "TrackedSequence": "deja_vu.core.sequence",
+    "load": "deja_vu.pipelines.person",
+    "load_avatar": "deja_vu.avatars",
+    "load_head": "deja_vu.heads",
+    "rasterize": "deja_vu.render",
+    "track_video": "deja_vu.pipelines.track:track",
+}
+"""Module of each name, and what it is called there if that differs."""
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name, or a subpackage, when it is first asked for (PEP 562)."""
+    if name in _HOMES:
+        module, _, other = _HOMES[name].partition(":")
+        value = getattr(importlib.import_module(module), other or name)
+    else:
+        try:
+            value = importlib.import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"{__name__}.{name}":
+                raise
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from deja_vu.avatars import load_avatar
-from deja_vu.core.sequence import TrackedSequence
 from deja_vu.pipelines.drive import drive_video
+from deja_vu.pipelines.person import load
 from deja_vu.pipelines.personalize import Recipe, make_avatar, network
-from deja_vu.pipelines.run_folder import Run, find_avatar, find_track, open_run
+from deja_vu.pipelines.run_folder import Run, find_track, open_run
 from deja_vu.pipelines.sample import write_sample
 from deja_vu.pipelines.track import track
 
@@ -52,5 +51,5 @@ def show_everything(run: Run, video: Path | None, recipe: Recipe) -> None:
     motion = samples / "motion.mp4"
     print(f"Making another person's motion: {run.place(motion)}")
     write_sample(motion, MOTION_FRAMES, seed=MOTION_SEED)
-    subject = TrackedSequence.load(find_track(out))
-    drive_video(load_avatar(find_avatar(out)), subject, track(motion, samples / "motion", recipe.track), out / "driven.mp4")
+    person = load(out)
+    drive_video(person.avatar, person.subject, track(motion, samples / "motion", recipe.track), out / "driven.mp4")

@@ -10,29 +10,26 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
-import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
 from tqdm import tqdm
 
 from deja_vu.avatars import Avatar
 from deja_vu.core.camera import Camera
-from deja_vu.core.errors import InputError, OutputError
+from deja_vu.core.errors import ConfigError, InputError, OutputError
 from deja_vu.core.head import HeadParams
-from deja_vu.core.image import to_uint8
 from deja_vu.core.motion import MotionSource
+from deja_vu.core.ranges import Pixels, Positive, Range
 from deja_vu.core.sequence import TrackedSequence
+from deja_vu.core.subject import Subject
 from deja_vu.export.frames import FrameSink, PngSequence, VirtualCamera
-from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
 from deja_vu.io.video import VideoWriter, write_video
 from deja_vu.motion.actor import Actor
 from deja_vu.motion.arkit_csv import ArkitCsvMotion
-from deja_vu.motion.neutral import estimate_neutral, face_camera
+from deja_vu.motion.neutral import face_camera
 from deja_vu.motion.retarget import RetargetConfig, Retargeter, refuse_other_head
 from deja_vu.motion.script import ScriptMotion
 from deja_vu.motion.smooth import OneEuro, OneEuroConfig
@@ -40,17 +37,15 @@ from deja_vu.motion.tracked import TrackedMotion
 from deja_vu.motion.turntable import act_turntable
 from deja_vu.pipelines.flags import FLAT
 from deja_vu.pipelines.own_files import claim
-from deja_vu.pipelines.run_folder import find_avatar, find_track, load_pair, open_run
+from deja_vu.pipelines.painter import Background, Painter, open_background
+from deja_vu.pipelines.person import load
+from deja_vu.pipelines.run_folder import find_avatar, find_track, open_run
 from deja_vu.pipelines.track import TrackConfig, track
 from deja_vu.tracking.webcam import LiveMotion, Webcam
 
-Background: TypeAlias = Float[Tensor, "3"] | UInt8[np.ndarray, "H W 3"]
-"""A color in [0, 1], or a picture."""
 WEBCAM = re.compile(r"webcam:(\d+)")
 VIRTUAL_CAMERA = "virtual-camera"
 """Name of the output that is a camera."""
-COLORS = {"white": "ffffff", "black": "000000", "grey": "808080", "green": "00b140", "blue": "0047bb"}
-"""Backgrounds by name; green and blue are the usual key colors."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +56,25 @@ class DriveConfig:
     smooth: Literal["auto", "on", "off"] = "auto"
     """One-euro smoothing; auto smooths what comes from a camera or a phone only, as tracked videos are smooth."""
     filter: OneEuroConfig = field(default_factory=OneEuroConfig)
-    neutral_at: float | None = None
+    neutral_at: Annotated[float, Range(0)] | None = None
     """Moment at which the mover's face is at rest, seconds from the start; None finds one."""
     background: str | None = None
     """A color (name or RRGGBB) or a picture; without it WebM and picture folders are transparent, and all else is white."""
-    size: int | None = None
-    """Side of the pictures, pixels; None takes the tracked video's."""
-    frames: int | None = None
+    size: tuple[Pixels, ...] | None = None
+    """Side of the pictures, or width and height, pixels; None takes the tracked video's."""
+    fps: Annotated[float, Range(1, 240)] | None = None
+    """Frames a second; where the motion has others they are repeated or left out. None takes the motion's."""
+    frames: Positive | None = None
     """Stop after so many frames."""
+
+    def __post_init__(self) -> None:
+        """Refuse a size that is neither a side nor a width and a height.
+
+        Raises:
+            ConfigError: says what it takes.
+        """
+        if self.size is not None and len(self.size) not in (1, 2):
+            raise ConfigError(f"--size takes a side (512), or width and height (640 360), not {len(self.size)} numbers.")
 
 
 def drive_run(run: Path, motion: str, out: Path, config: DriveConfig, *, overwrite: bool = False) -> None:
@@ -85,21 +91,20 @@ def drive_run(run: Path, motion: str, out: Path, config: DriveConfig, *, overwri
     read = [find_avatar(run), *([] if WEBCAM.fullmatch(motion) else [Path(motion)])]
     read += [Path(config.background)] if config.background else []
     refuse_output(out, read, overwrite=overwrite)
-    avatar, subject = load_pair(run)
+    person = load(run)
     transparent = config.background is None and can_be_transparent(out)
     background = open_background(config.background or "white")
     with ExitStack() as stack:
-        head = load_head(subject.info.head_name)
-        source = open_motion(motion, head, config.neutral_at, stack)
+        source = open_motion(motion, person.head, config.neutral_at, stack)
         for note in source.notes:
             print(f"note: {note}")
         if is_folder(out):
             pictures = stack.enter_context(open_run(out, "drive", inputs=[run, *read], overwrite=overwrite))
             pictures.note()
-            sink = stack.enter_context(open_sink(pictures.folder, source.fps))
+            sink = stack.enter_context(open_sink(pictures.folder, config.fps or source.fps))
         else:
-            sink = stack.enter_context(open_sink(out, source.fps))
-        drive(avatar, subject, source, sink, config, None if transparent else background)
+            sink = stack.enter_context(open_sink(out, config.fps or source.fps))
+        drive(person.avatar, person.subject, source, sink, config, None if transparent else background)
     print(f"written: {out}" if str(out) != VIRTUAL_CAMERA else "The camera is closed.")
 
 
@@ -127,21 +132,6 @@ def open_motion(motion: str, head: HeadModel, neutral_at: float | None, stack: E
         return ScriptMotion(path, head)
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="deja-vu-"))
     return TrackedMotion(track(path, Path(folder), TrackConfig(head=head.spec.name)), neutral_at)
-
-
-def open_background(text: str) -> Background:
-    """A color or a picture.
-
-    Raises:
-        InputError: neither.
-    """
-    code = COLORS.get(text, text).removeprefix("#")
-    if re.fullmatch(r"[0-9a-fA-F]{6}", code):
-        return torch.tensor([int(code[place : place + 2], 16) / 255 for place in (0, 2, 4)])
-    picture = cv2.imread(text, cv2.IMREAD_COLOR)
-    if picture is None:
-        raise InputError(f"The background '{text}' is no color ({', '.join(COLORS)}, or RRGGBB), and no picture that can be read.")
-    return np.ascontiguousarray(picture[..., ::-1])
 
 
 def can_be_transparent(out: Path) -> bool:
@@ -187,7 +177,7 @@ def open_sink(out: Path, fps: float) -> FrameSink:
     return PngSequence(out)
 
 
-def drive_video(avatar: Avatar, subject: TrackedSequence, motion: TrackedSequence, out: Path) -> None:
+def drive_video(avatar: Avatar, subject: Subject, motion: TrackedSequence, out: Path) -> None:
     """Write a video of the person's avatar following another tracked video, over white."""
     with open_sink(out, motion.info.fps) as sink:
         drive(avatar, subject, TrackedMotion(motion), sink, DriveConfig(), torch.ones(3))
@@ -195,7 +185,7 @@ def drive_video(avatar: Avatar, subject: TrackedSequence, motion: TrackedSequenc
 
 def drive(
     avatar: Avatar,
-    subject: TrackedSequence,
+    subject: Subject,
     source: MotionSource,
     sink: FrameSink,
     config: DriveConfig,
@@ -205,19 +195,21 @@ def drive(
 
     Args:
         avatar: to be shown.
-        subject: tracked video it was learned from; gives the rest and the camera.
+        subject: whose it is; gives the rest and the camera.
         source: motion.
         sink: takes the pictures.
         config: how the motion is carried over and shown.
         background: color or picture; None makes RGBA.
     """
-    camera = subject.camera if config.size is None else subject.camera.resized(config.size, config.size)
-    paint = Painter(avatar, camera, background)
+    if config.fps is not None and source.live:
+        raise ConfigError("A camera's motion comes at its own rate: leave --fps out.")
+    paint = Painter(avatar, framed(subject.camera, config.size), background)
     latency: list[float] = []
-    total = min(len(source) or sys.maxsize, config.frames or sys.maxsize)
+    length = round(len(source) * (config.fps or source.fps) / source.fps)
+    total = min(length or sys.maxsize, config.frames or sys.maxsize)
     with tqdm(desc="drive", unit="frame", total=None if total == sys.maxsize else total) as bar:
         try:
-            for params in performed(subject, source, config):
+            for params in at_rate(performed(subject, source, config, avatar.head), source.fps, config.fps):
                 sink.write(paint(params))
                 bar.update()
                 if isinstance(source, LiveMotion):
@@ -232,10 +224,30 @@ def drive(
         print(f"latency from picture to picture: median {1000 * float(np.median(latency)):.0f} ms over {len(latency)} frames")
 
 
-def performed(subject: TrackedSequence, source: MotionSource, config: DriveConfig) -> Iterator[HeadParams]:
+def framed(camera: Camera, size: tuple[int, ...] | None) -> Camera:
+    """A camera on another picture: a square, or one whose shorter side shows what the square does."""
+    if size is None:
+        return camera
+    width, height = size[0], size[-1]
+    side = min(width, height)
+    return camera.resized(side, side).cropped((side - width) / 2, (side - height) / 2, width, height)
+
+
+def at_rate(frames: Iterator[HeadParams], fps: float, wanted: float | None) -> Iterator[HeadParams]:
+    """Frames at another rate: each moment shows the latest frame that there was."""
+    if wanted is None:
+        yield from frames
+        return
+    shown = 0
+    for number, params in enumerate(frames):
+        while shown / wanted < (number + 1) / fps - 1e-9:
+            yield params
+            shown += 1
+
+
+def performed(subject: Subject, source: MotionSource, config: DriveConfig, head: HeadModel) -> Iterator[HeadParams]:
     """The person's frames: the source's, carried over and smoothed."""
-    head = load_head(subject.info.head_name)
-    carry = Retargeter(head, source.neutral, estimate_neutral(subject.params, head), config.transfer)
+    carry = Retargeter(head, source.neutral, subject.neutral, config.transfer)
     smooth = config.smooth == "on" or (config.smooth == "auto" and isinstance(source, LiveMotion | ArkitCsvMotion))
     steady = OneEuro(source.fps, config.filter)
     before: float | None = None
@@ -247,43 +259,15 @@ def performed(subject: TrackedSequence, source: MotionSource, config: DriveConfi
         yield steady(carried, seconds) if smooth else carried
 
 
-class Painter:
-    """Pictures of an avatar over a color or a picture, or with straight alpha."""
-
-    def __init__(self, avatar: Avatar, camera: Camera, background: Background | None) -> None:
-        self._device = next(avatar.parameters()).device
-        self._avatar, self._camera, self._transparent = avatar, camera.to(self._device), background is None
-        self._picture = covering(background, camera.width, camera.height) if isinstance(background, np.ndarray) else None
-        self._color = background if isinstance(background, Tensor) else torch.zeros(3)
-
-    @torch.no_grad()
-    def __call__(self, params: HeadParams) -> UInt8[np.ndarray, "H W C"]:
-        """One picture, RGB or RGBA."""
-        out = self._avatar.render(params.to(self._device), self._camera, self._color.to(self._device))
-        rgb, alpha = out.rgb[0].cpu(), out.alpha[0].cpu()
-        if self._transparent:
-            return to_uint8(torch.cat([rgb / alpha.clamp_min(1e-3), alpha], -1))
-        return to_uint8(rgb if self._picture is None else rgb + (1 - alpha) * self._picture)
-
-
-def covering(picture: UInt8[np.ndarray, "h w 3"], width: int, height: int) -> Float[Tensor, "H W 3"]:
-    """The middle of a picture, scaled to fill a frame."""
-    scale = max(width / picture.shape[1], height / picture.shape[0])
-    size = (max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale)))
-    resized = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    return torch.from_numpy(resized[top : top + height, left : left + width]).float() / 255
-
-
-def turntable_of(head: HeadModel, subject: TrackedSequence, frames: int) -> HeadParams:
+def turntable_of(head: HeadModel, subject: Subject, frames: int) -> HeadParams:
     """The person turning by 30 degrees to both sides and going through some expressions."""
     actor = Actor(head)
-    return Retargeter(head, actor.neutral, face_camera(estimate_neutral(subject.params, head)))(act_turntable(actor, frames))
+    return Retargeter(head, actor.neutral, face_camera(subject.neutral))(act_turntable(actor, frames))
 
 
-def show(avatar: Avatar, subject: TrackedSequence, out: Path, frames: int = 150, side: int | None = None) -> None:
+def show(avatar: Avatar, subject: Subject, out: Path, frames: int = 150, side: int | None = None) -> None:
     """Write the turntable video, of the tracked video's size or of another side."""
-    motion = turntable_of(load_head(subject.info.head_name), subject, frames)
-    paint = Painter(avatar, subject.camera if side is None else subject.camera.resized(side, side), torch.ones(3))
+    motion = turntable_of(avatar.head, subject, frames)
+    paint = Painter(avatar, framed(subject.camera, None if side is None else (side,)), torch.ones(3))
     pictures = (paint(motion[place : place + 1]) for place in tqdm(range(frames), desc="turntable", unit="frame"))
     write_video(out, pictures, 30.0)

@@ -15,7 +15,7 @@ from deja_vu.avatars import Avatar, GaussianAvatar, kind_of
 from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.head import HeadParams
-from deja_vu.core.sequence import TrackedSequence
+from deja_vu.core.subject import Subject
 from deja_vu.export.gltf import write_gltf
 from deja_vu.export.npz import write_npz
 from deja_vu.export.ply import write_ply
@@ -26,11 +26,12 @@ from deja_vu.export.web import Clip, Controls, write_web, write_webcam
 from deja_vu.heads.base import HeadModel
 from deja_vu.io.assets import locate
 from deja_vu.motion.actor import PRESETS, Actor, Angles
-from deja_vu.motion.neutral import estimate_neutral, face_camera
+from deja_vu.motion.neutral import face_camera
 from deja_vu.motion.retarget import Retargeter
 from deja_vu.pipelines.drive import WEBCAM, DriveConfig, open_motion, performed, turntable_of
 from deja_vu.pipelines.own_files import claim
-from deja_vu.pipelines.run_folder import find_avatar, load_pair, open_run
+from deja_vu.pipelines.person import Person, load
+from deja_vu.pipelines.run_folder import find_avatar, open_run
 
 Format = Literal["ply", "spz", "gltf", "npz", "web"]
 SUFFIXES: dict[str, tuple[str, ...]] = {"ply": (".ply",), "spz": (".spz",), "gltf": (".glb", ".gltf"), "npz": (".npz",)}
@@ -70,10 +71,10 @@ def export(
     read = [find_avatar(run), *([Path(motion)] if motion is not None else []), *([webcam] if webcam is not None else [])]
     check_request(format, out, motion, frame, webcam)
     refuse_taken(format, out, motion, frame, [run, *read], overwrite=overwrite)
-    loaded, subject = load_pair(run)
-    avatar = with_gaussians(loaded, run)
-    rest = face_camera(estimate_neutral(subject.params, avatar.head))
-    if format in ("npz", "web") and subject.info.head_name.startswith("flame"):
+    person = load(run)
+    avatar, subject = with_gaussians(person.avatar, run), person.subject
+    rest = face_camera(subject.neutral)
+    if format in ("npz", "web") and subject.head_name.startswith("flame"):
         print("This export contains parts of FLAME: its licence decides to whom you may give it.")
     if format == "npz":
         write_npz(build_rig(avatar, rest), out)
@@ -82,7 +83,7 @@ def export(
     if format == "web":
         with open_run(out, "export", inputs=[run, *read], overwrite=overwrite) as folder:
             folder.note()
-            write_page(avatar, subject, run.resolve().name, motion, webcam, folder.folder)
+            write_page(avatar, person, motion, webcam, folder.folder)
         size = sum((out / name).stat().st_size for name in ("index.html", "avatar.bin"))
         print(f"{out}: open index.html ({len(avatar.layout)} Gaussians, {size / 1e6:.1f} MB)")
         return
@@ -95,7 +96,7 @@ def export(
             write_sequence(avatar, poses, rest, folder.folder, format)
         print(f"{out}: {len(poses)} frames of {len(avatar.layout)} Gaussians")
         return
-    writer(format, run.resolve().name)(at_rest(avatar, poses, rest), out)
+    writer(format, person.name)(at_rest(avatar, poses, rest), out)
     print(written(out, avatar))
     if format == "ply":
         print(PLY_FACING)
@@ -160,20 +161,20 @@ def is_folder(format: Format, motion: str | None, frame: int | None) -> bool:
     return format == "web" or (format in SEQUENCES and motion is not None and frame is None)
 
 
-def write_page(avatar: GaussianAvatar, subject: TrackedSequence, name: str, motion: str | None, webcam: Path | None, out: Path) -> None:
+def write_page(avatar: GaussianAvatar, person: Person, motion: str | None, webcam: Path | None, out: Path) -> None:
     """The page with its motions: a turntable, the start of the person's own video, and the motion asked for."""
-    rest = face_camera(estimate_neutral(subject.params, avatar.head))
-    own = subject.params[: round(OWN_SECONDS * subject.info.fps)]
-    clips = [
-        Clip("Turntable", turntable_of(avatar.head, subject, TURNTABLE_FRAMES), 30.0),
-        Clip("As filmed", replace(own, shape=rest.shape.expand(len(own), -1)), subject.info.fps),
-    ]
+    subject = person.subject
+    rest = face_camera(subject.neutral)
+    clips = [Clip("Turntable", turntable_of(avatar.head, subject, TURNTABLE_FRAMES), 30.0)]
+    if person.video is not None:
+        own = person.video.params[: round(OWN_SECONDS * subject.fps)]
+        clips.append(Clip("As filmed", replace(own, shape=rest.shape.expand(len(own), -1)), subject.fps))
     if motion is not None:
         poses, fps = carried(motion, avatar.head, subject)
         clips.insert(0, Clip(Path(motion).stem, poses, fps))
     model = None if webcam is None else locate("face_landmarker")
     controls = page_controls(avatar.head, rest)
-    write_web(avatar, rest, subject.camera, controls, clips, name, out, webcam=webcam is not None)
+    write_web(avatar, rest, subject.camera, controls, clips, person.name, out, webcam=webcam is not None)
     if webcam is not None and model is not None:
         write_webcam(webcam, model, out)
 
@@ -189,13 +190,13 @@ def page_controls(head: HeadModel, rest: HeadParams) -> Controls:
     return Controls(swing.clamp_min(LEAST_SWING), dict(zip(PRESETS, together, strict=True)))
 
 
-def carried(motion: str, head: HeadModel, subject: TrackedSequence) -> tuple[HeadParams, float]:
+def carried(motion: str, head: HeadModel, subject: Subject) -> tuple[HeadParams, float]:
     """All frames of a motion carried over to the person, and how many there are in a second; a video is tracked first."""
     with ExitStack() as stack:
         source = open_motion(motion, head, None, stack)
         for note in source.notes:
             print(f"note: {note}")
-        frames = list(performed(subject, source, DriveConfig()))
+        frames = list(performed(subject, source, DriveConfig(), head))
     return HeadParams.cat(frames), source.fps
 
 

@@ -18,6 +18,7 @@ from deja_vu.io.files import write_json
 from deja_vu.io.provenance import machine
 from deja_vu.pipelines.drive import show
 from deja_vu.pipelines.evaluate import compare_sheet, evaluate_run, summary
+from deja_vu.pipelines.person import subject_of
 from deja_vu.pipelines.phases import Learned
 from deja_vu.pipelines.report import write_report
 from deja_vu.pipelines.run_folder import Run, find_track, open_run, refuse_other_recipe
@@ -80,8 +81,8 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
     except KeyboardInterrupt:
         print(f"\nInterrupted. The run is kept; continue it with --resume (folder {run.out}).")
         raise
-    avatar = learned.avatar
-    save_avatar(avatar, out / "avatar.safetensors", provenance)
+    avatar, subject = learned.avatar, subject_of(sequence, learned.avatar.head)
+    save_avatar(avatar, out / "avatar.safetensors", provenance, subject)
     seconds["total"] = time.monotonic() - started
     seconds["personalize"] = seconds["total"] - seconds["track"]
     if learned.teacher_seconds:
@@ -103,7 +104,7 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
     metrics = evaluate_run(out)
     write_json(out / METRICS_FILE, metrics)
     compare_sheet(sequence, avatar, out / "compare.png")
-    show(avatar, sequence, out / "turntable.mp4")
+    show(avatar, subject, out / "turntable.mp4")
     write_report(out)
     print(summary(metrics, run.out))
 

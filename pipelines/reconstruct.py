@@ -31,6 +31,7 @@ from deja_vu.io.images import read_picture, write_png
 from deja_vu.io.provenance import machine
 from deja_vu.motion.appearance import EXPRESSIONS, SIDES, Appearance, pose_subject
 from deja_vu.pipelines.drive import show
+from deja_vu.pipelines.person import subject_of
 from deja_vu.pipelines.run_folder import Run, open_run
 from deja_vu.pipelines.track import begin_track
 from deja_vu.tracking.photo import FittedPhoto, PhotoConfig, PhotoFitter
@@ -93,12 +94,13 @@ def fill(photo: Path, run: Run, config: ReconstructConfig) -> None:
     provenance = run.note(photo=photo.name, tracked=str(run.place(out / "track").resolve()))
     sequence = as_sequence(fitted, photo, head.spec.name, out / "track")
     dump_config(config, out / "config.yaml")
-    save_avatar(avatar, out / "avatar.safetensors", provenance)
+    subject = subject_of(sequence, avatar.head)
+    save_avatar(avatar, out / "avatar.safetensors", provenance, subject)
     seconds = time.monotonic() - started
     write_pictures(avatar, fitted, out)
     scores = means(Evaluator(sequence).evaluate([avatar_predictor("avatar", avatar)], quiet=True)["avatar"])
     if config.turntable_frames:
-        show(avatar, sequence, out / "turntable.mp4", config.turntable_frames, config.turntable_side)
+        show(avatar, subject, out / "turntable.mp4", config.turntable_frames, config.turntable_side)
     total = time.monotonic() - started
     facts = PhotoFacts(
         photo=photo.name,

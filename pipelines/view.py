@@ -8,11 +8,10 @@ from pathlib import Path
 
 from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.core.motion import MotionSource
-from deja_vu.heads import load_head
 from deja_vu.motion.retarget import refuse_other_head
 from deja_vu.motion.tracked import TrackedMotion
 from deja_vu.pipelines.drive import WEBCAM, open_motion
-from deja_vu.pipelines.run_folder import load_pair
+from deja_vu.pipelines.person import load
 from deja_vu.viewer.server import Viewer, ViewerConfig, refuse_taken
 from deja_vu.viewer.stage import Clip, Performer, Stage
 
@@ -50,12 +49,13 @@ def open_viewer(runs: tuple[Path, ...], motion: tuple[str, ...], config: ViewerC
     performers: list[Performer] = []
     clips: dict[str, Clip] = {}
     for run in runs:
-        avatar, sequence = load_pair(run)
-        head = load_head(sequence.info.head_name)
+        person = load(run)
+        head, name = person.head, person.name
         if performers and head.spec.name != performers[0].head.spec.name:
             raise ConfigError(f"{run} has head '{head.spec.name}', {runs[0]} has '{performers[0].head.spec.name}'. View them one by one.")
-        performers.append(Performer(run.resolve().name, avatar.eval(), head, sequence))
-        clips[named(clips, f"{run.resolve().name}'s own video")] = Clip.of(TrackedMotion(sequence))
+        performers.append(Performer(name, person.avatar, person.subject, person.video))
+        if person.video is not None:
+            clips[named(clips, f"{name}'s own video")] = Clip.of(TrackedMotion(person.video))
     with ExitStack() as stack:
         for text in motion:
             clips[named(clips, Path(text).name)] = Clip.of(recorded(text, performers[0], stack))

@@ -2,7 +2,7 @@
 
 from deja_vu.avatars.base import Avatar
 from deja_vu.avatars.gaussian.avatar import GaussianAvatar, GaussianConfig
-from deja_vu.avatars.io import AVATARS, kind_of, load_avatar, save_avatar
+from deja_vu.avatars.io import AVATARS, kind_of, load_avatar, read_subject, save_avatar
 from deja_vu.avatars.nelf import NelfAvatar, NelfConfig
 from deja_vu.avatars.nerf import NerfAvatar, NerfConfig
 
@@ -17,5 +17,6 @@ __all__ = [
     "NerfConfig",
     "kind_of",
     "load_avatar",
+    "read_subject",
     "save_avatar",
 ]

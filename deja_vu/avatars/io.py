@@ -17,6 +17,7 @@ from deja_vu.avatars.gaussian.avatar import GaussianAvatar, GaussianConfig
 from deja_vu.avatars.nelf import NelfAvatar, NelfConfig
 from deja_vu.avatars.nerf import NerfAvatar, NerfConfig
 from deja_vu.core.errors import FormatError, InputError, OutputError, refuse_other_version
+from deja_vu.core.subject import Subject
 from deja_vu.heads import load_head
 
 FORMAT_VERSION = 1
@@ -33,13 +34,14 @@ def kind_of(avatar: Avatar) -> str:
     return next(name for name, (kind, _) in AVATARS.items() if type(avatar) is kind)
 
 
-def save_avatar(avatar: Avatar, path: Path, provenance: dict[str, str]) -> None:
+def save_avatar(avatar: Avatar, path: Path, provenance: dict[str, str], subject: Subject | None = None) -> None:
     """Write an avatar atomically.
 
     Args:
         avatar: to be written.
         path: ends in .safetensors.
         provenance: text fields to keep in the header (commit, command line, source).
+        subject: whose it is; without it the file alone can be rendered, but not driven.
 
     Raises:
         OutputError: the file cannot be written; a former one is kept.
@@ -51,6 +53,7 @@ def save_avatar(avatar: Avatar, path: Path, provenance: dict[str, str]) -> None:
         "head": avatar.head.spec.name,
         "config": json.dumps(asdict(avatar.config)),
         **({"uv_hash": avatar.layout.hash} if isinstance(avatar, GaussianAvatar) else {}),
+        **({"subject": subject.to_json()} if subject is not None else {}),
         **provenance,
     }
     part = path.with_suffix(".part")
@@ -83,7 +86,25 @@ def read_header(path: Path) -> dict[str, str]:
     return header
 
 
-def load_avatar(path: Path, backend: str = "auto") -> Avatar:
+def read_subject(path: Path | str) -> Subject | None:
+    """Whose avatar a file holds; None where an older version wrote it.
+
+    Raises:
+        InputError: there is no such file.
+        FormatError: it is no avatar of this version, or damaged.
+    """
+    header = read_header(Path(path))
+    if "subject" not in header:
+        return None
+    subject = Subject.from_json(header["subject"], str(path))
+    spec, neutral = load_head(header["head"]).spec, subject.neutral
+    found = (neutral.shape.shape[-1], neutral.expression.shape[-1], neutral.joints.shape[-2])
+    if subject.head_name != spec.name or found != (spec.num_shape, spec.num_expression, spec.num_joints):
+        raise FormatError(f"{path}: its neutral face is of another head than '{spec.name}'.")
+    return subject
+
+
+def load_avatar(path: Path | str, backend: str = "auto") -> Avatar:
     """Read an avatar of any kind and rebuild it on its head model, in evaluation mode.
 
     Args:
@@ -94,6 +115,7 @@ def load_avatar(path: Path, backend: str = "auto") -> Avatar:
         InputError: there is no such file.
         FormatError: another format, head or UV chart, wrong shapes, or values that are not finite.
     """
+    path = Path(path)
     header = read_header(path)
     try:
         kind, config_type = AVATARS[header["kind"]]

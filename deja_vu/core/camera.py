@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -35,6 +37,41 @@ class Camera:
         intrinsics[0, 0] = intrinsics[1, 1] = torch.as_tensor(focal)
         intrinsics[0, 2], intrinsics[1, 2] = width / 2, height / 2
         return Camera(torch.eye(4), intrinsics, width, height)
+
+    @staticmethod
+    def look_at(
+        position: Sequence[float],
+        target: Sequence[float] = (0.0, 0.0, 0.0),
+        *,
+        up: Sequence[float] = (0.0, 1.0, 0.0),
+        fov: float = 0.5,
+        width: int = 512,
+        height: int = 512,
+    ) -> Camera:
+        """Camera at one point that looks at another, with square pixels and its principal point at the image centre.
+
+        Args:
+            position: of the camera in the world, metres. A head without a pose of its own stands at the origin and looks along +z,
+                with +y up: from (0, 0, 0.6) one sees its face.
+            target: point in the middle of the picture, metres.
+            up: direction that is up in the picture.
+            fov: vertical angle of view, radians.
+            width: image width in pixels.
+            height: image height in pixels.
+
+        Raises:
+            ValueError: position and target are one point, or `up` points along the view.
+        """
+        eye, ahead = torch.tensor(position, dtype=torch.float32), torch.tensor(target, dtype=torch.float32)
+        forward = torch.nn.functional.normalize(ahead - eye, dim=0)
+        right = torch.linalg.cross(forward, torch.tensor(up, dtype=torch.float32))
+        if float(right.norm()) < 1e-6:
+            raise ValueError(f"a camera at {tuple(position)} cannot look at {tuple(target)} with {tuple(up)} up: these lie on one line")
+        right = torch.nn.functional.normalize(right, dim=0)
+        rotation = torch.stack([right, torch.linalg.cross(forward, right), forward])
+        pose = torch.eye(4)
+        pose[:3, :3], pose[:3, 3] = rotation, -rotation @ eye
+        return replace(Camera.from_focal(height / 2 / math.tan(fov / 2), width, height), camera_from_world=pose)
 
     def project(self, points: Float[Tensor, "*p n 3"]) -> tuple[Float[Tensor, "*q n 2"], Float[Tensor, "*q n"]]:
         """Pixel coordinates and depth (metres along the optical axis) of world points [*b n 3]."""

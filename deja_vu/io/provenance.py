@@ -60,5 +60,6 @@ def machine() -> str:
 
 
 def version_line() -> str:
-    """Program, version and commit."""
-    return f"deja-vu {__version__} (commit {commit()})"
+    """Program, version and, where it is known, commit."""
+    known = commit()
+    return f"deja-vu {__version__}" + (f" (commit {known})" if known != __version__ else "")

@@ -92,10 +92,10 @@ class Panel:
             self.motion = gui.add_dropdown("motion", (STILL, *self._stage.clips), initial_value=STILL)
             self.play = gui.add_checkbox("play", False)
             self.frame = gui.add_slider("frame", min=0, max=1, step=1, initial_value=0)
-        first = self._stage.performers[0]
-        with gui.add_folder("Compare", expand_by_default=False):
+        video = self._stage.performers[0].sequence
+        with gui.add_folder("Compare", expand_by_default=False, visible=video is not None):
             self.compare = gui.add_checkbox("beside the training frame", False)
-            self.compared = gui.add_slider("training frame", min=0, max=max(1, len(first.sequence) - 1), step=1, initial_value=0)
+            self.compared = gui.add_slider("training frame", min=0, max=max(1, len(video or ()) - 1), step=1, initial_value=0)
         with gui.add_folder("Picture"):
             ways = (EXACT, SPLATS) if self._stage.has_gaussians else (EXACT,)
             self.way = gui.add_dropdown("drawn as", ways, initial_value=EXACT)

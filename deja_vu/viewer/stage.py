@@ -17,9 +17,9 @@ from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.head import HeadParams
 from deja_vu.core.motion import MotionSource
 from deja_vu.core.sequence import TrackedSequence
-from deja_vu.heads.base import HeadModel
+from deja_vu.core.subject import Subject
 from deja_vu.motion.actor import Actor, Angles
-from deja_vu.motion.neutral import estimate_neutral, face_camera
+from deja_vu.motion.neutral import face_camera
 from deja_vu.motion.retarget import Retargeter
 
 SPACING = 0.26
@@ -63,34 +63,30 @@ class Clip:
 class Performer:
     """One avatar, standing at the world's origin and facing the camera at rest."""
 
-    def __init__(self, name: str, avatar: Avatar, head: HeadModel, sequence: TrackedSequence) -> None:
+    def __init__(self, name: str, avatar: Avatar, subject: Subject, sequence: TrackedSequence | None = None) -> None:
         """Put an avatar on the stage.
 
         Args:
             name: shown to the user.
             avatar: in evaluation mode.
-            head: its head model.
-            sequence: tracked video it was learned from.
+            subject: whose it is.
+            sequence: tracked video it was learned from, if that is at hand: for comparisons.
         """
-        self.name, self.avatar, self.head, self.sequence = name, avatar, head, sequence
-        usual = estimate_neutral(sequence.params, head)
+        self.name, self.avatar, self.head, self.sequence = name, avatar, avatar.head, sequence
+        usual, camera = subject.neutral, subject.camera
         place = usual.world_from_head[0, :3, 3]
         self.distance = float(place.norm())
-        camera = sequence.camera
         middle = (camera.height / 2 - float(camera.intrinsics[1, 2])) / float(camera.intrinsics[1, 1])
         self._aim = float(middle * place[2] - place[1])
         facing = face_camera(usual)
         pose = facing.world_from_head.clone()
         pose[:, :3, 3] = 0
         self.neutral = replace(facing, world_from_head=pose)
-        self.actor = Actor(head)
-        self._perform = Retargeter(head, self.actor.neutral, self.neutral)
-        self._carried: dict[int, HeadParams] = {}
-
-    @property
-    def fov(self) -> float:
+        self.actor = Actor(self.head)
+        self._perform = Retargeter(self.head, self.actor.neutral, self.neutral)
+        self.fov = 2 * math.atan(camera.height / 2 / float(camera.intrinsics[1, 1]))
         """Vertical angle of view of the tracked crop, radians."""
-        return 2 * math.atan(self.sequence.camera.height / 2 / float(self.sequence.camera.intrinsics[1, 1]))
+        self._carried: dict[int, HeadParams] = {}
 
     def centre(self) -> Float[np.ndarray, "3"]:
         """Middle of the resting head, at the height at which it was filmed: so the view is framed as the video is. Metres."""
@@ -181,6 +177,7 @@ class Stage:
         """The training frame as it was filmed, and beside it the render by the tracked camera."""
         performer = self.performers[0]
         sequence = performer.sequence
+        assert sequence is not None, "the panel offers no comparison without a video"
         place = min(max(wish.compared or 0, 0), len(sequence) - 1)
         side = max(16, min(width // 2, height))
         filmed = sequence.frame(place).image.numpy()

@@ -87,3 +87,31 @@ def test_a_point_in_the_camera_stays_finite() -> None:
 def test_precision_changes_both_matrices() -> None:
     camera = posed().to(torch.float32)
     assert camera.camera_from_world.dtype == camera.intrinsics.dtype == torch.float32
+
+
+def test_a_camera_that_looks_at_a_point_shows_it_in_the_middle_the_right_way_up() -> None:
+    for position in ([0.0, 0.0, 0.6], [0.4, 0.3, -0.5], [-1.0, 0.1, 0.2]):
+        target = [0.02, -0.05, 0.01]
+        camera = Camera.look_at(position, target, fov=0.4, width=300, height=200)
+        world = torch.tensor([target, [target[0], target[1] + 0.01, target[2]]])
+        pixels, depth = camera.project(world)
+        torch.testing.assert_close(pixels[0], torch.tensor([150.0, 100.0]), atol=1e-3, rtol=0)
+        assert float(depth[0]) == pytest.approx(float((torch.tensor(position) - world[0]).norm()), rel=1e-5)
+        assert pixels[1, 1] < pixels[0, 1], "what lies above is drawn above"
+        assert float(pixels[1, 0]) == pytest.approx(150.0, abs=1e-3)
+        rotation = camera.camera_from_world[:3, :3]
+        torch.testing.assert_close(rotation @ rotation.T, torch.eye(3))
+        assert float(torch.linalg.det(rotation)) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_the_angle_of_view_is_that_of_the_pictures_height() -> None:
+    camera = Camera.look_at([0.0, 0.0, 2.0], fov=0.5, width=64, height=100)
+    edge = 2.0 * torch.tan(torch.tensor(0.25))
+    assert float(camera.project(torch.tensor([[0.0, float(edge), 0.0]]))[0][0, 1]) == pytest.approx(0.0, abs=1e-3)
+
+
+def test_a_direction_that_nobody_can_tell_is_refused() -> None:
+    with pytest.raises(ValueError, match="lie on one line"):
+        Camera.look_at([0.0, 1.0, 0.0])
+    with pytest.raises(ValueError, match="lie on one line"):
+        Camera.look_at([0.0, 0.0, 0.0])

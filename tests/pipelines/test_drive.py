@@ -11,7 +11,8 @@ from deja_vu.avatars import save_avatar
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.video import probe, read_frames
 from deja_vu.pipelines.cli import main
-from deja_vu.pipelines.drive import Painter, covering, open_background
+from deja_vu.pipelines.drive import framed
+from deja_vu.pipelines.painter import Painter, covering, open_background
 from tests.pipelines.test_cli import refused, snapshot
 
 __all__ = ["refused"]
@@ -119,3 +120,23 @@ def test_the_painter_shows_what_render_gives(run, painted) -> None:
     with torch.no_grad():
         out = painted.render(sequence.params[3:4], sequence.camera, torch.tensor([0.2, 0.4, 0.6]))
     assert np.array_equal(painted_picture, (out.rgb[0].clamp(0, 1) * 255).round().to(torch.uint8).numpy())
+
+
+def test_a_wide_picture_shows_the_square_one_in_its_middle(tracked) -> None:
+    """Every point lands at the same place of the square that the wide picture's height spans."""
+    points = torch.tensor([[0.02, -0.01, 0.5], [-0.05, 0.04, 0.55]])
+    square, _ = tracked.camera.resized(48, 48).project(points)
+    for size, shift in (((64, 48), (8.0, 0.0)), ((48, 64), (0.0, 8.0)), ((48,), (0.0, 0.0))):
+        camera = framed(tracked.camera, size)
+        assert (camera.width, camera.height) == (size[0], size[-1])
+        torch.testing.assert_close(camera.project(points)[0], square + torch.tensor(shift))
+
+
+def test_size_and_rate_are_those_asked_for(run, film, tmp_path) -> None:
+    film(tmp_path / "motion", frames=10)
+    call = ["drive", str(run), "--motion", str(tmp_path / "motion"), "--size", "64", "48", "--out"]
+    for fps, frames in ((50, 20), (12.5, 5), (25, 10)):
+        out = tmp_path / f"{fps}.mp4"
+        main([*call, str(out), "--fps", str(fps)])
+        info = probe(out)
+        assert (info.width, info.height, info.frames, info.fps) == (64, 48, frames, fps)

@@ -15,11 +15,11 @@ from deja_vu.core.errors import ConfigError, OutputError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
 from deja_vu.motion.actor import PRESETS
-from deja_vu.motion.neutral import estimate_neutral, face_camera
+from deja_vu.motion.neutral import face_camera
 from deja_vu.motion.openings import LIDS, Openings
 from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.export import check_request, page_controls, refuse_taken
-from deja_vu.pipelines.run_folder import load_pair
+from deja_vu.pipelines.person import load
 from deja_vu.viewer.stage import Performer, Wish
 
 
@@ -102,9 +102,9 @@ def test_a_page_is_written_with_its_motions(run, tracked, tmp_path, capsys):
 
 
 def test_the_pages_buttons_show_what_the_viewers_show(run):
-    avatar, subject = load_pair(run)
-    performer = Performer("me", avatar, avatar.head, subject)
-    controls = page_controls(avatar.head, face_camera(estimate_neutral(subject.params, avatar.head)))
+    person = load(run)
+    performer = Performer("me", person.avatar, person.subject)
+    controls = page_controls(person.head, face_camera(person.subject.neutral))
     assert list(controls.presets) == list(PRESETS)
     for name, weights in PRESETS.items():
         torch.testing.assert_close(controls.presets[name], performer.params(Wish(weights=weights), None).expression[0])

@@ -18,6 +18,7 @@ from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.assets import find
 from deja_vu.io.frames import FrameSource
 from deja_vu.pipelines.drive import drive_video
+from deja_vu.pipelines.person import load
 from deja_vu.pipelines.personalize import Recipe, learn, personalize
 from deja_vu.pipelines.phases import FieldPhase
 from deja_vu.pipelines.recipes import shipped_recipe
@@ -212,6 +213,7 @@ def test_a_field_run_is_personalized_evaluated_and_driven(tracked, tiny, tmp_pat
     assert metrics["path"] == path
     assert metrics["parameters"] == sum(parameter.numel() for parameter in load_avatar(out / "avatar.safetensors").parameters())
     assert ("teacher" in metrics["baselines"]) == ("teacher" in metrics["seconds"]) == (path == "nelf")
-    drive_video(load_avatar(out / "avatar.safetensors"), tracked, tracked.test_part(), Path(tmp_path / "driven.mp4"))
+    person = load(out)
+    drive_video(person.avatar, person.subject, tracked.test_part(), Path(tmp_path / "driven.mp4"))
     assert (tmp_path / "driven.mp4").stat().st_size > 1000
     assert (out / "turntable.mp4").is_file()

@@ -23,6 +23,7 @@ from deja_vu.core.head import HeadParams
 from deja_vu.motion.neutral import estimate_neutral, face_camera
 from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.drive import turntable_of
+from deja_vu.pipelines.person import subject_of
 from deja_vu.pipelines.run_folder import load_pair
 from deja_vu.pipelines.view import open_viewer
 from deja_vu.render.base import rasterize
@@ -112,7 +113,7 @@ def test_the_page_shows_ten_poses_as_python_does(pair, standing, browser, screen
     avatar, subject = pair
     main(["export", str(RUN), "--format", "web", "--out", str(tmp_path / "page")])
     size = sum((tmp_path / "page" / name).stat().st_size for name in ("index.html", "avatar.bin")) / 1e6
-    turn = turntable_of(avatar.head, subject, 150)
+    turn = turntable_of(avatar.head, subject_of(subject, avatar.head), 150)
     poses = [subject.params[k : k + 1] for k in np.linspace(0, len(subject) - 1, 5).astype(int)]
     poses = [replace(pose, shape=standing.shape) for pose in poses] + [turn[k : k + 1] for k in (20, 50, 80, 110, 140)]
     page = browser.new_page(viewport={"width": 1000, "height": 600})

@@ -17,6 +17,7 @@ from deja_vu.core.sequence import TrackedSequence, TrackInfo
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
 from deja_vu.motion.tracked import TrackedMotion
+from deja_vu.pipelines.person import subject_of
 from deja_vu.viewer.stage import Clip, Performer, Stage, Wish, view_camera
 
 SIDE = 64
@@ -60,9 +61,13 @@ class Glow(Avatar):
         return {}
 
 
+def performed_by(avatar: Avatar, video: TrackedSequence, name: str = "toy") -> Performer:
+    return Performer(name, avatar, subject_of(video, load_toy()), video)
+
+
 @pytest.fixture
 def performer() -> Performer:
-    return Performer("toy", painted(0.9), load_toy(), sequence())
+    return performed_by(painted(0.9), sequence())
 
 
 def front(performer: Performer, side: int = SIDE) -> Camera:
@@ -137,7 +142,7 @@ def test_a_motion_overrules_the_sliders(performer) -> None:
 
 
 def test_several_stand_side_by_side(performer) -> None:
-    other = Performer("other", painted(0.4), load_toy(), sequence())
+    other = performed_by(painted(0.4), sequence(), "other")
     stage = Stage([performer, other], {})
     camera = view_camera(np.array([1.0, 0, 0, 0]), np.array([0, 0, -performer.distance]), performer.fov, 2 * SIDE, SIDE)
     picture = stage.picture(Wish(), camera)
@@ -151,7 +156,7 @@ def test_several_stand_side_by_side(performer) -> None:
 
 def test_the_comparison_shows_the_filmed_frame_and_its_render(film, painted_toy, tmp_path) -> None:
     filmed = film(tmp_path / "track")
-    stage = Stage([Performer("toy", painted_toy, load_toy(), filmed)], {})
+    stage = Stage([performed_by(painted_toy, filmed)], {})
     canvas = stage.picture(Wish(compared=4, background=(0, 0, 0)), Camera.from_focal(100.0, 300, 96))
     assert canvas.shape == (96, 300, 3)
     left, right = canvas[:, 54:150].astype(int), canvas[:, 150:246]
@@ -163,7 +168,9 @@ def test_the_comparison_shows_the_filmed_frame_and_its_render(film, painted_toy,
 
 
 def test_avatars_without_gaussians_are_shown_as_pictures(performer) -> None:
-    glow = Performer("glow", Glow(), load_toy(), sequence())
+    light = Glow()
+    light.head = load_toy()
+    glow = performed_by(light, sequence(), "glow")
     stage = Stage([glow], {})
     assert not stage.has_gaussians
     assert Stage([performer], {}).has_gaussians

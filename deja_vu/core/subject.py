@@ -1,0 +1,61 @@
+"""Whose avatar it is, as far as one needs to know to show and drive it; no picture of the person is in it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from deja_vu.core.camera import Camera
+from deja_vu.core.errors import FormatError
+from deja_vu.core.head import HeadParams
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The person behind an avatar; an avatar's file carries it in its header."""
+
+    name: str
+    """What the person is called, by default the video's file name."""
+    head_name: str
+    """Head model of the parameters."""
+    neutral: HeadParams
+    """The face at rest, where it usually was before the camera [1]."""
+    camera: Camera
+    """That filmed the person, on the tracked crop's pixel grid, at the world's origin."""
+    fps: float
+    """Frame rate of the tracked video, 1/s."""
+
+    def to_json(self) -> str:
+        """Text that `from_json` reads back, exactly."""
+        neutral = {name: getattr(self.neutral, name)[0].tolist() for name in ("shape", "expression", "joints", "world_from_head")}
+        camera = {"intrinsics": self.camera.intrinsics.tolist(), "width": self.camera.width, "height": self.camera.height}
+        return json.dumps({"name": self.name, "head": self.head_name, "neutral": neutral, "camera": camera, "fps": self.fps})
+
+    @staticmethod
+    def from_json(text: str, where: str) -> Subject:
+        """The subject that `to_json` wrote.
+
+        Args:
+            text: JSON.
+            where: names the file in messages.
+
+        Raises:
+            FormatError: something is missing, of another shape, or not finite.
+        """
+        try:
+            values: dict[str, Any] = json.loads(text)
+            neutral = HeadParams(**{name: torch.tensor(value)[None] for name, value in values["neutral"].items()})
+            intrinsics = torch.tensor(values["camera"]["intrinsics"])
+            camera = Camera(torch.eye(4), intrinsics, int(values["camera"]["width"]), int(values["camera"]["height"]))
+            subject = Subject(str(values["name"]), str(values["head"]), neutral, camera, float(values["fps"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise FormatError(f"{where} says of its person what cannot be read ({type(error).__name__}: {error}).") from error
+        tensors = (neutral.shape, neutral.expression, neutral.joints, neutral.world_from_head, intrinsics)
+        if neutral.world_from_head.shape != (1, 4, 4) or neutral.joints.dim() != 3 or intrinsics.shape != (3, 3):
+            raise FormatError(f"{where}: its neutral face or its camera has other shapes than such have.")
+        if not all(bool(torch.isfinite(value).all()) for value in tensors):
+            raise FormatError(f"{where}: its neutral face or its camera holds values that are not finite.")
+        return subject

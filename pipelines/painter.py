@@ -1,0 +1,66 @@
+"""Pictures of an avatar over a color or a picture, or with straight alpha."""
+
+from __future__ import annotations
+
+import re
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from deja_vu.avatars import Avatar
+from deja_vu.core.camera import Camera
+from deja_vu.core.errors import InputError
+from deja_vu.core.head import HeadParams
+from deja_vu.core.image import to_uint8
+
+Background: TypeAlias = Float[Tensor, "3"] | UInt8[np.ndarray, "H W 3"]
+"""A color in [0, 1], or a picture."""
+COLORS = {"white": "ffffff", "black": "000000", "grey": "808080", "green": "00b140", "blue": "0047bb"}
+"""Backgrounds by name; green and blue are the usual key colors."""
+
+
+def open_background(text: str) -> Background:
+    """A color or a picture.
+
+    Raises:
+        InputError: neither.
+    """
+    code = COLORS.get(text, text).removeprefix("#")
+    if re.fullmatch(r"[0-9a-fA-F]{6}", code):
+        return torch.tensor([int(code[place : place + 2], 16) / 255 for place in (0, 2, 4)])
+    picture = cv2.imread(text, cv2.IMREAD_COLOR)
+    if picture is None:
+        raise InputError(f"The background '{text}' is no color ({', '.join(COLORS)}, or RRGGBB), and no picture that can be read.")
+    return np.ascontiguousarray(picture[..., ::-1])
+
+
+class Painter:
+    """Pictures of an avatar over a color or a picture, or with straight alpha."""
+
+    def __init__(self, avatar: Avatar, camera: Camera, background: Background | None) -> None:
+        self._device = next(avatar.parameters()).device
+        self._avatar, self._camera, self._transparent = avatar, camera.to(self._device), background is None
+        self._picture = covering(background, camera.width, camera.height) if isinstance(background, np.ndarray) else None
+        self._color = background if isinstance(background, Tensor) else torch.zeros(3)
+
+    @torch.no_grad()
+    def __call__(self, params: HeadParams) -> UInt8[np.ndarray, "H W C"]:
+        """One picture, RGB or RGBA."""
+        out = self._avatar.render(params.to(self._device), self._camera, self._color.to(self._device))
+        rgb, alpha = out.rgb[0].cpu(), out.alpha[0].cpu()
+        if self._transparent:
+            return to_uint8(torch.cat([rgb / alpha.clamp_min(1e-3), alpha], -1))
+        return to_uint8(rgb if self._picture is None else rgb + (1 - alpha) * self._picture)
+
+
+def covering(picture: UInt8[np.ndarray, "h w 3"], width: int, height: int) -> Float[Tensor, "H W 3"]:
+    """The middle of a picture, scaled to fill a frame."""
+    scale = max(width / picture.shape[1], height / picture.shape[0])
+    size = (max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale)))
+    resized = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    return torch.from_numpy(resized[top : top + height, left : left + width]).float() / 255
