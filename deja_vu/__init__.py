@@ -11,8 +11,9 @@ where it lives, as `deja_vu.avatars.GaussianAvatar`; the stages are in `deja_vu.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from deja_vu.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from deja_vu.avatars import Avatar, load_avatar
@@ -40,36 +41,18 @@ __all__ = [
     "track_video",
 ]
 
-_HOMES = {
-    "Avatar": "deja_vu.avatars",
-    "Camera": "deja_vu.core.camera",
-    "Gaussians": "deja_vu.core.gaussians",
-    "HeadParams": "deja_vu.core.head",
-    "TrackedSequence": "deja_vu.core.sequence",
-    "load": "deja_vu.pipelines.person",
-    "load_avatar": "deja_vu.avatars",
-    "load_head": "deja_vu.heads",
-    "rasterize": "deja_vu.render",
-    "track_video": "deja_vu.pipelines.track:track",
-}
-"""Module of each name, and what it is called there if that differs."""
-
-
-def __getattr__(name: str) -> Any:
-    """Load a public name, or a subpackage, when it is first asked for (PEP 562)."""
-    if name in _HOMES:
-        module, _, other = _HOMES[name].partition(":")
-        value = getattr(importlib.import_module(module), other or name)
-    else:
-        try:
-            value = importlib.import_module(f"{__name__}.{name}")
-        except ModuleNotFoundError as error:
-            if error.name != f"{__name__}.{name}":
-                raise
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Avatar": "deja_vu.avatars",
+        "Camera": "deja_vu.core.camera",
+        "Gaussians": "deja_vu.core.gaussians",
+        "HeadParams": "deja_vu.core.head",
+        "TrackedSequence": "deja_vu.core.sequence",
+        "load": "deja_vu.pipelines.person",
+        "load_avatar": "deja_vu.avatars",
+        "load_head": "deja_vu.heads",
+        "rasterize": "deja_vu.render",
+        "track_video": "deja_vu.pipelines.track:track",
+    },
+)

@@ -8,9 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -21,7 +19,6 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError, InputError, OutputError
 from deja_vu.core.head import HeadParams
 from deja_vu.core.motion import MotionSource
-from deja_vu.core.ranges import Pixels, Positive, Range
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.core.subject import Subject
 from deja_vu.export.frames import FrameSink, PngSequence, VirtualCamera
@@ -30,51 +27,23 @@ from deja_vu.io.video import VideoWriter, write_video
 from deja_vu.motion.actor import Actor
 from deja_vu.motion.arkit_csv import ArkitCsvMotion
 from deja_vu.motion.neutral import face_camera
-from deja_vu.motion.retarget import RetargetConfig, Retargeter, refuse_other_head
+from deja_vu.motion.retarget import Retargeter, refuse_other_head
 from deja_vu.motion.script import ScriptMotion
-from deja_vu.motion.smooth import OneEuro, OneEuroConfig
+from deja_vu.motion.smooth import OneEuro
 from deja_vu.motion.tracked import TrackedMotion
 from deja_vu.motion.turntable import act_turntable
-from deja_vu.pipelines.flags import FLAT
+from deja_vu.pipelines.configs import DriveConfig
 from deja_vu.pipelines.own_files import claim
 from deja_vu.pipelines.painter import Background, Painter, open_background
 from deja_vu.pipelines.person import load
 from deja_vu.pipelines.run_folder import find_avatar, find_track, open_run
-from deja_vu.pipelines.track import TrackConfig, track
+from deja_vu.pipelines.track import track
+from deja_vu.tracking.config import TrackConfig
 from deja_vu.tracking.webcam import LiveMotion, Webcam
 
 WEBCAM = re.compile(r"webcam:(\d+)")
 VIRTUAL_CAMERA = "virtual-camera"
 """Name of the output that is a camera."""
-
-
-@dataclass(frozen=True)
-class DriveConfig:
-    """How a motion is carried over and shown."""
-
-    transfer: Annotated[RetargetConfig, FLAT] = field(default_factory=RetargetConfig)
-    smooth: Literal["auto", "on", "off"] = "auto"
-    """One-euro smoothing; auto smooths what comes from a camera or a phone only, as tracked videos are smooth."""
-    filter: OneEuroConfig = field(default_factory=OneEuroConfig)
-    neutral_at: Annotated[float, Range(0)] | None = None
-    """Moment at which the mover's face is at rest, seconds from the start; None finds one."""
-    background: str | None = None
-    """A color (name or RRGGBB) or a picture; without it WebM and picture folders are transparent, and all else is white."""
-    size: tuple[Pixels, ...] | None = None
-    """Side of the pictures, or width and height, pixels; None takes the tracked video's."""
-    fps: Annotated[float, Range(1, 240)] | None = None
-    """Frames a second; where the motion has others they are repeated or left out. None takes the motion's."""
-    frames: Positive | None = None
-    """Stop after so many frames."""
-
-    def __post_init__(self) -> None:
-        """Refuse a size that is neither a side nor a width and a height.
-
-        Raises:
-            ConfigError: says what it takes.
-        """
-        if self.size is not None and len(self.size) not in (1, 2):
-            raise ConfigError(f"--size takes a side (512), or width and height (640 360), not {len(self.size)} numbers.")
 
 
 def drive_run(run: Path, motion: str, out: Path, config: DriveConfig, *, overwrite: bool = False) -> None:

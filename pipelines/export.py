@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from tqdm import tqdm
@@ -28,12 +27,12 @@ from deja_vu.io.assets import locate
 from deja_vu.motion.actor import PRESETS, Actor, Angles
 from deja_vu.motion.neutral import face_camera
 from deja_vu.motion.retarget import Retargeter
-from deja_vu.pipelines.drive import WEBCAM, DriveConfig, open_motion, performed, turntable_of
+from deja_vu.pipelines.configs import DriveConfig, Format
+from deja_vu.pipelines.drive import WEBCAM, open_motion, performed, turntable_of
 from deja_vu.pipelines.own_files import claim
 from deja_vu.pipelines.person import Person, load
 from deja_vu.pipelines.run_folder import find_avatar, open_run
 
-Format = Literal["ply", "spz", "gltf", "npz", "web"]
 SUFFIXES: dict[str, tuple[str, ...]] = {"ply": (".ply",), "spz": (".spz",), "gltf": (".glb", ".gltf"), "npz": (".npz",)}
 """Names that files of each format may end in."""
 OWN_SECONDS, TURNTABLE_FRAMES = 10.0, 150

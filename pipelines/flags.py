@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from deja_vu.core.errors import ConfigError
-from deja_vu.core.ranges import Range, range_of, split_annotation
+from deja_vu.core.ranges import Range, allows_none, describe_type, plain_type, range_of, split_annotation, words_beside
 from deja_vu.core.upgrade import upgrade_recipe
 
 FLAT = "flat"
 """Beside a dataclass' type: its values have no prefix of their own."""
 ITEM = "N"
 """Stands in a flag's name for the number of an item."""
-NOUNS = {int: "a whole number", float: "a number", str: "a text", Path: "a path", bool: "true or false"}
 
 
 @dataclass(frozen=True)
@@ -43,12 +40,12 @@ class Option:
     @property
     def kind(self) -> Any:
         """Type without ranges and None."""
-        return plain(self.annotation)
+        return plain_type(self.annotation)
 
     @property
     def optional(self) -> bool:
         """Whether None is a value."""
-        return type(None) in get_args(split_annotation(self.annotation)[0])
+        return allows_none(self.annotation)
 
     @property
     def many(self) -> bool:
@@ -63,8 +60,7 @@ class Option:
     @property
     def words(self) -> tuple[str, ...]:
         """Words that it takes beside the values of its kind, as `all` beside a number."""
-        parts = get_args(split_annotation(self.annotation)[0])
-        return tuple(word for part in parts[1:] if get_origin(part) is Literal for word in get_args(part))
+        return words_beside(self.annotation)
 
     @property
     def shown(self) -> str:
@@ -74,10 +70,7 @@ class Option:
     @property
     def expected(self) -> str:
         """What it takes, in words."""
-        inner = plain(get_args(self.kind)[0]) if self.many else self.kind
-        if get_origin(inner) is Literal:
-            return " or ".join(", ".join(get_args(inner)).rsplit(", ", 1))
-        return " or ".join([f"{NOUNS.get(inner, 'a value')} {self.range or ''}".strip(), *self.words])
+        return describe_type(self.annotation)
 
 
 @dataclass(frozen=True)
@@ -107,21 +100,12 @@ class Words:
         return found.values[0] if found else None
 
 
-def plain(annotation: Any) -> Any:
-    """A type without ranges, flatness and None."""
-    kind, _ = split_annotation(annotation)
-    if get_origin(kind) in (Union, types.UnionType):
-        inner = [part for part in get_args(kind) if part is not type(None)]
-        return plain(inner[0])
-    return kind
-
-
 def options_of(function: Callable[..., object]) -> list[Option]:
     """Every argument of a command, in the order of its signature."""
     hints = get_type_hints(function, include_extras=True)
     options: list[Option] = []
     for name, parameter in inspect.signature(function).parameters.items():
-        kind = plain(hints[name])
+        kind = plain_type(hints[name])
         if isinstance(kind, type) and is_dataclass(kind):
             options += options_below(kind, (name,), "")
             continue
@@ -272,7 +256,7 @@ def convert(words: Sequence[str], option: Option, typed: str) -> Any:
     parts = get_args(kind)
     if get_origin(kind) is tuple and parts[-1] is not Ellipsis and len(words) != len(parts):
         raise ConfigError(f"{typed} takes {len(parts)} values, not {len(words)}.")
-    values = [convert_one(word, plain(parts[0]), option, typed) for word in words]
+    values = [convert_one(word, plain_type(parts[0]), option, typed) for word in words]
     return tuple(values) if get_origin(kind) is tuple else values
 
 

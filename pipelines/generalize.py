@@ -21,20 +21,23 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from deja_vu.avatars.prior.atlas import Lifted
-from deja_vu.avatars.prior.network import HeadPrior, PriorConfig, build_prior, save_prior
+from deja_vu.avatars.prior.config import PriorConfig
+from deja_vu.avatars.prior.network import HeadPrior, build_prior, save_prior
 from deja_vu.bench.prior_scores import PriorScores, head_makers
 from deja_vu.core.batch import Batch
 from deja_vu.core.config import dump_config
 from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.core.gaussians import CHANNELS
 from deja_vu.core.image import WHITE, over
-from deja_vu.datasets.prior_examples import Exercise, People, PeopleConfig
+from deja_vu.datasets.config import PeopleConfig
+from deja_vu.datasets.prior_examples import Exercise, People
 from deja_vu.datasets.shards import ShardSet, is_shards
 from deja_vu.io.files import write_json
 from deja_vu.io.provenance import commit, machine
 from deja_vu.losses.perceptual import PerceptualDistance
+from deja_vu.pipelines.configs import PrepareConfig
 from deja_vu.pipelines.evaluate_prior import score_photos
-from deja_vu.pipelines.prepare import PrepareConfig, prepare
+from deja_vu.pipelines.prepare import prepare
 from deja_vu.pipelines.run_folder import open_run, refuse_other_recipe, working_folder
 from deja_vu.render.base import rasterize
 from deja_vu.report.prior_report import portrait_grid, prior_table

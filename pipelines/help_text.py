@@ -13,7 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from deja_vu.pipelines.flags import ITEM, Option, plain
+from deja_vu.core.ranges import plain_type
+from deja_vu.pipelines.flags import ITEM, Option
 
 INDENT = 26
 """Column at which explanations begin."""
@@ -75,7 +76,7 @@ def left_of(option: Option, short: str | None) -> str:
 
 def metavar(option: Option) -> str:
     """What stands for the value."""
-    kind = plain(get_args(option.kind)[0]) if option.many else option.kind
+    kind = plain_type(get_args(option.kind)[0]) if option.many else option.kind
     text = "|".join(map(str, get_args(kind))) if get_origin(kind) is Literal else METAVARS.get(kind, "VALUE")
     return f"{text} ..." if option.many else text
 

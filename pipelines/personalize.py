@@ -22,10 +22,11 @@ from deja_vu.pipelines.person import subject_of
 from deja_vu.pipelines.phases import Learned
 from deja_vu.pipelines.report import write_report
 from deja_vu.pipelines.run_folder import Run, find_track, open_run, refuse_other_recipe
-from deja_vu.pipelines.track import TrackConfig, track
+from deja_vu.pipelines.track import track
 from deja_vu.pipelines.train_gaussians import PersonalizeConfig, start_avatar, train
 from deja_vu.pipelines.train_nelf import NelfRecipe, start_nelf, train_nelf
 from deja_vu.pipelines.train_nerf import NerfRecipe, start_nerf, train_nerf
+from deja_vu.tracking.config import TrackConfig
 
 
 @dataclass(frozen=True)

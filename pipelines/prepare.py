@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +25,11 @@ from deja_vu.heads import load_head
 from deja_vu.io.files import write_json
 from deja_vu.io.images import read_picture
 from deja_vu.io.names import distinct_names
+from deja_vu.pipelines.configs import PrepareConfig
 from deja_vu.pipelines.run_folder import Run, open_run
 from deja_vu.tracking.landmarks import cut, find_crop
 from deja_vu.tracking.masks import HeadMasks
-from deja_vu.tracking.photo import PhotoConfig, PhotoFitter
+from deja_vu.tracking.photo import PhotoFitter
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
 SYNTHETIC = "synthetic"
@@ -37,39 +38,6 @@ CLIP = "clip"
 """Set of the tracked videos; a source `clip:NAME` is the tracked folder of that name."""
 ACTED_FRAMES = 150
 """Length of the clip from which a made-up person's portraits are taken."""
-
-
-@dataclass(frozen=True)
-class SetRule:
-    """Who the photos of a set show, and which people are held out."""
-
-    match: str
-    """Regular expression that a photo's path below the data folder must match as a whole."""
-    identity: str = r"\g<0>"
-    """Whom it shows, with the groups of `match` filled in; photos of one identity stay together."""
-    test: str | None = None
-    """Regular expression of held-out identities; None holds out a fixed tenth, by the identity's digest."""
-
-
-@dataclass(frozen=True)
-class PrepareConfig:
-    """Recipe of the preparation."""
-
-    head: str = "anny"
-    """Head model."""
-    photo: PhotoConfig = field(default_factory=PhotoConfig)
-    sets: tuple[SetRule, ...] = ()
-    """The first rule that matches a photo counts; without one, every photo is a person of its own."""
-    test_share: float = 0.1
-    """Share of the identities that are held out where no rule says which."""
-    made_up: int = 0
-    """Made-up people that are added; their odd tenths are held out like anybody's."""
-    made_up_frames: int = 6
-    """Portraits of each of them, in different poses and expressions."""
-    clip_frames: int = 24
-    """Portraits of each tracked video, spread over it."""
-    per_shard: int = 32
-    """Sources a shard; an interrupt loses the shard at hand."""
 
 
 MADE_UP_SIDE = 1.5

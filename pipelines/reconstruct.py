@@ -8,9 +8,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -30,32 +29,12 @@ from deja_vu.heads import load_head
 from deja_vu.io.images import read_picture, write_png
 from deja_vu.io.provenance import machine
 from deja_vu.motion.appearance import EXPRESSIONS, SIDES, Appearance, pose_subject
+from deja_vu.pipelines.configs import ReconstructConfig
 from deja_vu.pipelines.drive import show
 from deja_vu.pipelines.person import subject_of
 from deja_vu.pipelines.run_folder import Run, open_run
 from deja_vu.pipelines.track import begin_track
-from deja_vu.tracking.photo import FittedPhoto, PhotoConfig, PhotoFitter
-
-
-@dataclass(frozen=True)
-class ReconstructConfig:
-    """Recipe of a reconstruction."""
-
-    start: Literal["network", "lifted"] = "network"
-    """Correct the lifted head by the trained network, or leave it as it is."""
-    prior: str | None = None
-    """File of another network than the one that ships, from `deja-vu generalize`."""
-    head: str = "anny"
-    """Head model."""
-    uv_size: int = 256
-    """Texels a side of the map; the network's own where one is used."""
-    photo: PhotoConfig = field(default_factory=PhotoConfig)
-    side: int = 256
-    """Side of the picture from which the head is lifted, pixels."""
-    turntable_frames: int = 48
-    """Length of the turntable video; 0 leaves it out."""
-    turntable_side: int = 320
-    """Side of the turntable's pictures, pixels."""
+from deja_vu.tracking.photo import FittedPhoto, PhotoFitter
 
 
 def reconstruct(photo: Path, out: Path, config: ReconstructConfig, *, overwrite: bool) -> None:

@@ -9,10 +9,8 @@ import warnings
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -27,6 +25,7 @@ from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
 from deja_vu.io.video import read_frames
 from deja_vu.pipelines.run_folder import open_run
+from deja_vu.tracking.config import TrackConfig
 from deja_vu.tracking.landmarks import ARKIT_NAMES, Detections, cut, cut_valid, detect_video
 from deja_vu.tracking.masks import HeadMasks
 from deja_vu.tracking.matte import Matting
@@ -34,10 +33,9 @@ from deja_vu.tracking.matte_check import doubt_mattes
 from deja_vu.tracking.observations import Observations
 from deja_vu.tracking.overlay import write_overlay
 from deja_vu.tracking.photometric import PhotometricRefiner
-from deja_vu.tracking.priors import FitConfig
 from deja_vu.tracking.solver import FaceSolver, fit_landmarks, refuse_untrackable
 from deja_vu.tracking.state import TrackState
-from deja_vu.tracking.texture import Crops, PhotometricConfig
+from deja_vu.tracking.texture import Crops
 
 WORKERS = min(4, os.cpu_count() or 1)
 """Threads that refine mattes and write pictures."""
@@ -45,24 +43,6 @@ TEST_SHARE = 0.2
 BLOCK, BLOCK_PERIOD = 16, 5
 PICTURE_SIDE = 256
 """Side of the small crops against which the photometric refinement runs."""
-
-
-@dataclass(frozen=True)
-class TrackConfig:
-    """Recipe of the tracker."""
-
-    head: str = "anny"
-    """Head model."""
-    resolution: int = 512
-    """Side of the stored head crop, pixels."""
-    split: Literal["tail", "blocks"] = "tail"
-    """Test frames: the last 20 %, or every fifth block of 16 frames."""
-    max_frames: int | None = None
-    """Read only so many frames."""
-    closed_form_matte: bool = False
-    """Slow closed-form matting (needs pymatting) instead of the one at video rate."""
-    fit: FitConfig = field(default_factory=FitConfig)
-    photometric: PhotometricConfig = field(default_factory=PhotometricConfig)
 
 
 def track_into(video: Path, out: Path, config: TrackConfig, *, overwrite: bool, read: Sequence[Path] = ()) -> None:

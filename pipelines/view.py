@@ -12,7 +12,8 @@ from deja_vu.motion.retarget import refuse_other_head
 from deja_vu.motion.tracked import TrackedMotion
 from deja_vu.pipelines.drive import WEBCAM, open_motion
 from deja_vu.pipelines.person import load
-from deja_vu.viewer.server import Viewer, ViewerConfig, refuse_taken
+from deja_vu.viewer.config import ViewerConfig
+from deja_vu.viewer.server import Viewer, refuse_taken
 from deja_vu.viewer.stage import Clip, Performer, Stage
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from deja_vu.avatars.base import Avatar
-from deja_vu.avatars.gaussian.avatar import GaussianAvatar, GaussianConfig
+from deja_vu.avatars.gaussian.avatar import GaussianAvatar
+from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.avatars.nelf import NelfAvatar, NelfConfig
 from deja_vu.avatars.nerf import NerfAvatar, NerfConfig
 from deja_vu.core.errors import FormatError, InputError, OutputError, refuse_other_version

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import dacite
 import yaml
 
 from deja_vu.core.errors import ConfigError, refuse_other_version
+from deja_vu.core.ranges import allows_none, check_ranges, describe_type, plain_type, words_beside
 from deja_vu.core.upgrade import CONFIG_FORMAT, upgrade_recipe
 
 Config = TypeVar("Config")
@@ -24,7 +26,8 @@ def load_config(kind: type[Config], path: Path) -> Config:
         path: YAML mapping of field names, nested like the dataclass. Without `format: 2` it may use the names of older versions.
 
     Raises:
-        ConfigError: no such file, not a mapping, an unknown key (the nearest known one is suggested), or a value of another type.
+        ConfigError: no such file, not a mapping, an unknown key (the nearest known one is suggested), a value of another type,
+            or a number out of its range.
         FormatError: a newer version wrote it.
     """
     if not path.is_file():
@@ -40,11 +43,13 @@ def load_config(kind: type[Config], path: Path) -> Config:
         overrides = upgrade_recipe(overrides)
     else:
         refuse_other_version(f"{path} has recipe format", version, CONFIG_FORMAT, "Leave the line 'format' out.")
-    _refuse_unknown(kind, overrides, str(path))
+    _refuse_wrong(kind, overrides, str(path), "")
     try:
-        return dacite.from_dict(kind, _overlaid(asdict(cast(Any, kind())), overrides), dacite.Config(strict=True, cast=[tuple, float]))
+        config = dacite.from_dict(kind, _overlaid(asdict(cast(Any, kind())), overrides), dacite.Config(strict=True, cast=[tuple, float]))
     except (dacite.DaciteError, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from error
+    check_ranges(config, str(path))
+    return config
 
 
 def _overlaid(defaults: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
@@ -70,16 +75,38 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _refuse_unknown(kind: type, values: dict[str, Any], where: str) -> None:
-    known = get_type_hints(kind)
+def _refuse_wrong(kind: type, values: dict[str, Any], where: str, prefix: str) -> None:
+    """Refuse keys that are not known and values of another type, by the whole name of their key."""
+    known = get_type_hints(kind, include_extras=True)
     names = [field.name for field in fields(kind)]
     for key, value in values.items():
         if key not in names:
             close = difflib.get_close_matches(str(key), names, n=1, cutoff=0.0)
-            raise ConfigError(f"{where}: unknown option '{key}'. Did you mean '{close[0]}'? Known here: {', '.join(names)}.")
-        inner = known[key]
-        nested = next((part for part in (inner, *get_args(inner)) if isinstance(part, type) and is_dataclass(part)), None)
-        if nested is not None:
-            for item in value if isinstance(value, list) else [value]:
-                if isinstance(item, dict):
-                    _refuse_unknown(nested, item, f"{where}: {key}")
+            raise ConfigError(f"{where}: unknown option '{prefix}{key}'. Did you mean '{close[0]}'? Known here: {', '.join(names)}.")
+        wanted = plain_type(known[key])
+        many = get_origin(wanted) in (list, tuple)
+        item = plain_type(get_args(wanted)[0]) if many else wanted
+        if value is None and allows_none(known[key]):
+            continue
+        if many and not isinstance(value, list | tuple):
+            raise ConfigError(f"{where}: {prefix}{key} is {value!r}. Expected a list.")
+        for place, part in enumerate(value if many else [value]):
+            name = f"{prefix}{key}.{place}" if many else f"{prefix}{key}"
+            if isinstance(item, type) and is_dataclass(item) and isinstance(part, dict):
+                _refuse_wrong(item, part, where, f"{name}.")
+            elif not (_fits(part, item) or part in words_beside(known[key])):
+                raise ConfigError(f"{where}: {name} is {part!r}. Expected {describe_type(known[key])}.")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether YAML's value can be one of a plain type; numbers may be written as text, as YAML takes 1e-3 for one."""
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if kind is float:
+        try:
+            return not isinstance(value, bool) and math.isfinite(float(value))
+        except (TypeError, ValueError):
+            return False
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind) if kind in (bool, str) else not is_dataclass(kind)

@@ -9,9 +9,11 @@ not finite is in no range.
 from __future__ import annotations
 
 import math
+import types
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from deja_vu.core.errors import ConfigError
 
@@ -64,6 +66,39 @@ def split_annotation(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
     return annotation, ()
 
 
+def plain_type(annotation: Any) -> Any:
+    """A type without ranges and without None."""
+    kind, _ = split_annotation(annotation)
+    if get_origin(kind) in (Union, types.UnionType):
+        return plain_type(next(part for part in get_args(kind) if part is not type(None)))
+    return kind
+
+
+def allows_none(annotation: Any) -> bool:
+    """Whether None is a value of a type."""
+    return type(None) in get_args(split_annotation(annotation)[0])
+
+
+def words_beside(annotation: Any) -> tuple[str, ...]:
+    """Words that a type allows beside the values of its kind, as `all` in `int | Literal["all"]`."""
+    parts = get_args(split_annotation(annotation)[0])
+    return tuple(word for part in parts[1:] if get_origin(part) is Literal for word in get_args(part))
+
+
+NOUNS: dict[Any, str] = {int: "a whole number", float: "a number", str: "a text", Path: "a path", bool: "true or false"}
+"""What values of a type are called."""
+
+
+def describe_type(annotation: Any) -> str:
+    """What a value must be, in words: `a whole number from 1 up`, `tail or blocks`."""
+    kind = plain_type(annotation)
+    if get_origin(kind) in (list, tuple):
+        kind = plain_type(get_args(kind)[0])
+    if get_origin(kind) is Literal:
+        return " or ".join(", ".join(map(str, get_args(kind))).rsplit(", ", 1))
+    return " or ".join([f"{NOUNS.get(kind, 'a value')} {range_of(annotation) or ''}".strip(), *words_beside(annotation)])
+
+
 def range_of(annotation: Any) -> Range | None:
     """The range that an annotation names, also inside `... | None` or of a tuple's items; None where it names none."""
     kind, beside = split_annotation(annotation)
@@ -83,7 +118,7 @@ def check_ranges(config: Any, where: str = "") -> None:
     """
     for name, value, allowed in _numbers(config, ""):
         if value not in allowed:
-            raise ConfigError(f"{where}{': ' if where else ''}{name} is {value:g}. Expected a number {allowed or 'that is finite'}.")
+            raise ConfigError(f"{where}{': ' if where else ''}{name} is {value:g}. Expected a number {str(allowed) or 'that is finite'}.")
 
 
 def _numbers(value: Any, name: str, allowed: Range | None = None) -> Iterator[tuple[str, float, Range]]:

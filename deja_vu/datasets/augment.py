@@ -10,30 +10,7 @@ import torch
 from jaxtyping import Float
 
 from deja_vu.core.sequence import Frame
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """How much; every chance is a share of the photos."""
-
-    exposure: float = 0.2
-    """Deviation of the logarithm of the brightness."""
-    balance: float = 0.06
-    """Deviation of the logarithm of each channel's gain."""
-    gamma: float = 0.1
-    """Deviation of the logarithm of the tone curve's exponent."""
-    blur: float = 0.3
-    """Chance of a blur of up to 1.5 pixels, or of lost resolution of up to a third."""
-    noise: float = 0.3
-    """Chance of sensor noise of up to 6/255."""
-    compress: float = 0.4
-    """Chance of JPEG at quality 30 to 90."""
-    cut: float = 0.15
-    """Chance that the picture's border cuts up to a sixth of one side."""
-    glasses: float = 0.08
-    """Chance of a pair of dark frames before the eyes."""
-    strands: float = 0.12
-    """Chance of a few strands across the head."""
+from deja_vu.datasets.config import AugmentConfig
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ The made-up people of the synthetic set are portraits with many views each.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,36 +23,14 @@ from deja_vu.core.conventions import FACING_CAMERA
 from deja_vu.core.head import HeadParams
 from deja_vu.core.portrait import Portrait
 from deja_vu.core.sequence import Frame
-from deja_vu.datasets.augment import AugmentConfig, Light, degrade
+from deja_vu.datasets.augment import Light, degrade
+from deja_vu.datasets.config import PeopleConfig
 from deja_vu.datasets.shards import ShardSet
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.render.base import rasterize
 
 Watch = Callable[[HeadParams, Camera, int], UInt8[np.ndarray, "B H W"]]
 """Where eyes and mouth are in B frames of a side."""
-
-
-@dataclass(frozen=True)
-class PeopleConfig:
-    """How exercises are drawn."""
-
-    twin_share: float = 0.4
-    """Share of the exercises that are digital twins."""
-    pair_share: float = 0.6
-    """Share of the others, where a person has several portraits, whose answer is another one than the input."""
-    targets: int = 2
-    """Answers of a twin."""
-    yaw: float = 60.0
-    """Largest turn of a twin to either side, degrees."""
-    pitch: float = 18.0
-    """Largest nod of a twin, degrees."""
-    roll: float = 8.0
-    """Largest tilt of a twin, degrees."""
-    expression_noise: float = 0.03
-    """Deviation of the expressions that a twin's photo comes with: fits are not exact."""
-    turn_noise: float = 0.01
-    """Deviation of that photo's pose, radians."""
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,6 +9,7 @@ from torch import Tensor
 from deja_vu.core.errors import InputError
 from deja_vu.core.head import HeadParams
 from deja_vu.heads.base import HeadModel
+from deja_vu.motion.config import RetargetConfig
 from deja_vu.motion.openings import LIDS, Openings
 
 MIN_OPENING = -0.1
@@ -19,16 +18,6 @@ MIN_NEUTRAL_OPENING = 0.1
 """Least neutral opening over the eye's width: nobody's neutral eyes are shut, so below it is the tracker that errs."""
 EXPRESSION_RANGE = (-0.5, 1.0)
 """What avatars can be asked for: a full smile on a neutral face that smiles would be more than any video shows, and tear the cheeks."""
-
-
-@dataclass(frozen=True)
-class RetargetConfig:
-    """Strength and parts of the retargeted motion."""
-
-    gain: float = 1.0
-    """Strength of the expressions: 1 as they are, 0 none, above 1 exaggerated. Eyes open and shut as the mover's in any case."""
-    turn: bool = True
-    """Retarget the turning and the shifting of the head, too."""
 
 
 class Retargeter:

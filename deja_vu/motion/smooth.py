@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from deja_vu.core.head import HeadParams
-
-
-@dataclass(frozen=True)
-class OneEuroConfig:
-    """Cutoff frequency of the filter: `still + haste * speed`."""
-
-    still: float = 1.5
-    """Cutoff at rest, Hz; lower is steadier."""
-    expression_haste: float = 2.0
-    """Growth of the cutoff with an expression's or a joint's speed (1/s, rad/s), Hz s."""
-    turn_haste: float = 2.0
-    """Growth with the head's turning (rad/s), Hz s."""
-    shift_haste: float = 15.0
-    """Growth with the head's shifting (m/s), Hz s/m."""
-    speed_cutoff: float = 2.0
-    """Cutoff of the estimated speed, Hz."""
+from deja_vu.motion.config import OneEuroConfig
 
 
 class OneEuro:

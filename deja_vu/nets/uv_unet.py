@@ -7,30 +7,18 @@ The last layer starts at zero: an untrained network leaves the lifted map as it 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle, pixel_unshuffle, silu
+
+from deja_vu.nets.config import UVNetConfig
 
 FOLD = 2
 """Texels a side that one cell of the network's finest grid holds."""
 LEAST_TRUST = 1e-3
 """Trust of a photo that does not show a texel at all: all photos count alike where none does."""
 NORM_GROUPS = 8
-
-
-@dataclass(frozen=True)
-class UVNetConfig:
-    """Size of the network."""
-
-    widths: tuple[int, ...] = (32, 64, 96, 160, 224)
-    """Channels from the finest grid (half the map's side) to the coarsest, each half as fine as the one before; multiples of 8."""
-    code: int = 128
-    """Length of the picture's code."""
-    code_widths: tuple[int, ...] = (24, 48, 96, 128)
-    """Channels of the picture's encoder, each at half the side of the one before."""
 
 
 class Block(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 import cv2
@@ -18,14 +18,14 @@ from deja_vu.core.portrait import Portrait
 from deja_vu.core.sequence import Frame
 from deja_vu.heads.base import HeadModel
 from deja_vu.io.images import Picture
+from deja_vu.tracking.config import FitConfig, PhotoConfig
 from deja_vu.tracking.detector import FaceObservation
 from deja_vu.tracking.landmarks import MIN_FACE_PX, Crop, FaceFinder, cut, cut_valid, find_crop
 from deja_vu.tracking.letterbox import BarFinder
 from deja_vu.tracking.masks import HeadMasks
 from deja_vu.tracking.matte import Matting
 from deja_vu.tracking.observations import Observations
-from deja_vu.tracking.priors import FitConfig
-from deja_vu.tracking.silhouette import SilhouetteConfig, Silhouettes
+from deja_vu.tracking.silhouette import Silhouettes
 from deja_vu.tracking.solver import FaceSolver, fit_landmarks, refuse_untrackable
 from deja_vu.tracking.state import TrackState
 from deja_vu.tracking.surface import HeadSurface
@@ -41,20 +41,6 @@ LARGEST_TURN = 62.0
 """Turn of the head out of the camera's axis up to which both eyes are seen, degrees."""
 STATED_FOCAL_DEVIATION = 0.05
 """Deviation of the logarithm of a focal length that the camera states."""
-
-
-@dataclass(frozen=True)
-class PhotoConfig:
-    """Recipe of the fit to one photo."""
-
-    resolution: int = 512
-    """Side of the head crop, pixels."""
-    looks: tuple[float, ...] = (1.0, 0.8, 1.25)
-    """Windows about the head, in sides of the crop, whose landmarks are averaged: the detector's noise is that of its window."""
-    fit: FitConfig = field(default_factory=lambda: FitConfig(focal_deviation=0.15))
-    outline: SilhouetteConfig = field(default_factory=SilhouetteConfig)
-    outline_steps: int = 4
-    """Gauss-Newton steps with the outline; 0 leaves it out."""
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from deja_vu.core.sampling import evenly_spaced
-from deja_vu.tracking.priors import FitConfig, Priors
+from deja_vu.tracking.config import FitConfig, PhotometricConfig
+from deja_vu.tracking.priors import Priors
 from deja_vu.tracking.silhouette import Silhouettes, mean_distance
 from deja_vu.tracking.solver import FaceSolver
 from deja_vu.tracking.state import TrackState
 from deja_vu.tracking.surface import HeadSurface
 from deja_vu.tracking.terms import ColorTerm, LandmarkTerm, SilhouetteTerm, Term
-from deja_vu.tracking.texture import CHUNK_FRAMES, Crops, PhotometricConfig, SurfaceTexture, lift_texture
+from deja_vu.tracking.texture import CHUNK_FRAMES, Crops, SurfaceTexture, lift_texture
 from deja_vu.uv.attach import attach
 from deja_vu.uv.hull import HairHull
 

@@ -9,45 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from deja_vu.heads.base import HeadModel
+from deja_vu.tracking.config import FitConfig
 from deja_vu.tracking.normal_equations import NormalEquations
 from deja_vu.tracking.observations import Observations
 from deja_vu.tracking.state import TrackState, Unknowns
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """Deviations of the tracker's measurements and priors."""
-
-    landmark_px: float = 2.0
-    """Deviation of a trusted landmark in pixels of a 512-pixel crop."""
-    robust_px: float = 4.0
-    """Distance at which a landmark counts half, in the same pixels."""
-    expression: float = 0.15
-    """Deviation of an ARKit-named expression from the landmarker's score."""
-    unnamed_expression: float = 1.0
-    """Deviation of an expression that the landmarker does not score, from zero."""
-    jaw: float = 0.03
-    """Deviation of the jaw joint from rest, radians; jawOpen does the opening."""
-    eye: float = 0.35
-    """Deviation of the gaze from straight ahead, radians."""
-    eye_twist: float = 0.01
-    """Deviation of an eye's turn about its own axis, radians."""
-    identity: float = 0.25
-    """Deviation of the identity coefficients; well under one, for a landmark's error is much the same in every frame."""
-    focal_ratio: float = 1.8
-    """Expected focal length over the longer side of the video's frame."""
-    focal_deviation: float = 0.07
-    """Deviation of the focal length's logarithm; tight for the same reason."""
-    rotation_change: float = 0.02
-    """Deviation of the head's rotation between frames at 30 fps, radians."""
-    translation_change: float = 0.004
-    """Deviation of the head's position between frames at 30 fps, metres."""
-    expression_change: float = 0.15
-    """Deviation of an expression between frames at 30 fps."""
-    identity_frames: int = 120
-    """Frames, spread over the video, from which identity and focal length are solved."""
-    steps: int = 8
-    """Gauss-Newton steps with shared identity, and again for all frames."""
 
 
 @dataclass(frozen=True)

@@ -33,18 +33,6 @@ UNKNOWN_NEARER = 2.0
 
 
 @dataclass(frozen=True)
-class SilhouetteConfig:
-    """Deviations of the silhouette's measurement."""
-
-    pixels: float = 1.0
-    """Deviation of a contour point from the matte's border, pixels of a 256-pixel crop; 0 leaves it out."""
-    robust: float = 3.0
-    """Deviations at which a contour point counts a quarter."""
-    correlation: float = 3.0
-    """How many neighboring sectors count as one independent measurement."""
-
-
-@dataclass(frozen=True)
 class ContourPoints:
     """The outermost surface point in each of n sectors of B frames."""
 

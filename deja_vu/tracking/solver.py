@@ -14,9 +14,10 @@ from torch import Tensor
 from deja_vu.core.errors import ConfigError
 from deja_vu.core.sampling import evenly_spaced
 from deja_vu.heads.base import HeadModel
+from deja_vu.tracking.config import FitConfig
 from deja_vu.tracking.normal_equations import NormalEquations
 from deja_vu.tracking.observations import Observations
-from deja_vu.tracking.priors import FitConfig, Priors
+from deja_vu.tracking.priors import Priors
 from deja_vu.tracking.state import TrackState
 from deja_vu.tracking.terms import LandmarkPoints, LandmarkTerm, Term
 

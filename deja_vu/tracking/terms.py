@@ -11,12 +11,13 @@ from torch import Tensor
 
 from deja_vu.core.camera import Camera
 from deja_vu.heads.base import HeadModel, SurfacePoints
+from deja_vu.tracking.config import PhotometricConfig, SilhouetteConfig
 from deja_vu.tracking.normal_equations import NormalEquations
 from deja_vu.tracking.observations import Observations
-from deja_vu.tracking.silhouette import ContourPoints, SilhouetteConfig, Silhouettes
+from deja_vu.tracking.silhouette import ContourPoints, Silhouettes
 from deja_vu.tracking.state import Projection, TrackState, Unknowns, project
 from deja_vu.tracking.surface import HeadSurface, SurfaceView
-from deja_vu.tracking.texture import CHUNK_FRAMES, Crops, PhotometricConfig, SurfaceTexture, fit_light, sample_pixels, weigh_points
+from deja_vu.tracking.texture import CHUNK_FRAMES, Crops, SurfaceTexture, fit_light, sample_pixels, weigh_points
 
 CHUNK_POINTS = 40_000
 """Landmarks differentiated at once; bounds the memory of a solver step to about 100 MB."""

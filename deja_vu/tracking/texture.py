@@ -6,7 +6,7 @@ closed form, so that a head that turns in fixed light keeps its color.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -14,62 +14,12 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from deja_vu.core.camera import Camera
-from deja_vu.tracking.silhouette import SilhouetteConfig
+from deja_vu.tracking.config import PhotometricConfig
 from deja_vu.tracking.state import TrackState
 from deja_vu.tracking.surface import HeadSurface, SurfaceView
 
 CHUNK_FRAMES = 16
 """Frames looked at together; bounds the memory."""
-
-
-@dataclass(frozen=True)
-class PhotometricConfig:
-    """Deviations and steps of the photometric refinement."""
-
-    rounds: int = 3
-    """How often the texture is lifted anew."""
-    steps: int = 2
-    """Gauss-Newton steps after each lift."""
-    point_grid: int = 64
-    """Texels a side of the grid from which surface points are taken."""
-    color: float = 0.08
-    """Floor of a point's color deviation; points that vary more between frames count less."""
-    correlation: float = 5.0
-    """How many neighboring points count as one independent measurement."""
-    robust: float = 2.0
-    """Color error at which a point counts a quarter, in its deviations."""
-    landmark_px: float = 15.0
-    """Deviation of a landmark beside the pixels, pixels of a 512-pixel crop."""
-    expression: float = 0.2
-    """Deviation of an expression from the landmarker's score."""
-    min_facing: float = 0.25
-    """Least cosine between a point's normal and the direction to the camera."""
-    min_alpha: float = 0.9
-    """Coverage of the person above which a pixel's color is the surface's."""
-    min_times_seen: int = 3
-    """Training frames that must have shown a point before it is followed."""
-    lift_frames: int = 100
-    """Training frames from which the texture is lifted."""
-    lift_passes: int = 2
-    """How often it is lifted again with its light divided out."""
-    lift_robust: float = 3.0
-    """Color error at which a frame counts half for a point while the texture is lifted, in floors of the color deviation."""
-    light_ridge: float = 0.02
-    """Weight of an even light of strength one in each frame's light, over the summed weight of its points."""
-    light_deviation: float = 0.05
-    """Color deviation that the light's solution adds to each point's own."""
-    darkest: float = 0.3
-    """Least light on a point, over its mean."""
-    brightest: float = 3.0
-    """Most light on a point, over its mean."""
-    hull_frames: int = 24
-    """Training frames whose silhouettes give the hair's height; hair is tracked from the second round on."""
-    video_frames: int = 60
-    """Training frames from which identity and focal length are refined along with the poses; 0 leaves both."""
-    video_landmark_px: float = 5.0
-    """As `landmark_px` while identity and focal length are refined: landmarks say where eyes and mouth are, if not how the head moves."""
-    silhouette: SilhouetteConfig = field(default_factory=SilhouetteConfig)
-    """Measurement of the hair's and ears' outline, from the second round on."""
 
 
 @dataclass(frozen=True)

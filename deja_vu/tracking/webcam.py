@@ -21,9 +21,9 @@ from deja_vu.core.head import HeadParams
 from deja_vu.core.motion import MotionSource
 from deja_vu.heads import load_head
 from deja_vu.io.video import Image
+from deja_vu.tracking.config import FitConfig
 from deja_vu.tracking.detector import FaceObservation, LandmarkDetector
 from deja_vu.tracking.observations import Observations
-from deja_vu.tracking.priors import FitConfig
 from deja_vu.tracking.solver import FaceSolver, fit_landmarks, refuse_untrackable
 from deja_vu.tracking.state import TrackState
 from deja_vu.tracking.terms import LandmarkPoints, LandmarkTerm

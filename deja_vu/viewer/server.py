@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +16,7 @@ from PIL import Image as PillowImage
 from deja_vu.core.errors import InputError, MissingAssetError
 from deja_vu.core.gaussians import Gaussians, sh_to_rgb
 from deja_vu.render.reference import rotation_matrices
+from deja_vu.viewer.config import ViewerConfig
 from deja_vu.viewer.panel import SPLATS, Panel, put
 from deja_vu.viewer.stage import Stage, Wish, view_camera
 
@@ -33,18 +33,6 @@ COARSEST = 0.4
 """Smallest picture while things move, over the full one's side."""
 MOVING_QUALITY, STILL_QUALITY = 80, 95
 """JPEG qualities."""
-
-
-@dataclass(frozen=True)
-class ViewerConfig:
-    """Where and how large the page is."""
-
-    host: str = "127.0.0.1"
-    """Address to listen on. The default is this machine alone; 0.0.0.0 is everybody who can reach it."""
-    port: int = 8080
-    """Port to listen on."""
-    size: int = 512
-    """Height of the pictures, pixels; their width follows the window."""
 
 
 class Viewer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deja_vu.pipelines.command import Command
-from deja_vu.pipelines.drive import DriveConfig
+from deja_vu.pipelines.configs import DriveConfig
 
 
 def drive_command(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deja_vu.pipelines.command import Command
-from deja_vu.pipelines.reconstruct import ReconstructConfig
+from deja_vu.pipelines.configs import ReconstructConfig
 
 
 def reconstruct_command(photo: Path, *, out: Path, overwrite: bool = False, config: ReconstructConfig = ReconstructConfig()) -> None:

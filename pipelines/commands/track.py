@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.recipes import config_file, named_recipe
-from deja_vu.pipelines.track import TrackConfig
+from deja_vu.tracking.config import TrackConfig
 
 
 def track_command(

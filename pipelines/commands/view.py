@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deja_vu.pipelines.command import Command
-from deja_vu.viewer.server import ViewerConfig
+from deja_vu.viewer.config import ViewerConfig
 
 
 def view_command(runs: tuple[Path, ...], *, motion: tuple[str, ...] = (), config: ViewerConfig = ViewerConfig()) -> None:

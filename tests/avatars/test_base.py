@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from deja_vu.avatars import Avatar, NelfAvatar, NerfAvatar
-from deja_vu.avatars.nelf.network import NelfConfig
+from deja_vu.avatars.nelf.config import NelfConfig
 from deja_vu.avatars.nerf.config import NerfConfig
 from deja_vu.bench.cost import count_work
 from deja_vu.heads.toy import load as load_toy

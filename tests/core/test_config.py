@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -46,14 +47,30 @@ def test_a_dumped_recipe_reads_back_equal(tmp_path: Path) -> None:
         ("personalise: {}", "Did you mean 'personalize'"),
         ("personalize: {avatar: {uvsize: 64}}", "Did you mean 'uv_size'"),
         ("personalize: {phases: [{stepz: 5}]}", "Did you mean 'steps'"),
-        ("personalize: {avatar: {uv_size: many}}", "uv_size"),
+        ("personalize: {avatar: {uv_size: many}}", "personalize.avatar.uv_size is 'many'. Expected a whole number from 8 to 2048"),
+        ("personalize: {avatar: {uv_size: 64.5}}", "personalize.avatar.uv_size is 64.5. Expected a whole number"),
+        ("personalize: {avatar: {uv_size: 0}}", "personalize.avatar.uv_size is 0. Expected a number from 8 to 2048"),
+        ("personalize: {avatar: {correction: 1}}", "personalize.avatar.correction is 1. Expected true or false"),
+        ("personalize: {blendmap_rate: fast}", "personalize.blendmap_rate is 'fast'. Expected a number"),
+        ("personalize: {phases: [{steps: 5, resolution: 64, learning_rate: fast}]}", "personalize.phases.0.learning_rate is 'fast'"),
+        ("personalize: {phases: 3}", "personalize.phases is 3. Expected a list"),
+        ("track: {split: middle}", "track.split is 'middle'. Expected tail or blocks"),
+        ("track: {max_frames: -5}", "track.max_frames is -5. Expected a number from 1 up"),
+        ("track: {fit: {focal_ratio: .nan}}", "track.fit.focal_ratio is nan"),
         ("[1, 2]", "mapping"),
         ("a: [", "not valid YAML"),
     ],
 )
 def test_mistakes_are_refused(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=re.escape(message)) as refusal:
         load_config(Recipe, write(tmp_path, text))
+    assert len(str(refusal.value).splitlines()) == 1 or "YAML" in message
+
+
+def test_a_number_may_be_written_as_yaml_writes_it(tmp_path: Path) -> None:
+    """YAML takes 1e-3 for a text; where a number is wanted it is one."""
+    assert load_config(Recipe, write(tmp_path, "personalize: {blendmap_rate: 1e-3}")).personalize.blendmap_rate == 0.001
+    assert load_config(Recipe, write(tmp_path, "track: {max_frames: null}")).track.max_frames is None
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:
@@ -65,7 +82,7 @@ def test_names_of_older_versions_are_read_where_no_format_is_given(tmp_path: Pat
     recipe = load_config(Recipe, write(tmp_path, "personalize: {loss: {attention: 7.0}}\nnerf: {loss: {image: {attention: 2.0}}}"))
     assert recipe.personalize.loss.eyes_mouth == 7.0
     assert recipe.nerf.loss.image.eyes_mouth == 2.0
-    with pytest.raises(ConfigError, match="unknown option 'attention'"):
+    with pytest.raises(ConfigError, match=r"unknown option 'personalize.loss.attention'"):
         load_config(Recipe, write(tmp_path, "format: 2\npersonalize: {loss: {attention: 7.0}}"))
 
 

@@ -13,8 +13,9 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadParams
 from deja_vu.core.portrait import Portrait
 from deja_vu.core.sequence import Frame
-from deja_vu.datasets.augment import AugmentConfig, Light, degrade
-from deja_vu.datasets.prior_examples import Exercise, People, PeopleConfig
+from deja_vu.datasets.augment import Light, degrade
+from deja_vu.datasets.config import AugmentConfig, PeopleConfig
+from deja_vu.datasets.prior_examples import Exercise, People
 from deja_vu.datasets.shards import Sample, ShardInfo, ShardSet, begin_shards, write_shard
 from deja_vu.render.base import rasterize
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from deja_vu.avatars.gaussian.avatar import GaussianConfig
+from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.core.orbit import ORBIT
 from deja_vu.export.web import write_web, write_webcam
 from deja_vu.io import assets

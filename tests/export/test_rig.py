@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from deja_vu.avatars.gaussian.avatar import GaussianConfig
+from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.export.npz import write_npz
 from deja_vu.export.rig import build_rig
 

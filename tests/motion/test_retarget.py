@@ -8,9 +8,10 @@ import torch
 from deja_vu.core.errors import InputError
 from deja_vu.heads import load_head
 from deja_vu.heads.skinning import axis_angle_to_matrix
+from deja_vu.motion.config import RetargetConfig
 from deja_vu.motion.neutral import estimate_neutral
 from deja_vu.motion.openings import LIDS, Openings
-from deja_vu.motion.retarget import RetargetConfig, Retargeter, refuse_other_head
+from deja_vu.motion.retarget import Retargeter, refuse_other_head
 
 
 def relative(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,8 @@ from dataclasses import replace
 import torch
 
 from deja_vu.heads import load_head
-from deja_vu.motion.smooth import OneEuro, OneEuroConfig
+from deja_vu.motion.config import OneEuroConfig
+from deja_vu.motion.smooth import OneEuro
 from tests.helpers.people import posed
 
 

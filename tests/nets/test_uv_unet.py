@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from deja_vu.nets.config import UVNetConfig
 from deja_vu.nets.image_to_uv import PARAMETERS, ImageToUV
-from deja_vu.nets.uv_unet import UVNet, UVNetConfig
+from deja_vu.nets.uv_unet import UVNet
 
 SMALL = UVNetConfig(widths=(8, 16, 16), code=8, code_widths=(8, 8))
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from deja_vu.avatars.prior.network import PriorConfig, build_prior, save_prior
+from deja_vu.avatars.prior.config import PriorConfig
+from deja_vu.avatars.prior.network import build_prior, save_prior
 from deja_vu.core.errors import ConfigError, InputError
-from deja_vu.nets.uv_unet import UVNetConfig
+from deja_vu.nets.config import UVNetConfig
 from deja_vu.pipelines.compare_starts import LIFTED, NETWORK, PLAIN, QUICK, compare_starts
 
 

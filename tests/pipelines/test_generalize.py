@@ -15,16 +15,18 @@ import pytest
 import torch
 
 from deja_vu.avatars import GaussianAvatar
-from deja_vu.avatars.prior.network import PriorConfig, load_prior
+from deja_vu.avatars.prior.config import PriorConfig
+from deja_vu.avatars.prior.network import load_prior
 from deja_vu.core.config import dump_config
 from deja_vu.core.errors import ConfigError, InputError, OutputError
 from deja_vu.core.portrait import Portrait
 from deja_vu.datasets.shards import Sample, ShardInfo, ShardSet, begin_shards, write_shard
 from deja_vu.heads import load_head
-from deja_vu.nets.uv_unet import UVNetConfig
+from deja_vu.nets.config import UVNetConfig
+from deja_vu.pipelines.configs import PrepareConfig, SetRule
 from deja_vu.pipelines.evaluate_prior import evaluate_prior
 from deja_vu.pipelines.generalize import GeneralizeConfig, Phase, generalize
-from deja_vu.pipelines.prepare import PrepareConfig, SetRule, find_sources, identify, prepare
+from deja_vu.pipelines.prepare import find_sources, identify, prepare
 from deja_vu.pipelines.run_folder import open_run
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.training.ema import AveragedModel

@@ -12,7 +12,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from deja_vu.avatars import GaussianAvatar
 from deja_vu.avatars.io import load_avatar
-from deja_vu.avatars.prior.network import PriorConfig, build_prior, save_prior
+from deja_vu.avatars.prior.config import PriorConfig
+from deja_vu.avatars.prior.network import build_prior, save_prior
 from deja_vu.core.errors import ConfigError, DivergedError, OutputError
 from deja_vu.core.gaussians import CHANNELS
 from deja_vu.core.image import over
@@ -20,7 +21,8 @@ from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
 from deja_vu.io.assets import find
 from deja_vu.io.frames import FrameSource
-from deja_vu.nets.uv_unet import UVNet, UVNetConfig
+from deja_vu.nets.config import UVNetConfig
+from deja_vu.nets.uv_unet import UVNet
 from deja_vu.pipelines.personalize import Recipe, personalize
 from deja_vu.pipelines.train_gaussians import START_RESOLUTION, PersonalizeConfig, Phase, chosen_start, start_avatar, train
 from deja_vu.training.loop import refuse_divergence

@@ -27,7 +27,7 @@ from deja_vu.pipelines.person import subject_of
 from deja_vu.pipelines.run_folder import load_pair
 from deja_vu.pipelines.view import open_viewer
 from deja_vu.render.base import rasterize
-from deja_vu.viewer.server import ViewerConfig
+from deja_vu.viewer.config import ViewerConfig
 from tests.export.pages import on_disk, psnr, seen
 from tests.export.test_rig import gaussians as by_numpy
 from tests.export.test_splats import PREFIX, gltf_arrays

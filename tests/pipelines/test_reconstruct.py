@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from deja_vu.avatars import GaussianAvatar
-from deja_vu.avatars.prior.network import PriorConfig, build_prior, save_prior
+from deja_vu.avatars.prior.config import PriorConfig
+from deja_vu.avatars.prior.network import build_prior, save_prior
 from deja_vu.core.errors import InputError, MissingAssetError, OutputError
-from deja_vu.nets.uv_unet import UVNetConfig
-from deja_vu.pipelines.reconstruct import ReconstructConfig, reconstruct
+from deja_vu.nets.config import UVNetConfig
+from deja_vu.pipelines.configs import ReconstructConfig
+from deja_vu.pipelines.reconstruct import reconstruct
 from deja_vu.pipelines.run_folder import load_pair
-from deja_vu.tracking.photo import PhotoConfig
+from deja_vu.tracking.config import PhotoConfig
 
 WOMAN = Path(__file__).parents[1] / "data" / "faces" / "female_00.jpg"
 QUICK = {"photo": PhotoConfig(resolution=256), "turntable_frames": 3, "turntable_side": 64}

@@ -8,7 +8,8 @@ import torch
 from deja_vu.core.errors import InputError, OutputError
 from deja_vu.io.assets import find
 from deja_vu.pipelines.sample import write_sample
-from deja_vu.pipelines.track import BLOCK, BLOCK_PERIOD, TrackConfig, begin_track, crop_frames, read_person, split_frames, track
+from deja_vu.pipelines.track import BLOCK, BLOCK_PERIOD, begin_track, crop_frames, read_person, split_frames, track
+from deja_vu.tracking.config import TrackConfig
 from deja_vu.tracking.landmarks import cut, detect_video
 from deja_vu.tracking.matte_check import doubt_mattes
 

@@ -18,7 +18,8 @@ from PIL import Image
 from deja_vu.avatars import save_avatar
 from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.pipelines.view import named, open_viewer
-from deja_vu.viewer.server import Viewer, ViewerConfig
+from deja_vu.viewer.config import ViewerConfig
+from deja_vu.viewer.server import Viewer
 from deja_vu.viewer.stage import Wish, view_camera
 from tests.pipelines.test_cli import refused
 

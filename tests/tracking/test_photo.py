@@ -16,7 +16,8 @@ from deja_vu.heads.base import HeadModel
 from deja_vu.io.assets import find
 from deja_vu.io.images import Picture, read_picture
 from deja_vu.render.mesh import rasterize_mesh
-from deja_vu.tracking.photo import PhotoConfig, PhotoFitter
+from deja_vu.tracking.config import PhotoConfig
+from deja_vu.tracking.photo import PhotoFitter
 
 FACES = Path(__file__).parents[1] / "data" / "faces"
 pytest.importorskip("mediapipe")

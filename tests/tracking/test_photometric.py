@@ -10,15 +10,14 @@ from deja_vu.heads.base import HeadModel
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
 from deja_vu.render.mesh import rasterize_mesh
+from deja_vu.tracking.config import FitConfig, PhotometricConfig, SilhouetteConfig
 from deja_vu.tracking.observations import Observations
 from deja_vu.tracking.photometric import PhotometricRefiner
-from deja_vu.tracking.priors import FitConfig
-from deja_vu.tracking.silhouette import SilhouetteConfig
 from deja_vu.tracking.solver import FaceSolver, fit_landmarks
 from deja_vu.tracking.state import TrackState
 from deja_vu.tracking.surface import HeadSurface
 from deja_vu.tracking.terms import fold_channels
-from deja_vu.tracking.texture import Crops, PhotometricConfig, lift_texture, light_basis, sample_pixels
+from deja_vu.tracking.texture import Crops, lift_texture, light_basis, sample_pixels
 from deja_vu.uv.attach import vertex_normals
 
 SIDE, FRAMES, RATE = 160, 24, 5

@@ -9,9 +9,9 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
+from deja_vu.tracking.config import FitConfig
 from deja_vu.tracking.normal_equations import NormalEquations
 from deja_vu.tracking.observations import Observations
-from deja_vu.tracking.priors import FitConfig
 from deja_vu.tracking.solver import FaceSolver, fit_landmarks, refuse_untrackable
 from deja_vu.tracking.state import TrackState, Unknowns, project
 

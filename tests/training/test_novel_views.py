@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from deja_vu.avatars.gaussian.avatar import GaussianAvatar, GaussianConfig
+from deja_vu.avatars.gaussian.avatar import GaussianAvatar
+from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.core.camera import Camera
 from deja_vu.core.gaussians import CHANNELS
 from deja_vu.core.head import HeadParams

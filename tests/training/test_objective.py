@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from deja_vu.avatars.gaussian.avatar import GaussianAvatar, GaussianConfig
+from deja_vu.avatars.gaussian.avatar import GaussianAvatar
+from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
 from deja_vu.core.image import RenderOutput

@@ -10,7 +10,8 @@ import torch
 from deja_vu.core.conventions import SH_C0
 from deja_vu.core.errors import InputError, MissingAssetError
 from deja_vu.core.gaussians import Gaussians
-from deja_vu.viewer.server import UNITS, Viewer, ViewerConfig, refuse_taken, splats
+from deja_vu.viewer.config import ViewerConfig
+from deja_vu.viewer.server import UNITS, Viewer, refuse_taken, splats
 
 
 def test_splats_are_the_gaussians_in_scene_units() -> None:

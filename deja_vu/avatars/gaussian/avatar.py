@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from deja_vu.avatars.base import Avatar, Draw
 from deja_vu.avatars.gaussian.blend_weights import LinearCode, SoftmaxCode
+from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.avatars.gaussian.correction import ParamCorrection
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError
@@ -25,27 +25,6 @@ from deja_vu.render.base import rasterize
 from deja_vu.uv.attach import SurfaceFrames, attach
 from deja_vu.uv.binding import Resample, SummedMap, bind_texels, pose_gaussians
 from deja_vu.uv.layout import UVLayout, build_layout
-
-
-@dataclass(frozen=True)
-class GaussianConfig:
-    """Size and kind of a Gaussian avatar."""
-
-    uv_size: int = 256
-    """Texels a side of the Gaussian map, 64 to 512."""
-    blend_size: int = 64
-    """Texels a side of the blendmaps, at most `uv_size`; the blend is upsampled once a frame."""
-    blendmaps: int = 16
-    """Number of expression-aware rectification blendmaps; 0 keeps the global map only."""
-    code: Literal["linear", "softmax"] = "linear"
-    """Blend weights: a learned linear code of pose and expression, or the paper's softmax of expressions."""
-    correction: bool = True
-    """Correct tracked pose and expression as a linear function of the blend code's coordinates (which only the linear code has)."""
-    axes: Literal["tangent", "head"] = "tangent"
-    """Frame of offsets and rotations: the surface's tangent frame, or the head's own axes as in the paper."""
-    backend: Literal["auto", "reference", "cpu", "gsplat"] = "auto"
-    """Rasterizer."""
-
 
 GAINS: dict[str, float] = {"position": 0.01, "log_scale": 2.0, "rotation": 1.0, "opacity_logit": 3.0, "color": 4.0}
 """Raw change of each channel for one unit of a rectification parameter, so that one learning rate serves all."""

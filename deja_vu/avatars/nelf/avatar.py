@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from deja_vu.avatars.base import Avatar, Draw
 from deja_vu.avatars.gaussian.blend_weights import JOINT_SCALE
-from deja_vu.avatars.nelf.network import NelfConfig, NelfNetwork
+from deja_vu.avatars.nelf.config import NelfConfig
+from deja_vu.avatars.nelf.network import NelfNetwork
 from deja_vu.avatars.nelf.warp import WarpField
 from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadParams

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from deja_vu.avatars.nelf.network import NelfConfig
+from deja_vu.avatars.nelf.config import NelfConfig
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.nets.encodings import harmonic, harmonic_size
 from deja_vu.nets.mlp import residual_trunk

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from deja_vu.core.ranges import Count, Pixels, Positive, Range, Rate, Texels, Weight
 
 
 @dataclass(frozen=True)
@@ -12,50 +14,50 @@ class NerfConfig:
 
     planes: Literal["free", "encoded"] = "free"
     """Tri-planes: learned as they are for one person, or computed from source pictures by the encoder."""
-    plane_size: int = 160
+    plane_size: Texels = 160
     """Texels a side."""
-    plane_channels: int = 16
-    encoder_size: int = 512
+    plane_channels: Positive = 16
+    encoder_size: Pixels = 512
     """Side of the source pictures, pixels (encoded planes)."""
-    sources: int = 2
+    sources: Positive = 2
     """Source pictures, any number (encoded planes)."""
-    encoder_width: float = 1.0
+    encoder_width: Rate = 1.0
     """Factor on the channels of the encoder, and of a style super-resolution."""
     points: Literal["mean", "perceptron"] = "mean"
     """What surface points near a sample contribute: the mean of their features, or the published perceptron's answer for each."""
-    point_features: int = 16
+    point_features: Positive = 16
     """Learned numbers of each surface point."""
-    nearest: int = 4
+    nearest: Annotated[int, Range(1, 16)] = 4
     """Surface points that a sample looks at, 1 to 16."""
     unit_offsets: bool = False
     """Offsets to points normalised to length one, as published, which hides how far they are (perceptron only)."""
-    radius: float = 0.05
+    radius: Weight = 0.05
     """Samples farther than this from every surface point are empty, metres; 0 evaluates all of the box, as published."""
     canonical: bool = True
     """Read the planes where the sample would be on the expressionless head, instead of where it is."""
     surface_prior: bool = True
     """Start with density below the surface and none above it."""
-    code: int = 16
+    code: Count = 16
     """Coordinates of a learned linear code of pose and expression that the field reads too; 0 for none, as published."""
-    width: int = 64
+    width: Positive = 64
     """Channels of the decoder."""
-    view_octaves: int = 2
+    view_octaves: Annotated[int, Range(0, 20)] = 2
     """Frequencies of the view direction."""
-    features: int = 16
+    features: Annotated[int, Range(3, 4096)] = 16
     """Channels of the rendered feature picture; the first three are its color."""
-    coarse: int = 16
+    coarse: Positive = 16
     """Samples of a ray spread evenly."""
-    fine: int = 16
+    fine: Count = 16
     """Samples of a ray placed by what the even ones found."""
     upscale: Literal["shuffle", "transposed", "style"] = "shuffle"
     """Super-resolution: four times by light residual blocks, or the published network from `rays` to `style_size` pixels a side."""
-    upscale_width: int = 32
+    upscale_width: Positive = 32
     """Channels (light super-resolution)."""
-    upscale_depth: int = 2
+    upscale_depth: Count = 2
     """Residual blocks (light super-resolution)."""
-    rays: int = 128
+    rays: Positive = 128
     """Rays a side (style super-resolution)."""
-    style_size: int = 512
+    style_size: Pixels = 512
     """Side of the picture (style super-resolution), pixels."""
 
 

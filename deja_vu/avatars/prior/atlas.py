@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deja_vu.avatars.gaussian.avatar import GaussianAvatar, GaussianConfig, channel_gains, init_map, spacing_log_scale
+from deja_vu.avatars.gaussian.avatar import GaussianAvatar, channel_gains, init_map, spacing_log_scale
+from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.core.batch import Batch
 from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, Gaussians, rgb_to_sh
 from deja_vu.core.head import HeadParams

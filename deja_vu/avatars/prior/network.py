@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from importlib import resources
 from pathlib import Path
-from typing import Literal
 
 import dacite
 import torch
@@ -19,13 +18,14 @@ from torch.nn.functional import interpolate
 
 from deja_vu.avatars.gaussian.avatar import init_map
 from deja_vu.avatars.prior.atlas import PHOTO_CHANNELS, SHARED_CHANNELS, Atlas, Lifted, load_atlas
+from deja_vu.avatars.prior.config import PriorConfig
 from deja_vu.core.batch import Batch
 from deja_vu.core.conventions import SH_C0
 from deja_vu.core.errors import FormatError, MissingAssetError, OutputError
 from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS
 from deja_vu.core.image import over
 from deja_vu.nets.image_to_uv import ImageToUV
-from deja_vu.nets.uv_unet import UVNet, UVNetConfig
+from deja_vu.nets.uv_unet import UVNet
 
 FORMAT = "deja-vu prior"
 """Mark in the header of every prior's file."""
@@ -38,22 +38,6 @@ SIDE_RANGE = (-0.2, 0.2)
 """Forward component over which the sides give way to what a portrait shows from the front."""
 MAX_HAIR_SHIFT = 0.1 / SH_C0
 """Largest change of the color of hair behind the sides, as a spherical-harmonics coefficient: a tenth of the range of colors."""
-
-
-@dataclass(frozen=True)
-class PriorConfig:
-    """Kind and size of the network."""
-
-    head: str = "anny"
-    """Head model."""
-    uv_size: int = 256
-    """Texels a side of the map."""
-    architecture: Literal["evidence", "image"] = "evidence"
-    """A U-Net on the texels' evidence, on top of the lifted start; or the paper's network from picture to map, on top of a plain head."""
-    network: UVNetConfig = field(default_factory=UVNetConfig)
-    """Sizes of the U-Net; the paper's network has none to choose."""
-    picture: int = 128
-    """Side to which the head crop is reduced, pixels; the paper's network works on pictures of the map's size."""
 
 
 class HeadPrior(nn.Module):

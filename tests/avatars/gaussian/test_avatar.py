@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from deja_vu.avatars.gaussian.avatar import GAINS, GaussianAvatar, GaussianConfig, texel_spacing
+from deja_vu.avatars.gaussian.avatar import GAINS, GaussianAvatar, texel_spacing
+from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.core.camera import Camera
 from deja_vu.core.conventions import SH_C0
 from deja_vu.core.errors import ConfigError

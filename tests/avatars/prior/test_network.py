@@ -9,7 +9,8 @@ import torch
 
 from deja_vu.avatars import GaussianAvatar, GaussianConfig
 from deja_vu.avatars.prior.atlas import FACE_LIGHT, MIN_MOUTH_LIGHT, MOUTH, Atlas, load_atlas
-from deja_vu.avatars.prior.network import PriorConfig, build_prior, load_prior, save_prior, shipped_chart
+from deja_vu.avatars.prior.config import PriorConfig
+from deja_vu.avatars.prior.network import build_prior, load_prior, save_prior, shipped_chart
 from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
 from deja_vu.core.conventions import SH_C0
@@ -17,7 +18,8 @@ from deja_vu.core.errors import FormatError, MissingAssetError
 from deja_vu.core.gaussians import CHANNELS
 from deja_vu.heads import load_head
 from deja_vu.heads.skinning import axis_angle_to_matrix
-from deja_vu.nets.uv_unet import UVNet, UVNetConfig
+from deja_vu.nets.config import UVNetConfig
+from deja_vu.nets.uv_unet import UVNet
 from deja_vu.render.base import rasterize
 
 SIDE, SIZE = 96, 64

@@ -1,0 +1,28 @@
+"""Size and kind of a Gaussian avatar."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from deja_vu.core.ranges import Range, Texels
+
+
+@dataclass(frozen=True)
+class GaussianConfig:
+    """Size and kind of a Gaussian avatar."""
+
+    uv_size: Texels = 256
+    """Texels a side of the Gaussian map, 64 to 512."""
+    blend_size: Texels = 64
+    """Texels a side of the blendmaps, at most `uv_size`; the blend is upsampled once a frame."""
+    blendmaps: Annotated[int, Range(0, 256)] = 16
+    """Number of expression-aware rectification blendmaps; 0 keeps the global map only."""
+    code: Literal["linear", "softmax"] = "linear"
+    """Blend weights: a learned linear code of pose and expression, or the paper's softmax of expressions."""
+    correction: bool = True
+    """Correct tracked pose and expression as a linear function of the blend code's coordinates (which only the linear code has)."""
+    axes: Literal["tangent", "head"] = "tangent"
+    """Frame of offsets and rotations: the surface's tangent frame, or the head's own axes as in the paper."""
+    backend: Literal["auto", "reference", "cpu", "gsplat"] = "auto"
+    """Rasterizer."""

@@ -1,0 +1,138 @@
+"""Settings of the tracker, apart from its code: the command line reads them without loading any of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from deja_vu.core.ranges import Count, Pixels, Positive, Range, Rate, Share, Texels, Weight
+
+
+@dataclass(frozen=True)
+class SilhouetteConfig:
+    """Deviations of the silhouette's measurement."""
+
+    pixels: Weight = 1.0
+    """Deviation of a contour point from the matte's border, pixels of a 256-pixel crop; 0 leaves it out."""
+    robust: Rate = 3.0
+    """Deviations at which a contour point counts a quarter."""
+    correlation: Annotated[float, Range(1)] = 3.0
+    """How many neighboring sectors count as one independent measurement."""
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Deviations of the tracker's measurements and priors."""
+
+    landmark_px: Rate = 2.0
+    """Deviation of a trusted landmark in pixels of a 512-pixel crop."""
+    robust_px: Rate = 4.0
+    """Distance at which a landmark counts half, in the same pixels."""
+    expression: Rate = 0.15
+    """Deviation of an ARKit-named expression from the landmarker's score."""
+    unnamed_expression: Rate = 1.0
+    """Deviation of an expression that the landmarker does not score, from zero."""
+    jaw: Rate = 0.03
+    """Deviation of the jaw joint from rest, radians; jawOpen does the opening."""
+    eye: Rate = 0.35
+    """Deviation of the gaze from straight ahead, radians."""
+    eye_twist: Rate = 0.01
+    """Deviation of an eye's turn about its own axis, radians."""
+    identity: Rate = 0.25
+    """Deviation of the identity coefficients; well under one, for a landmark's error is much the same in every frame."""
+    focal_ratio: Annotated[float, Range(0.2, 20)] = 1.8
+    """Expected focal length over the longer side of the video's frame."""
+    focal_deviation: Rate = 0.07
+    """Deviation of the focal length's logarithm; tight for the same reason."""
+    rotation_change: Rate = 0.02
+    """Deviation of the head's rotation between frames at 30 fps, radians."""
+    translation_change: Rate = 0.004
+    """Deviation of the head's position between frames at 30 fps, metres."""
+    expression_change: Rate = 0.15
+    """Deviation of an expression between frames at 30 fps."""
+    identity_frames: Positive = 120
+    """Frames, spread over the video, from which identity and focal length are solved."""
+    steps: Annotated[int, Range(1, 1000)] = 8
+    """Gauss-Newton steps with shared identity, and again for all frames."""
+
+
+@dataclass(frozen=True)
+class PhotometricConfig:
+    """Deviations and steps of the photometric refinement."""
+
+    rounds: Annotated[int, Range(0, 100)] = 3
+    """How often the texture is lifted anew."""
+    steps: Annotated[int, Range(1, 1000)] = 2
+    """Gauss-Newton steps after each lift."""
+    point_grid: Texels = 64
+    """Texels a side of the grid from which surface points are taken."""
+    color: Rate = 0.08
+    """Floor of a point's color deviation; points that vary more between frames count less."""
+    correlation: Annotated[float, Range(1)] = 5.0
+    """How many neighboring points count as one independent measurement."""
+    robust: Rate = 2.0
+    """Color error at which a point counts a quarter, in its deviations."""
+    landmark_px: Rate = 15.0
+    """Deviation of a landmark beside the pixels, pixels of a 512-pixel crop."""
+    expression: Rate = 0.2
+    """Deviation of an expression from the landmarker's score."""
+    min_facing: Share = 0.25
+    """Least cosine between a point's normal and the direction to the camera."""
+    min_alpha: Share = 0.9
+    """Coverage of the person above which a pixel's color is the surface's."""
+    min_times_seen: Positive = 3
+    """Training frames that must have shown a point before it is followed."""
+    lift_frames: Positive = 100
+    """Training frames from which the texture is lifted."""
+    lift_passes: Count = 2
+    """How often it is lifted again with its light divided out."""
+    lift_robust: Rate = 3.0
+    """Color error at which a frame counts half for a point while the texture is lifted, in floors of the color deviation."""
+    light_ridge: Weight = 0.02
+    """Weight of an even light of strength one in each frame's light, over the summed weight of its points."""
+    light_deviation: Weight = 0.05
+    """Color deviation that the light's solution adds to each point's own."""
+    darkest: Share = 0.3
+    """Least light on a point, over its mean."""
+    brightest: Annotated[float, Range(1)] = 3.0
+    """Most light on a point, over its mean."""
+    hull_frames: Count = 24
+    """Training frames whose silhouettes give the hair's height; hair is tracked from the second round on."""
+    video_frames: Count = 60
+    """Training frames from which identity and focal length are refined along with the poses; 0 leaves both."""
+    video_landmark_px: Rate = 5.0
+    """As `landmark_px` while identity and focal length are refined: landmarks say where eyes and mouth are, if not how the head moves."""
+    silhouette: SilhouetteConfig = field(default_factory=SilhouetteConfig)
+    """Measurement of the hair's and ears' outline, from the second round on."""
+
+
+@dataclass(frozen=True)
+class PhotoConfig:
+    """Recipe of the fit to one photo."""
+
+    resolution: Pixels = 512
+    """Side of the head crop, pixels."""
+    looks: tuple[Annotated[float, Range(0.2, 5)], ...] = (1.0, 0.8, 1.25)
+    """Windows about the head, in sides of the crop, whose landmarks are averaged: the detector's noise is that of its window."""
+    fit: FitConfig = field(default_factory=lambda: FitConfig(focal_deviation=0.15))
+    outline: SilhouetteConfig = field(default_factory=SilhouetteConfig)
+    outline_steps: Count = 4
+    """Gauss-Newton steps with the outline; 0 leaves it out."""
+
+
+@dataclass(frozen=True)
+class TrackConfig:
+    """Recipe of the tracker."""
+
+    head: str = "anny"
+    """Head model."""
+    resolution: Pixels = 512
+    """Side of the stored head crop, pixels."""
+    split: Literal["tail", "blocks"] = "tail"
+    """Test frames: the last 20 %, or every fifth block of 16 frames."""
+    max_frames: Positive | None = None
+    """Read only so many frames."""
+    closed_form_matte: bool = False
+    """Slow closed-form matting (needs pymatting) instead of the one at video rate."""
+    fit: FitConfig = field(default_factory=FitConfig)
+    photometric: PhotometricConfig = field(default_factory=PhotometricConfig)

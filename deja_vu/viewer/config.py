@@ -1,0 +1,20 @@
+"""Settings of the viewer, apart from its code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from deja_vu.core.ranges import Pixels, Range
+
+
+@dataclass(frozen=True)
+class ViewerConfig:
+    """Where and how large the page is."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. The default is this machine alone; 0.0.0.0 is everybody who can reach it."""
+    port: Annotated[int, Range(1, 65535)] = 8080
+    """Port to listen on."""
+    size: Pixels = 512
+    """Height of the pictures, pixels; their width follows the window."""

@@ -1,0 +1,98 @@
+"""Settings of the commands, apart from what does the work: the command line reads them without loading any of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from deja_vu.core.errors import ConfigError
+from deja_vu.core.ranges import Count, Pixels, Positive, Range, Share, Texels
+from deja_vu.motion.config import OneEuroConfig, RetargetConfig
+from deja_vu.pipelines.flags import FLAT
+from deja_vu.tracking.config import PhotoConfig
+
+Format = Literal["ply", "spz", "gltf", "npz", "web"]
+"""Formats of exported avatars."""
+
+
+@dataclass(frozen=True)
+class DriveConfig:
+    """How a motion is carried over and shown."""
+
+    transfer: Annotated[RetargetConfig, FLAT] = field(default_factory=RetargetConfig)
+    smooth: Literal["auto", "on", "off"] = "auto"
+    """One-euro smoothing; auto smooths what comes from a camera or a phone only, as tracked videos are smooth."""
+    filter: OneEuroConfig = field(default_factory=OneEuroConfig)
+    neutral_at: Annotated[float, Range(0)] | None = None
+    """Moment at which the mover's face is at rest, seconds from the start; None finds one."""
+    background: str | None = None
+    """A color (name or RRGGBB) or a picture; without it WebM and picture folders are transparent, and all else is white."""
+    size: tuple[Pixels, ...] | None = None
+    """Side of the pictures, or width and height, pixels; None takes the tracked video's."""
+    fps: Annotated[float, Range(1, 240)] | None = None
+    """Frames a second; where the motion has others they are repeated or left out. None takes the motion's."""
+    frames: Positive | None = None
+    """Stop after so many frames."""
+
+    def __post_init__(self) -> None:
+        """Refuse a size that is neither a side nor a width and a height.
+
+        Raises:
+            ConfigError: says what it takes.
+        """
+        if self.size is not None and len(self.size) not in (1, 2):
+            raise ConfigError(f"--size takes a side (512), or width and height (640 360), not {len(self.size)} numbers.")
+
+
+@dataclass(frozen=True)
+class ReconstructConfig:
+    """Recipe of a reconstruction."""
+
+    start: Literal["network", "lifted"] = "network"
+    """Correct the lifted head by the trained network, or leave it as it is."""
+    prior: str | None = None
+    """File of another network than the one that ships, from `deja-vu generalize`."""
+    head: str = "anny"
+    """Head model."""
+    uv_size: Texels = 256
+    """Texels a side of the map; the network's own where one is used."""
+    photo: PhotoConfig = field(default_factory=PhotoConfig)
+    side: Pixels = 256
+    """Side of the picture from which the head is lifted, pixels."""
+    turntable_frames: Count = 48
+    """Length of the turntable video; 0 leaves it out."""
+    turntable_side: Pixels = 320
+    """Side of the turntable's pictures, pixels."""
+
+
+@dataclass(frozen=True)
+class SetRule:
+    """Who the photos of a set show, and which people are held out."""
+
+    match: str
+    """Regular expression that a photo's path below the data folder must match as a whole."""
+    identity: str = r"\g<0>"
+    """Whom it shows, with the groups of `match` filled in; photos of one identity stay together."""
+    test: str | None = None
+    """Regular expression of held-out identities; None holds out a fixed tenth, by the identity's digest."""
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """Recipe of the preparation."""
+
+    head: str = "anny"
+    """Head model."""
+    photo: PhotoConfig = field(default_factory=PhotoConfig)
+    sets: tuple[SetRule, ...] = ()
+    """The first rule that matches a photo counts; without one, every photo is a person of its own."""
+    test_share: Share = 0.1
+    """Share of the identities that are held out where no rule says which."""
+    made_up: Count = 0
+    """Made-up people that are added; their odd tenths are held out like anybody's."""
+    made_up_frames: Positive = 6
+    """Portraits of each of them, in different poses and expressions."""
+    clip_frames: Positive = 24
+    """Portraits of each tracked video, spread over it."""
+    per_shard: Positive = 32
+    """Sources a shard; an interrupt loses the shard at hand."""
