@@ -21,7 +21,8 @@ from deja_vu.io.video import read_frames
 from deja_vu.pipelines.benchmark_paths import benchmark_paths
 from deja_vu.pipelines.demo import MOTION_FRAMES, MOTION_SEED
 from deja_vu.pipelines.evaluate import evaluate_run
-from deja_vu.pipelines.personalize import Recipe, personalize
+from deja_vu.pipelines.personalize import personalize
+from deja_vu.pipelines.recipes import Recipe
 from deja_vu.pipelines.run_folder import amended, find_track, open_run
 from deja_vu.pipelines.sample import write_sample
 from deja_vu.pipelines.track import track_into

@@ -28,9 +28,8 @@ from deja_vu.core.errors import DejaVuError, InputError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
 from deja_vu.motion.retarget import refuse_other_head
-from deja_vu.pipelines.personalize import Recipe, learn
-from deja_vu.pipelines.phases import Learned
-from deja_vu.pipelines.recipes import shipped_recipe, sizes_name
+from deja_vu.pipelines.personalize import TrainResult, learn
+from deja_vu.pipelines.recipes import Recipe, shipped_recipe, sizes_name
 from deja_vu.pipelines.run_folder import open_run
 from deja_vu.tracking.detector import LandmarkDetector
 from deja_vu.training.devices import pick_device
@@ -69,7 +68,7 @@ def path_recipes(recipe: Recipe) -> dict[str, Callable[[], Recipe]]:
     nelf = recipe.nelf
     return {
         "gaussian": lambda: replace(recipe, path="gaussian"),
-        "gaussian-paper": lambda: replace(recipe, path="gaussian", personalize=shipped_recipe("paper").personalize),
+        "gaussian-paper": lambda: replace(recipe, path="gaussian", gaussian=shipped_recipe("paper").gaussian),
         "nerf": lambda: replace(recipe, path="nerf"),
         "nelf": lambda: replace(recipe, path="nelf"),
         "nelf-real": lambda: replace(recipe, path="nelf", nelf=replace(nelf, pseudo_share=0.0, teacher="none")),
@@ -215,7 +214,7 @@ def run_path(job: Job) -> None:
     head_start = 0.0 if job.teacher is None else trained_seconds(job.teacher)
     before = peak_mb()
     curve = Curve(sequence, head_start)
-    learned = learn(sequence.train_part(), job.recipe, job.out, resume=False, teacher=teacher, observe=curve)
+    learned = learn(sequence.train_part(), job.recipe, job.out, resume=False, teacher=teacher, on_step=curve)
     spent, cpu_spent, peak = curve.seconds(), curve.cpu_seconds(), peak_mb() - before
     avatar = learned.avatar.eval()
     curve.score(avatar)
@@ -248,7 +247,7 @@ def run_path(job: Job) -> None:
         config=asdict(job.recipe),
         delta_vs_teacher=teacher_gap(job, sequence, learned, assessed.quality),
         driven=driven,
-        **measure(avatar.to(pick_device()), sequence, path, auxiliary=learned.beside, seconds=job.seconds),
+        **measure(avatar.to(pick_device()), sequence, path, auxiliary=learned.auxiliary, seconds=job.seconds),
     )
     write_result(job.out / RESULT_FILE, result)
 
@@ -259,7 +258,7 @@ def score_expression(detector: LandmarkDetector, picture: UInt8[np.ndarray, "H W
     return None if face is None else face.blendshapes
 
 
-def teacher_gap(job: Job, sequence: TrackedSequence, learned: Learned, quality: Scores) -> dict[str, Any] | None:
+def teacher_gap(job: Job, sequence: TrackedSequence, learned: TrainResult, quality: Scores) -> dict[str, Any] | None:
     """What a light field gained over its teacher on the same frames (less than zero where the teacher is better)."""
     if job.teacher is not None:
         theirs = recorded_means(job.teacher / RESULT_FILE)

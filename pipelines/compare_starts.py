@@ -19,22 +19,26 @@ from deja_vu.io.files import write_atomic, write_json
 from deja_vu.io.names import distinct_names
 from deja_vu.io.provenance import commit, machine
 from deja_vu.pipelines.run_folder import find_track, open_run
-from deja_vu.pipelines.train_gaussians import PersonalizeConfig, Phase, start_avatar, train
 from deja_vu.report.bench_plots import curves
+from deja_vu.training.devices import pick_device
+from deja_vu.training.gaussian import GaussianPhase, GaussianTrainConfig, train_gaussian
+from deja_vu.training.gaussian_init import init_avatar
 
 FIGURES, RECIPE = "curves.json", "config.yaml"
 EVERY = 100
 """Steps from one look at the held-out frames to the next."""
-PLAIN, LIFTED, NETWORK, QUICK = "none", "lifted", "network", "network, quick recipe"
+PLAIN, LIFTED, NETWORK, QUICK = "grey", "lifted", "prior", "prior, quick recipe"
 
 
-def variants(recipe: PersonalizeConfig, quick: tuple[Phase, ...]) -> dict[str, PersonalizeConfig]:
+def variants(recipe: GaussianTrainConfig, quick: tuple[GaussianPhase, ...]) -> dict[str, GaussianTrainConfig]:
     """What is compared: the recipe from a bald grey head, from lifted colors, from the network, and from the network in other phases."""
-    plain, lifted, network = replace(recipe, start="none"), replace(recipe, start="lifted"), replace(recipe, start="network")
+    plain, lifted, network = replace(recipe, init="grey"), replace(recipe, init="lifted"), replace(recipe, init="prior")
     return {PLAIN: plain, LIFTED: lifted, NETWORK: network, QUICK: replace(network, phases=quick)}
 
 
-def compare_starts(clips: Sequence[Path], out: Path, recipe: PersonalizeConfig, quick: tuple[Phase, ...], only: Sequence[str] = ()) -> str:
+def compare_starts(
+    clips: Sequence[Path], out: Path, recipe: GaussianTrainConfig, quick: tuple[GaussianPhase, ...], only: Sequence[str] = ()
+) -> str:
     """Train every clip in every way; runs that are finished are kept.
 
     Args:
@@ -70,7 +74,7 @@ def compare_starts(clips: Sequence[Path], out: Path, recipe: PersonalizeConfig, 
     return table(runs)
 
 
-def learn_all(clips: Mapping[str, Path], out: Path, ways: Mapping[str, PersonalizeConfig]) -> None:
+def learn_all(clips: Mapping[str, Path], out: Path, ways: Mapping[str, GaussianTrainConfig]) -> None:
     """Train every clip in every way that is not there yet; see `compare_starts`."""
     for clip, folder in clips.items():
         for name in ways:
@@ -79,18 +83,26 @@ def learn_all(clips: Mapping[str, Path], out: Path, ways: Mapping[str, Personali
                 run.mkdir(parents=True, exist_ok=True)
                 dump_config(ways[name], run / RECIPE)
                 write_json(run / FIGURES, {"clip": clip, "way": name, **measure_start(find_track(folder), run, ways[name])})
-            elif load_config(PersonalizeConfig, run / RECIPE) != ways[name]:
+            elif load_config(GaussianTrainConfig, run / RECIPE) != ways[name]:
                 raise ConfigError(f"{run} was made with another recipe. Choose another --out.")
 
 
-def measure_start(track: Path, run: Path, config: PersonalizeConfig) -> dict[str, Any]:
+def measure_start(track: Path, run: Path, config: GaussianTrainConfig) -> dict[str, Any]:
     """Train one avatar, and look at some held-out frames at the start, every `EVERY` steps, and at the end."""
     sequence = TrackedSequence.load(track)
     curve = Curve(sequence)
-    avatar = start_avatar(sequence.train_part(), config)
+    avatar = init_avatar(sequence.train_part(), config)
     curve.score(avatar)
     last = sum(phase.steps for phase in config.phases)
-    train(avatar, sequence.train_part(), config, run, resume=False, observe=lambda step: curve.score_every(avatar, step, EVERY, last))
+    train_gaussian(
+        avatar,
+        sequence.train_part(),
+        config,
+        run,
+        device=pick_device(),
+        resume=False,
+        on_step=lambda step: curve.score_every(avatar, step, EVERY, last),
+    )
     save_avatar(avatar, run / "avatar.safetensors", {"commit": commit()})
     return {"points": curve.points}
 

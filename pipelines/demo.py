@@ -7,7 +7,8 @@ from pathlib import Path
 
 from deja_vu.pipelines.drive import drive_video
 from deja_vu.pipelines.person import load
-from deja_vu.pipelines.personalize import Recipe, make_avatar, network
+from deja_vu.pipelines.personalize import make_avatar, network
+from deja_vu.pipelines.recipes import Recipe
 from deja_vu.pipelines.run_folder import Run, find_track, open_run
 from deja_vu.pipelines.sample import write_sample
 from deja_vu.pipelines.track import track

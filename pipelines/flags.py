@@ -167,7 +167,7 @@ def take_flag(word: str, pending: list[str], options: Sequence[Option], other_na
     name = given.lstrip("-").replace("_", "-")
     found = find_flag(other_names.get(name, name), options)
     if found is None:
-        found, value = find_old_flag(name, value or (pending[0] if pending else ""), options)
+        found, value = find_old_flag(name, value or (pending[0] if pending else ""), options, other_names)
         if found is None:
             raise ConfigError(unknown_flag(given, options, other_names, command))
         if not equals and pending and found[0].kind is not bool:
@@ -204,7 +204,9 @@ def find_flag(name: str, options: Sequence[Option]) -> tuple[Option, tuple[str, 
     return None
 
 
-def find_old_flag(name: str, value: str, options: Sequence[Option]) -> tuple[tuple[Option, tuple[str, ...], bool] | None, str]:
+def find_old_flag(
+    name: str, value: str, options: Sequence[Option], other_names: Mapping[str, str]
+) -> tuple[tuple[Option, tuple[str, ...], bool] | None, str]:
     """The option that an older version called so, and its value in today's words."""
     nested: Any = value
     for part in reversed([part.replace("-", "_") for part in name.split(".") if not part.isdecimal()]):
@@ -216,7 +218,8 @@ def find_old_flag(name: str, value: str, options: Sequence[Option]) -> tuple[tup
     for place, part in enumerate(name.split(".")):
         if part.isdecimal():
             today.insert(place, part)
-    return find_flag(".".join(today), options), str(nested)
+    found = ".".join(today)
+    return find_flag(other_names.get(found, found), options), str(nested)
 
 
 def unknown_flag(given: str, options: Sequence[Option], other_names: Mapping[str, str], command: str) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from deja_vu.avatars import Avatar, GaussianAvatar, load_avatar, save_avatar
 from deja_vu.bench.results import METRICS_FILE, RunFacts, write_result
@@ -19,26 +18,31 @@ from deja_vu.io.provenance import machine
 from deja_vu.pipelines.drive import show
 from deja_vu.pipelines.evaluate import compare_sheet, evaluate_run, summary
 from deja_vu.pipelines.person import subject_of
-from deja_vu.pipelines.phases import Learned
+from deja_vu.pipelines.recipes import Recipe
 from deja_vu.pipelines.report import write_report
 from deja_vu.pipelines.run_folder import Run, find_track, open_run, refuse_other_recipe
 from deja_vu.pipelines.track import track
-from deja_vu.pipelines.train_gaussians import PersonalizeConfig, start_avatar, train
-from deja_vu.pipelines.train_nelf import NelfRecipe, start_nelf, train_nelf
-from deja_vu.pipelines.train_nerf import NerfRecipe, start_nerf, train_nerf
 from deja_vu.tracking.config import TrackConfig
+from deja_vu.training.checkpoint import spent_seconds
+from deja_vu.training.devices import pick_device
+from deja_vu.training.gaussian import train_gaussian
+from deja_vu.training.gaussian_init import init_avatar
+from deja_vu.training.nelf import init_nelf, train_nelf
+from deja_vu.training.nerf import init_nerf, train_nerf
+from deja_vu.training.trainer import CHECKPOINT
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Everything that decides what a run computes."""
+class TrainResult:
+    """A trained avatar, and what is to be told of its training."""
 
-    track: TrackConfig = field(default_factory=TrackConfig)
-    path: Literal["gaussian", "nerf", "nelf"] = "gaussian"
-    """Kind of avatar: Gaussians, radiance field, or light field."""
-    personalize: PersonalizeConfig = field(default_factory=PersonalizeConfig)
-    nerf: NerfRecipe = field(default_factory=NerfRecipe)
-    nelf: NelfRecipe = field(default_factory=NelfRecipe)
+    avatar: Avatar
+    seconds: float
+    """For what it begins with and its training, over all attempts of a run that was resumed; without its teacher."""
+    teacher_seconds: float = 0.0
+    """The same of the teacher, where one was trained."""
+    auxiliary: int = 0
+    """Parameters that were trained and are not part of the avatar."""
 
 
 def personalize(video: Path, out: Path, recipe: Recipe, *, resume: bool, overwrite: bool, read: Sequence[Path] = ()) -> None:
@@ -65,7 +69,7 @@ def personalize(video: Path, out: Path, recipe: Recipe, *, resume: bool, overwri
 
 def network(recipe: Recipe) -> list[Path]:
     """The file of the network that a recipe starts from, if it names one."""
-    return [Path(recipe.personalize.prior)] if recipe.personalize.prior else []
+    return [Path(recipe.gaussian.prior)] if recipe.gaussian.prior else []
 
 
 def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
@@ -117,9 +121,9 @@ def learn(
     *,
     resume: bool,
     teacher: Avatar | None = None,
-    observe: Callable[[Avatar, int], None] = lambda avatar, step: None,
-) -> Learned:
-    """Start and train the avatar that the recipe's path asks for.
+    on_step: Callable[[Avatar, int], None] | None = None,
+) -> TrainResult:
+    """Begin and train the avatar that the recipe's path asks for.
 
     Args:
         sequence: training frames.
@@ -127,31 +131,34 @@ def learn(
         out: run folder; a light field's teacher is trained in its folder `teacher`, or read from there.
         resume: continue an interrupted run.
         teacher: of a light field, if it is there already.
-        observe: called after every step with the avatar and the number of steps done.
+        on_step: called after every step with the avatar and the number of steps done.
     """
-    begun, spent = time.monotonic(), 0.0
+    device, begun, spent = pick_device(recipe.device), time.monotonic(), 0.0
     if recipe.path == "gaussian":
-        gaussian = start_avatar(sequence, recipe.personalize)
-        train(gaussian, sequence, recipe.personalize, out, resume=resume, observe=partial(observe, gaussian))
-        return Learned(gaussian)
+        config = recipe.gaussian
+        gaussian = init_avatar(sequence, config)
+        watch = None if on_step is None else partial(on_step, gaussian)
+        seconds = train_gaussian(gaussian, sequence, config, out, device=device, resume=resume, started=begun, on_step=watch)
+        return TrainResult(gaussian, seconds)
     if recipe.path == "nerf":
-        nerf = start_nerf(sequence, recipe.nerf)
-        train_nerf(nerf, sequence, recipe.nerf, out, resume=resume, observe=partial(observe, nerf))
-        return Learned(nerf)
+        nerf = init_nerf(sequence, recipe.nerf)
+        watch = None if on_step is None else partial(on_step, nerf)
+        return TrainResult(nerf, train_nerf(nerf, sequence, recipe.nerf, out, device=device, resume=resume, started=begun, on_step=watch))
     if teacher is None and recipe.nelf.teacher != "none" and recipe.nelf.pseudo_share:
-        teacher = learn_teacher(sequence, replace(recipe, path=recipe.nelf.teacher), out / "teacher", resume=resume)
-        spent = time.monotonic() - begun
-    nelf = start_nelf(sequence, recipe.nelf)
-    warp = train_nelf(nelf, sequence, recipe.nelf, teacher, out, resume=resume, observe=partial(observe, nelf))
-    return Learned(nelf, spent, 0 if warp is None else sum(parameter.numel() for parameter in warp.parameters()))
+        teacher, spent = learn_teacher(sequence, replace(recipe, path=recipe.nelf.teacher), out / "teacher", resume=resume)
+        begun = time.monotonic()
+    nelf = init_nelf(sequence, recipe.nelf)
+    watch = None if on_step is None else partial(on_step, nelf)
+    seconds, warp = train_nelf(nelf, sequence, recipe.nelf, teacher, out, device=device, resume=resume, started=begun, on_step=watch)
+    return TrainResult(nelf, seconds, spent, 0 if warp is None else sum(parameter.numel() for parameter in warp.parameters()))
 
 
-def learn_teacher(sequence: TrackedSequence, recipe: Recipe, folder: Path, *, resume: bool) -> Avatar:
-    """The avatar that draws a light field's other frames."""
+def learn_teacher(sequence: TrackedSequence, recipe: Recipe, folder: Path, *, resume: bool) -> tuple[Avatar, float]:
+    """The avatar that draws a light field's other frames, and the seconds that its training took."""
     path = folder / "avatar.safetensors"
     if not (resume and path.is_file()):
         save_avatar(learn(sequence, recipe, folder, resume=resume).avatar, path, {"role": "teacher"})
-    return load_avatar(path)
+    return load_avatar(path), spent_seconds(folder / CHECKPOINT)
 
 
 def tracked(video: Path, run: Run, config: TrackConfig, *, resume: bool) -> TrackedSequence:

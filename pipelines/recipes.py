@@ -1,26 +1,45 @@
-"""Recipes that come with the package, or that a user names."""
+"""The recipe of the main job; recipes that come with the package, or that a user names."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 from deja_vu.core.config import Config, load_config
 from deja_vu.core.errors import ConfigError
 from deja_vu.pipelines.generalize import STAGE, GeneralizeConfig
-from deja_vu.pipelines.personalize import Recipe
+from deja_vu.tracking.config import TrackConfig
+from deja_vu.training.gaussian import GaussianTrainConfig
+from deja_vu.training.nelf import NelfTrainConfig
+from deja_vu.training.nerf import NerfTrainConfig
 
 PATH_FLAGS = {
     "path": "path",
     "track.split": "split",
     "track.max-frames": "max-frames",
     "track.resolution": "resolution",
-    "personalize.start": "start",
+    "gaussian.init": "init",
+    "device": "device",
 }
 """Flags of a recipe that matter to most, and their short names."""
 SIZES = ("tiny", "cpu", "full", "gpavatar")
 """Shipped recipes that differ in the field paths' sizes."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what a run computes."""
+
+    track: TrackConfig = field(default_factory=TrackConfig)
+    path: Literal["gaussian", "nerf", "nelf"] = "gaussian"
+    """Kind of avatar: Gaussians, radiance field, or light field."""
+    device: str = "auto"
+    """Where to train: auto (CUDA where there is one), cpu, cuda, or of several GPUs cuda:1 and so on."""
+    gaussian: GaussianTrainConfig = field(default_factory=GaussianTrainConfig)
+    nerf: NerfTrainConfig = field(default_factory=NerfTrainConfig)
+    nelf: NelfTrainConfig = field(default_factory=NelfTrainConfig)
 
 
 def sizes_name(recipe: Recipe) -> str:
@@ -66,10 +85,10 @@ def config_file(name: str | None) -> list[Path]:
 
 def unread_flags(recipe: Recipe) -> dict[str, str]:
     """Beginnings of the flags that a recipe's kind of avatar has no use for, and the flag that gives them one."""
-    remedies = {"personalize": "--path gaussian", "nerf": "--path nerf", "nelf": "--path nelf"}
-    read = {"gaussian": ["personalize"], "nerf": ["nerf"], "nelf": ["nelf"]}[recipe.path]
+    remedies = {"gaussian": "--path gaussian", "nerf": "--path nerf", "nelf": "--path nelf"}
+    read = {"gaussian": ["gaussian"], "nerf": ["nerf"], "nelf": ["nelf"]}[recipe.path]
     if recipe.path == "nelf":
-        read += {"gaussian": ["personalize"], "nerf": ["nerf"], "none": []}[recipe.nelf.teacher]
+        read += {"gaussian": ["gaussian"], "nerf": ["nerf"], "none": []}[recipe.nelf.teacher]
     return {f"{part}.": remedy for part, remedy in remedies.items() if part not in read}
 
 
@@ -82,7 +101,7 @@ def refuse_idle_recipe(name: str | None, recipe: Recipe) -> None:
     if name is None or is_file_name(name):
         return
     shipped, default = shipped_recipe(name), Recipe()
-    parts = [part for part in ("track", "personalize", "nerf", "nelf") if getattr(shipped, part) != getattr(default, part)]
+    parts = [part for part in ("track", "gaussian", "nerf", "nelf") if getattr(shipped, part) != getattr(default, part)]
     idle = [beginning.rstrip(".") for beginning in unread_flags(recipe)]
     if parts and all(part in idle for part in parts):
         raise ConfigError(
@@ -93,7 +112,7 @@ def refuse_idle_recipe(name: str | None, recipe: Recipe) -> None:
 
 def without_blendmaps(recipe: Recipe) -> Recipe:
     """The recipe with one global map alone."""
-    return replace(recipe, personalize=replace(recipe.personalize, avatar=replace(recipe.personalize.avatar, blendmaps=0)))
+    return replace(recipe, gaussian=replace(recipe.gaussian, avatar=replace(recipe.gaussian.avatar, blendmaps=0)))
 
 
 def shipped_recipe(name: str) -> Recipe:

@@ -23,7 +23,7 @@ def load_config(kind: type[Config], path: Path) -> Config:
 
     Args:
         kind: frozen dataclass, every field with a default.
-        path: YAML mapping of field names, nested like the dataclass. Without `format: 2` it may use the names of older versions.
+        path: YAML mapping of field names, nested like the dataclass. Without `format`, or with a lower one, it may use older names.
 
     Raises:
         ConfigError: no such file, not a mapping, an unknown key (the nearest known one is suggested), a value of another type,
@@ -39,7 +39,7 @@ def load_config(kind: type[Config], path: Path) -> Config:
     if not isinstance(overrides, dict):
         raise ConfigError(f"{path} must hold a mapping of option names to values, not {type(overrides).__name__}.")
     version = overrides.pop("format", None)
-    if version is None:
+    if version is None or version in range(1, CONFIG_FORMAT):
         overrides = upgrade_recipe(overrides)
     else:
         refuse_other_version(f"{path} has recipe format", version, CONFIG_FORMAT, "Leave the line 'format' out.")

@@ -1,1 +1,1 @@
-"""Image losses, and the prior terms that keep an avatar's maps plausible."""
+"""Image losses and the one definition of PSNR."""

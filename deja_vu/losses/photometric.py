@@ -1,4 +1,4 @@
-"""Losses between two images: Huber, structural similarity."""
+"""Losses between two images: Huber, structural similarity; and of a render beside a batch: absolute difference, PSNR."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from deja_vu import native
+from deja_vu.core.batch import Batch
+from deja_vu.core.image import RenderOutput, over
 
 PLAIN_TORCH = "structural similarity with plain torch, tens of times slower than the native one"
 """What happens where the native library cannot be loaded."""
@@ -97,6 +99,35 @@ def masked_mean(values: Float[Tensor, "*b H W C"], mask: Float[Tensor, "*b H W 1
         return values.mean()
     weights = mask.to(values.dtype).expand_as(values)
     return (values * weights).sum() / weights.sum().clamp_min(torch.finfo(values.dtype).tiny)
+
+
+def absolute_difference(out: RenderOutput, batch: Batch, background: Float[Tensor, "3"], neck: float) -> Float[Tensor, ""]:
+    """Mean absolute difference of color and of coverage over the pixels that count.
+
+    Args:
+        out: render over the background.
+        batch: frames on the same grid.
+        background: color.
+        neck: weight of a pixel on the neck, in [0, 1].
+    """
+    mask = batch.loss_mask.clamp_min(neck) * batch.valid
+    target = torch.cat([over(batch.image, batch.head, background), batch.head], -1)
+    return masked_mean((torch.cat([out.rgb, out.alpha], -1) - target).abs(), mask)
+
+
+@torch.no_grad()
+def psnr(out: RenderOutput, batch: Batch, background: Float[Tensor, "3"]) -> Float[Tensor, " B"]:
+    """Peak signal-to-noise ratio of every frame over the pixels that count, dB; at most 100.
+
+    Args:
+        out: render over the background; what leaves [0, 1] is cut, as in a picture.
+        batch: frames on the same grid.
+        background: color.
+    """
+    mask = batch.loss_mask
+    difference = (out.rgb.clamp(0, 1) - over(batch.image, batch.head, background)).square() * mask
+    error = difference.sum((-3, -2, -1)) / (difference.shape[-1] * mask.sum((-3, -2, -1))).clamp_min(torch.finfo(mask.dtype).tiny)
+    return -10 * error.clamp_min(1e-10).log10()
 
 
 class _SsimMap(torch.autograd.Function):

@@ -1,9 +1,9 @@
-"""What one is shown of a trained prior: a table of its scores, and a grid of heads."""
+"""What one is shown of a trained prior: a table of its scores, and pictures of heads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,9 +12,10 @@ from torch import Tensor
 
 from deja_vu.avatars.prior.network import HeadPrior
 from deja_vu.bench.prior_scores import render_maps
-from deja_vu.core.image import WHITE, over
+from deja_vu.core.image import WHITE, RenderOutput, over
 from deja_vu.datasets.prior_examples import stack_portraits
 from deja_vu.datasets.shards import ShardSet
+from deja_vu.losses.photometric import psnr
 from deja_vu.motion.appearance import FACES, SIDES, pose_subject
 
 
@@ -27,15 +28,37 @@ def prior_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class PortraitRow:
+    """What is shown of one portrait."""
+
+    beside: Float[Tensor, "h W 3"]
+    """Photo, corrected head and their absolute error (times four), side by side."""
+    looks: Float[Tensor, "h W 3"]
+    """Photo, lifted head, corrected head, and that from the sides and with expressions."""
+    psnr: float
+    """Of the corrected head, dB."""
+
+
 @torch.no_grad()
-def portrait_grid(prior: HeadPrior, shards: ShardSet, numbers: Sequence[int], side: int) -> Float[Tensor, "H W 3"]:
-    """A row for each portrait: photo, lifted, corrected, and the corrected head from the sides and with expressions."""
+def portrait_rows(prior: HeadPrior, shards: ShardSet, numbers: Sequence[int], side: int) -> list[PortraitRow]:
+    """Pictures and scores of some portraits, each from its own photo.
+
+    Args:
+        prior: network.
+        shards: prepared portraits.
+        numbers: entries to look at.
+        side: of the pictures, pixels.
+    """
     rows = []
     for number in numbers:
         photo = stack_portraits([shards.read(number).resized(side)], number)
         start, residual = prior.predict(photo)
         turned = replace(photo, params=pose_subject(prior.atlas.head, photo.params, [*SIDES, *FACES]))
-        pictures = [over(photo.image, photo.head, WHITE), render_maps(prior, prior.atlas.lift(photo), None, photo)]
-        pictures += [render_maps(prior, start, residual, photo), render_maps(prior, start, residual, turned)]
-        rows.append(torch.cat(list(torch.cat(pictures)), dim=1))
-    return torch.cat(rows)
+        target, head = over(photo.image, photo.head, WHITE), render_maps(prior, start, residual, photo)
+        lifted = render_maps(prior, prior.atlas.lift(photo), None, photo)
+        looks = torch.cat([target, lifted, head, render_maps(prior, start, residual, turned)])
+        error = (4 * (head - target).abs() * photo.loss_mask).clamp(0, 1)
+        score = float(psnr(RenderOutput(head, photo.head), photo, WHITE))
+        rows.append(PortraitRow(torch.cat([target[0], head[0], error[0]], dim=1), torch.cat(list(looks), dim=1), score))
+    return rows

@@ -1,8 +1,7 @@
-"""Save a run so that it continues as if it had never stopped: model, optimiser, random state, step."""
+"""Save a run so that it continues as if it had never stopped: model, optimizer, random state, step."""
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from deja_vu.core.errors import FormatError, OutputError
+from deja_vu.core.errors import FormatError
+from deja_vu.io.files import whole
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file; raised whenever an older file would be misread."""
 
 
@@ -27,7 +27,7 @@ def save_checkpoint(
         step: steps done.
         model: its state is saved, not its code.
         optimizer: its state, too.
-        extra: plain values the recipe wants back: tensors, numbers, texts, lists and dictionaries of them.
+        extra: plain values the trainer wants back: tensors, numbers, texts, lists and dictionaries of them.
 
     Raises:
         OutputError: the file cannot be written.
@@ -41,23 +41,12 @@ def save_checkpoint(
         "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "extra": dict(extra or {}),
     }
-    partial = path.with_name(f"{path.name}.part")
-    try:
-        with partial.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        if partial.is_file():
-            partial.unlink()
-        raise OutputError(
-            f"The checkpoint {path} cannot be written ({error}). Free some space, or choose another output folder."
-        ) from error
+    with whole(path) as part, part.open("wb") as file:
+        torch.save(content, file)
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, Any]]:
-    """Put model, optimiser and random state back, and return the steps done and the recipe's own values.
+    """Put model, optimizer and random state back, and return the steps done and the trainer's own values.
 
     Nothing is changed when the file is refused.
 
@@ -67,7 +56,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         optimizer: built over the same parameters, in the same groups.
 
     Raises:
-        FormatError: the file is missing, damaged, of another version, or belongs to another model or optimiser.
+        FormatError: the file is missing, damaged, of another version, or belongs to another model or optimizer.
     """
     content = _read(path)
     found, wanted = _shapes(content["model"]), _shapes(model.state_dict())
@@ -78,7 +67,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     theirs, ours = (_groups(state) for state in (content["optimizer"], optimizer.state_dict()))
     if theirs != ours:
         raise FormatError(
-            f"{path} belongs to another optimiser: its parameter groups are {theirs}, expected {ours}. Resume with the same recipe."
+            f"{path} belongs to another optimizer: its parameter groups are {theirs}, expected {ours}. Resume with the same recipe."
         )
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
@@ -86,6 +75,15 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     if torch.cuda.is_available() and content["random_cuda"]:
         torch.cuda.set_rng_state_all(content["random_cuda"])
     return content["step"], content["extra"]
+
+
+def spent_seconds(path: Path) -> float:
+    """Seconds that went into a checkpoint, over all attempts of its run.
+
+    Raises:
+        FormatError: the file is missing, damaged, or of another version.
+    """
+    return _read(path)["extra"]["seconds"]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -104,6 +102,6 @@ def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
     return {name: f"{list(value.shape)} {value.dtype}" for name, value in state.items()}
 
 
-def _groups(state: Mapping[str, Any]) -> list[tuple[str | None, int]]:
+def _groups(state: Mapping[str, Any]) -> list[tuple[str, int]]:
     """Name and number of parameters of every group."""
-    return [(group.get("name"), len(group["params"])) for group in state["param_groups"]]
+    return [(group["name"], len(group["params"])) for group in state["param_groups"]]

@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-import os
-from typing import Literal
+import re
 
 import torch
 
 from deja_vu.core.errors import ConfigError
 
-DeviceName = Literal["auto", "cpu", "cuda"]
 
-
-def pick_device(name: DeviceName = "auto") -> torch.device:
-    """The device of a name; `auto` is CUDA where it works, else the CPU.
-
-    Raises:
-        ConfigError: the name is not known, or CUDA is asked for and this machine has none.
-    """
-    if name not in ("auto", "cpu", "cuda"):
-        raise ConfigError(f"There is no device {name!r}; choose auto, cpu or cuda.")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("The device is set to cuda, but no CUDA device was found or this PyTorch is built without it. Use auto or cpu.")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def set_threads(count: int | None = None) -> int:
-    """Let PyTorch use this many threads, and return how many it uses.
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of a name.
 
     Args:
-        count: threads; None takes the cores this process may run on, or OMP_NUM_THREADS where the user has set it.
+        name: `auto` is CUDA where it works, else the CPU; `cpu`; `cuda` or, of several, `cuda:1`.
 
     Raises:
-        ConfigError: `count` is below one.
+        ConfigError: the name is not known, or this machine has no such device.
     """
-    if count is not None and count < 1:
-        raise ConfigError(f"{count} threads cannot work; give 1 or more, or leave the setting out.")
-    if count is None and "OMP_NUM_THREADS" not in os.environ:
-        count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if count is not None:
-        torch.set_num_threads(count)
-    return torch.get_num_threads()
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ConfigError(f"There is no device '{name}'. Choose auto, cpu, cuda or cuda:0, cuda:1 and so on.")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"The device is set to {name}, but no CUDA device was found or this PyTorch is built without it. Use auto or cpu."
+        )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"There is no device {name}: this machine has {torch.cuda.device_count()}. Use cuda:0 or another of them.")
+    return device

@@ -15,8 +15,8 @@ from deja_vu.heads.skinning import axis_angle_to_matrix
 
 OPAQUE = 0.02
 """Least coverage by which a color is divided."""
-LOOKED_AT = ("lips", "eye_left", "eye_right")
-"""Regions that a loss looks at most."""
+WATCHED_REGIONS = ("lips", "eye_left", "eye_right")
+"""Regions whose pixels weigh more in a loss."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def sample_params(video: HeadParams, base: HeadParams, law: SamplingLaw, generat
 
 
 @torch.no_grad()
-def taught(teacher: Avatar, params: HeadParams, like: Batch) -> Batch:
+def render_teacher(teacher: Avatar, params: HeadParams, like: Batch) -> Batch:
     """The teacher's pictures as frames: the head alone, all of it known.
 
     Args:
@@ -71,17 +71,27 @@ def taught(teacher: Avatar, params: HeadParams, like: Batch) -> Batch:
     rgb, alpha = out.rgb.to(device), out.alpha.to(device).clamp(0, 1)
     ones = torch.ones_like(alpha)
     straight = (rgb / alpha.clamp_min(OPAQUE)).clamp(0, 1)
-    eyes_mouth = looked_at(teacher, params.to(at), like).to(device)
-    return Batch(like.positions, straight, alpha, alpha, ones, ones, eyes_mouth, params, like.camera)
+    eyes_mouth = mark_eyes_mouth(teacher, params.to(at), like).to(device)
+    return Batch(
+        positions=like.positions,
+        image=straight,
+        head=alpha,
+        foreground=alpha,
+        valid=ones,
+        loss_mask=ones,
+        eyes_mouth=eyes_mouth,
+        params=params,
+        camera=like.camera,
+    )
 
 
-def looked_at(teacher: Avatar, params: HeadParams, like: Batch) -> Tensor:
+def mark_eyes_mouth(teacher: Avatar, params: HeadParams, like: Batch) -> Tensor:
     """1 in the boxes around eyes and mouth."""
     head = teacher.head
     mask = torch.zeros(*like.image.shape[:3], 1)
     vertices = head(params)
     for b in range(len(vertices)):
-        for name in LOOKED_AT:
+        for name in WATCHED_REGIONS:
             if name in head.topology.regions:
                 rows, columns = region_window(vertices[b], head.topology.faces, head.topology.regions[name], like.camera.view(b), 0.3)
                 mask[b, rows, columns] = 1

@@ -27,6 +27,10 @@ class AveragedModel(nn.Module):
         self.register_buffer("steps", torch.zeros(()))
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
 
+    def train(self, mode: bool = True) -> AveragedModel:
+        """Stay in evaluation mode: the average is looked at, never trained."""
+        return super().train(False)
+
     @torch.no_grad()
     def follow(self, model: nn.Module) -> None:
         """Move towards the model, after one step of its descent."""

@@ -1,4 +1,4 @@
-"""One place for a run's numbers: JSON lines, the same curves in TensorBoard where it is installed, and what a progress bar shows."""
+"""One place for a run's numbers: JSON lines, and the same curves with pictures and texts in TensorBoard where it is installed."""
 
 from __future__ import annotations
 
@@ -19,6 +19,52 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 METRICS_FILE = "metrics.jsonl"
+
+
+class RunningMeans:
+    """What a run logs of the steps since the last log.
+
+    loss/TERM is the mean of a term, unweighted, over the steps that had it; weighted/TERM what it added to the mean total of all steps,
+    so that these add up to loss/total, which is what was minimized.
+    """
+
+    def __init__(self, state: Mapping[str, Mapping[str, float]] | None = None) -> None:
+        """Begin, or go on from a checkpoint.
+
+        Args:
+            state: of the means that are gone on with.
+        """
+        kept = state or {}
+        self.sums: dict[str, float] = dict(kept.get("sums", {}))
+        self.counts: dict[str, float] = dict(kept.get("counts", {}))
+        self.weighted: dict[str, float] = dict(kept.get("weighted", {}))
+
+    @property
+    def state(self) -> dict[str, dict[str, float]]:
+        """Plain values for a checkpoint."""
+        return {"sums": dict(self.sums), "counts": dict(self.counts), "weighted": dict(self.weighted)}
+
+    def add(self, values: Mapping[str, float], weights: Mapping[str, float]) -> None:
+        """Count one step.
+
+        Args:
+            values: unweighted terms, and `psnr`.
+            weights: of the terms as they act in this step.
+        """
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+            if name != "psnr":
+                self.weighted[name] = self.weighted.get(name, 0.0) + weights[name] * value
+
+    def drain(self) -> dict[str, float]:
+        """The means by their names in TensorBoard; counting starts anew."""
+        steps = self.counts["psnr"]
+        means = {f"loss/{name}": self.sums[name] / self.counts[name] for name in self.weighted}
+        means |= {f"weighted/{name}": value / steps for name, value in self.weighted.items()}
+        means |= {"loss/total": sum(self.weighted.values()) / steps, "metric/psnr": self.sums["psnr"] / steps}
+        self.sums, self.counts, self.weighted = {}, {}, {}
+        return means
 
 
 class RunLogger:
@@ -69,11 +115,6 @@ class RunLogger:
         if self._board is not None:
             self._board.add_image(name, image.detach().clamp(0, 1).cpu(), step, dataformats="HWC")
 
-    def text(self, name: str, text: str) -> None:
-        """Show a text, such as the run's configuration, in TensorBoard."""
-        if self._board is not None:
-            self._board.add_text(name, f"```\n{text}\n```")
-
     def close(self) -> None:
         """Write what is still buffered."""
         self._file.close()
@@ -101,8 +142,3 @@ def _entries_before(path: Path, step: int) -> list[str]:
     """Complete lines of a log with a smaller step; an interrupted run may have left half a line at the end."""
     lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
     return [line for line in lines if json.loads(line)["step"] < step]
-
-
-def postfix(values: Mapping[str, float | Tensor], digits: int = 3) -> str:
-    """Numbers as a progress bar shows them behind its rate: `loss=0.0123 psnr=31.2`."""
-    return " ".join(f"{name}={float(value):.{digits}g}" for name, value in values.items())

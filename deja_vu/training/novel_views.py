@@ -17,31 +17,33 @@ from deja_vu.losses.photometric import huber
 
 
 @dataclass(frozen=True)
-class SideConfig:
+class NovelViewConfig:
     """Which views, and how often."""
 
     every: int = 4
-    """Steps from one side view to the next; the term's weight is multiplied accordingly. 0 leaves them out."""
+    """Steps from one novel view to the next; the term's weight is multiplied accordingly. 0 leaves them out."""
     resolution: int = 192
     """Side of the pictures, pixels."""
-    least: float = 0.25
+    min_yaw: float = 0.25
     """Least turn away from a frame's pose about the head's own upright axis, radians."""
-    most: float = 0.9
+    max_yaw: float = 0.9
     """Largest such turn, radians."""
-    set_share: float = 0.15
+    random_expression_share: float = 0.15
     """Share of the expressions that are drawn at random instead of taken from a frame."""
-    strength: float = 1.2
+    max_expression: float = 1.2
     """Largest value of such an expression."""
+    huber_threshold: float = 0.1
+    """Difference at which the Huber distance goes over from a parabola into straight lines."""
 
 
-class SideViews:
-    """The base map of an avatar, to which views from the side are compared.
+class NovelViewLoss:
+    """Distance of an avatar to its base map, seen from the side.
 
     A video that hardly turns leaves Gaussians free to be anything whose sum looks right from the front: seen from the side they are
     colored noise, and translucent at the rim.
     """
 
-    def __init__(self, avatar: GaussianAvatar, video: HeadParams, config: SideConfig) -> None:
+    def __init__(self, avatar: GaussianAvatar, video: HeadParams, config: NovelViewConfig) -> None:
         """Keep the avatar without all it learned.
 
         Args:
@@ -55,7 +57,7 @@ class SideViews:
         self.base.blendmaps.zero_()
         self.base.correction = None
 
-    def term(self, avatar: GaussianAvatar, params: HeadParams, camera: Camera, generator: torch.Generator) -> Float[Tensor, ""]:
+    def __call__(self, avatar: GaussianAvatar, params: HeadParams, camera: Camera, generator: torch.Generator) -> Float[Tensor, ""]:
         """Huber distance of premultiplied color and coverage between avatar and base map, both turned away from the frames' poses.
 
         Args:
@@ -64,19 +66,19 @@ class SideViews:
             camera: theirs.
             generator: of the turns.
         """
-        turned = turned_aside(params, self.video, self.config, generator)
+        turned = turn_aside(params, self.video, self.config, generator)
         small = camera.resized(self.config.resolution, self.config.resolution)
         black = torch.zeros(3, device=params.expression.device)
         shown = avatar.render(turned, small, black)
         with torch.no_grad():
             wanted = self.base.render(avatar.correct_params(turned), small, black)
-        return huber(torch.cat([shown.rgb, shown.alpha], -1), torch.cat([wanted.rgb, wanted.alpha], -1), delta=0.1)
+        return huber(torch.cat([shown.rgb, shown.alpha], -1), torch.cat([wanted.rgb, wanted.alpha], -1), delta=self.config.huber_threshold)
 
 
-def turned_aside(params: HeadParams, video: HeadParams, config: SideConfig, generator: torch.Generator) -> HeadParams:
-    """Heads turned about their own upright axis, to either side, by an angle from `least` to `most`; faces as a driver might set them.
+def turn_aside(params: HeadParams, video: HeadParams, config: NovelViewConfig, generator: torch.Generator) -> HeadParams:
+    """Heads turned about their own upright axis, to either side, by an angle from `min_yaw` to `max_yaw`; faces as a driver might set them.
 
-    Every face is that of another frame with some expressions set to values up to `strength`.
+    Every face is that of another frame with some expressions set to values up to `max_expression`.
 
     Args:
         params: of B frames, whose poses are turned.
@@ -85,13 +87,13 @@ def turned_aside(params: HeadParams, video: HeadParams, config: SideConfig, gene
         generator: of the draws.
     """
     count = len(params)
-    turn = config.least + (config.most - config.least) * torch.rand(count, generator=generator)
+    turn = config.min_yaw + (config.max_yaw - config.min_yaw) * torch.rand(count, generator=generator)
     turn = torch.where(torch.rand(count, generator=generator) < 0.5, turn, -turn)
     pose = params.world_from_head.clone()
     pose[:, :3, :3] = pose[:, :3, :3] @ axis_angle_to_matrix(turn[:, None] * torch.tensor([0.0, 1.0, 0.0])).to(pose)
     others = video[torch.randint(len(video), (count,), generator=generator)].to(pose.device)
     shape = others.expression.shape
-    chosen = (torch.rand(shape, generator=generator) < config.set_share).to(pose.device)
-    drawn = (config.strength * torch.rand(shape, generator=generator)).to(others.expression)
+    chosen = (torch.rand(shape, generator=generator) < config.random_expression_share).to(pose.device)
+    drawn = (config.max_expression * torch.rand(shape, generator=generator)).to(others.expression)
     expression = torch.where(chosen, drawn, others.expression)
     return replace(params, expression=expression, joints=others.joints, world_from_head=pose)

@@ -1,8 +1,10 @@
-"""What personalization minimises: named image terms over the pixels that count."""
+"""What every path minimizes of a picture: named terms over the pixels that count."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,45 +13,81 @@ from torch import Tensor
 from deja_vu.core.batch import Batch
 from deja_vu.core.image import RenderOutput, over
 from deja_vu.losses.perceptual import PerceptualDistance
-from deja_vu.losses.photometric import dssim_loss, huber
+from deja_vu.losses.photometric import absolute_difference, dssim_loss, huber, masked_mean
+from deja_vu.training.schedule import Phase
 
 
 @dataclass(frozen=True)
-class LossWeights:
-    """Weight of every term of the personalization objective; 0 leaves a term out."""
+class ImageLossWeights:
+    """Weight of every term of a picture; 0 leaves a term out. The last three say how pixels count in them."""
 
     huber: float = 10.0
-    """Huber distance (threshold 0.1) over all channels."""
+    """Huber distance over all channels."""
+    l1: float = 0.0
+    """Mean absolute difference of color and coverage."""
+    l2: float = 0.0
+    """Mean squared difference of color."""
     dssim: float = 0.4
     """(1 - SSIM) / 2, window 11."""
     perceptual: float = 0.02
     """ST-LPIPS (AlexNet)."""
-    eyes_mouth: float = 3.0
-    """Extra Huber weight of eyes and mouth."""
     alpha: float = 0.1
     """Mean absolute difference of coverage and head alpha."""
+    eyes_mouth: float = 3.0
+    """Extra Huber weight of a pixel on eyes and mouth."""
     neck: float = 0.2
     """Weight of a pixel on neck and torso, where nothing should be drawn, beside one that counts."""
-    position: float = 0.007
-    """Squared position rectification, where skin must hold."""
-    scale: float = 0.01
-    """Squared log-scale rectification."""
-    opacity: float = 0.0005
-    """Squared opacity rectification."""
-    unseen: float = 0.01
-    """Squared rectification of texels that the training frames hardly show."""
-    sides: float = 1.0
-    """Distance to the base map in views that no frame shows."""
-    blendmaps: float = 1.0
-    """Squared blendmaps."""
-    correction: float = 0.0001
-    """Squared weights of the correction of tracked parameters."""
+    huber_threshold: float = 0.1
+    """Difference at which the Huber distance goes over from a parabola into straight lines, in (0, 1]."""
 
 
-class Objective:
-    """Image terms of one batch; the sum of weighted terms is the loss."""
+PIXEL_WEIGHTS = ("eyes_mouth", "neck", "huber_threshold")
+"""Fields of `ImageLossWeights` that are no terms."""
 
-    def __init__(self, weights: LossWeights, perceptual: PerceptualDistance | None) -> None:
+
+def term_weights(image: ImageLossWeights, own: Any) -> dict[str, float]:
+    """Weight of every term of a path by name: the picture's, and those of its representation.
+
+    Args:
+        image: the picture's.
+        own: dataclass whose fields are the weights of other terms.
+    """
+    terms = {name: weight for name, weight in asdict(image).items() if name not in PIXEL_WEIGHTS}
+    others = asdict(own)
+    assert not terms.keys() & others.keys(), (terms.keys(), others.keys())
+    return terms | others
+
+
+def compensate(weights: Mapping[str, float], every: Mapping[str, int]) -> dict[str, float]:
+    """The weights of a step in which rare terms are there, which count for the steps without them.
+
+    Args:
+        weights: of all terms.
+        every: steps from one occurrence to the next, of rare terms; 0 for none at all.
+    """
+    return {**weights, **{name: weights[name] * steps for name, steps in every.items()}}
+
+
+def load_perceptual(weights: Sequence[float], phases: Sequence[Phase], device: torch.device) -> PerceptualDistance | None:
+    """The perceptual distance, where a term of some weight in some phase needs it.
+
+    Raises:
+        MissingAssetError: it is needed, and not to be had.
+    """
+    if any(weight > 0 for weight in weights) and any(phase.perceptual_every for phase in phases):
+        return PerceptualDistance.load().to(device)
+    return None
+
+
+def is_due(every: int, step: int) -> bool:
+    """Whether a term that is_due in every so-many-th step is_due in this one; never for 0."""
+    return every > 0 and step % every == 0
+
+
+class ImageObjective:
+    """Terms of pictures beside their targets."""
+
+    def __init__(self, weights: ImageLossWeights, perceptual: PerceptualDistance | None) -> None:
         self.weights, self.perceptual = weights, perceptual
 
     def target(self, batch: Batch, background: Float[Tensor, "3"]) -> Float[Tensor, "B H W 3"]:
@@ -59,7 +97,7 @@ class Objective:
     def terms(
         self, out: RenderOutput, batch: Batch, background: Float[Tensor, "3"], *, window: tuple[slice, slice] | None
     ) -> dict[str, Float[Tensor, ""]]:
-        """Unweighted image terms.
+        """Unweighted terms of those that have a weight.
 
         Args:
             out: render over `background`.
@@ -67,30 +105,38 @@ class Objective:
             background: color behind render and target.
             window: rows and columns on which the perceptual term, the dearest, is measured; None leaves it out in this step.
         """
-        target = self.target(batch, background)
-        loss_mask = batch.loss_mask.clamp_min(self.weights.neck) * batch.valid
-        weight = loss_mask * (1 + self.weights.eyes_mouth * batch.eyes_mouth)
-        terms = {
-            "huber": huber(out.rgb, target, delta=0.1, mask=weight),
-            "alpha": ((out.alpha - batch.head).abs() * loss_mask).mean(),
-        }
-        if self.weights.dssim:
+        weights, target = self.weights, self.target(batch, background)
+        loss_mask = batch.loss_mask.clamp_min(weights.neck) * batch.valid
+        terms = {}
+        if weights.huber:
+            mask = loss_mask * (1 + weights.eyes_mouth * batch.eyes_mouth)
+            terms["huber"] = huber(out.rgb, target, delta=weights.huber_threshold, mask=mask)
+        if weights.alpha:
+            terms["alpha"] = ((out.alpha - batch.head).abs() * loss_mask).mean()
+        if weights.dssim:
             terms["dssim"] = dssim_loss(out.rgb, target, mask=loss_mask)
-        if window is not None and self.perceptual is not None:
+        if weights.perceptual and window is not None and self.perceptual is not None:
             rows, columns = window
             with torch.no_grad():
                 wanted = self.perceptual.encode(target[:, rows, columns])
             shown = torch.where(batch.loss_mask > 0.5, out.rgb, target)[:, rows, columns]
             terms["perceptual"] = self.perceptual.distance(self.perceptual.encode(shown), wanted).mean()
+        if weights.l1:
+            terms["l1"] = absolute_difference(out, batch, background, weights.neck)
+        if weights.l2:
+            terms["l2"] = masked_mean((out.rgb - target).square(), loss_mask)
         return terms
 
-    def total(self, terms: dict[str, Tensor]) -> Float[Tensor, ""]:
-        """Weighted sum of named terms."""
-        return sum((getattr(self.weights, name) * value for name, value in terms.items()), torch.zeros(()))
+
+def draw_background(share: float, generator: torch.Generator) -> Float[Tensor, "3"]:
+    """A random grey in so large a share of the draws, else white."""
+    if torch.rand((), generator=generator) < share:
+        return torch.rand((), generator=generator).expand(3)
+    return torch.ones(3)
 
 
 def head_window(head: Float[Tensor, "B H W 1"], side: int, generator: torch.Generator) -> tuple[slice, slice]:
-    """A random square of `side` pixels (or the whole picture, if that is smaller) whose centre lies on the head.
+    """A random square of `side` pixels (or the whole picture, if that is smaller) whose center lies on the head.
 
     Args:
         head: head alpha.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Literal
@@ -9,7 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from deja_vu.core.errors import MissingAssetError
+from deja_vu.core.errors import ConfigError, MissingAssetError
+from deja_vu.training.devices import pick_device
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -17,17 +19,26 @@ Precision = Literal["auto", "float32", "bfloat16"]
 class Processes:
     """This process among all of a run; a plain run is the only one."""
 
-    def __init__(self, precision: Precision) -> None:
+    def __init__(self, precision: Precision, device: str = "auto") -> None:
         """Join the run that `torchrun` started, or be alone.
 
         Args:
             precision: of the network's convolutions; `auto` is bfloat16 where a GPU has it.
+            device: see `pick_device`; one GPU by its number is for a run of one process.
+
+        Raises:
+            ConfigError: this machine has no such device, or one GPU is named for several processes.
         """
         try:
             from accelerate import Accelerator
         except ImportError as error:
             raise MissingAssetError(f"The generalize stage needs the package accelerate ({error}): pip install 'deja-vu[train]'") from error
-        on_gpu = torch.cuda.is_available()
+        picked = pick_device(device)
+        on_gpu = picked.type == "cuda"
+        if picked.index is not None:
+            if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+                raise ConfigError(f"Several processes cannot share {device}. Set device: cuda, and each takes a GPU of its own.")
+            torch.cuda.set_device(picked)
         half = precision == "bfloat16" or (precision == "auto" and on_gpu and torch.cuda.is_bf16_supported())
         self._accelerator = Accelerator(cpu=not on_gpu, mixed_precision="bf16" if half else "no")
         self.device: torch.device = self._accelerator.device

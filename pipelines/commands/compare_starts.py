@@ -6,29 +6,34 @@ from pathlib import Path
 
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.recipes import named_recipe, shipped_recipe
-from deja_vu.pipelines.train_gaussians import PersonalizeConfig
+from deja_vu.training.gaussian import GaussianTrainConfig
 
 
 def compare_starts_command(
-    clips: list[Path], *, out: Path, only: tuple[str, ...] = (), config: str | None = None, recipe: PersonalizeConfig = PersonalizeConfig()
+    clips: list[Path],
+    *,
+    out: Path,
+    only: tuple[str, ...] = (),
+    config: str | None = None,
+    recipe: GaussianTrainConfig = GaussianTrainConfig(),
 ) -> None:
     """Quality by time of a personalization that begins from the network, beside one that does not.
 
     Args:
         clips: tracked folders, or runs that hold one.
         out: folder; gets curves.json, and a plot for each clip. Runs that are there already are kept.
-        only: ways to train now: "none", "lifted", "network", "network, quick recipe"; all of them by default.
+        only: ways to train now: "grey", "lifted", "prior", "prior, quick recipe"; all of them by default.
         config: recipe by name or path of a YAML file; flags override it.
         recipe: every value of the personalization.
     """
     from deja_vu.pipelines.compare_starts import compare_starts
 
-    print(compare_starts(clips, out, recipe, shipped_recipe("quick").personalize.phases, only))
+    print(compare_starts(clips, out, recipe, shipped_recipe("quick").gaussian.phases, only))
 
 
 COMMAND = Command(
     run=compare_starts_command,
     example="deja-vu compare-starts tracked/me --out runs/starts",
     main={"avatar.blendmaps": "avatar.blendmaps", "seed": "seed"},
-    defaults=lambda words: {"recipe": named_recipe(words.text("config")).personalize},
+    defaults=lambda words: {"recipe": named_recipe(words.text("config")).gaussian},
 )

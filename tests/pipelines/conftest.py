@@ -19,8 +19,8 @@ from deja_vu.core.head import HeadParams
 from deja_vu.core.sequence import TrackedSequence, TrackInfo, write_frame, write_masks
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
-from deja_vu.pipelines.personalize import Recipe
-from deja_vu.pipelines.train_gaussians import Phase
+from deja_vu.pipelines.recipes import Recipe
+from deja_vu.training.gaussian import GaussianPhase
 
 SIDE = 96
 
@@ -100,11 +100,11 @@ def small_recipe() -> Recipe:
     """A personalization of seconds."""
     recipe = Recipe()
     phases = (
-        Phase(steps=16, resolution=64, learning_rate=0.02, batch=2, perceptual_every=0),
-        Phase(steps=12, resolution=96, learning_rate=0.01, blendmaps=True, perceptual_every=0),
+        GaussianPhase(steps=16, resolution=64, learning_rate=0.02, batch=2, perceptual_every=0),
+        GaussianPhase(steps=12, resolution=96, learning_rate=0.01, blendmaps=True, perceptual_every=0),
     )
-    avatar = replace(recipe.personalize.avatar, uv_size=64, blend_size=64, blendmaps=4)
-    return replace(recipe, personalize=replace(recipe.personalize, avatar=avatar, phases=phases, log_every=1, picture_every=7))
+    avatar = replace(recipe.gaussian.avatar, uv_size=64, blend_size=64, blendmaps=4)
+    return replace(recipe, gaussian=replace(recipe.gaussian, avatar=avatar, phases=phases, log_every=1, picture_every=7))
 
 
 def psnr(image: torch.Tensor, target: torch.Tensor) -> float:

@@ -16,10 +16,10 @@ from deja_vu.io.frames import FrameSource
 from deja_vu.io.video import write_video
 from deja_vu.pipelines.benchmark import benchmark, compare_paths, find_clips, markdown, video_predictor, video_predictors
 from deja_vu.pipelines.benchmark_paths import benchmark_paths, in_own_process, refuse_short, refuse_stale
-from deja_vu.pipelines.personalize import Recipe
-from deja_vu.pipelines.phases import FieldPhase
-from deja_vu.pipelines.recipes import shipped_recipe, sizes_name
+from deja_vu.pipelines.recipes import Recipe, shipped_recipe, sizes_name
 from deja_vu.report.bench_report import write_report
+from deja_vu.training.nelf import NelfPhase
+from deja_vu.training.nerf import NerfPhase
 
 needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.io.assets")
 SCORES = {"psnr": 25.123, "ssim": 0.9, "st_lpips": 0.05, "l1": 0.01}
@@ -88,8 +88,8 @@ def test_a_clip_that_fails_does_not_stop_the_others(film, small_recipe, tmp_path
 
     out, clip = tmp_path / "out", tmp_path / "person"
     tracked = film(tmp_path / "tracked")
-    quick = replace(small_recipe.personalize, phases=tuple(replace(phase, steps=2) for phase in small_recipe.personalize.phases))
-    recipe = replace(small_recipe, personalize=quick)
+    quick = replace(small_recipe.gaussian, phases=tuple(replace(phase, steps=2) for phase in small_recipe.gaussian.phases))
+    recipe = replace(small_recipe, gaussian=quick)
     personalize(tracked.folder, out / "person", recipe, resume=False, overwrite=False)
     clip.mkdir()
     write_video(clip / "gt.mp4", (stripes(index) for index in range(30)), 50)
@@ -113,9 +113,10 @@ def test_a_benchmark_of_nothing_but_failures_still_ends(small_recipe, tmp_path, 
 def tiny_recipe(small_recipe: Recipe) -> Recipe:
     """Seconds for every path, and no perceptual term."""
     tiny = shipped_recipe("tiny")
-    short = FieldPhase(steps=6, resolution=96, learning_rate=0.003, perceptual_every=0)
-    nerf, nelf = replace(tiny.nerf, phases=(short,)), replace(tiny.nelf, phases=(short,))
-    return replace(tiny, personalize=small_recipe.personalize, nerf=nerf, nelf=nelf)
+    sizes = {"steps": 6, "resolution": 96, "learning_rate": 0.003, "perceptual_every": 0}
+    short, short_nelf = NerfPhase(**sizes), NelfPhase(**sizes)
+    nerf, nelf = replace(tiny.nerf, phases=(short,)), replace(tiny.nelf, phases=(short_nelf,))
+    return replace(tiny, gaussian=small_recipe.gaussian, nerf=nerf, nelf=nelf)
 
 
 @needs_perceptual
@@ -205,10 +206,10 @@ def test_a_mistake_in_a_run_of_its_own_process_is_passed_on() -> None:
 @needs_perceptual
 def test_clips_of_one_name_have_runs_of_their_own(film, small_recipe, tmp_path) -> None:
     """Two tracked folders that are both called track."""
-    quick = replace(small_recipe.personalize, phases=tuple(replace(phase, steps=2) for phase in small_recipe.personalize.phases))
+    quick = replace(small_recipe.gaussian, phases=tuple(replace(phase, steps=2) for phase in small_recipe.gaussian.phases))
     film(tmp_path / "a" / "track"), film(tmp_path / "b" / "track", 20)
     clips = [tmp_path / "a" / "track", tmp_path / "b" / "track"]
-    table = benchmark(clips, tmp_path / "out", replace(small_recipe, personalize=quick), reuse=False)
+    table = benchmark(clips, tmp_path / "out", replace(small_recipe, gaussian=quick), reuse=False)
     assert [line.split(" | ")[:2] for line in table.splitlines()[2:]] == [["| a-track", "15"], ["| b-track", "20"]]
     frames = {name: json.loads((tmp_path / "out" / name / "metrics.json").read_text())["frames"] for name in ("a-track", "b-track")}
     assert frames == {"a-track": 15, "b-track": 20}

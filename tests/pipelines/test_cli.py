@@ -20,8 +20,7 @@ from deja_vu.heads import load_head
 from deja_vu.io.assets import find
 from deja_vu.io.video import probe, write_video
 from deja_vu.pipelines.cli import main
-from deja_vu.pipelines.personalize import Recipe
-from deja_vu.pipelines.recipes import named_recipe
+from deja_vu.pipelines.recipes import Recipe, named_recipe
 from deja_vu.pipelines.run_folder import open_run
 
 needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.io.assets")
@@ -138,8 +137,8 @@ def test_places_that_cannot_be_written_are_refused_before_any_work(refused, tmp_
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("personalise: {}", "Did you mean 'personalize'"),
-        ("personalize: {phases: [{stepz: 5}]}", "Did you mean 'steps'"),
+        ("gausian: {}", "Did you mean 'gaussian'"),
+        ("gaussian: {phases: [{stepz: 5}]}", "Did you mean 'steps'"),
         ("track: {split: middle}", "split"),
     ],
 )
@@ -213,7 +212,7 @@ def test_an_avatar_that_does_not_fit_is_refused(refused, run, painted, small_rec
         assert snapshot(run) == before
 
     anny = load_head("anny")
-    save_avatar(GaussianAvatar(anny, torch.zeros(anny.spec.num_shape), small_recipe.personalize.avatar), path, {})
+    save_avatar(GaussianAvatar(anny, torch.zeros(anny.spec.num_shape), small_recipe.gaussian.avatar), path, {})
     says("the avatar has head 'anny', but the video was tracked with head 'toy'")
     save_avatar(painted, path, {})
     change_header(path, version="7")
@@ -268,11 +267,11 @@ def test_from_a_tracked_folder_to_scores_and_a_driven_video(film, small_recipe: 
     film(tmp_path / "tracked")
     dump_config(small_recipe, tmp_path / "recipe.yaml")
     run, saved = tmp_path / "run", tmp_path / "saved"
-    options = ["--config", str(tmp_path / "recipe.yaml"), "--personalize.avatar.blendmaps", "3"]
+    options = ["--config", str(tmp_path / "recipe.yaml"), "--gaussian.avatar.blendmaps", "3"]
     main(["personalize", str(tmp_path / "tracked"), "--out", str(run), *options])
     metrics = json.loads((run / "metrics.json").read_text())
-    assert metrics["config"]["personalize"]["avatar"]["blendmaps"] == 3
-    assert metrics["config"]["personalize"]["phases"][0]["steps"] == 16
+    assert metrics["config"]["gaussian"]["avatar"]["blendmaps"] == 3
+    assert metrics["config"]["gaussian"]["phases"][0]["steps"] == 16
     assert metrics["test"]["psnr"] > metrics["baselines"]["mean_image"]["psnr"] + 3
     capfd.readouterr()
     main(["evaluate", str(run), "--json", str(tmp_path / "again.json"), "--save-frames", str(saved)])

@@ -17,7 +17,7 @@ from deja_vu.pipelines.compare_starts import LIFTED, NETWORK, PLAIN, QUICK, comp
 def test_every_way_is_trained_once_and_compared(tracked, small_recipe, tmp_path):
     network = PriorConfig(head="toy", uv_size=64, network=UVNetConfig(widths=(8, 16), code=8, code_widths=(8, 8)), picture=32)
     save_prior(build_prior(network), tmp_path / "prior.safetensors", {})
-    recipe = replace(small_recipe.personalize, prior=str(tmp_path / "prior.safetensors"))
+    recipe = replace(small_recipe.gaussian, prior=str(tmp_path / "prior.safetensors"))
     quick = tuple(replace(phase, steps=phase.steps // 2) for phase in recipe.phases)
     table = compare_starts([tracked.folder], tmp_path / "out", recipe, quick)
     figures = json.loads((tmp_path / "out" / "curves.json").read_text())

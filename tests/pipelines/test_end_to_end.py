@@ -16,9 +16,9 @@ from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.assets import ASSETS, find
 from deja_vu.io.video import probe, read_frames
 from deja_vu.pipelines.cli import main
-from deja_vu.pipelines.personalize import Recipe
+from deja_vu.pipelines.recipes import Recipe
 from deja_vu.pipelines.sample import write_sample
-from deja_vu.pipelines.train_gaussians import Phase
+from deja_vu.training.gaussian import GaussianPhase
 
 FRAMES, SIDE = 40, 192
 KEYS = set("video frames resolution device path parameters gaussians seconds peak_mb test baselines config commit".split())
@@ -28,12 +28,12 @@ def recipe() -> Recipe:
     """A quarter of a minute instead of two: small crop, small map, few steps."""
     whole = Recipe()
     phases = (
-        Phase(steps=60, resolution=128, learning_rate=0.02),
-        Phase(steps=60, resolution=SIDE, learning_rate=0.01, blendmaps=True),
+        GaussianPhase(steps=60, resolution=128, learning_rate=0.02),
+        GaussianPhase(steps=60, resolution=SIDE, learning_rate=0.01, blendmaps=True),
     )
-    avatar = replace(whole.personalize.avatar, uv_size=128, blend_size=64, blendmaps=6)
-    personalization = replace(whole.personalize, avatar=avatar, phases=phases, picture_every=100)
-    return replace(whole, track=replace(whole.track, resolution=SIDE), personalize=personalization)
+    avatar = replace(whole.gaussian.avatar, uv_size=128, blend_size=64, blendmaps=6)
+    personalization = replace(whole.gaussian, avatar=avatar, phases=phases, picture_every=100)
+    return replace(whole, track=replace(whole.track, resolution=SIDE), gaussian=personalization)
 
 
 @pytest.mark.slow

@@ -19,23 +19,23 @@ from deja_vu.io.assets import find
 from deja_vu.io.frames import FrameSource
 from deja_vu.pipelines.drive import drive_video
 from deja_vu.pipelines.person import load
-from deja_vu.pipelines.personalize import Recipe, learn, personalize
-from deja_vu.pipelines.phases import FieldPhase
-from deja_vu.pipelines.recipes import shipped_recipe
-from deja_vu.pipelines.train_nelf import start_nelf, train_nelf
-from deja_vu.pipelines.train_nerf import start_nerf, train_nerf
-from deja_vu.training.distill import SamplingLaw, sample_params, taught
+from deja_vu.pipelines.personalize import learn, personalize
+from deja_vu.pipelines.recipes import Recipe, shipped_recipe
+from deja_vu.training.distill import SamplingLaw, render_teacher, sample_params
+from deja_vu.training.nelf import NelfPhase, init_nelf, train_nelf
+from deja_vu.training.nerf import NerfPhase, init_nerf, train_nerf
 
 WHITE = torch.ones(3)
+CPU = torch.device("cpu")
 needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.io.assets")
 
 
 @pytest.fixture(scope="session")
 def tiny(small_recipe: Recipe) -> Recipe:
     """The shipped tiny sizes, with a teacher of seconds."""
-    recipe = replace(shipped_recipe("tiny"), personalize=small_recipe.personalize)
-    nelf = replace(recipe.nelf, loss=replace(recipe.nelf.loss, image=replace(recipe.nelf.loss.image, perceptual=0.0)))
-    nerf = replace(recipe.nerf, loss=replace(recipe.nerf.loss, image=replace(recipe.nerf.loss.image, perceptual=0.0)))
+    recipe = replace(shipped_recipe("tiny"), gaussian=small_recipe.gaussian)
+    nelf = replace(recipe.nelf, loss=replace(recipe.nelf.loss, perceptual=0.0))
+    nerf = replace(recipe.nerf, loss=replace(recipe.nerf.loss, perceptual=0.0))
     return replace(recipe, nelf=nelf, nerf=nerf)
 
 
@@ -72,7 +72,7 @@ def test_the_radiance_field_beats_the_mean_image(tracked, tiny, tmp_path) -> Non
 def test_the_light_field_beats_the_mean_image(tracked, tiny, painted, tmp_path) -> None:
     learned = learn(tracked.train_part(), replace(tiny, path="nelf"), tmp_path, resume=False, teacher=painted)
     assert isinstance(learned.avatar, NelfAvatar)
-    assert learned.beside > 0
+    assert learned.auxiliary > 0
     assert avatar_psnr(learned.avatar, tracked) > mean_psnr(tracked) + 2.5
 
 
@@ -95,7 +95,7 @@ def test_taught_frames_alone_teach_what_the_teacher_knows(tracked, tiny, painted
 
 def test_the_light_field_does_not_collapse_to_black(tracked, tiny, painted, tmp_path) -> None:
     """A sigmoid at the end and a rate of 0.004 did, by step 100, and never came back; a linear end holds."""
-    nelf = replace(tiny.nelf, phases=(FieldPhase(steps=100, resolution=96, learning_rate=0.004, final_rate=1.0, perceptual_every=0),))
+    nelf = replace(tiny.nelf, phases=(NelfPhase(steps=100, resolution=96, learning_rate=0.004, final_rate=1.0, perceptual_every=0),))
     learned = learn(tracked.train_part(), replace(tiny, path="nelf", nelf=nelf), tmp_path, resume=False, teacher=painted)
     batch = FrameSource(tracked.test_part(), 96).batch(torch.tensor([0]))
     with torch.no_grad():
@@ -106,9 +106,9 @@ def test_the_light_field_does_not_collapse_to_black(tracked, tiny, painted, tmp_
 
 @pytest.mark.parametrize("path", ["nerf", "nelf"])
 def test_an_interrupted_run_continues_exactly(tracked, tiny, painted, tmp_path, path) -> None:
-    few = FieldPhase(steps=4, resolution=48, learning_rate=0.003, batch=2, window=32, perceptual_every=0)
-    nerf = replace(tiny.nerf, phases=(replace(few, enlarge=False), few), picture_every=3)
-    recipe = replace(tiny, path=path, nerf=nerf, nelf=replace(tiny.nelf, phases=(few, few), picture_every=3))
+    sizes = {"steps": 4, "resolution": 48, "learning_rate": 0.003, "batch": 2, "window": 32, "perceptual_every": 0}
+    nerf = replace(tiny.nerf, phases=(NerfPhase(**sizes, enlarge=False), NerfPhase(**sizes)), picture_every=3)
+    recipe = replace(tiny, path=path, nerf=nerf, nelf=replace(tiny.nelf, phases=(NelfPhase(**sizes),) * 2, picture_every=3))
     train = tracked.train_part()
     whole = learn(train, recipe, tmp_path / "whole", resume=False, teacher=painted).avatar
 
@@ -117,7 +117,7 @@ def test_an_interrupted_run_continues_exactly(tracked, tiny, painted, tmp_path, 
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        learn(train, recipe, tmp_path / "cut", resume=False, teacher=painted, observe=press)
+        learn(train, recipe, tmp_path / "cut", resume=False, teacher=painted, on_step=press)
     torch.manual_seed(99)
     resumed = learn(train, recipe, tmp_path / "cut", resume=True, teacher=painted).avatar
     assert equal(whole, resumed)
@@ -127,8 +127,9 @@ def test_an_interrupted_run_continues_exactly(tracked, tiny, painted, tmp_path, 
 
 @pytest.mark.parametrize("path", ["nerf", "nelf"])
 def test_a_diverging_run_stops_and_names_the_term(tracked, tiny, painted, tmp_path, path) -> None:
-    wild = FieldPhase(steps=30, resolution=48, learning_rate=1e30, perceptual_every=0)
-    recipe = replace(tiny, path=path, nerf=replace(tiny.nerf, phases=(wild,)), nelf=replace(tiny.nelf, phases=(wild,)))
+    wild = {"steps": 30, "resolution": 48, "learning_rate": 1e30, "perceptual_every": 0}
+    nerf, nelf = replace(tiny.nerf, phases=(NerfPhase(**wild),)), replace(tiny.nelf, phases=(NelfPhase(**wild),))
+    recipe = replace(tiny, path=path, nerf=nerf, nelf=nelf)
     with pytest.raises(DivergedError, match=r"The term '\w+' became (nan|inf) at step \d+ on frames \[\d+\]"):
         learn(tracked.train_part(), recipe, tmp_path, resume=False, teacher=painted)
     assert not (tmp_path / "checkpoint.pt").exists()
@@ -138,10 +139,10 @@ def test_a_broken_frame_stops_the_run_and_is_named(tracked, tiny, painted, tmp_p
     values = tracked.params.world_from_head.clone()
     values[4] = torch.nan
     broken = replace(tracked, params=replace(tracked.params, world_from_head=values)).train_part()
-    nerf, nelf = start_nerf(tracked.train_part(), tiny.nerf), start_nelf(tracked.train_part(), tiny.nelf)
+    nerf, nelf = init_nerf(tracked.train_part(), tiny.nerf), init_nelf(tracked.train_part(), tiny.nelf)
     for name, train in (
-        ("nerf", lambda run: train_nerf(nerf, broken, tiny.nerf, run, resume=False)),
-        ("nelf", lambda run: train_nelf(nelf, broken, tiny.nelf, painted, run, resume=False)),
+        ("nerf", lambda run: train_nerf(nerf, broken, tiny.nerf, run, device=CPU, resume=False)),
+        ("nelf", lambda run: train_nelf(nelf, broken, tiny.nelf, painted, run, device=CPU, resume=False)),
     ):
         with pytest.raises(DivergedError, match=r"frames' world_from_head .* not finite at step \d+ on frames \[4\]"):
             train(tmp_path / name)
@@ -152,11 +153,11 @@ def test_recipes_that_cannot_work_are_refused(tracked, tiny, tmp_path) -> None:
     alone = replace(tiny.nelf, teacher="none")
     with pytest.raises(ConfigError, match=r"there is none. Set pseudo_share: 0"):
         learn(train, replace(tiny, path="nelf", nelf=alone), tmp_path, resume=False)
-    odd = (FieldPhase(steps=1, resolution=50, learning_rate=0.1),)
+    odd, odd_nerf = (NelfPhase(steps=1, resolution=50, learning_rate=0.1),), (NerfPhase(steps=1, resolution=50, learning_rate=0.1),)
     with pytest.raises(ConfigError, match="multiples of 4"):
         learn(train, replace(tiny, path="nelf", nelf=replace(alone, pseudo_share=0.0, phases=odd)), tmp_path, resume=False)
     with pytest.raises(ConfigError, match="multiples of 4"):
-        learn(train, replace(tiny, path="nerf", nerf=replace(tiny.nerf, phases=odd)), tmp_path, resume=False)
+        learn(train, replace(tiny, path="nerf", nerf=replace(tiny.nerf, phases=odd_nerf)), tmp_path, resume=False)
 
 
 def test_the_published_recipe_is_the_published_configuration() -> None:
@@ -168,9 +169,11 @@ def test_the_published_form_trains_at_a_small_size(tracked, tiny, tmp_path) -> N
     published = shipped_recipe("gpavatar").nerf
     sizes = {"plane_size": 16, "plane_channels": 4, "encoder_size": 32, "encoder_width": 0.05, "point_features": 4, "width": 16}
     sizes |= {"features": 6, "coarse": 8, "fine": 8, "rays": 24, "style_size": 64, "nearest": 3}
-    loss = replace(published.loss, image=replace(published.loss.image, perceptual=0.0), face_perceptual=0.0, low_perceptual=0.0)
-    phases = (FieldPhase(steps=40, resolution=48, learning_rate=0.0003, final_rate=1.0, perceptual_every=0),)
-    recipe = replace(published, avatar=replace(published.avatar, **sizes), loss=loss, phases=phases, log_every=1, seed=5)
+    loss, regularizers = replace(published.loss, perceptual=0.0), replace(published.regularizers, face_perceptual=0.0, low_perceptual=0.0)
+    phases = (NerfPhase(steps=40, resolution=48, learning_rate=0.0003, final_rate=1.0, perceptual_every=0),)
+    recipe = replace(
+        published, avatar=replace(published.avatar, **sizes), loss=loss, regularizers=regularizers, phases=phases, log_every=1, seed=5
+    )
     learn(tracked.train_part(), replace(tiny, path="nerf", nerf=recipe), tmp_path, resume=False)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert {"loss/l1", "loss/fine", "loss/coarse", "loss/face", "loss/opacity"} <= set(lines[0])
@@ -180,7 +183,7 @@ def test_the_published_form_trains_at_a_small_size(tracked, tiny, tmp_path) -> N
 
 def test_taught_frames_are_what_the_teacher_draws(tracked, painted) -> None:
     batch = FrameSource(tracked, 96).batch(torch.tensor([3, 5])).cropped(slice(20, 84), slice(8, 72))
-    lesson = taught(painted, batch.params, batch)
+    lesson = render_teacher(painted, batch.params, batch)
     with torch.no_grad():
         out = painted.render(batch.params, batch.camera, torch.tensor([0.3, 0.6, 0.1]))
     assert torch.allclose(over(lesson.image, lesson.head, torch.tensor([0.3, 0.6, 0.1])), out.rgb, atol=0.02)  # coverage under OPAQUE
@@ -205,8 +208,9 @@ def test_sampled_parameters_stay_around_the_video(tracked) -> None:
 @needs_perceptual
 @pytest.mark.parametrize("path", ["nerf", "nelf"])
 def test_a_field_run_is_personalized_evaluated_and_driven(tracked, tiny, tmp_path, path) -> None:
-    short = FieldPhase(steps=6, resolution=96, learning_rate=0.003, perceptual_every=2)
-    recipe = replace(tiny, path=path, nerf=replace(tiny.nerf, phases=(short,)), nelf=replace(tiny.nelf, phases=(short,)))
+    short = {"steps": 6, "resolution": 96, "learning_rate": 0.003, "perceptual_every": 2}
+    nerf, nelf = replace(tiny.nerf, phases=(NerfPhase(**short),)), replace(tiny.nelf, phases=(NelfPhase(**short),))
+    recipe = replace(tiny, path=path, nerf=nerf, nelf=nelf)
     out = tmp_path / "run"
     personalize(tracked.folder, out, recipe, resume=False, overwrite=False)
     metrics = json.loads((out / "metrics.json").read_text())

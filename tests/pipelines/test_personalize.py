@@ -23,18 +23,22 @@ from deja_vu.io.assets import find
 from deja_vu.io.frames import FrameSource
 from deja_vu.nets.config import UVNetConfig
 from deja_vu.nets.uv_unet import UVNet
-from deja_vu.pipelines.personalize import Recipe, personalize
-from deja_vu.pipelines.train_gaussians import START_RESOLUTION, PersonalizeConfig, Phase, chosen_start, start_avatar, train
-from deja_vu.training.loop import refuse_divergence
+from deja_vu.pipelines.personalize import personalize
+from deja_vu.pipelines.recipes import Recipe
+from deja_vu.training.divergence import refuse_divergence
+from deja_vu.training.gaussian import GaussianPhase, GaussianTrainConfig, train_gaussian
+from deja_vu.training.gaussian_init import choose_init, init_avatar
+from deja_vu.training.validation import ValidationConfig
 
 needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.io.assets")
 WHITE = torch.ones(3)
+CPU = torch.device("cpu")
 
 
-def run_training(sequence: TrackedSequence, config: PersonalizeConfig, run: Path) -> GaussianAvatar:
+def run_training(sequence: TrackedSequence, config: GaussianTrainConfig, run: Path) -> GaussianAvatar:
     torch.manual_seed(0)
-    avatar = start_avatar(sequence.train_part(), config)
-    train(avatar, sequence.train_part(), config, run, resume=False)
+    avatar = init_avatar(sequence.train_part(), config)
+    train_gaussian(avatar, sequence.train_part(), config, run, device=CPU, resume=False)
     return avatar
 
 
@@ -79,13 +83,13 @@ def equal(a: GaussianAvatar, b: GaussianAvatar) -> bool:
 
 
 def test_colors_are_lifted_onto_the_start(tracked, small_recipe) -> None:
-    avatar = start_avatar(tracked.train_part(), small_recipe.personalize)
+    avatar = init_avatar(tracked.train_part(), small_recipe.gaussian)
     assert score(avatar, tracked) > mean_image_psnr(tracked) + 1
     assert torch.equal(avatar.shape, tracked.params.shape[0])
 
 
 def test_a_start_without_the_video_is_grey(tracked, small_recipe) -> None:
-    avatar = start_avatar(tracked.train_part(), replace(small_recipe.personalize, start="none"))
+    avatar = init_avatar(tracked.train_part(), replace(small_recipe.gaussian, init="grey"))
     assert not avatar.base[:, CHANNELS["color"]].any()
     assert torch.equal(avatar.shape, tracked.params.shape[0])
 
@@ -97,9 +101,9 @@ def test_a_start_from_a_network(tracked, small_recipe, tmp_path) -> None:
     assert isinstance(prior.net, UVNet)
     torch.nn.init.constant_(prior.net.out.bias, 0.05)
     save_prior(prior, path, {})
-    config = replace(small_recipe.personalize, start="network", prior=str(path), network_frames=3)
-    avatar = start_avatar(sequence, config)
-    source = FrameSource(sequence, START_RESOLUTION)
+    config = replace(small_recipe.gaussian, init="prior", prior=str(path), lift=replace(small_recipe.gaussian.lift, prior_frames=3))
+    avatar = init_avatar(sequence, config)
+    source = FrameSource(sequence, config.lift.resolution)
     pairs = [source.batch(torch.tensor(pair)) for pair in ([0, 6], [11])]
     lifted = torch.stack([prior.atlas.lift(photos).base for photos in pairs]).mean(0)
     # Every channel of the network's last layer says 0.05 in units of the gains, whatever the photos show; half
@@ -108,27 +112,27 @@ def test_a_start_from_a_network(tracked, small_recipe, tmp_path) -> None:
     made = avatar.base + avatar.gains * avatar.rectification
     torch.testing.assert_close(made[front], (lifted + 0.05 * avatar.gains)[front], rtol=0, atol=1e-4)
     # Training holds to the Gaussians that all frames lift, in the network's colors.
-    kept, color = start_avatar(sequence, replace(config, start="lifted")).base, CHANNELS["color"].start
+    kept, color = init_avatar(sequence, replace(config, init="lifted")).base, CHANNELS["color"].start
     assert torch.equal(avatar.base[:, :color], kept[:, :color])
     assert not avatar.rectification[:, color:].any()
     with pytest.raises(ConfigError, match="64 texels a side"):
-        start_avatar(sequence, replace(config, avatar=replace(config.avatar, uv_size=96)))
+        init_avatar(sequence, replace(config, avatar=replace(config.avatar, uv_size=96)))
 
 
 @pytest.mark.parametrize(
-    ("change", "expected"), [({}, "network"), ({"uv_size": 128}, "lifted"), ({"axes": "head"}, "lifted")], ids=["default", "size", "axes"]
+    ("change", "expected"), [({}, "prior"), ({"uv_size": 128}, "lifted"), ({"axes": "head"}, "lifted")], ids=["default", "size", "axes"]
 )
 def test_the_network_starts_what_it_was_trained_for(change, expected) -> None:
-    head, config = load_head("anny"), PersonalizeConfig()
+    head, config = load_head("anny"), GaussianTrainConfig()
     avatar = GaussianAvatar(head, torch.zeros(head.spec.num_shape), replace(config.avatar, **change))
-    assert chosen_start(avatar, config) == expected
-    assert chosen_start(avatar, replace(config, start="none")) == "none"
-    assert chosen_start(avatar, replace(config, prior="mine.safetensors")) == "network"
+    assert choose_init(avatar, config) == expected
+    assert choose_init(avatar, replace(config, init="grey")) == "grey"
+    assert choose_init(avatar, replace(config, prior="mine.safetensors")) == "prior"
 
 
 def test_training_lowers_the_loss_and_beats_the_mean_image(tracked, small_recipe, tmp_path) -> None:
-    started = start_avatar(tracked.train_part(), small_recipe.personalize)
-    avatar = run_training(tracked, small_recipe.personalize, tmp_path / "run")
+    started = init_avatar(tracked.train_part(), small_recipe.gaussian)
+    avatar = run_training(tracked, small_recipe.gaussian, tmp_path / "run")
     loss = curve(tmp_path / "run", "loss/total")
     assert len(loss) == 28
     assert sum(loss[12:16]) < 0.8 * sum(loss[:4])  # within the first phase
@@ -141,7 +145,7 @@ def test_training_lowers_the_loss_and_beats_the_mean_image(tracked, small_recipe
 
 
 def test_the_same_recipe_gives_the_same_avatar(tracked, small_recipe, tmp_path) -> None:
-    config = replace(small_recipe.personalize, code_noise=0.2)
+    config = replace(small_recipe.gaussian, code_noise=0.2)
     first = run_training(tracked, config, tmp_path / "first")
     assert equal(first, run_training(tracked, config, tmp_path / "second"))
     assert not equal(first, run_training(tracked, replace(config, seed=1), tmp_path / "third"))
@@ -149,15 +153,15 @@ def test_the_same_recipe_gives_the_same_avatar(tracked, small_recipe, tmp_path) 
 
 def test_watched_frames_are_scored_and_teach_nothing(tracked, small_recipe, tmp_path) -> None:
     """Whatever the watched frames' pose, the avatar gets the same bits; only their own score changes."""
-    config = replace(small_recipe.personalize, validation_share=0.2)
+    config = replace(small_recipe.gaussian, validation=ValidationConfig(share=0.2))
     part = tracked.train_part()
     first, count = (len(part) - round(0.2 * len(part))) // 2, round(0.2 * len(part))
     moved = part.params.world_from_head.clone()
     moved[first : first + count, 0, 3] += 0.02
     runs = {"true": part, "moved": replace(part, params=replace(part.params, world_from_head=moved))}
-    avatars = {name: start_avatar(part, config) for name in runs}
+    avatars = {name: init_avatar(part, config) for name in runs}
     for name, sequence in runs.items():
-        train(avatars[name], sequence, config, tmp_path / name, resume=False)
+        train_gaussian(avatars[name], sequence, config, tmp_path / name, device=CPU, resume=False)
     assert equal(avatars["true"], avatars["moved"])
     scores, wrong = (curve(tmp_path / name, "validation/psnr") for name in runs)
     assert len(scores) == 4  # every seventh of 28 steps
@@ -167,16 +171,16 @@ def test_watched_frames_are_scored_and_teach_nothing(tracked, small_recipe, tmp_
 @pytest.mark.parametrize("renders", [0, 5, 14, 19, 27])
 def test_an_interrupted_run_continues_exactly(tracked, small_recipe, tmp_path, renders) -> None:
     """Wherever Ctrl-C falls, in either phase and between checkpoints, the resumed run ends with the same bits."""
-    config = replace(small_recipe.personalize, code_noise=0.2)
+    config = replace(small_recipe.gaussian, code_noise=0.2)
     whole = run_training(tracked, config, tmp_path / "whole")
-    avatar = start_avatar(tracked.train_part(), config)
+    avatar = init_avatar(tracked.train_part(), config)
     interrupt_after(avatar, renders)
     with pytest.raises(KeyboardInterrupt):
-        train(avatar, tracked.train_part(), config, tmp_path / "cut", resume=False)
+        train_gaussian(avatar, tracked.train_part(), config, tmp_path / "cut", device=CPU, resume=False)
     assert len(curve(tmp_path / "cut", "loss/total")) < 28
     torch.manual_seed(99)
-    resumed = start_avatar(tracked.train_part(), config)
-    train(resumed, tracked.train_part(), config, tmp_path / "cut", resume=True)
+    resumed = init_avatar(tracked.train_part(), config)
+    train_gaussian(resumed, tracked.train_part(), config, tmp_path / "cut", device=CPU, resume=True)
     assert equal(resumed, whole)
     assert curve(tmp_path / "cut", "loss/total") == curve(tmp_path / "whole", "loss/total")
     ours, theirs = (load_avatar(tmp_path / run / "global_only.safetensors") for run in ("cut", "whole"))
@@ -184,9 +188,9 @@ def test_an_interrupted_run_continues_exactly(tracked, small_recipe, tmp_path, r
 
 
 def test_ctrl_c_during_an_update_is_not_lost_and_not_counted_twice(tracked, small_recipe, tmp_path) -> None:
-    config = small_recipe.personalize
+    config = small_recipe.gaussian
     whole = run_training(tracked, config, tmp_path / "whole")
-    avatar, updates = start_avatar(tracked.train_part(), config), iter(range(20))
+    avatar, updates = init_avatar(tracked.train_part(), config), iter(range(20))
 
     def press(*_: object) -> None:
         if next(updates, None) is None:
@@ -195,26 +199,26 @@ def test_ctrl_c_during_an_update_is_not_lost_and_not_counted_twice(tracked, smal
     handle = register_optimizer_step_post_hook(press)
     try:
         with pytest.raises(KeyboardInterrupt):
-            train(avatar, tracked.train_part(), config, tmp_path / "cut", resume=False)
+            train_gaussian(avatar, tracked.train_part(), config, tmp_path / "cut", device=CPU, resume=False)
     finally:
         handle.remove()
-    resumed = start_avatar(tracked.train_part(), config)
-    train(resumed, tracked.train_part(), config, tmp_path / "cut", resume=True)
+    resumed = init_avatar(tracked.train_part(), config)
+    train_gaussian(resumed, tracked.train_part(), config, tmp_path / "cut", device=CPU, resume=True)
     assert equal(resumed, whole)
 
 
 def test_an_interrupt_at_the_end_of_a_phase_keeps_the_global_snapshot(tracked, small_recipe, tmp_path) -> None:
-    config = small_recipe.personalize
+    config = small_recipe.gaussian
     only_first = replace(config, phases=config.phases[:1])
     run_training(tracked, only_first, tmp_path / "run")
     assert not (tmp_path / "run" / "global_only.safetensors").exists()  # the avatar is global itself
-    resumed = start_avatar(tracked.train_part(), config)
-    train(resumed, tracked.train_part(), config, tmp_path / "run", resume=True)
+    resumed = init_avatar(tracked.train_part(), config)
+    train_gaussian(resumed, tracked.train_part(), config, tmp_path / "run", device=CPU, resume=True)
     assert (tmp_path / "run" / "global_only.safetensors").exists()
 
 
 def test_the_global_phase_leaves_blendmaps_alone(tracked, small_recipe, tmp_path) -> None:
-    config = replace(small_recipe.personalize, phases=small_recipe.personalize.phases[:1])
+    config = replace(small_recipe.gaussian, phases=small_recipe.gaussian.phases[:1])
     avatar = run_training(tracked, config, tmp_path)
     assert avatar.blendmaps.abs().max() == 0
     assert torch.equal(avatar.code.mix, torch.eye(4))
@@ -222,7 +226,7 @@ def test_the_global_phase_leaves_blendmaps_alone(tracked, small_recipe, tmp_path
 
 
 def test_without_blendmaps_the_global_map_is_trained_in_every_phase(tracked, small_recipe, tmp_path) -> None:
-    config = small_recipe.personalize
+    config = small_recipe.gaussian
     config = replace(config, avatar=replace(config.avatar, blendmaps=0))
     avatar = run_training(tracked, config, tmp_path)
     assert avatar.blendmaps.numel() == 0
@@ -231,12 +235,12 @@ def test_without_blendmaps_the_global_map_is_trained_in_every_phase(tracked, sma
 
 @pytest.mark.parametrize("name", ["expression", "world_from_head"])
 def test_a_broken_frame_stops_the_run_and_is_named(tracked, small_recipe, tmp_path, name) -> None:
-    avatar = start_avatar(tracked.train_part(), small_recipe.personalize)
+    avatar = init_avatar(tracked.train_part(), small_recipe.gaussian)
     values = getattr(tracked.params, name).clone()
     values[4] = torch.nan
     broken = replace(tracked, params=replace(tracked.params, **{name: values}))
     with pytest.raises(DivergedError, match=rf"frames' {name}.* not finite at step \d+ on frames \[.*\b4\b.*\]"):
-        train(avatar, broken.train_part(), small_recipe.personalize, tmp_path, resume=False)
+        train_gaussian(avatar, broken.train_part(), small_recipe.gaussian, tmp_path, device=CPU, resume=False)
 
 
 @pytest.mark.parametrize(
@@ -244,16 +248,16 @@ def test_a_broken_frame_stops_the_run_and_is_named(tracked, small_recipe, tmp_pa
     [(1e30, "Gaussians' scales .* not finite"), (math.inf, "avatar's rectification, .* not finite")],
 )
 def test_a_diverging_run_says_what_broke_and_keeps_no_broken_checkpoint(tracked, small_recipe, tmp_path, rate, message) -> None:
-    phases = (Phase(steps=40, resolution=64, learning_rate=rate, perceptual_every=0),)
-    wild = replace(small_recipe.personalize, phases=phases, picture_every=1000)
-    avatar = start_avatar(tracked.train_part(), wild)
+    phases = (GaussianPhase(steps=40, resolution=64, learning_rate=rate, perceptual_every=0),)
+    wild = replace(small_recipe.gaussian, phases=phases, picture_every=1000)
+    avatar = init_avatar(tracked.train_part(), wild)
     with pytest.raises(DivergedError, match=rf"{message}.* at step \d+ on frames \[\d+\]\. Lower the learning rate"):
-        train(avatar, tracked.train_part(), wild, tmp_path, resume=False)
+        train_gaussian(avatar, tracked.train_part(), wild, tmp_path, device=CPU, resume=False)
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
 def test_a_term_that_is_not_finite_is_named() -> None:
-    terms = {"huber": torch.tensor(0.1), "dssim": torch.tensor(math.nan), "alpha": torch.tensor(0.2)}
+    terms = {"huber": 0.1, "dssim": math.nan, "alpha": 0.2}
     with pytest.raises(DivergedError, match=r"The term 'dssim' became nan at step 7 on frames \[3, 5\]"):
         refuse_divergence(terms, torch.tensor([3, 5]), 7)
 
@@ -291,7 +295,7 @@ def test_personalize_fills_the_run_folder(tracked, small_recipe, tmp_path, capsy
         personalize(tracked.folder, out, small_recipe, resume=False, overwrite=False)
     with pytest.raises(OutputError, match="exclude each other"):
         personalize(tracked.folder, out, small_recipe, resume=True, overwrite=True)
-    other = replace(small_recipe, personalize=replace(small_recipe.personalize, seed=5))
+    other = replace(small_recipe, gaussian=replace(small_recipe.gaussian, seed=5))
     with pytest.raises(ConfigError, match=r"another recipe. Add --config .*config.yaml"):
         personalize(tracked.folder, out, other, resume=True, overwrite=False)
     assert {path: path.read_bytes() for path in out.iterdir()} == before

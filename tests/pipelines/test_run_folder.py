@@ -20,7 +20,7 @@ from deja_vu.heads.toy import load as load_toy
 from deja_vu.io.files import LOCK
 from deja_vu.io.provenance import commit, machine
 from deja_vu.pipelines.own_files import NAMES, STAGE, claim, own_files
-from deja_vu.pipelines.personalize import Recipe
+from deja_vu.pipelines.recipes import Recipe
 from deja_vu.pipelines.run_folder import amended, find_avatar, find_track, load_pair, open_run, refuse_other_recipe
 
 
@@ -403,7 +403,7 @@ def test_another_recipe_cannot_be_resumed(tmp_path) -> None:
     refuse_other_recipe(tmp_path, Recipe())  # interrupted before it was written
     dump_config(Recipe(), tmp_path / "config.yaml")
     refuse_other_recipe(tmp_path, Recipe())
-    other = replace(Recipe(), personalize=replace(Recipe().personalize, blendmap_rate=0.123))
+    other = replace(Recipe(), gaussian=replace(Recipe().gaussian, code_noise=0.123))
     with pytest.raises(ConfigError, match=r"--config .*config.yaml"):
         refuse_other_recipe(tmp_path, other)
 
@@ -411,7 +411,7 @@ def test_another_recipe_cannot_be_resumed(tmp_path) -> None:
 def test_an_avatar_and_its_video_must_have_the_same_head(film, small_recipe, tmp_path) -> None:
     sequence = film(tmp_path / "run" / "track", frames=5)
     head = load_toy()
-    avatar = GaussianAvatar(head, torch.zeros(head.spec.num_shape), small_recipe.personalize.avatar)
+    avatar = GaussianAvatar(head, torch.zeros(head.spec.num_shape), small_recipe.gaussian.avatar)
     save_avatar(avatar, tmp_path / "run" / "avatar.safetensors", {})
     found, video = load_pair(tmp_path / "run")
     assert found.head.spec.name == "toy"

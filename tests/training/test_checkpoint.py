@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     ("other", "message"),
     [
         (build(width=9), r"another model: 0\.bias \(file \[8\]"),
-        (build(names=("first", "third")), "another optimiser"),
+        (build(names=("first", "third")), "another optimizer"),
         ((nn.Linear(3, 1), None), "none"),
     ],
 )
@@ -87,7 +88,12 @@ def test_a_truncated_file_and_another_version_are_refused(tmp_path: Path) -> Non
 def test_a_failed_save_keeps_the_former_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     save_checkpoint(path, 1, *build())
-    (tmp_path / "last.pt.part").mkdir()  # the name of the partial file is taken, even for a privileged user
-    with pytest.raises(OutputError, match="cannot be written"):
-        save_checkpoint(path, 2, *build())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # as if the disk were full
+    try:
+        with pytest.raises(OutputError, match="could not be written"):
+            save_checkpoint(path, 2, *build())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert load_checkpoint(path, *build())[0] == 1
+    assert [item.name for item in tmp_path.iterdir()] == ["last.pt"]

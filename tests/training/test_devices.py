@@ -4,35 +4,30 @@ import pytest
 import torch
 
 from deja_vu.core.errors import ConfigError
-from deja_vu.training.devices import pick_device, set_threads
-
-
-@pytest.fixture(autouse=True)
-def _same_threads_afterwards():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+from deja_vu.training.devices import pick_device
 
 
 def test_auto_takes_cuda_exactly_where_it_works() -> None:
     assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert pick_device("cpu").type == "cpu"
+    assert pick_device("cpu") == torch.device("cpu")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
-def test_cuda_is_refused_where_there_is_none() -> None:
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:3"])
+def test_cuda_is_refused_where_there_is_none(name: str) -> None:
     with pytest.raises(ConfigError, match="auto or cpu"):
-        pick_device("cuda")
+        pick_device(name)
 
 
-def test_an_unknown_device_is_refused() -> None:
-    with pytest.raises(ConfigError, match="'gpu'"):
-        pick_device("gpu")
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_one_of_several_devices_is_taken_by_its_number() -> None:
+    assert pick_device("cuda:0") == torch.device("cuda:0")
+    with pytest.raises(ConfigError, match="this machine has"):
+        pick_device(f"cuda:{torch.cuda.device_count()}")
 
 
-def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set_threads(1) == torch.get_num_threads() == 1
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert set_threads() == 1  # the user's own setting is respected
-    with pytest.raises(ConfigError, match="1 or more"):
-        set_threads(0)
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "CPU", ""])
+def test_an_unknown_device_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"no device '{name}'"):
+        pick_device(name)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from deja_vu.core.errors import OutputError
-from deja_vu.training.logging import METRICS_FILE, RunLogger, postfix
+from deja_vu.training.logging import METRICS_FILE, RunLogger, RunningMeans
 
 
 def entries(folder: Path) -> list[dict]:
@@ -28,7 +28,6 @@ def test_curves_and_lines_hold_the_same_numbers(tmp_path: Path) -> None:
         for step in range(3):
             log.scalars(step, {"loss/huber": torch.tensor(0.5 / (step + 1)), "psnr": 20.0 + step})
         log.image(2, "compare", torch.rand(8, 12, 3) * 2)
-        log.text("config", "steps: 3")
     assert [(entry["step"], entry["psnr"]) for entry in entries(tmp_path / "run")] == [(0, 20.0), (1, 21.0), (2, 22.0)]
     assert curves(tmp_path / "run", "psnr") == [(0, 20.0), (1, 21.0), (2, 22.0)]
     for (step, value), entry in zip(curves(tmp_path / "run", "loss/huber"), entries(tmp_path / "run"), strict=True):
@@ -41,7 +40,6 @@ def test_without_tensorboard_the_lines_are_written_all_the_same(tmp_path: Path, 
     with RunLogger(tmp_path) as log:
         log.scalars(0, {"loss": 1.0})
         log.image(0, "compare", torch.rand(8, 12, 3))
-        log.text("config", "steps: 3")
     assert entries(tmp_path)[0]["loss"] == 1.0
     assert [path.name for path in tmp_path.iterdir()] == [METRICS_FILE]
     assert "pip install 'deja-vu[train]'" in capsys.readouterr().out
@@ -84,5 +82,17 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
         RunLogger(tmp_path / "file" / "run")
 
 
-def test_postfix() -> None:
-    assert postfix({"loss": torch.tensor(0.012345), "psnr": 31.23}) == "loss=0.0123 psnr=31.2"
+def test_what_weighted_terms_add_is_the_total_and_rare_terms_are_means_of_their_own_steps() -> None:
+    means = RunningMeans()
+    means.add({"huber": 0.4, "perceptual": 0.2, "psnr": 20.0}, {"huber": 10.0, "perceptual": 4.0})
+    means.add({"huber": 0.2, "psnr": 24.0}, {"huber": 10.0, "perceptual": 4.0})
+    found = RunningMeans(means.state).drain()  # through a checkpoint
+    assert found["loss/huber"] == pytest.approx(0.3)
+    assert found["loss/perceptual"] == pytest.approx(0.2)
+    assert found["weighted/huber"] == pytest.approx(3.0)
+    assert found["weighted/perceptual"] == pytest.approx(0.4)
+    assert found["loss/total"] == pytest.approx((4.8 + 2.0) / 2)
+    assert found["metric/psnr"] == 22.0
+    means.drain()
+    means.add({"huber": 1.0, "psnr": 1.0}, {"huber": 1.0})
+    assert means.drain() == {"loss/huber": 1.0, "weighted/huber": 1.0, "loss/total": 1.0, "metric/psnr": 1.0}

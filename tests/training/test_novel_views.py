@@ -13,9 +13,9 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.gaussians import CHANNELS
 from deja_vu.core.head import HeadParams
 from deja_vu.heads.toy import load as load_toy
-from deja_vu.training.novel_views import SideConfig, SideViews, turned_aside
+from deja_vu.training.novel_views import NovelViewConfig, NovelViewLoss, turn_aside
 
-CONFIG = SideConfig(resolution=48)
+CONFIG = NovelViewConfig(resolution=48)
 CAMERA = Camera.from_focal(200.0, 96, 96)
 
 
@@ -40,42 +40,42 @@ def params() -> HeadParams:
 
 
 def test_an_avatar_that_learned_nothing_is_its_start(avatar, params) -> None:
-    assert SideViews(avatar, params, CONFIG).term(avatar, params, CAMERA, draw()) == 0
+    assert NovelViewLoss(avatar, params, CONFIG)(avatar, params, CAMERA, draw()) == 0
 
 
 def test_the_start_stays_when_the_avatar_learns_and_is_found_again_later(avatar, params) -> None:
-    sides = SideViews(avatar, params, CONFIG)
+    sides = NovelViewLoss(avatar, params, CONFIG)
     with torch.no_grad():
         for parameter in avatar.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
-    learned = sides.term(avatar, params, CAMERA, draw())
+    learned = sides(avatar, params, CAMERA, draw())
     assert learned > 1e-4
-    assert SideViews(avatar, params, CONFIG).term(avatar, params, CAMERA, draw()) == learned  # a resumed run
+    assert NovelViewLoss(avatar, params, CONFIG)(avatar, params, CAMERA, draw()) == learned  # a resumed run
 
 
 def test_what_no_frame_shows_goes_back_to_the_start(avatar, params) -> None:
     """Noise on the Gaussians' colors fades where a side view shows them."""
     with torch.no_grad():
         avatar.rectification[:, CHANNELS["color"]] = 0.3 * torch.randn(len(avatar.layout), 3, generator=draw())
-    sides, generator = SideViews(avatar, params, CONFIG), draw()
+    sides, generator = NovelViewLoss(avatar, params, CONFIG), draw()
     optimizer = torch.optim.Adam([avatar.rectification], lr=0.01)
-    before = sides.term(avatar, params, CAMERA, draw()).item()
+    before = sides(avatar, params, CAMERA, draw()).item()
     for _ in range(20):
         optimizer.zero_grad()
-        sides.term(avatar, params, CAMERA, generator).backward()
+        sides(avatar, params, CAMERA, generator).backward()
         optimizer.step()
-    assert sides.term(avatar, params, CAMERA, draw()).item() < 0.5 * before
+    assert sides(avatar, params, CAMERA, draw()).item() < 0.5 * before
 
 
 def test_views_are_turned_by_as_much_as_asked_to_both_sides(params) -> None:
     generator = draw()
-    poses = torch.cat([turned_aside(params, params, CONFIG, generator).world_from_head for _ in range(20)])
+    poses = torch.cat([turn_aside(params, params, CONFIG, generator).world_from_head for _ in range(20)])
     turns = params.world_from_head[0, :3, :3].T @ poses[:, :3, :3]
     angles = torch.atan2(turns[:, 0, 2], turns[:, 0, 0])
     assert torch.allclose(turns[:, 1, 1], torch.ones(len(turns)), atol=1e-5)  # about the upright axis
     assert torch.equal(poses[:, :3, 3], params.world_from_head[:1, :3, 3].expand(len(poses), 3))
-    assert angles.abs().min() >= CONFIG.least - 1e-4
-    assert angles.abs().max() <= CONFIG.most + 1e-4
+    assert angles.abs().min() >= CONFIG.min_yaw - 1e-4
+    assert angles.abs().max() <= CONFIG.max_yaw + 1e-4
     assert (angles > 0).any()
     assert (angles < 0).any()
 
@@ -83,9 +83,9 @@ def test_views_are_turned_by_as_much_as_asked_to_both_sides(params) -> None:
 def test_faces_are_those_of_other_frames_but_for_some_expressions(params) -> None:
     generator, count = draw(), params.expression.shape[1]
     video = replace(params, expression=torch.stack([torch.full((count,), -1.0), torch.full((count,), -2.0)]))
-    faces = torch.cat([turned_aside(params, video, CONFIG, generator).expression for _ in range(200)])
+    faces = torch.cat([turn_aside(params, video, CONFIG, generator).expression for _ in range(200)])
     drawn = faces >= 0
-    assert abs(drawn.float().mean() - CONFIG.set_share) < 0.03  # of 2,400 draws: four deviations
-    assert faces.max() <= CONFIG.strength
+    assert abs(drawn.float().mean() - CONFIG.random_expression_share) < 0.03  # of 2,400 draws: four deviations
+    assert faces.max() <= CONFIG.max_expression
     assert {-1.0, -2.0} <= set(faces.unique().tolist())
     assert all(len(set(face[face < 0].tolist())) <= 1 for face in faces)  # never of two frames at once

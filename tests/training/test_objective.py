@@ -7,14 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from deja_vu.avatars.gaussian.avatar import GaussianAvatar
-from deja_vu.avatars.gaussian.config import GaussianConfig
+from deja_vu.avatars import GaussianAvatar, GaussianConfig, NerfAvatar, NerfConfig
 from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
 from deja_vu.core.image import RenderOutput
 from deja_vu.heads.toy import load as load_toy
 from deja_vu.losses.perceptual import KERNELS, PerceptualDistance
-from deja_vu.training.objective import LossWeights, Objective, head_window
+from deja_vu.training.gaussian import GaussianRegularizers
+from deja_vu.training.nelf import NelfRegularizers
+from deja_vu.training.nerf import NerfRegularizers
+from deja_vu.training.objective import ImageLossWeights, ImageObjective, compensate, head_window, is_due, term_weights
+from deja_vu.training.prior import PriorRegularizers
 
 SIDE = 40
 WHITE = torch.ones(3)
@@ -61,19 +64,19 @@ def perceptual() -> PerceptualDistance:
 @pytest.mark.parametrize("grey", [1.0, 0.3])
 def test_a_perfect_render_over_any_background_costs_nothing(perceptual, grey) -> None:
     batch, background = make_batch(), torch.full((3,), grey)
-    terms = Objective(LossWeights(), perceptual).terms(perfect(batch, background), batch, background, window=WHOLE)
+    terms = ImageObjective(ImageLossWeights(), perceptual).terms(perfect(batch, background), batch, background, window=WHOLE)
     assert set(terms) == {"huber", "alpha", "dssim", "perceptual"}
     # SSIM of a constant grey subtracts squares in float32, 1e-7 against its stabiliser of 1e-4.
     assert {name: value.item() for name, value in terms.items()} == pytest.approx(dict.fromkeys(terms, 0.0), abs=1e-5)
 
 
 def test_terms_are_the_weighted_means_written_out() -> None:
-    batch, weights = make_batch(), LossWeights(eyes_mouth=3.0, neck=0.2)
+    batch, weights = make_batch(), ImageLossWeights(eyes_mouth=3.0, neck=0.2)
     render = perfect(batch, WHITE)
     rgb = render.rgb + 0.04 * torch.randn(render.rgb.shape)
     rgb[:, 12:15, 13:15] += 0.5
     alpha = torch.rand(render.alpha.shape)
-    terms = Objective(weights, None).terms(RenderOutput(rgb, alpha), batch, WHITE, window=None)
+    terms = ImageObjective(weights, None).terms(RenderOutput(rgb, alpha), batch, WHITE, window=None)
     difference = (rgb - render.rgb).abs()
     pointwise = torch.where(difference < 0.1, difference.square() / 2, 0.1 * (difference - 0.05))
     loss_mask = batch.loss_mask.clamp_min(0.2) * batch.valid
@@ -90,7 +93,7 @@ def test_neck_and_torso_count_for_nothing_when_told_so(perceptual) -> None:
     rgb[neck], alpha[neck] = 0.0, 1.0
     drawn = RenderOutput(rgb, alpha)
     free, small = (
-        Objective(LossWeights(neck=value, dssim=0.0), perceptual).terms(drawn, batch, WHITE, window=WHOLE) for value in (0.0, 0.2)
+        ImageObjective(ImageLossWeights(neck=value, dssim=0.0), perceptual).terms(drawn, batch, WHITE, window=WHOLE) for value in (0.0, 0.2)
     )
     assert {name: value.item() for name, value in free.items()} == pytest.approx(dict.fromkeys(free, 0.0), abs=1e-6)
     assert small["huber"] > 0.001
@@ -102,23 +105,27 @@ def test_what_was_not_filmed_counts_for_nothing(perceptual) -> None:
     render = perfect(batch, WHITE)
     rgb, alpha = render.rgb.clone(), render.alpha.clone()
     rgb[:, :, 36:], alpha[:, :, 36:] = 0.0, 1.0
-    terms = Objective(LossWeights(dssim=0.0, neck=0.2), perceptual).terms(RenderOutput(rgb, alpha), batch, WHITE, window=WHOLE)
+    terms = ImageObjective(ImageLossWeights(dssim=0.0, neck=0.2), perceptual).terms(RenderOutput(rgb, alpha), batch, WHITE, window=WHOLE)
     assert {name: value.item() for name, value in terms.items()} == pytest.approx(dict.fromkeys(terms, 0.0), abs=1e-6)
 
 
 def test_a_missing_head_costs_coverage(perceptual) -> None:
     batch = make_batch()
     empty = RenderOutput(torch.ones(2, SIDE, SIDE, 3), torch.zeros(2, SIDE, SIDE, 1))
-    terms = Objective(LossWeights(), perceptual).terms(empty, batch, WHITE, window=WHOLE)
+    terms = ImageObjective(ImageLossWeights(), perceptual).terms(empty, batch, WHITE, window=WHOLE)
     torch.testing.assert_close(terms["alpha"], batch.head.mean())  # all of the head counts
     assert all(value > 0.01 for value in terms.values())
 
 
 def test_terms_that_are_switched_off_are_not_computed(perceptual) -> None:
     batch = make_batch()
-    objective = Objective(LossWeights(dssim=0.0), perceptual)
+    objective = ImageObjective(ImageLossWeights(dssim=0.0), perceptual)
     assert set(objective.terms(perfect(batch, WHITE), batch, WHITE, window=None)) == {"huber", "alpha"}
-    assert set(Objective(LossWeights(), None).terms(perfect(batch, WHITE), batch, WHITE, window=WHOLE)) == {"huber", "alpha", "dssim"}
+    assert set(ImageObjective(ImageLossWeights(), None).terms(perfect(batch, WHITE), batch, WHITE, window=WHOLE)) == {
+        "huber",
+        "alpha",
+        "dssim",
+    }
 
 
 def test_the_perceptual_term_looks_at_its_window_only(perceptual) -> None:
@@ -126,7 +133,7 @@ def test_the_perceptual_term_looks_at_its_window_only(perceptual) -> None:
     render = perfect(batch, WHITE)
     rgb = render.rgb.clone()
     rgb[:, :4] = 0.0
-    objective = Objective(LossWeights(), perceptual)
+    objective = ImageObjective(ImageLossWeights(), perceptual)
     below = objective.terms(replace(render, rgb=rgb), batch, WHITE, window=(slice(8, 40), slice(4, 36)))
     above = objective.terms(replace(render, rgb=rgb), batch, WHITE, window=(slice(0, 32), slice(4, 36)))
     assert below["perceptual"].item() == pytest.approx(0, abs=1e-6)
@@ -137,24 +144,34 @@ def test_gradients_flow_to_the_render_and_not_to_the_target(perceptual) -> None:
     batch = make_batch()
     render = perfect(batch, WHITE)
     rgb, alpha = (render.rgb + 0.1).requires_grad_(), (render.alpha * 0.9).requires_grad_()
-    objective = Objective(LossWeights(neck=0.0, dssim=0.0), perceptual)
-    objective.total(objective.terms(RenderOutput(rgb, alpha), batch, WHITE, window=WHOLE)).backward()
+    objective = ImageObjective(ImageLossWeights(neck=0.0, dssim=0.0), perceptual)
+    sum(objective.terms(RenderOutput(rgb, alpha), batch, WHITE, window=WHOLE).values()).backward()
     assert rgb.grad[batch.loss_mask.expand_as(rgb) == 0].abs().max() == 0
     assert rgb.grad[batch.head.expand_as(rgb) == 1].abs().min() > 0
     assert alpha.grad[batch.head == 1].max() < 0
 
 
-def test_the_total_weighs_every_term() -> None:
-    weights = LossWeights(huber=2.0, dssim=3.0, blendmaps=5.0)
-    terms = {"huber": torch.tensor(1.0), "dssim": torch.tensor(10.0), "blendmaps": torch.tensor(100.0)}
-    assert Objective(weights, None).total(terms).item() == 2 + 30 + 500
-    assert Objective(weights, None).total({}).item() == 0
+def test_every_term_of_a_path_has_a_weight_of_its_own() -> None:
+    """Weights of two groups with one name would hide each other."""
+    for own in (GaussianRegularizers(), NerfRegularizers(), NelfRegularizers(), PriorRegularizers()):
+        names = [field.name for part in (ImageLossWeights(), own) for field in fields(part)]
+        assert len(set(names)) == len(names)
+        assert set(term_weights(ImageLossWeights(), own)) == set(names) - {"eyes_mouth", "neck", "huber_threshold"}
 
 
 def test_every_penalty_of_an_avatar_has_a_weight() -> None:
     head = load_toy()
-    avatar = GaussianAvatar(head, torch.zeros(head.spec.num_shape), GaussianConfig(uv_size=64, blend_size=64, blendmaps=2))
-    assert set(avatar.regularizers()) <= {field.name for field in fields(LossWeights)}
+    gaussian = GaussianAvatar(head, torch.zeros(head.spec.num_shape), GaussianConfig(uv_size=64, blend_size=64, blendmaps=2))
+    assert set(gaussian.regularizers()) <= {field.name for field in fields(GaussianRegularizers)}
+    nerf = NerfAvatar(head, torch.zeros(head.spec.num_shape), NerfConfig(plane_size=8, plane_channels=2, width=8))
+    assert set(nerf.regularizers()) <= {field.name for field in fields(NerfRegularizers)}
+
+
+def test_a_rare_term_counts_for_the_steps_without_it() -> None:
+    weights = compensate({"huber": 2.0, "perceptual": 0.5, "novel_views": 1.0}, {"perceptual": 4, "novel_views": 0})
+    assert weights == {"huber": 2.0, "perceptual": 2.0, "novel_views": 0.0}
+    assert [step for step in range(9) if is_due(4, step)] == [0, 4, 8]
+    assert not any(is_due(0, step) for step in range(9))
 
 
 def test_windows_are_squares_around_the_head_inside_the_picture() -> None:

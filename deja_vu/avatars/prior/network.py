@@ -173,7 +173,7 @@ def load_prior(path: Path | None = None) -> HeadPrior:
         with resources.as_file(resources.files("deja_vu.avatars.prior") / "assets" / SHIPPED) as shipped:
             if not shipped.is_file():
                 raise MissingAssetError(
-                    "No trained network ships with this version. Use --start lifted (or reconstruct --start lifted), "
+                    "No trained network ships with this version. Use --init lifted (or reconstruct --start lifted), "
                     "or train one with `deja-vu generalize` and give it with --prior."
                 )
             return load_prior(shipped)

@@ -1,0 +1,107 @@
+"""What the training of a Gaussian avatar begins with: colors and hair lifted from frames, corrected by the prior, or a grey head."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from deja_vu.avatars import GaussianAvatar
+from deja_vu.avatars.prior.atlas import VISIBLE_DEVIATIONS, load_atlas
+from deja_vu.avatars.prior.network import load_prior, shipped_chart
+from deja_vu.core.errors import ConfigError
+from deja_vu.core.gaussians import CHANNELS, rgb_to_sh
+from deja_vu.core.sequence import TrackedSequence
+from deja_vu.heads import load_head
+from deja_vu.io.frames import FrameSource
+from deja_vu.render.mesh import rasterize_mesh
+from deja_vu.training.gaussian import GaussianTrainConfig, LiftConfig
+from deja_vu.uv.hull import HairHull
+from deja_vu.uv.lift import ColorLift
+
+
+@torch.no_grad()
+def init_avatar(sequence: TrackedSequence, config: GaussianTrainConfig) -> GaussianAvatar:
+    """Avatar with the tracked identity; hair height and colors come from training frames, the blend code from their parameters.
+
+    Args:
+        sequence: training frames.
+        config: sizes, and what to begin with.
+
+    Raises:
+        ConfigError: the prior to begin with is for another head, map size or kind of axes.
+        MissingAssetError: no prior ships, and none is named.
+    """
+    head = load_head(sequence.info.head_name)
+    avatar = GaussianAvatar(head, sequence.params.shape[0], config.avatar)
+    avatar.code.fit(sequence.params)
+    chosen = choose_init(avatar, config)
+    print(f"init: {chosen}")
+    if chosen == "grey":
+        return avatar
+    source = FrameSource(sequence, config.lift.resolution)
+    lift_frames(avatar, source, config.lift)
+    if chosen == "prior":
+        add_prior(avatar, source, config)
+    return avatar
+
+
+def choose_init(avatar: GaussianAvatar, config: GaussianTrainConfig) -> Literal["prior", "lifted", "grey"]:
+    """What `auto` comes to: the prior if one is named, or if the one that ships was trained for this head, map size and axes."""
+    if config.init != "auto":
+        return config.init
+    fits = avatar.config.axes == "tangent" and shipped_chart() == avatar.layout.hash
+    return "prior" if config.prior or fits else "lifted"
+
+
+def lift_frames(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig) -> None:
+    """Hair height from silhouettes, colors from where texels are seen, and how little each was seen, in place."""
+    head, count = avatar.head, len(source.sequence)
+    spread = torch.linspace(0, count - 1, min(config.frames, count)).round().long().unique()
+    if avatar.config.axes == "tangent":
+        hull = HairHull(len(avatar.layout))
+        reach = VISIBLE_DEVIATIONS * avatar.base[:, CHANNELS["log_scale"].start].exp()
+        for position in spread:
+            batch = source.batch(position[None])
+            hull.add(avatar.surface(batch.params), batch.camera, batch.foreground, batch.valid, reach)
+        avatar.raise_hair(hull.estimate_heights(avatar.layout, avatar.scalp))
+    lift = ColorLift(len(avatar.layout))
+    for position in spread:
+        batch = source.batch(position[None])
+        depth = rasterize_mesh(head(batch.params), head.topology.faces, batch.camera).depth
+        surface = avatar.surface(batch.params)
+        raised = surface.points + (surface.frames @ avatar.base[:, CHANNELS["position"], None])[..., 0]
+        lift.add(replace(surface, points=raised), batch.camera, depth, batch.image, batch.head)
+    atlas = load_atlas(source.sequence.info.head_name, avatar.config.uv_size)
+    color = atlas.add_mouth(lift.colors(avatar.layout, avatar.scalp), lift.best)
+    avatar.base[:, CHANNELS["color"]] = rgb_to_sh(color)
+    avatar.unseen.copy_(torch.exp(-lift.weight / len(spread) / config.unseen_below))
+
+
+def add_prior(avatar: GaussianAvatar, source: FrameSource, config: GaussianTrainConfig) -> None:
+    """Begin with the mean of what the prior makes of a few pairs of frames, in place.
+
+    It was trained on one or two photos at a time, and corrects what is lifted from these: all frames at once would be less than the sum
+    of their pairs, and a hull of many frames needs less correction than that of two. Its colors become the base map. All else that it
+    moves becomes a first rectification of the lifted Gaussians, which stay what training holds to: they are solid from all sides, and
+    fine detail grows better from regular ones.
+
+    Raises:
+        ConfigError: the prior is for another head, map size or kind of axes.
+        MissingAssetError: no prior ships, and none is named.
+    """
+    prior = load_prior(Path(config.prior) if config.prior else None)
+    if (avatar.layout.hash, avatar.config.axes) != (prior.atlas.layout.hash, "tangent"):
+        raise ConfigError(
+            f"The prior makes maps of {prior.config.uv_size} texels a side for head '{prior.config.head}' in tangent axes. "
+            "Set the avatar's uv_size and axes to these, or init: lifted."
+        )
+    count = len(source.sequence)
+    shown = torch.linspace(0, count - 1, min(config.lift.prior_frames, count)).round().long().unique()
+    made = [prior.predict(source.batch(pair)) for pair in shown.split(2)]
+    learned = torch.stack([lifted.base + avatar.gains * residual for lifted, residual in made]).mean(0)
+    color = CHANNELS["color"]
+    avatar.base[:, color] = learned[:, color]
+    avatar.rectification.copy_((learned - avatar.base) / avatar.gains)

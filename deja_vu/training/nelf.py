@@ -1,0 +1,238 @@
+"""Train a light field avatar on one tracked video and on what a teacher draws."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from deja_vu.avatars import Avatar
+from deja_vu.avatars.nelf import NelfAvatar, NelfConfig, WarpField
+from deja_vu.core.batch import Batch
+from deja_vu.core.errors import ConfigError
+from deja_vu.core.head import HeadParams
+from deja_vu.core.sequence import TrackedSequence
+from deja_vu.heads import load_head
+from deja_vu.io.frames import FrameSource, shuffled
+from deja_vu.losses.photometric import absolute_difference, psnr
+from deja_vu.training.distill import SamplingLaw, render_teacher, sample_params
+from deja_vu.training.divergence import refuse_broken_frames
+from deja_vu.training.logging import RunLogger
+from deja_vu.training.nerf import refuse_odd_size
+from deja_vu.training.objective import (
+    ImageLossWeights,
+    ImageObjective,
+    compensate,
+    draw_background,
+    head_window,
+    is_due,
+    load_perceptual,
+    term_weights,
+)
+from deja_vu.training.schedule import Phase
+from deja_vu.training.trainer import StepResult, Task, TrainConfig, Trainer
+from deja_vu.training.validation import Validation, ValidationConfig, hold_out
+
+Teacher = Literal["gaussian", "nerf", "none"]
+
+
+@dataclass(frozen=True)
+class NelfPhase(Phase):
+    """Its rate is that of the network."""
+
+    batch: int = 1
+    """Frames a step."""
+    window: int = 0
+    """Side of the random window on the head that a step sees, pixels; 0 for whole pictures."""
+
+
+@dataclass(frozen=True)
+class NelfRates:
+    """Learning rate of every parameter group over that of the phase; 0 leaves a group as it is."""
+
+    rays: float = 1.0
+    """Of the network of the rays."""
+    upscale: float = 1.0
+    """Of super-resolution."""
+    warp: float = 1.0
+    """Of the warping field, which is trained beside the avatar and left behind."""
+
+
+@dataclass(frozen=True)
+class NelfRegularizers:
+    """Weight of every term beside the full picture's; 0 leaves a term out."""
+
+    rays: float = 2.0
+    """Mean absolute difference of the picture before super-resolution, where that is a picture."""
+    temporal: float = 0.0
+    """How much more the picture changes between two codes than the codes do: ratio of the mean absolute differences."""
+    latents: float = 0.001
+    """Squared latents of the warping field."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NelfTrainConfig(TrainConfig):
+    """How a light field is trained; the defaults suit two cores."""
+
+    avatar: NelfConfig = field(default_factory=NelfConfig)
+    teacher: Teacher = "gaussian"
+    """Whose frames are learned beside the real ones."""
+    pseudo_share: float = 0.5
+    """Share of steps on a teacher's frames: 0 for real ones only, 1 for a teacher's only."""
+    law: SamplingLaw = field(default_factory=SamplingLaw)
+    """Where a teacher's frames lie."""
+    phases: tuple[NelfPhase, ...] = (
+        NelfPhase(steps=300, resolution=256, learning_rate=0.002, final_rate=1.0, perceptual_every=0),
+        NelfPhase(steps=4000, resolution=256, learning_rate=0.002, final_rate=0.5, window=128, perceptual_every=0),
+        NelfPhase(steps=2500, resolution=512, learning_rate=0.001, final_rate=0.4, window=192, perceptual_every=0),
+        NelfPhase(steps=800, resolution=512, learning_rate=0.0004, final_rate=0.1, window=256, perceptual_every=4),
+    )
+    """Whole pictures at half the size for a start, then small windows on the head, which cost little, so that a step's frames and codes
+    change often; at the end large windows of the full size, for the perceptual term."""
+    loss: ImageLossWeights = field(default_factory=lambda: ImageLossWeights(dssim=0.1, perceptual=0.03))
+    regularizers: NelfRegularizers = field(default_factory=NelfRegularizers)
+    learning_rates: NelfRates = field(default_factory=NelfRates)
+    warp_share: float = 0.5
+    """Share of the real frames' steps that go through the warping field; the others hold the unwarped light field, which is what is
+    deployed, to the truth: without them, and without a teacher, it drifts away from every frame."""
+    validation: ValidationConfig = field(default_factory=lambda: ValidationConfig(share=0.0))
+    picture_every: int = 500
+    """Steps between pictures, scores of the frames that are only watched, and checkpoints."""
+
+
+def init_nelf(sequence: TrackedSequence, config: NelfTrainConfig) -> NelfAvatar:
+    """Avatar with the tracked identity and the training frames' range of codes."""
+    torch.manual_seed(config.seed)
+    avatar = NelfAvatar(load_head(sequence.info.head_name), sequence.params.shape[0], config.avatar)
+    avatar.fit(sequence.params)
+    return avatar
+
+
+def train_nelf(
+    avatar: NelfAvatar,
+    sequence: TrackedSequence,
+    config: NelfTrainConfig,
+    teacher: Avatar | None,
+    run: Path,
+    *,
+    device: torch.device,
+    resume: bool,
+    started: float | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> tuple[float, WarpField | None]:
+    """Run all phases; returns the seconds that this and earlier attempts took, and what is trained beside the avatar and left behind.
+
+    Args:
+        avatar: trained in place, and moved to the device.
+        sequence: real training frames.
+        config: recipe.
+        teacher: draws the other frames; None where there are none.
+        run: folder for curves and the checkpoint.
+        device: where to train.
+        resume: continue from the run's checkpoint.
+        started: `time.monotonic()` when the work on this avatar began.
+        on_step: called after every step with the number of steps done.
+
+    Raises:
+        ConfigError: frames of a teacher are asked for and there is none, or a phase does not fit super-resolution.
+        DivergedError: a value is not finite.
+    """
+    refuse_misfits(config, teacher)
+    started = time.monotonic() if started is None else started
+    task = NelfTask(avatar.to(device), sequence, config, teacher)
+    return Trainer(task, config, run, resume=resume, started=started).fit(on_step), task.warp
+
+
+class NelfTask(Task[NelfPhase, Batch]):
+    """The training of one light field."""
+
+    label = "nelf"
+
+    def __init__(self, avatar: NelfAvatar, sequence: TrackedSequence, config: NelfTrainConfig, teacher: Avatar | None) -> None:
+        self.avatar, self.config, self.teacher, self.device = avatar, config, teacher, avatar.shape.device
+        self.trained, watched = hold_out(sequence, config.validation.share)
+        self.validation = Validation(self.trained, watched, config.validation)
+        torch.manual_seed(config.seed)
+        self.warp: WarpField | None = None
+        if config.avatar.warp != "none":
+            self.warp = WarpField(config.avatar, len(self.trained), avatar.code_size).to(self.device)
+        self.model = avatar if self.warp is None else nn.ModuleList([avatar, self.warp])
+        self.rates = config.learning_rates
+        loss = config.loss if config.avatar.coverage else replace(config.loss, alpha=0.0)
+        self.objective = ImageObjective(loss, load_perceptual([loss.perceptual], config.phases, self.device))
+        self.weights = term_weights(loss, config.regularizers)
+
+    def param_groups(self) -> dict[str, list[nn.Parameter]]:
+        groups = self.avatar.param_groups()
+        return groups if self.warp is None else {**groups, "warp": list(self.warp.parameters())}
+
+    def batches(self, phase: NelfPhase, begin: int, start: int) -> Iterator[Batch]:
+        """Real frames in random order."""
+        self.phase = phase
+        order = shuffled(len(self.trained), phase.batch, phase.steps, seed=self.config.seed + begin, start=start - begin)
+        return FrameSource(self.trained, phase.resolution).stream(order)
+
+    def compute(self, batch: Batch, step: int, generator: torch.Generator) -> StepResult:
+        """Draw a window of real or of a teacher's frames over grey or white; compare pictures before and after super-resolution."""
+        config, avatar, phase, weights = self.config, self.avatar, self.phase, self.weights
+        refuse_broken_frames(batch, step)
+        background = draw_background(config.random_background, generator).to(self.device)
+        if phase.window:
+            batch = batch.cropped(*head_window(batch.head, phase.window, generator))
+        batch, rows = self.real_or_taught(batch.to(self.device), generator)
+        if not config.avatar.coverage:
+            background = torch.ones_like(background)
+        out = avatar.render_all(batch.params, batch.camera, background, self.warp, rows)
+        window = head_window(batch.head.cpu(), config.perceptual_window, generator) if is_due(phase.perceptual_every, step) else None
+        terms = self.objective.terms(out.full, batch, background, window=window)
+        if weights["rays"] and config.avatar.residual:
+            small = batch.resized(out.rays.rgb.shape[2], out.rays.rgb.shape[1])
+            terms["rays"] = absolute_difference(out.rays, small, background, config.loss.neck)
+        if weights["temporal"]:
+            other = sample_params(self.trained.params, batch.params, config.law, generator)
+            terms["temporal"] = self.temporal(out.full.rgb, batch, background, other)
+        if weights["latents"] and self.warp is not None:
+            terms["latents"] = self.warp.latents[rows].square().mean()
+        scaled = compensate(weights, {"perceptual": phase.perceptual_every})
+        return StepResult(terms, scaled, psnr(out.full, batch, background).mean(), len(batch.positions))
+
+    def real_or_taught(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, Int[Tensor, " B"]]:
+        """The step's frames, or the teacher's in their place, and the rows of the warping field's latents, 0 for no warp."""
+        config = self.config
+        if torch.rand((), generator=generator) < config.pseudo_share:
+            assert self.teacher is not None
+            params = sample_params(self.trained.params, batch.params, config.law, generator)
+            return render_teacher(self.teacher, params, batch), torch.zeros(len(params), dtype=torch.long, device=self.device)
+        warped = float(torch.rand((), generator=generator)) < config.warp_share
+        return batch, (batch.positions.to(self.device) + 1) * warped
+
+    def temporal(
+        self, picture: Float[Tensor, "B H W 3"], batch: Batch, background: Float[Tensor, "3"], other: HeadParams
+    ) -> Float[Tensor, ""]:
+        """Change of the picture for a change of the code, same camera (LightAvatar's temporal loss)."""
+        moved = HeadParams(other.shape, other.expression, other.joints, batch.params.world_from_head)
+        change = (self.avatar.render(moved, batch.camera, background).rgb - picture).abs().mean()
+        return change / (self.avatar.code(moved) - self.avatar.code(batch.params)).abs().mean().clamp_min(1e-3)
+
+    def validate(self, logger: RunLogger, step: int) -> None:
+        self.validation.log(logger, self.avatar, self.phase.resolution, step)
+
+
+def refuse_misfits(config: NelfTrainConfig, teacher: Avatar | None) -> None:
+    """Refuse a recipe that cannot work.
+
+    Raises:
+        ConfigError: it asks for a teacher that is not there, or for pictures that super-resolution cannot make.
+    """
+    if not 0 <= config.pseudo_share <= 1:
+        raise ConfigError(f"pseudo_share is {config.pseudo_share}. Expected a share between 0 and 1.")
+    if config.pseudo_share > 0 and teacher is None:
+        raise ConfigError("Frames of a teacher are asked for, but there is none. Set pseudo_share: 0, or teacher: gaussian or nerf.")
+    for phase in config.phases:
+        refuse_odd_size(phase.resolution, phase.window)

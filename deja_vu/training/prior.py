@@ -1,0 +1,172 @@
+"""Train the prior: from many people's photos to a network that corrects what one photo of another person lifts.
+
+Everything random follows from the recipe's seed, the step and the place in the batch, whoever computes it: so a run resumes exactly, and
+two processes do what one does with a batch twice as large. Which people come when is for the pipelines to say (`PriorTask.batches`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from deja_vu.avatars.prior.atlas import Lifted
+from deja_vu.avatars.prior.network import PriorConfig, build_prior
+from deja_vu.core.batch import Batch
+from deja_vu.core.gaussians import CHANNELS
+from deja_vu.losses.photometric import psnr
+from deja_vu.render.base import rasterize
+from deja_vu.training.ema import AveragedModel
+from deja_vu.training.objective import ImageLossWeights, ImageObjective, compensate, head_window, is_due, load_perceptual, term_weights
+from deja_vu.training.optimizer import AdamConfig
+from deja_vu.training.processes import Precision, Processes
+from deja_vu.training.schedule import Phase
+from deja_vu.training.trainer import StepResult, Task, TrainConfig
+
+
+@dataclass(frozen=True)
+class PriorPhase(Phase):
+    """Its rate is that of the network."""
+
+    final_rate: float = 0.3
+    """Fraction of the rate that is left at the end; the decay is exponential."""
+
+
+@dataclass(frozen=True)
+class PriorRates:
+    """Learning rate of the parameter groups over that of the phase: there is one group."""
+
+    network: float = 1.0
+    """Of all of the network."""
+
+
+@dataclass(frozen=True)
+class PriorRegularizers:
+    """Weight of every term beside the picture's; 0 leaves a term out."""
+
+    position: float = 0.02
+    """Squared correction of positions, where skin must hold."""
+    scale: float = 0.01
+    """Squared correction of log-scales."""
+    opacity: float = 0.001
+    """Squared correction of opacities."""
+    consistency: float = 0.1
+    """Mean squared difference of maps made from different photos of one person."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorTrainConfig(TrainConfig):
+    """How the prior is trained."""
+
+    prior: PriorConfig = field(default_factory=PriorConfig)
+    phases: tuple[PriorPhase, ...] = (
+        PriorPhase(steps=6000, resolution=128, learning_rate=6e-4, perceptual_every=0),
+        PriorPhase(steps=24000, resolution=256, learning_rate=3e-4, final_rate=0.05),
+    )
+    """Resolution curriculum."""
+    loss: ImageLossWeights = field(default_factory=lambda: ImageLossWeights(dssim=0.1, perceptual=0.03, eyes_mouth=2.0))
+    regularizers: PriorRegularizers = field(default_factory=PriorRegularizers)
+    scalp_freedom: float = 0.05
+    """How firmly positions of hair are held beside those of skin: hair must travel."""
+    learning_rates: PriorRates = field(default_factory=PriorRates)
+    adam: AdamConfig = field(default_factory=lambda: AdamConfig(fused=False))
+    batch: int = 2
+    """People a step, over all processes."""
+    average: float = 0.999
+    """Decay of the averaged weights, which are what is kept."""
+    perceptual_window: int = 128
+    """Side of the random window on the head in which the perceptual term is measured, pixels."""
+    precision: Precision = "auto"
+    """Of the network's convolutions."""
+    device: str = "auto"
+    """Where to train: auto (CUDA where there is one), cpu, cuda, or with one process cuda:1 and so on."""
+    picture_every: int = 500
+    """Steps between pictures and scores of held-out people, and between checkpoints."""
+
+
+@dataclass(frozen=True)
+class PriorBatch:
+    """What this process does in one step."""
+
+    positions: Int[Tensor, " B"]
+    """Portraits, for messages."""
+    targets: list[Batch]
+    """Of each person: the views to compare with."""
+    starts: list[Lifted]
+    """One for each map that the network is to correct."""
+    pictures: Float[Tensor, "P N 4 h h"]
+    """Photos as the network takes them, for each start."""
+    owner: list[int]
+    """Person of each start."""
+    places: range
+    """Places of the people in the whole batch."""
+
+
+class PriorTask(Task[PriorPhase, PriorBatch]):
+    """The training of one network, of which an average is kept."""
+
+    label = "prior"
+
+    def __init__(self, config: PriorTrainConfig, processes: Processes) -> None:
+        self.config, self.processes, self.device = config, processes, processes.device
+        self.prior = build_prior(config.prior).to(self.device)
+        self.averaged = AveragedModel(self.prior, config.average).to(self.device)
+        self.model = nn.ModuleList([self.prior, self.averaged])
+        self.rates = config.learning_rates
+        self.wrapped = processes.wrap(self.prior)
+        self.objective = ImageObjective(config.loss, load_perceptual([config.loss.perceptual], config.phases, self.device))
+        self.weights = term_weights(config.loss, config.regularizers)
+
+    def param_groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"network": list(self.prior.parameters())}
+
+    def compute(self, batch: PriorBatch, step: int, generator: torch.Generator) -> StepResult:
+        """Correct what is lifted, render it over grey or white, compare; the background is the same in every process."""
+        config = self.config
+        grey, choice = torch.rand((), generator=generator), torch.rand((), generator=generator)
+        background = (grey.expand(3) if choice < config.random_background else torch.ones(3)).to(self.device)
+        perceptual = is_due(self.phase.perceptual_every, step)
+        with self.processes.autocast():
+            residuals = self.wrapped(batch.starts, batch.pictures.to(self.device)).float().cpu()
+        rows: list[dict[str, Tensor]] = []
+        for start, residual, owner in zip(batch.starts, residuals, batch.owner, strict=True):
+            views = batch.targets[owner]
+            gaussians = self.prior.atlas.gaussians(start, residual, views.params).to(self.device)
+            views = views.to(self.device)
+            out = rasterize(gaussians, views.camera, background.expand(len(views.params), 3))
+            draw = torch.Generator().manual_seed((config.seed * 1_000_003 + step) * config.batch + batch.places[owner])
+            window = head_window(views.head, config.perceptual_window, draw) if perceptual else None
+            terms = self.objective.terms(out, views, background, window=window) | self.size(residual)
+            rows.append(terms | {"psnr": psnr(out, views, background).mean()})
+        means = {name: torch.stack([row[name].cpu() for row in rows]).mean() for name in rows[0]}
+        score = means.pop("psnr")
+        if self.weights["consistency"] and len(batch.owner) > len(batch.targets):
+            means["consistency"] = self.disagreement(batch, residuals)
+        weights = compensate(self.weights, {"perceptual": self.phase.perceptual_every})
+        images = sum(len(batch.targets[owner].positions) for owner in batch.owner) * self.processes.count
+        return StepResult(means, weights, score, images)
+
+    def size(self, residual: Float[Tensor, "M 13"]) -> dict[str, Float[Tensor, ""]]:
+        """How far a correction goes; hair may travel."""
+        held = torch.where(self.prior.atlas.scalp, self.config.scalp_freedom, 1.0)
+        terms = {
+            "position": (residual[:, CHANNELS["position"]].square().sum(-1) * held).mean(),
+            "scale": residual[:, CHANNELS["log_scale"]].square().sum(-1).mean(),
+            "opacity": residual[:, CHANNELS["opacity_logit"]].square().mean(),
+        }
+        return {name: value for name, value in terms.items() if self.weights[name]}
+
+    def disagreement(self, batch: PriorBatch, residuals: Float[Tensor, "P M 13"]) -> Float[Tensor, ""]:
+        """Mean squared difference of one person's maps from their mean, in units of `GAINS`."""
+        maps = torch.stack([start.base for start in batch.starts]) / self.prior.atlas.gains + residuals
+        by_person = maps.unflatten(0, (len(batch.targets), -1))
+        return (by_person - by_person.mean(1, keepdim=True)).square().mean()
+
+    def follow(self) -> None:
+        self.averaged.follow(self.prior)
+
+    def reduced(self, values: Mapping[str, Tensor]) -> dict[str, float]:
+        return {name: float(value) for name, value in self.processes.mean(values).items()}

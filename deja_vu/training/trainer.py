@@ -1,0 +1,222 @@
+"""The loop of every path. A path is a `Task`: its parameters, its batches, and `compute`, which is one training step."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from deja_vu.training.checkpoint import load_checkpoint, save_checkpoint
+from deja_vu.training.divergence import refuse_divergence
+from deja_vu.training.interrupt import interrupts_wait
+from deja_vu.training.logging import RunLogger, RunningMeans
+from deja_vu.training.objective import ImageLossWeights
+from deja_vu.training.optimizer import AdamConfig, make_adam
+from deja_vu.training.schedule import AnyPhase, Phase, begins
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What the recipes of all paths have in common."""
+
+    phases: tuple[Phase, ...] = ()
+    """One after another."""
+    loss: ImageLossWeights = field(default_factory=ImageLossWeights)
+    """Weights of the full picture's terms."""
+    adam: AdamConfig = field(default_factory=AdamConfig)
+    perceptual_window: int = 192
+    """Side of the random window on the head in which the perceptual term is measured, pixels."""
+    random_background: float = 0.5
+    """Share of the steps over a random grey instead of white, which teaches coverage."""
+    log_every: int = 20
+    """Steps between scalars, which are means over these steps."""
+    picture_every: int = 250
+    """Steps between pictures, scores of the frames that are only watched, and checkpoints."""
+    seed: int = 0
+
+
+class Positioned(Protocol):
+    """What one step is computed from."""
+
+    @property
+    def positions(self) -> Int[Tensor, " B"]:
+        """Frames or portraits that a message about this step names."""
+
+
+AnyBatch = TypeVar("AnyBatch", bound=Positioned)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step computed."""
+
+    terms: Mapping[str, Float[Tensor, ""]]
+    """Unweighted; only those that this step has."""
+    weights: Mapping[str, float]
+    """Weight of every term as it acts in this step: a term that comes every fourth step weighs four times as much then."""
+    psnr: Float[Tensor, ""]
+    """Of the training frames, dB."""
+    images: int = 1
+    """Pictures rendered, over all processes."""
+
+    def total(self) -> Float[Tensor, ""]:
+        """What is minimized."""
+        return sum((self.weights[name] * value for name, value in self.terms.items()), torch.zeros(()))
+
+
+class Task(ABC, Generic[AnyPhase, AnyBatch]):
+    """What a path brings to the loop."""
+
+    label: str
+    """Shown before the progress bar."""
+    model: nn.Module
+    """All that is trained, as checkpoints hold it."""
+    phase: AnyPhase
+    """Where it is now: set by `batches`."""
+    rates: Any
+    """Dataclass with a field for every parameter group, see `make_adam`."""
+
+    @abstractmethod
+    def param_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by name of their group."""
+
+    @abstractmethod
+    def batches(self, phase: AnyPhase, begin: int, start: int) -> Iterator[AnyBatch]:
+        """Enter a phase that begins at step `begin` of the run; the batches of its steps, from step `start` of the run on."""
+
+    @abstractmethod
+    def compute(self, batch: AnyBatch, step: int, generator: torch.Generator) -> StepResult:
+        """One training step up to its terms; all of its random numbers come from the generator, which is torch's own."""
+
+    @abstractmethod
+    def validate(self, logger: RunLogger, step: int) -> None:
+        """Pictures, and scores on what is not trained on."""
+
+    def reduced(self, values: Mapping[str, Tensor]) -> dict[str, float]:
+        """Named scalars as numbers; their means where several processes work on one step."""
+        return {name: float(value.detach()) for name, value in values.items()}
+
+    def follow(self) -> None:
+        """What belongs to every update of the parameters."""
+
+    def leave(self, phase: AnyPhase, number: int) -> None:
+        """What follows on a phase, the run's number-th, counted from one."""
+
+
+class Trainer:
+    """One run of a task: its optimizer, how far it is, where it writes."""
+
+    def __init__(
+        self, task: Task, config: TrainConfig, run: Path, *, resume: bool, lead: bool = True, started: float | None = None
+    ) -> None:
+        """Begin, or go on from the run's checkpoint.
+
+        Args:
+            task: path, trained in place.
+            config: phases, optimizer, how often what is written.
+            run: folder for curves and the checkpoint.
+            resume: continue from the run's checkpoint, if there is one.
+            lead: this process, one of several perhaps, writes into the run.
+            started: `time.monotonic()` when the work on this path began; now, if it is left out.
+
+        Raises:
+            FormatError: the checkpoint cannot be used.
+        """
+        self.task, self.config, self.run, self.resume, self.lead = task, config, run, resume, lead
+        self.started = time.monotonic() if started is None else started
+        self.optimizer = make_adam(task.param_groups(), task.rates, config.adam)
+        self.step, self.earlier, self.means = 0, 0.0, RunningMeans()
+        if resume and (run / CHECKPOINT).is_file():
+            self.step, kept = load_checkpoint(run / CHECKPOINT, task.model, self.optimizer)
+            self.earlier, self.means = kept["seconds"], RunningMeans(kept["means"])
+
+    def fit(self, on_step: Callable[[int], None] | None = None) -> float:
+        """Train through all phases; an interrupt leaves a checkpoint from which the same numbers follow.
+
+        Args:
+            on_step: called after every step with the number of steps done.
+
+        Returns:
+            Seconds since the start, and those of the attempts that this one continues.
+
+        Raises:
+            DivergedError: a value is not finite.
+        """
+        task, config, optimizer, done = self.task, self.config, self.optimizer, self.step
+        task.model.train()
+        with self._logger() as logger, self._saved_on_interrupt():
+            for number, (phase, begin) in enumerate(begins(config.phases), 1):
+                end = begin + phase.steps
+                for batch in self._batches(phase, begin):
+                    # All of a step's random numbers follow from its number, so that one cut short by Ctrl-C can be repeated.
+                    generator = torch.manual_seed(config.seed * 1_000_003 + self.step)
+                    for group in optimizer.param_groups:
+                        group["lr"] = phase.rate(self.step - begin, group["relative"])
+                    result = task.compute(batch, self.step, generator)
+                    values = task.reduced({**result.terms, "psnr": result.psnr})
+                    refuse_divergence({name: values[name] for name in result.terms}, batch.positions, self.step)
+                    optimizer.zero_grad(set_to_none=True)
+                    result.total().backward()
+                    with interrupts_wait():
+                        optimizer.step()
+                        task.follow()
+                        self.step += 1
+                        self.means.add(values, result.weights)
+                        if self.step % config.log_every == 0:
+                            self._log(logger, result.images)
+                    if self.step % config.picture_every == 0 and logger is not None:
+                        task.validate(logger, self.step)
+                    if self.step % config.picture_every == 0 or self.step == end:
+                        self._save()
+                    if on_step is not None:
+                        on_step(self.step)
+                if done <= end:
+                    task.leave(phase, number)
+        task.model.eval()
+        return self._seconds()
+
+    def _batches(self, phase: Phase, begin: int) -> Iterator[Positioned]:
+        """Batches of the steps that are left of a phase, behind a progress bar."""
+        if self.step < begin + phase.steps:
+            batches = self.task.batches(phase, begin, self.step)
+            label = f"{self.task.label} {phase.resolution}²"
+            with tqdm(batches, label, phase.steps, unit="it", initial=self.step - begin, disable=not self.lead) as self.bar:
+                yield from self.bar
+
+    def _log(self, logger: RunLogger | None, images: int) -> None:
+        """Write means since the last log, every group's learning rate and the speed; show total and PSNR behind the bar."""
+        means, rate = self.means.drain(), self.bar.format_dict["rate"] or 0.0
+        rates = {f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
+        if logger is not None:
+            logger.scalars(self.step, {**means, **rates, "time/it_per_s": rate, "time/images_per_s": rate * images})
+        self.bar.set_postfix(loss=f"{means['loss/total']:.4f}", psnr=f"{means['metric/psnr']:.1f}")
+
+    def _logger(self) -> AbstractContextManager[RunLogger | None]:
+        return RunLogger(self.run, resume_step=self.step + 1 if self.resume else None) if self.lead else nullcontext()
+
+    @contextmanager
+    def _saved_on_interrupt(self) -> Iterator[None]:
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._save()
+            raise
+
+    def _save(self) -> None:
+        if self.lead:
+            extra = {"seconds": self._seconds(), "means": self.means.state}
+            save_checkpoint(self.run / CHECKPOINT, self.step, self.task.model, self.optimizer, extra)
+
+    def _seconds(self) -> float:
+        return self.earlier + time.monotonic() - self.started

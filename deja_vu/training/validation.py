@@ -1,0 +1,75 @@
+"""What is looked at in training and not trained on: frames held out, their score, pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deja_vu.avatars.base import Avatar
+from deja_vu.core.batch import Batch
+from deja_vu.core.image import over
+from deja_vu.core.sequence import TrackedSequence
+from deja_vu.io.frames import FrameSource
+from deja_vu.losses.photometric import psnr
+from deja_vu.training.logging import RunLogger
+
+TRAIN_PICTURE, VALIDATION_PICTURE = "train/target_render_error", "validation/target_render_error"
+VALIDATION_PSNR = "validation/psnr"
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """Frames that are only watched: their curve turns down where training overfits."""
+
+    share: float = 0.04
+    """Share of the training frames, one block in their middle; 0 watches none."""
+    frames: int = 8
+    """Most of them that are rendered each time."""
+
+
+def hold_out(sequence: TrackedSequence, share: float) -> tuple[TrackedSequence, TrackedSequence]:
+    """Frames to train on, and a block in their middle, `share` of them, to watch."""
+    count = round(share * len(sequence))
+    first = (len(sequence) - count) // 2
+    positions = torch.arange(len(sequence))
+    held = (positions >= first) & (positions < first + count)
+    return sequence.select(positions[~held]), sequence.select(positions[held])
+
+
+class Validation:
+    """The same frames each time, over white: the middle one trained on, and some that are not."""
+
+    def __init__(self, trained: TrackedSequence, watched: TrackedSequence, config: ValidationConfig) -> None:
+        self.trained, self.watched, self.config = trained, watched, config
+
+    @torch.no_grad()
+    def log(self, logger: RunLogger, avatar: Avatar, resolution: int, step: int) -> None:
+        """Write a picture of each kind, and the mean PSNR of the watched frames in dB.
+
+        Args:
+            logger: of the run.
+            avatar: in training mode; stays in it.
+            resolution: side of the pictures, pixels.
+            step: steps done.
+        """
+        avatar.eval()
+        middle = torch.tensor([len(self.trained) // 2])
+        logger.image(step, TRAIN_PICTURE, self._look(avatar, FrameSource(self.trained, resolution).batch(middle))[0])
+        if len(self.watched):
+            source = FrameSource(self.watched, resolution)
+            spread = torch.linspace(0, len(self.watched) - 1, min(len(self.watched), self.config.frames)).round().long().unique()
+            looks = [self._look(avatar, batch) for batch in source.stream(iter(spread[:, None]))]
+            logger.image(step, VALIDATION_PICTURE, looks[len(looks) // 2][0])
+            logger.scalars(step, {VALIDATION_PSNR: sum(score for _, score in looks) / len(looks)})
+        avatar.train()
+
+    def _look(self, avatar: Avatar, batch: Batch) -> tuple[Tensor, float]:
+        """Target, render and absolute error (times four) of one frame side by side, and its PSNR."""
+        device = next(avatar.parameters()).device
+        batch, white = batch.to(device), torch.ones(3, device=device)
+        out = avatar.render(batch.params, batch.camera, white)
+        target, shown = over(batch.image, batch.head, white)[0], out.rgb[0].clamp(0, 1)
+        error = (4 * (shown - target).abs() * batch.loss_mask[0]).clamp(0, 1)
+        return torch.cat([target, shown, error], dim=1), float(psnr(out, batch, white))
