@@ -56,7 +56,8 @@ def open_viewer(runs: tuple[Path, ...], motion: tuple[str, ...], config: ViewerC
             raise ConfigError(f"{run} has head '{head.spec.name}', {runs[0]} has '{performers[0].head.spec.name}'. View them one by one.")
         performers.append(Performer(name, person.avatar, person.subject, person.video))
         if person.video is not None:
-            clips[named(clips, f"{name}'s own video")] = Clip.of(TrackedMotion(person.video))
+            film = "As filmed" if len(runs) == 1 else f"As filmed: {name}"
+            clips[named(clips, film)] = Clip.of(TrackedMotion(person.video))
     with ExitStack() as stack:
         for text in motion:
             clips[named(clips, Path(text).name)] = Clip.of(recorded(text, performers[0], stack))

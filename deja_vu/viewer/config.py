@@ -16,5 +16,5 @@ class ViewerConfig:
     """Address to listen on. The default is this machine alone; 0.0.0.0 is everybody who can reach it."""
     port: Annotated[int, Range(1, 65535)] = 8080
     """Port to listen on."""
-    size: Pixels = 512
-    """Height of the pictures, pixels; their width follows the window."""
+    size: Pixels = 1080
+    """Largest height of the pictures, pixels; they are as large as the window up to it."""

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from deja_vu.avatars import GaussianAvatar
 from deja_vu.motion.actor import PRESETS
+from deja_vu.motion.labels import HEAD_AND_GAZE, TURNS, WORDS, Section, presets, sections
 from deja_vu.viewer.stage import Stage, Wish
 
 if TYPE_CHECKING:
     import viser
 
-REGIONS = {"Eyes": ("eye",), "Brows": ("brow",), "Jaw": ("jaw",), "Mouth": ("mouth",), "Cheeks, nose, tongue": ("cheek", "nose", "tongue")}
-"""Folders of expression sliders, by how the names in them begin."""
-EXACT, SPLATS = "exact pictures", "splats in the browser"
+EXACT = "Exact pictures"
+"""Way of showing avatars: the program renders them and sends pictures."""
+SPLATS = "Splats in the browser"
+"""Way of showing avatars: the browser draws their Gaussians."""
+SPEEDS = {"0.25×": 0.25, "0.5×": 0.5, "1×": 1.0, "2×": 2.0}
+"""How fast motions may play, against how fast they were."""
 T = TypeVar("T")
-STILL = "(sliders)"
+STILL = WORDS["no_motion"]
 """Entry of the list of motions that leaves the face to the sliders."""
+ANGLES = frozenset(turn.name for turn in TURNS)
+"""Sliders in degrees; all others are weights of expressions."""
 
 
 def put(handle: viser.GuiInputHandle[T], value: T) -> None:
@@ -27,26 +34,35 @@ def put(handle: viser.GuiInputHandle[T], value: T) -> None:
 class Panel:
     """Builds the controls, and says what they say; `changed` is called when one of them is moved."""
 
-    def __init__(self, gui: viser.GuiApi, stage: Stage, changed: Callable[[], None]) -> None:
+    def __init__(self, gui: viser.GuiApi, stage: Stage, changed: Callable[[], None], background: tuple[int, int, int]) -> None:
         """Build everything.
 
         Args:
             gui: of one client.
             stage: avatars and motions to choose from.
             changed: told of every change.
+            background: of the picture at first.
         """
         self._gui, self._stage, self._changed = gui, stage, changed
-        self.speed = gui.add_markdown("")
-        self._face(stage.performers[0].head.spec.expression_names)
-        self._show()
+        self._status = gui.add_markdown("")
+        self.say(0.0)
+        self._presets()
+        self.background = gui.add_rgb(WORDS["background"], background)
+        self.background.on_update(lambda event: changed())
+        self._motion()
+        self._picture()
+        self.sliders: dict[str, viser.GuiSliderHandle[float]] = {}
+        for section in (Section(HEAD_AND_GAZE, TURNS, opened=True), *sections(stage.performers[0].head.spec.expression_names)):
+            self._section(section)
+        self._keys()
 
     def wish(self) -> Wish:
         """What the controls say now."""
         motion = None if self.motion.value == STILL else self.motion.value
         return Wish(
-            weights={name: slider.value for name, slider in self.sliders.items() if slider.value},
-            head=(self.yaw.value, self.pitch.value, self.roll.value),
-            gaze=(self.gaze_yaw.value, self.gaze_pitch.value),
+            weights={name: slider.value for name, slider in self.sliders.items() if slider.value and name not in ANGLES},
+            head=(self.sliders["headYaw"].value, self.sliders["headPitch"].value, self.sliders["headRoll"].value),
+            gaze=(self.sliders["gazeYaw"].value, self.sliders["gazePitch"].value),
             background=self.background.value,
             motion=motion,
             frame=self.frame.value,
@@ -58,58 +74,84 @@ class Panel:
         """Whether a motion runs."""
         return self.play.value and self.motion.value != STILL
 
-    def _face(self, names: Sequence[str]) -> None:
-        gui = self._gui
-        with gui.add_folder("Face"):
-            presets = gui.add_button_group("preset", tuple(PRESETS))
-            self.reset = gui.add_button("reset face and head")
-        with gui.add_folder("Head and gaze"):
-            self.yaw, self.pitch, self.roll = (self._slider(name, 60.0) for name in ("yaw", "pitch", "roll"))
-            self.gaze_yaw, self.gaze_pitch = (self._slider(name, 30.0) for name in ("gaze yaw", "gaze pitch"))
-        self.sliders: dict[str, viser.GuiSliderHandle[float]] = {}
-        for region, beginnings in REGIONS.items():
-            inside = [name for name in names if name.startswith(beginnings)]
-            if inside:
-                self._region(region, inside)
-        rest = [name for name in names if name not in self.sliders]
-        if rest:
-            self._region("Expressions", rest)
-        presets.on_click(lambda event: self._take(PRESETS[event.target.value]))
+    @property
+    def pace(self) -> float:
+        """How fast the motion plays, against how fast it was."""
+        return SPEEDS[self.speed.value]
+
+    def say(self, fps: float) -> None:
+        """Show what there is, and how many pictures come in a second; a line that is always there, so that nothing jumps."""
+        counts = [len(one.avatar.layout) for one in self._stage.performers if isinstance(one.avatar, GaussianAvatar)]
+        what = f"{sum(counts):,} Gaussians" if counts else "Pictures"
+        self._status.content = f"{what} · {f'{fps:.0f} fps' if fps else 'still'}"
+
+    def _presets(self) -> None:
+        faces: dict[str, dict[str, float]] = {}
+        for kind, labels in presets().items():
+            faces.update({label: PRESETS[name] for name, label in labels.items()})
+            group = self._gui.add_button_group(kind, tuple(labels.values()))
+            group.on_click(lambda event: self._take(faces[event.target.value]))
+        self.reset = self._gui.add_button(WORDS["reset"], color="gray")
         self.reset.on_click(lambda event: self._neutral())
 
-    def _region(self, region: str, names: Sequence[str]) -> None:
-        with self._gui.add_folder(region, expand_by_default=False):
-            for name in names:
-                slider = self._gui.add_slider(name, min=0.0, max=1.0, step=0.01, initial_value=0.0)
-                slider.on_update(lambda event: self._changed())
-                self.sliders[name] = slider
-            button = self._gui.add_button(f"reset {region.lower()}")
-            button.on_click(lambda event: self._take(dict.fromkeys(names, 0.0), keep=True))
-
-    def _show(self) -> None:
+    def _motion(self) -> None:
         gui = self._gui
-        with gui.add_folder("Motion"):
-            self.motion = gui.add_dropdown("motion", (STILL, *self._stage.clips), initial_value=STILL)
-            self.play = gui.add_checkbox("play", False)
-            self.frame = gui.add_slider("frame", min=0, max=1, step=1, initial_value=0)
-        video = self._stage.performers[0].sequence
-        with gui.add_folder("Compare", expand_by_default=False, visible=video is not None):
-            self.compare = gui.add_checkbox("beside the training frame", False)
-            self.compared = gui.add_slider("training frame", min=0, max=max(1, len(video or ()) - 1), step=1, initial_value=0)
-        with gui.add_folder("Picture"):
-            ways = (EXACT, SPLATS) if self._stage.has_gaussians else (EXACT,)
-            self.way = gui.add_dropdown("drawn as", ways, initial_value=EXACT)
-            self.background = gui.add_rgb("background", (255, 255, 255))
-            self.screenshot = gui.add_button("screenshot")
-            self.home = gui.add_button("camera to the front")
+        with gui.add_folder(WORDS["motion"]):
+            self.motion = gui.add_dropdown(WORDS["motion"], (STILL, *self._stage.clips), initial_value=STILL)
+            self.play = gui.add_checkbox(WORDS["play"], False)
+            self.frame = gui.add_slider(WORDS["frame"], min=0, max=1, step=1, initial_value=0)
+            self.speed = gui.add_dropdown(WORDS["speed"], tuple(SPEEDS), initial_value="1×")
         self.motion.on_update(lambda event: self._choose())
-        for handle in (self.play, self.frame, self.compare, self.compared, self.way, self.background):
+        for handle in (self.play, self.frame, self.speed):
             handle.on_update(lambda event: self._changed())
 
-    def _slider(self, name: str, reach: float) -> viser.GuiSliderHandle[float]:
-        slider = self._gui.add_slider(name, min=-reach, max=reach, step=0.5, initial_value=0.0)
-        slider.on_update(lambda event: self._changed())
-        return slider
+    def _picture(self) -> None:
+        gui = self._gui
+        video = self._stage.performers[0].sequence
+        filmed, last = video is not None, max(1, len(video or ()) - 1)
+        with gui.add_folder("Picture"):
+            ways = (EXACT, SPLATS) if self._stage.has_gaussians else (EXACT,)
+            self.way = gui.add_dropdown("Drawn as", ways, initial_value=EXACT)
+            self.compare = gui.add_checkbox("Beside the film", False, visible=filmed)
+            self.compared = gui.add_slider("Filmed frame", min=0, max=last, step=1, initial_value=0, visible=filmed)
+            self.screenshot = gui.add_button(WORDS["picture"], color="gray")
+            self.home = gui.add_button(WORDS["front"], color="gray")
+        for handle in (self.way, self.compare, self.compared):
+            handle.on_update(lambda event: self._changed())
+
+    def _section(self, section: Section) -> None:
+        names = [control.name for control in section.controls]
+        with self._gui.add_folder(section.title, expand_by_default=section.opened):
+            for control in section.controls:
+                degrees = control.name in ANGLES
+                low, step = (-control.limit, 1.0) if degrees else (0.0, 0.01)
+                hint = f"{control.name}: {control.hint}" if control.hint else control.name
+                slider = self._gui.add_slider(control.label, min=low, max=control.limit, step=step, initial_value=0.0, hint=hint)
+                slider.on_update(lambda event: self._changed())
+                self.sliders[control.name] = slider
+            button = self._gui.add_button(f"{WORDS['reset_section']} {section.title.lower()}", color="gray")
+            button.on_click(lambda event: self._take(dict.fromkeys(names, 0.0), keep=True))
+
+    def _keys(self) -> None:
+        """Keys, as on the exported page; viser lists them on ctrl + K."""
+        gui = self._gui
+        self.commands = {
+            "play": gui.add_command(WORDS["play"], hotkey="space"),
+            "reset": gui.add_command(WORDS["reset"], hotkey="R"),
+            "picture": gui.add_command(WORDS["picture"], hotkey="S"),
+            "front": gui.add_command(WORDS["front"], hotkey="0"),
+        }
+        self.commands["play"].on_trigger(lambda event: self._toggle())
+        self.commands["reset"].on_trigger(lambda event: self._neutral())
+
+    def _toggle(self) -> None:
+        """Start the motion that is chosen, or else the first; stop it if it plays."""
+        if self.motion.value == STILL and self._stage.clips:
+            put(self.motion, next(iter(self._stage.clips)))
+            self._choose()
+        else:
+            put(self.play, not self.play.value)
+            self._changed()
 
     def _choose(self) -> None:
         if self.motion.value in self._stage.clips:
@@ -121,15 +163,13 @@ class Panel:
         self._changed()
 
     def _take(self, weights: dict[str, float], *, keep: bool = False) -> None:
-        """Set sliders; all others to zero unless they are kept. A motion that runs is stopped."""
+        """Set sliders; all other expressions to zero unless they are kept. A motion that runs is stopped."""
         for name, slider in self.sliders.items():
-            wanted = weights.get(name, slider.value if keep else 0.0)
+            wanted = weights.get(name, slider.value if keep or name in ANGLES else 0.0)
             if slider.value != wanted:
                 put(slider, wanted)
         put(self.motion, STILL)
         self._changed()
 
     def _neutral(self) -> None:
-        for slider in (self.yaw, self.pitch, self.roll, self.gaze_yaw, self.gaze_pitch):
-            put(slider, 0.0)
-        self._take({})
+        self._take(dict.fromkeys(self.sliders, 0.0))

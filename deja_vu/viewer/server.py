@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image as PillowImage
 
+from deja_vu.core.camera import Camera
 from deja_vu.core.errors import InputError, MissingAssetError
 from deja_vu.core.gaussians import Gaussians, sh_to_rgb
+from deja_vu.core.orbit import ORBIT
 from deja_vu.render.reference import rotation_matrices
+from deja_vu.viewer.camera import fitted_fov, looking_at, within_orbit
 from deja_vu.viewer.config import ViewerConfig
+from deja_vu.viewer.look import DARK, LIGHT, dress
 from deja_vu.viewer.panel import SPLATS, Panel, put
 from deja_vu.viewer.stage import Stage, Wish, view_camera
 
@@ -55,12 +59,13 @@ class Viewer:
         except ImportError as error:
             raise MissingAssetError(f"The viewer needs the package viser ({error}): pip install 'viser>=1.1,<2'") from error
         self.stage, self.config, self.draws = stage, config, threading.Lock()
+        self.title = f"{', '.join(performer.name for performer in stage.performers)} · Déjà-vu"
         with contextlib.redirect_stdout(io.StringIO()):  # its own greeting
-            self._server = viser.ViserServer(host=config.host, port=config.port, label="Déjà-vu", verbose=False)
+            self._server = viser.ViserServer(host=config.host, port=config.port, label=self.title, verbose=False)
         if self._server.get_port() != config.port:  # somebody took it just now, and viser went on to the next
             self._server.stop()
             raise InputError(f"Cannot listen on {config.host}:{config.port} (taken). Choose another with --port.")
-        self._server.gui.configure_theme(control_width="medium", show_logo=False, show_share_button=False)
+        self._server.gui.set_panel_label(self.title)
         self._server.gui.main_panel.dock_right()
         self._server.scene.set_up_direction("-y")
         camera = self._server.initial_camera
@@ -81,6 +86,8 @@ class Viewer:
 
     def _welcome(self, client: viser.ClientHandle) -> None:
         self._sessions[client.client_id] = Session(self, client)
+        if client.client_id not in self._server.get_clients():  # who left while the page was made has been missed
+            self._farewell(client)
 
     def _farewell(self, client: viser.ClientHandle) -> None:
         session = self._sessions.pop(client.client_id, None)
@@ -98,12 +105,17 @@ class Session:
         self._sent = 0.0
         self._intervals: deque[float] = deque(maxlen=15)
         self._began: float | None = None
+        self._pace = 1.0
         self._spoken = 0.0
         self._splats: viser.GaussianSplatHandle | None = None
-        self.panel = Panel(client.gui, viewer.stage, self.touch)
+        dark = dress(client, viewer.title)
+        self.panel = Panel(client.gui, viewer.stage, self.touch, DARK if dark else LIGHT)
         self.panel.screenshot.on_click(lambda event: self._screenshot())
+        self.panel.commands["picture"].on_trigger(lambda event: self._screenshot())
         self.panel.home.on_click(lambda event: self._home())
-        client.camera.on_update(lambda camera: self.touch())
+        self.panel.commands["front"].on_trigger(lambda event: self._home())
+        self._aspect, self._arrived = 0.0, False
+        client.camera.on_update(lambda camera: self._look_around())
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         self.touch()
@@ -111,6 +123,15 @@ class Session:
     def touch(self) -> None:
         """Something changed."""
         self._wake.set()
+
+    def _look_around(self) -> None:
+        """The camera moved, or the window changed, in which the head is then framed again."""
+        camera = self._client.camera
+        if camera.image_height and abs(camera.aspect - self._aspect) > 0.01:
+            self._aspect = camera.aspect
+            camera.fov = fitted_fov(self._stage.performers[0].fov, camera.aspect)
+        self._arrived = self._arrived or not self._held()[2]
+        self.touch()
 
     def close(self) -> None:
         """The visitor left."""
@@ -133,7 +154,10 @@ class Session:
                 self._draw(wish, moving=True)
                 fine, answered = False, asked
             elif not fine and not self.panel.playing and time.monotonic() - self._sent > MOVING:
+                self._come_back()
+                answered = wish, self.panel.way.value, self._look()  # before drawing, so that no later change is missed
                 self._draw(wish, moving=False)
+                self.panel.say(0.0)
                 fine = True
 
     def _look(self) -> tuple[float, ...]:
@@ -149,8 +173,10 @@ class Session:
             return
         clip = self._stage.clips[self.panel.motion.value]
         if self._began is None:
-            self._began = now - self.panel.frame.value / clip.fps
-        frame = int((now - self._began) * clip.fps) % len(clip.frames)
+            self._began, self._pace = now - self.panel.frame.value / clip.fps / self.panel.pace, self.panel.pace
+        elif self._pace != self.panel.pace:  # go on from here
+            self._began, self._pace = now - (now - self._began) * self._pace / self.panel.pace, self.panel.pace
+        frame = int((now - self._began) * self.panel.pace * clip.fps) % len(clip.frames)
         if frame != self.panel.frame.value:
             put(self.panel.frame, frame)
 
@@ -166,14 +192,35 @@ class Session:
         self._speak()
 
     def _size(self, scale: float) -> tuple[int, int]:
+        """Width and height of the picture: the window's, up to a limit, times a scale."""
         camera = self._client.camera
-        height = max(64, round(self._viewer.config.size * scale))
+        height = max(64, round(min(self._viewer.config.size, camera.image_height) * scale))
         return max(64, round(height * camera.aspect)), height
 
-    def _shoot(self, wish: Wish, scale: float) -> np.ndarray:
+    def _held(self) -> tuple[np.ndarray, np.ndarray, bool]:
+        """What the camera looks at and where it may stand, scene units, and whether it stands elsewhere."""
+        center, position = np.asarray(self._client.camera.look_at), np.asarray(self._client.camera.position)
+        held = within_orbit(position, center, ORBIT)
+        return center, held, bool(np.abs(held - position).max() > 1e-3 * np.linalg.norm(position - center))
+
+    def _come_back(self) -> None:
+        """Put a camera that went too far to where the picture was drawn from, so that the next turn begins there."""
+        center, held, strayed = self._held()
+        if strayed and self._arrived:  # at first the browser's camera is elsewhere, and on its way
+            with self._client.atomic():
+                self._client.camera.position, self._client.camera.look_at = tuple(held), tuple(center)
+
+    def view(self, width: int, height: int) -> Camera:
+        """The visitor's camera, held where the head can be seen from."""
         camera = self._client.camera
+        center, held, strayed = self._held()
+        if strayed:
+            return looking_at(center / UNITS, held / UNITS, camera.fov, width, height)
+        return view_camera(camera.wxyz, np.asarray(camera.position) / UNITS, camera.fov, width, height)
+
+    def _shoot(self, wish: Wish, scale: float) -> np.ndarray:
         width, height = self._size(scale)
-        view = view_camera(camera.wxyz, np.asarray(camera.position) / UNITS, camera.fov, width, height)
+        view = self.view(width, height)
         with self._viewer.draws:  # pictures of several visitors would only slow each other
             begun = time.monotonic()
             picture = self._stage.picture(wish, view)
@@ -195,6 +242,7 @@ class Session:
         self._client.scene.set_background_image(picture, format="jpeg", jpeg_quality=MOVING_QUALITY if moving else STILL_QUALITY)
 
     def _show_splats(self, wish: Wish) -> None:
+        self._come_back()
         with self._viewer.draws:
             drawn = splats(self._stage.gaussians(wish))
         background = np.empty((2, 2, 3), np.uint8)
@@ -212,14 +260,14 @@ class Session:
         now = time.monotonic()
         if now - self._spoken > 0.5 and len(self._intervals) > 2:
             self._spoken = now
-            self.panel.speed.content = f"**{len(self._intervals) / sum(self._intervals):.0f} FPS**"
+            self.panel.say(len(self._intervals) / sum(self._intervals))
 
     def _screenshot(self) -> None:
         """Hand the present view to the visitor, at full size and without loss."""
         picture = PillowImage.fromarray(self._shoot(self.panel.wish(), 1.0))
         data = io.BytesIO()
         picture.save(data, "PNG")
-        self._client.send_file_download("deja-vu.png", data.getvalue(), save_immediately=True)
+        self._client.send_file_download(f"{self._stage.performers[0].name}.png", data.getvalue(), save_immediately=True)
 
     def _home(self) -> None:
         """The camera to where it began."""
@@ -227,7 +275,7 @@ class Session:
         with self._client.atomic():
             camera.up_direction = (0.0, -1.0, 0.0)
             camera.position, camera.look_at = tuple(self._stage.front * UNITS), tuple(self._stage.centre * UNITS)
-            camera.fov = self._stage.performers[0].fov
+            camera.fov = fitted_fov(self._stage.performers[0].fov, camera.aspect)
 
 
 def splats(drawn: Gaussians) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -179,21 +179,37 @@ class Stage:
         sequence = performer.sequence
         assert sequence is not None, "the panel offers no comparison without a video"
         place = min(max(wish.compared or 0, 0), len(sequence) - 1)
-        side = max(16, min(width // 2, height))
+        upright = height > width  # one above the other
+        band = max(12, min(width, height) // 20)
+        side = max(16, min(width - 2 * band, height // 2 - band) if upright else min(width // 2 - band, height - band))
         filmed = sequence.frame(place).image.numpy()
         filmed = cv2.resize(filmed, (side, side), interpolation=cv2.INTER_AREA if side < len(filmed) else cv2.INTER_CUBIC)
         camera = sequence.camera.resized(side, side)
         drawn = self._shot(performer, sequence.params[place : place + 1], camera, wish)
+        parts = [_captioned(picture, text, band, wish.background) for picture, text in ((filmed, "Filmed"), (drawn, "Rendered"))]
+        both = np.concatenate(parts, axis=0 if upright else 1)
         canvas = np.empty((height, width, 3), np.uint8)
         canvas[...] = wish.background
-        top, left = (height - side) // 2, (width - 2 * side) // 2
-        canvas[top : top + side, left : left + 2 * side] = np.concatenate([filmed, drawn], axis=1)
+        top, left = (height - both.shape[0]) // 2, (width - both.shape[1]) // 2
+        canvas[top : top + both.shape[0], left : left + both.shape[1]] = both
         return canvas
 
     def _shot(self, performer: Performer, params: HeadParams, camera: Camera, wish: Wish) -> Image:
         background = torch.tensor(wish.background, dtype=torch.float32) / 255
         rgb = performer.avatar.render(params, camera, background).rgb[0]
         return (rgb.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+
+
+def _captioned(picture: Image, text: str, band: int, background: tuple[int, int, int]) -> Image:
+    """A picture under a band of the background's color with words in it."""
+    above = np.empty((band, picture.shape[1], 3), np.uint8)
+    above[...] = background
+    bright = sum(background) > 3 * 127
+    scale = cv2.getFontScaleFromHeight(cv2.FONT_HERSHEY_SIMPLEX, band // 2)
+    (wide, high), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    place = ((picture.shape[1] - wide) // 2, (band + high) // 2)
+    cv2.putText(above, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (90, 90, 90) if bright else (190, 190, 190), 1, cv2.LINE_AA)
+    return np.concatenate([above, picture])
 
 
 def view_camera(wxyz: Float[np.ndarray, "4"], position: Float[np.ndarray, "3"], fov: float, width: int, height: int) -> Camera:

@@ -54,7 +54,7 @@ def test_every_format_is_written_and_not_overwritten_unasked(format, run, tmp_pa
     assert len(first) > 10_000
     said = capsys.readouterr().out
     assert f"{out}: " in said
-    assert ("Turn it by 180 degrees" in said) == (format == "ply")
+    assert ("180 degrees about y" in said) == (format == "ply")
     with pytest.raises(SystemExit, match="2"):
         export(run, out, "--format", format)
     assert "exists already. Add --overwrite" in capsys.readouterr().err

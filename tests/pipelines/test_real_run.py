@@ -133,7 +133,8 @@ def test_the_page_shows_ten_poses_as_python_does(pair, standing, browser, screen
 def test_the_viewer_keeps_up_with_a_slider(pair, browser):
     """A slider is dragged for some seconds: pictures that reach the browser in a second, and the time from each event to its picture."""
     drag = """async (seconds) => {
-      const slider = document.querySelector('[role=slider]');
+      const label = [...document.querySelectorAll('label')].find(({ textContent }) => textContent === 'Head yaw');
+      const slider = document.getElementById(label.htmlFor).querySelector('[role=slider]');
       const box = slider.parentElement.getBoundingClientRect();
       const fire = (type, x) => (type === 'mousedown' ? slider.parentElement : document).dispatchEvent(
         new MouseEvent(type, { bubbles: true, clientX: box.x + x * box.width, clientY: box.y + box.height / 2, button: 0 }));
@@ -156,12 +157,12 @@ def test_the_viewer_keeps_up_with_a_slider(pair, browser):
             ),
         )
         page.goto(f"http://127.0.0.1:{viewer.config.port}")
-        page.get_by_role("button", name="smile", exact=True).wait_for()
+        page.get_by_role("button", name="Smile", exact=True).wait_for()
         page.wait_for_timeout(4000)
         events.clear(), pictures.clear()
         page.evaluate(drag, 6)
         session = next(iter(viewer._sessions.values()))
-        print(f"panel: {session.panel.speed.content}; picture {session._size(1.0)}")
+        print(f"panel: {session.panel._status.content}; picture {session._size(1.0)}")
         page.close()
     waits = [next((shown - asked for shown in pictures if shown > asked), None) for asked in events]
     latency = [1000 * wait for wait in waits if wait is not None]

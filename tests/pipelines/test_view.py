@@ -5,9 +5,11 @@ from __future__ import annotations
 import http.client
 import importlib.util
 import io
+import math
 import shutil
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +19,11 @@ from PIL import Image
 
 from deja_vu.avatars import save_avatar
 from deja_vu.core.errors import ConfigError, InputError
+from deja_vu.core.orbit import ORBIT
+from deja_vu.pipelines.person import Person, load
 from deja_vu.pipelines.view import named, open_viewer
 from deja_vu.viewer.config import ViewerConfig
+from deja_vu.viewer.look import DARK, LIGHT
 from deja_vu.viewer.server import Viewer
 from deja_vu.viewer.stage import Wish, view_camera
 from tests.pipelines.test_cli import refused
@@ -62,7 +67,7 @@ def page(viewer, browser, capture):
     page.on("console", lambda message: page.errors.append(message.text) if is_error(message) else None)
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.goto(f"http://127.0.0.1:{viewer.config.port}")
-    page.get_by_role("button", name="smile", exact=True).wait_for()
+    page.get_by_role("button", name="Smile", exact=True).wait_for()
     yield page
     page.close()
 
@@ -98,12 +103,12 @@ def test_the_page_shows_the_avatar_and_obeys(page, viewer, screenshots, tmp_path
     shown = np.asarray(Image.fromarray(rendered).resize((camera.image_width, camera.image_height), Image.Resampling.BILINEAR)).astype(int)
     error = np.abs(first - shown[200:520, :400])
     assert error.mean() < 3  # JPEG, and the browser's own interpolation
-    page.get_by_role("button", name="a", exact=True).click()
+    page.get_by_role("button", name="A (ah)", exact=True).click()
     spoken = settled(page, first)
-    page.get_by_role("button", name="reset face and head").click()
+    page.get_by_role("button", name="Reset face and head").click()
     again = settled(page, spoken)
     assert np.abs(again - first).mean() < 0.5
-    page.locator("input.mantine-NumberInput-input").first.fill("30")  # yaw
+    page.locator("input.mantine-NumberInput-input").nth(2).fill("30")  # head yaw, after two frames
     page.keyboard.press("Enter")
     turned = settled(page, first)
     page.capture(screenshots / "viewer_turned.png")
@@ -113,12 +118,13 @@ def test_the_page_shows_the_avatar_and_obeys(page, viewer, screenshots, tmp_path
     page.mouse.up()
     settled(page, turned)
     with page.expect_download(timeout=SECONDS) as download:
-        page.get_by_role("button", name="screenshot").click()
+        page.get_by_role("button", name="Save picture").click()
     download.value.save_as(tmp_path / "shot.png")
     shot = Image.open(tmp_path / "shot.png")
     assert shot.height == height
     assert abs(shot.width - width) <= 2  # the window's own rounding
-    assert "FPS" in page.inner_text("body")
+    assert "Gaussians · " in page.inner_text("body")
+    assert page.title() == "me · Déjà-vu"
     assert page.errors == []
 
 
@@ -127,23 +133,87 @@ def test_a_motion_plays_and_splats_appear(page, viewer, screenshots) -> None:
     first = settled(page)
     session = next(iter(viewer._sessions.values()))
     panel = session.panel
-    page.get_by_role("combobox", name="motion").click()
-    page.get_by_role("option", name="me's own video").click()
+    page.get_by_role("combobox", name="Motion").click()
+    page.get_by_role("option", name="As filmed").click()
     moved = [canvas(page)]
     for _ in range(6):
         page.wait_for_timeout(400)
         moved.append(canvas(page))
     assert len({frame.tobytes() for frame in moved}) > 2  # it plays
-    page.get_by_role("button", name="neutral", exact=True).click()  # a preset stops the motion
+    page.get_by_role("button", name="Neutral", exact=True).click()  # a preset stops the motion
     exact = settled(page)
-    assert panel.motion.value == "(sliders)"
-    page.get_by_role("combobox", name="drawn as").click()
-    page.get_by_role("option", name="splats in the browser").click()
+    assert panel.motion.value == "No motion"
+    page.get_by_role("combobox", name="Drawn as").click()
+    page.get_by_role("option", name="Splats in the browser").click()
     drawn = settled(page, exact)
     page.capture(screenshots / "viewer_splats.png")
     assert np.abs(drawn - first).mean() < 25  # the same head, drawn by another renderer
     assert (np.abs(drawn - 255).max(-1) > 60).mean() > 0.05
     assert page.errors == []
+
+
+@needs_viser
+def test_nobody_looks_behind_the_head(page, viewer) -> None:
+    """A camera that is dragged around the head is held, and stands at the limit once it rests."""
+    settled(page)
+    session = next(iter(viewer._sessions.values()))
+    page.mouse.move(60, 400)
+    page.mouse.down()
+    page.mouse.move(390, 400, steps=8)
+    page.mouse.up()
+
+    def yaw() -> float:
+        x, _, z = np.asarray(session._client.camera.position) - np.asarray(session._client.camera.look_at)
+        return abs(math.degrees(math.atan2(x, -z)))
+
+    for _ in range(100):
+        page.wait_for_timeout(300)
+        if abs(yaw() - ORBIT.yaw) < 1:
+            break
+    assert yaw() == pytest.approx(ORBIT.yaw, abs=1)
+
+
+@needs_viser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_the_whole_head_in_the_systems_colors(scheme, viewer, browser, capture, screenshots) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    page = context.new_page()
+    page.set_default_timeout(SECONDS)
+    page.goto(f"http://127.0.0.1:{viewer.config.port}")
+    page.get_by_role("button", name="Smile", exact=True).wait_for()
+    expected = {"light": LIGHT, "dark": DARK}[scheme]
+    for _ in range(100):
+        page.wait_for_timeout(300)
+        shown = np.asarray(Image.open(io.BytesIO(capture(page, screenshots / f"viewer_phone_{scheme}.png"))).convert("RGB")).astype(int)
+        picture = shown[4:440, 4:-4]
+        head = np.argwhere(np.abs(picture - expected).max(-1) > 40)
+        if len(head) > 0.1 * picture[..., 0].size and np.abs(picture[0, 0] - expected).max() < 4:
+            break
+    assert np.abs(picture[0, 0] - expected).max() < 4
+    assert head.min(0).min() > 4  # not cut by the window
+    assert head.max(0)[1] < picture.shape[1] - 4
+    assert head.max(0)[0] < picture.shape[0] - 4  # nor by the controls
+    wide = page.get_by_role("button", name="Reset face and head").bounding_box()["width"]
+    assert wide > 340  # the controls use the screen
+    context.close()
+
+
+@needs_viser
+def test_keys_do_what_they_do_on_the_exported_page(page, viewer) -> None:
+    settled(page)
+    panel = next(iter(viewer._sessions.values())).panel
+    page.keyboard.press("Space")
+    for _ in range(100):
+        page.wait_for_timeout(100)
+        if panel.playing:
+            break
+    assert panel.playing
+    page.keyboard.press("r")
+    for _ in range(100):
+        page.wait_for_timeout(100)
+        if not panel.playing:
+            break
+    assert panel.motion.value == "No motion"
 
 
 @needs_viser
@@ -189,19 +259,15 @@ def test_what_cannot_be_viewed_is_refused(refused, run, tmp_path) -> None:
 def test_avatars_of_different_heads_are_refused(run, tmp_path, monkeypatch) -> None:
     shutil.copytree(run, tmp_path / "other")
 
-    def other_head(name: str):
-        from deja_vu.heads.toy import load
-
-        head = load()
+    def load_with_another_head(run: Path) -> Person:
+        person = load(run)
         if loads:
-            from dataclasses import replace
+            person.head.spec = replace(person.head.spec, name="another")
+        loads.append(run)
+        return person
 
-            head.spec = replace(head.spec, name="another")
-        loads.append(name)
-        return head
-
-    loads: list[str] = []
-    monkeypatch.setattr("deja_vu.pipelines.view.load_head", other_head)
+    loads: list[Path] = []
+    monkeypatch.setattr("deja_vu.pipelines.view.load", load_with_another_head)
     with pytest.raises(ConfigError, match="View them one by one"):
         open_viewer((run, tmp_path / "other"), (), ViewerConfig(port=free_port()))
 

@@ -154,17 +154,21 @@ def test_several_stand_side_by_side(performer) -> None:
     assert float(drawn.means[0, count:, 0].mean() - drawn.means[0, :count, 0].mean()) == pytest.approx(0.26, abs=1e-4)
 
 
-def test_the_comparison_shows_the_filmed_frame_and_its_render(film, painted_toy, tmp_path) -> None:
+@pytest.mark.parametrize("upright", [False, True])
+def test_the_comparison_shows_the_filmed_frame_and_its_render_each_under_its_name(upright, film, painted_toy, tmp_path) -> None:
+    """Side by side in a wide window, one above the other in a high one; 108 pixels are 96 and a band of 12 for the words."""
     filmed = film(tmp_path / "track")
     stage = Stage([performed_by(painted_toy, filmed)], {})
-    canvas = stage.picture(Wish(compared=4, background=(0, 0, 0)), Camera.from_focal(100.0, 300, 96))
-    assert canvas.shape == (96, 300, 3)
-    left, right = canvas[:, 54:150].astype(int), canvas[:, 150:246]
-    assert np.array_equal(left, filmed.frame(4).image.numpy())
+    width, height = (130, 216) if upright else (300, 108)
+    canvas = stage.picture(Wish(compared=4, background=(0, 0, 0)), Camera.from_focal(100.0, width, height))
+    assert canvas.shape == (height, width, 3)
+    halves = (canvas[:108, 17:113], canvas[108:, 17:113]) if upright else (canvas[:, 54:150], canvas[:, 150:246])
+    assert all(half[:12].max() > 100 for half in halves)  # words
+    assert np.array_equal(halves[0][12:].astype(int), filmed.frame(4).image.numpy())
     with torch.no_grad():
         out = painted_toy.render(filmed.params[4:5], filmed.camera, torch.zeros(3))
-    assert np.array_equal(right, (out.rgb[0].clamp(0, 1) * 255).round().to(torch.uint8).numpy())
-    assert canvas[:, :54].max() == 0
+    assert np.array_equal(halves[1][12:], (out.rgb[0].clamp(0, 1) * 255).round().to(torch.uint8).numpy())
+    assert (canvas[:, :17] if upright else canvas[:, :54]).max() == 0
 
 
 def test_avatars_without_gaussians_are_shown_as_pictures(performer) -> None:
