@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from deja_vu.avatars.prior.network import HeadPrior, save_prior
+from deja_vu.bench.metrics import METRICS
 from deja_vu.bench.prior_scores import PriorScores, head_makers
 from deja_vu.core.config import dump_config
 from deja_vu.core.errors import ConfigError, InputError
@@ -31,7 +32,7 @@ from deja_vu.pipelines.prepare import prepare
 from deja_vu.pipelines.run_folder import open_run, refuse_other_recipe, working_folder
 from deja_vu.report.prior_report import portrait_rows, prior_table
 from deja_vu.tracking.masks import HeadMasks
-from deja_vu.training.logging import RunLogger
+from deja_vu.training.logging import RunLogger, log_hparams
 from deja_vu.training.prior import PriorBatch, PriorPhase, PriorTask, PriorTrainConfig
 from deja_vu.training.processes import Processes
 from deja_vu.training.trainer import Trainer
@@ -111,6 +112,10 @@ def learn(data: list[Path], out: Path, config: GeneralizeConfig, processes: Proc
         score_photos(scores, shards, shards.part("test"), config.phases[-1].resolution)
         size = sum(parameter.numel() for parameter in prior.parameters())
         write_json(folder / "metrics.json", {"parameters": size, **facts, "validation": scores.rows(), "config": asdict(config)})
+        final = {
+            f"{row['set']}/{row['task']}/{row['method']}/{name}": row[name] for row in scores.rows() for name in METRICS if name in row
+        }
+        log_hparams(folder, config, final)
         print(prior_table(scores.rows()))
 
 

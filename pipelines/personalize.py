@@ -17,6 +17,7 @@ from deja_vu.io.files import write_json
 from deja_vu.io.provenance import machine
 from deja_vu.pipelines.drive import show
 from deja_vu.pipelines.evaluate import compare_sheet, evaluate_run, summary
+from deja_vu.pipelines.own_files import read_record
 from deja_vu.pipelines.person import subject_of
 from deja_vu.pipelines.recipes import Recipe
 from deja_vu.pipelines.report import write_report
@@ -27,6 +28,7 @@ from deja_vu.training.checkpoint import spent_seconds
 from deja_vu.training.devices import pick_device
 from deja_vu.training.gaussian import train_gaussian
 from deja_vu.training.gaussian_init import init_avatar
+from deja_vu.training.logging import log_hparams
 from deja_vu.training.nelf import init_nelf, train_nelf
 from deja_vu.training.nerf import init_nerf, train_nerf
 from deja_vu.training.trainer import CHECKPOINT
@@ -75,12 +77,13 @@ def network(recipe: Recipe) -> list[Path]:
 def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
     """Fill an open run; see `personalize`."""
     out, started = run.folder, time.monotonic()
-    run.note(video=video.name)
+    earlier = float(read_record(out).get("track_seconds", 0.0)) if resume else 0.0
+    run.note(video=video.name, track_seconds=str(earlier))
     sequence = tracked(video, run, recipe.track, resume=resume)
-    provenance = run.note(tracked=str(run.place(sequence.folder).resolve()))
+    seconds = {"track": earlier + time.monotonic() - started}
+    provenance = run.note(tracked=str(run.place(sequence.folder).resolve()), track_seconds=f"{seconds['track']:.2f}")
     if not (resume and (out / "config.yaml").is_file()):
         dump_config(recipe, out / "config.yaml")
-    seconds = {"track": time.monotonic() - started}
     try:
         learned = learn(sequence.train_part(), recipe, out, resume=resume)
     except KeyboardInterrupt:
@@ -88,8 +91,8 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
         raise
     avatar, subject = learned.avatar, subject_of(sequence, learned.avatar.head)
     save_avatar(avatar, out / "avatar.safetensors", provenance, subject)
-    seconds["total"] = time.monotonic() - started
-    seconds["personalize"] = seconds["total"] - seconds["track"]
+    seconds["personalize"] = learned.seconds + learned.teacher_seconds
+    seconds["total"] = seconds["track"] + seconds["personalize"]
     if learned.teacher_seconds:
         seconds["teacher"] = learned.teacher_seconds
     facts = RunFacts(
@@ -108,6 +111,7 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
     write_result(out / METRICS_FILE, facts)
     metrics = evaluate_run(out)
     write_json(out / METRICS_FILE, metrics)
+    log_hparams(out, recipe, metrics["test"])
     compare_sheet(sequence, avatar, out / "compare.png")
     show(avatar, subject, out / "turntable.mp4")
     write_report(out)

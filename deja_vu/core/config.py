@@ -64,7 +64,12 @@ def _overlaid(defaults: dict[str, Any], overrides: dict[str, Any]) -> dict[str, 
 
 def dump_config(config: Any, path: Path) -> None:
     """Write every value of a config as YAML that `load_config` reads back."""
-    path.write_text(yaml.safe_dump({"format": CONFIG_FORMAT} | _plain(asdict(config)), sort_keys=False))
+    path.write_text(config_text(config))
+
+
+def config_text(config: Any) -> str:
+    """Every value of a config as YAML."""
+    return yaml.safe_dump({"format": CONFIG_FORMAT} | _plain(asdict(config)), sort_keys=False)
 
 
 def _plain(value: Any) -> Any:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -90,6 +91,8 @@ class RunLogger:
             path.write_text("".join(kept))
             self._file = path.open("a")
             self._board = open_board(folder, resume_step)
+            if self._board is None:
+                print(f"note: no TensorBoard here, curves are in {METRICS_FILE} and report.html (to have it: pip install 'deja-vu[train]')")
         except OSError as error:
             raise OutputError(f"The run's log in {folder} cannot be written ({error}). Choose another output folder.") from error
         self._start = time.perf_counter()
@@ -115,6 +118,11 @@ class RunLogger:
         if self._board is not None:
             self._board.add_image(name, image.detach().clamp(0, 1).cpu(), step, dataformats="HWC")
 
+    def text(self, step: int, name: str, text: str) -> None:
+        """Show a text, such as the run's configuration, in TensorBoard."""
+        if self._board is not None:
+            self._board.add_text(name, f"```\n{text}\n```", step)
+
     def close(self) -> None:
         """Write what is still buffered."""
         self._file.close()
@@ -129,13 +137,36 @@ class RunLogger:
 
 
 def open_board(folder: Path, resume_step: int | None) -> SummaryWriter | None:
-    """TensorBoard's log of a run; None, with a note, where it is not installed: metrics.jsonl and report.html have the same curves."""
+    """TensorBoard's log of a run; None where it is not installed: metrics.jsonl and report.html have the same curves."""
     try:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import, and only runs need it
     except ImportError:
-        print(f"note: no TensorBoard here, curves are in {METRICS_FILE} and report.html (to have it: pip install 'deja-vu[train]')")
         return None
     return SummaryWriter(str(folder), purge_step=resume_step)
+
+
+def log_hparams(folder: Path, config: Any, scores: Mapping[str, float]) -> None:
+    """Show a finished run's settings beside its final scores in TensorBoard's table of runs, where TensorBoard is installed.
+
+    Args:
+        folder: of the run.
+        config: dataclass; nested values get names like `phases.0.steps`.
+        scores: by name.
+    """
+    board = open_board(folder, None)
+    if board is not None:
+        with board:
+            board.add_hparams(dict(_flat(asdict(config), "")), {f"test/{name}": value for name, value in scores.items()}, run_name=".")
+
+
+def _flat(value: Any, name: str) -> Iterator[tuple[str, bool | int | float | str]]:
+    """Every number and text of a nested value with its name."""
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else None
+    if items is None:
+        yield name, value if isinstance(value, bool | int | float | str) else str(value)
+    else:
+        for key, inner in items:
+            yield from _flat(inner, f"{name}.{key}" if name else str(key))
 
 
 def _entries_before(path: Path, step: int) -> list[str]:

@@ -15,6 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from deja_vu.core.config import config_text
+from deja_vu.io.provenance import commit
 from deja_vu.training.checkpoint import load_checkpoint, save_checkpoint
 from deja_vu.training.divergence import refuse_divergence
 from deja_vu.training.interrupt import interrupts_wait
@@ -156,6 +158,9 @@ class Trainer:
         task, config, optimizer, done = self.task, self.config, self.optimizer, self.step
         task.model.train()
         with self._logger() as logger, self._saved_on_interrupt():
+            if logger is not None:
+                logger.text(done, "config", config_text(config))
+                logger.text(done, "commit", commit())
             for number, (phase, begin) in enumerate(begins(config.phases), 1):
                 end = begin + phase.steps
                 for batch in self._batches(phase, begin):

@@ -79,6 +79,8 @@ def trained(shards, tmp_path_factory) -> Path:
 
 
 def test_a_run_leaves_weights_curves_and_a_table(trained):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     prior = load_prior(trained / "prior.safetensors")
     assert prior.config == TINY
     metrics = json.loads((trained / "metrics.json").read_text())
@@ -88,6 +90,12 @@ def test_a_run_leaves_weights_curves_and_a_table(trained):
     curves = losses(trained)
     assert [entry["step"] for entry in curves] == list(range(1, 11))
     assert {"loss/huber", "loss/position", "lr/network", "time/it_per_s", "time/images_per_s"} <= curves[0].keys()
+    watched = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in watched if "validation/psnr" in entry] == [5, 10]
+    board = EventAccumulator(str(trained))
+    board.Reload()
+    assert {"validation/target_render_error", "validation/photo_lifted_prior_looks"} <= set(board.Tags()["images"])
+    assert {"config/text_summary", "commit/text_summary"} <= set(board.Tags()["tensors"])
 
 
 def test_an_interrupted_run_goes_on_exactly(shards, trained, tmp_path, monkeypatch):

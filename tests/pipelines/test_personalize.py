@@ -300,10 +300,15 @@ def test_personalize_fills_the_run_folder(tracked, small_recipe, tmp_path, capsy
         personalize(tracked.folder, out, other, resume=True, overwrite=False)
     assert {path: path.read_bytes() for path in out.iterdir()} == before
 
-    # A finished run may be resumed: nothing is left to train, and its scores are measured again.
+    # A finished run may be resumed: nothing is left to train, its scores are measured again, and what it took is not forgotten.
+    record = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps(record | {"track_seconds": "100.0"}))
     personalize(tracked.folder, out, small_recipe, resume=True, overwrite=False)
     again = json.loads((out / "metrics.json").read_text())
     assert again["test"] == metrics["test"]
+    assert again["seconds"]["track"] >= 100
+    assert again["seconds"]["personalize"] > metrics["seconds"]["personalize"] > 0.5
+    assert again["seconds"]["total"] == pytest.approx(again["seconds"]["track"] + again["seconds"]["personalize"], abs=0.11)
     assert equal(load_avatar(out / "avatar.safetensors"), avatar)
 
     personalize(tracked.folder, out, other, resume=False, overwrite=True)
