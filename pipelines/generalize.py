@@ -21,8 +21,8 @@ from deja_vu.bench.metrics import METRICS
 from deja_vu.bench.prior_scores import PriorScores, head_makers
 from deja_vu.core.config import dump_config
 from deja_vu.core.errors import ConfigError, InputError
-from deja_vu.datasets.config import PeopleConfig
-from deja_vu.datasets.prior_examples import People
+from deja_vu.datasets.config import PriorSamplerConfig
+from deja_vu.datasets.prior_examples import PriorSampler
 from deja_vu.datasets.shards import ShardSet, is_shards
 from deja_vu.io.files import write_json
 from deja_vu.io.provenance import commit, machine
@@ -47,7 +47,7 @@ class GeneralizeConfig(PriorTrainConfig):
     """Recipe of the stage: whose photos, how they are varied, and how the prior is trained on them."""
 
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
-    people: PeopleConfig = field(default_factory=PeopleConfig)
+    people: PriorSamplerConfig = field(default_factory=PriorSamplerConfig)
     photo_counts: tuple[float, ...] = (0.7, 0.2, 0.1)
     """Shares of the steps with one, two, three ... photos of each person."""
     apart: float = 0.5
@@ -158,7 +158,7 @@ class GeneralizeTask(PriorTask):
     def batches(self, phase: PriorPhase, begin: int, start: int) -> Iterator[PriorBatch]:
         """This process' share of every step, drawn by threads ahead of time."""
         self.phase = phase
-        people = People(
+        people = PriorSampler(
             self.shards,
             self.shards.part("train"),
             self.prior.atlas,
@@ -175,14 +175,14 @@ class GeneralizeTask(PriorTask):
             while waiting:
                 yield waiting.popleft().result()
 
-    def draw(self, people: People, step: int) -> PriorBatch:
+    def draw(self, people: PriorSampler, step: int) -> PriorBatch:
         """This process' examples of one step, lifted."""
         recipe, prior = self.recipe, self.prior
         common = np.random.default_rng([recipe.seed, step])
         count = 1 + int(common.choice(len(recipe.photo_counts), p=np.array(recipe.photo_counts) / sum(recipe.photo_counts)))
         apart = count > 1 and common.random() < recipe.apart
         mine = range(self.processes.rank, recipe.batch, self.processes.count)
-        examples = [people.exercise(count, np.random.default_rng([recipe.seed, step, place])) for place in mine]
+        examples = [people.draw(count, np.random.default_rng([recipe.seed, step, place])) for place in mine]
         starts, pictures, owner = [], [], []
         for person, example in enumerate(examples):
             photos = example.photos
@@ -191,7 +191,7 @@ class GeneralizeTask(PriorTask):
                 pictures.append(prior.prepare_photos(group))
                 owner.append(person)
         return PriorBatch(
-            positions=torch.tensor([example.entry for example in examples]),
+            positions=torch.tensor([example.index for example in examples]),
             targets=[example.targets for example in examples],
             starts=starts,
             pictures=torch.stack(pictures),

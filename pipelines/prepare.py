@@ -195,7 +195,7 @@ def _prepare_clip(name: str, folder: Path, config: PrepareConfig) -> list[Sample
 def _make_up(seed: int, config: PrepareConfig) -> list[Sample]:
     """Portraits of one made-up person, cropped as photos are, with the true fit."""
     side = config.photo.resolution
-    subject = SyntheticSubject(ACTED_FRAMES, round(MADE_UP_SIDE * side), seed, varied=True)
+    subject = SyntheticSubject(ACTED_FRAMES, round(MADE_UP_SIDE * side), seed, random_style=True)
     masks, marks = HeadMasks(subject.head), subject.head.topology.landmarks["mediapipe"]
     points = subject.head.at_points(marks.faces, marks.bary)
     identity, split = identify(f"{SYNTHETIC}/{seed:04d}", config)

@@ -11,6 +11,7 @@ CONFIG_FORMAT = 3
 RENAMED_KEYS: tuple[tuple[str, str | None], ...] = (
     ("attention", "eyes_mouth"),
     ("photometric.outline", "photometric.silhouette"),
+    ("people.twin_share", "people.synthetic_share"),
     ("personalize", "gaussian"),
     ("start", "init"),
     ("lift_frames", "lift.frames"),

@@ -1,4 +1,4 @@
-"""What phones and people do to portraits: light and color, blur, compression, cut borders, things before the face."""
+"""Augmentation of portraits: light and color, blur, noise, compression, cut borders, occluders before the face."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from deja_vu.datasets.config import AugmentConfig
 
 
 @dataclass(frozen=True)
-class Light:
+class LightChange:
     """A change of light and color that photo and target share, for an avatar shows the light of its photo."""
 
     gain: Float[np.ndarray, "3"]
     gamma: float
 
     @staticmethod
-    def draw(config: AugmentConfig, rng: np.random.Generator) -> Light:
+    def draw(config: AugmentConfig, rng: np.random.Generator) -> LightChange:
         """A random one."""
         gain = np.exp(rng.normal(0, config.exposure) + rng.normal(0, config.balance, 3))
-        return Light(gain, float(np.exp(rng.normal(0, config.gamma))))
+        return LightChange(gain, float(np.exp(rng.normal(0, config.gamma))))
 
     def apply(self, frame: Frame) -> Frame:
         """The frame in this light."""
@@ -35,7 +35,7 @@ class Light:
 
 
 def degrade(frame: Frame, eyes: Float[np.ndarray, "2 2"] | None, config: AugmentConfig, rng: np.random.Generator) -> Frame:
-    """A worse photo of the same head.
+    """Degrade a photo of a head.
 
     Args:
         frame: photo.
@@ -61,8 +61,8 @@ def degrade(frame: Frame, eyes: Float[np.ndarray, "2 2"] | None, config: Augment
     if rng.random() < config.compress:
         encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 91))])[1]
         image = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))
-    worse = replace(frame, image=torch.from_numpy(image))
-    return _cut_border(worse, rng) if rng.random() < config.cut else worse
+    degraded = replace(frame, image=torch.from_numpy(image))
+    return _cut_border(degraded, rng) if rng.random() < config.cut else degraded
 
 
 def _draw_glasses(image: np.ndarray, eyes: np.ndarray, rng: np.random.Generator) -> None:

@@ -10,7 +10,7 @@ from deja_vu.core.ranges import Positive, Range, Share, Weight
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How much; every chance is a share of the photos."""
+    """Strength and probability of each change; a chance is a share of the photos."""
 
     exposure: Weight = 0.2
     """Deviation of the logarithm of the brightness."""
@@ -33,23 +33,23 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
-class PeopleConfig:
-    """How exercises are drawn."""
+class PriorSamplerConfig:
+    """Shares and ranges of the examples."""
 
-    twin_share: Share = 0.4
-    """Share of the exercises that are digital twins."""
+    synthetic_share: Share = 0.4
+    """Share of the examples that are renders of lifted heads."""
     pair_share: Share = 0.6
-    """Share of the others, where a person has several portraits, whose answer is another one than the input."""
+    """Share of the others, where a person has several portraits, whose target is another one than the input."""
     targets: Positive = 2
-    """Answers of a twin."""
+    """Targets of a synthetic example."""
     yaw: Annotated[float, Range(0, 180)] = 60.0
-    """Largest turn of a twin to either side, degrees."""
+    """Largest yaw of a synthetic example to either side, degrees."""
     pitch: Annotated[float, Range(0, 90)] = 18.0
-    """Largest nod of a twin, degrees."""
+    """Largest pitch of a synthetic example, degrees."""
     roll: Annotated[float, Range(0, 90)] = 8.0
-    """Largest tilt of a twin, degrees."""
+    """Largest roll of a synthetic example, degrees."""
     expression_noise: Weight = 0.03
-    """Deviation of the expressions that a twin's photo comes with: fits are not exact."""
+    """Deviation of the noise on a synthetic photo's expressions: fits are not exact."""
     turn_noise: Weight = 0.01
-    """Deviation of that photo's pose, radians."""
+    """Deviation of the noise on that photo's pose, radians."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)

@@ -36,7 +36,7 @@ Split = Literal["train", "test"]
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """What a folder of shards says about itself."""
+    """Description of a folder of shards."""
 
     head_name: str
     resolution: int
@@ -59,7 +59,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a stored portrait without decoding its pictures."""
+    """A stored portrait without its pictures."""
 
     key: str
     identity: str
@@ -108,7 +108,7 @@ def write_shard(folder: Path, number: int, samples: Sequence[Sample], refused: d
         target.with_suffix(".json").write_text(json.dumps({"refused": refused}, indent=1) + "\n")
         with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
             for sample in samples:
-                for suffix, content in _members(sample).items():
+                for suffix, content in _encode_sample(sample).items():
                     member = tarfile.TarInfo(f"{sample.portrait.key}.{suffix}")
                     member.size = len(content)
                     tar.addfile(member, io.BytesIO(content))
@@ -117,7 +117,7 @@ def write_shard(folder: Path, number: int, samples: Sequence[Sample], refused: d
         raise OutputError(f"{target} could not be written ({error}). Make room or choose another --out.") from error
 
 
-def _members(sample: Sample) -> dict[str, bytes]:
+def _encode_sample(sample: Sample) -> dict[str, bytes]:
     portrait, frame = sample.portrait, sample.portrait.frame
     planes = np.stack([plane.numpy() for plane in (frame.foreground, frame.head, frame.eyes_mouth, frame.valid)], -1)
     params = {name: value[0].flatten().tolist() for name, value in vars(portrait.params).items()}
@@ -129,20 +129,20 @@ def _members(sample: Sample) -> dict[str, bytes]:
         "intrinsics": portrait.camera.intrinsics.flatten().tolist(),
     }
     return {
-        "jpg": _encoded(".jpg", frame.image.numpy()[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]),
-        "png": _encoded(".png", planes, [cv2.IMWRITE_PNG_COMPRESSION, 3]),
+        "jpg": _encode(".jpg", frame.image.numpy()[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]),
+        "png": _encode(".png", planes, [cv2.IMWRITE_PNG_COMPRESSION, 3]),
         "json": json.dumps(facts).encode(),
     }
 
 
-def _encoded(suffix: str, image: np.ndarray, options: list[int]) -> bytes:
+def _encode(suffix: str, image: np.ndarray, options: list[int]) -> bytes:
     encoded, data = cv2.imencode(suffix, image, options)
     assert encoded, suffix
     return data.tobytes()
 
 
 def read_info(folder: Path) -> ShardInfo:
-    """What a folder of shards says about itself.
+    """Read the description of a folder of shards.
 
     Raises:
         InputError: it is no folder of shards.
@@ -184,7 +184,7 @@ class ShardSet:
             raise InputError(f"The shards differ in head model or resolution: {sorted(kinds)}. Expected one of each.")
         self.head_name, self.resolution = infos[0].head_name, infos[0].resolution
         shards = [shard for folder in folders for shard in sorted(folder.glob("*.tar"))]
-        self.entries: list[Entry] = [entry for shard in shards for entry in _index(shard, self.resolution)]
+        self.entries: list[Entry] = [entry for shard in shards for entry in _index_shard(shard, self.resolution)]
         if not self.entries:
             raise InputError(f"{', '.join(map(str, folders))}: not one complete shard. Let `deja-vu prepare` finish.")
 
@@ -225,7 +225,7 @@ def _decode(file: Any, offset: int, size: int) -> Any:
     return cv2.imdecode(np.frombuffer(file.read(size), np.uint8), cv2.IMREAD_UNCHANGED)
 
 
-def _index(shard: Path, resolution: int) -> list[Entry]:
+def _index_shard(shard: Path, resolution: int) -> list[Entry]:
     """Entries of one tar file."""
     places: dict[str, dict[str, tuple[int, int]]] = {}
     facts: dict[str, dict[str, Any]] = {}
@@ -238,12 +238,12 @@ def _index(shard: Path, resolution: int) -> list[Entry]:
                     content = tar.extractfile(member)
                     assert content is not None, member.name
                     facts[key] = json.loads(content.read())
-        return [_entry(key, facts[key], shard, places[key], resolution) for key in sorted(facts)]
+        return [_read_entry(key, facts[key], shard, places[key], resolution) for key in sorted(facts)]
     except (tarfile.TarError, KeyError, TypeError, ValueError, OSError) as error:
         raise FormatError(f"{shard} is damaged ({error}). Delete it and prepare the photos again.") from error
 
 
-def _entry(key: str, facts: dict[str, Any], shard: Path, places: dict[str, tuple[int, int]], resolution: int) -> Entry:
+def _read_entry(key: str, facts: dict[str, Any], shard: Path, places: dict[str, tuple[int, int]], resolution: int) -> Entry:
     def tensor(name: str, *shape: int) -> Tensor:
         return torch.tensor(facts["params"][name]).view(1, *shape)
 

@@ -13,9 +13,9 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadParams
 from deja_vu.core.portrait import Portrait
 from deja_vu.core.sequence import Frame
-from deja_vu.datasets.augment import Light, degrade
-from deja_vu.datasets.config import AugmentConfig, PeopleConfig
-from deja_vu.datasets.prior_examples import Exercise, People
+from deja_vu.datasets.augment import LightChange, degrade
+from deja_vu.datasets.config import AugmentConfig, PriorSamplerConfig
+from deja_vu.datasets.prior_examples import PriorExample, PriorSampler
 from deja_vu.datasets.shards import Sample, ShardInfo, ShardSet, begin_shards, write_shard
 from deja_vu.render.base import rasterize
 
@@ -50,55 +50,55 @@ def shards(atlas, tmp_path_factory) -> ShardSet:
     return ShardSet([folder])
 
 
-def watch(params: HeadParams, camera: Camera, side: int) -> np.ndarray:
+def find_eyes_mouth(params: HeadParams, camera: Camera, side: int) -> np.ndarray:
     return np.zeros((len(params), side, side), np.uint8)
 
 
-def people(shards: ShardSet, atlas: Atlas, **changes: object) -> People:
-    return People(shards, [0, 1, 2], atlas, watch, PeopleConfig(**changes), SIDE)
+def people(shards: ShardSet, atlas: Atlas, **changes: object) -> PriorSampler:
+    return PriorSampler(shards, [0, 1, 2], atlas, find_eyes_mouth, PriorSamplerConfig(**changes), SIDE)
 
 
-def same(a: Exercise, b: Exercise) -> bool:
+def same(a: PriorExample, b: PriorExample) -> bool:
     return torch.equal(a.photos.image, b.photos.image) and torch.equal(a.targets.image, b.targets.image)
 
 
 def test_the_seed_decides(shards, atlas):
     source, again = people(shards, atlas), people(shards, atlas)
-    drawn = [source.exercise(2, np.random.default_rng([0, k])) for k in range(4)]
-    assert all(same(a, again.exercise(2, np.random.default_rng([0, k]))) for k, a in enumerate(drawn))
+    drawn = [source.draw(2, np.random.default_rng([0, k])) for k in range(4)]
+    assert all(same(a, again.draw(2, np.random.default_rng([0, k]))) for k, a in enumerate(drawn))
     assert not same(drawn[0], drawn[1])
-    assert all(len(exercise.photos.params) == 2 for exercise in drawn)
+    assert all(len(example.photos.params) == 2 for example in drawn)
 
 
 def test_without_change_a_photo_is_its_own_answer(shards, atlas):
-    source = people(shards, atlas, twin_share=0.0, pair_share=0.0, augment=STILL)
-    exercise = source.exercise(1, np.random.default_rng(3))
-    assert torch.equal(exercise.photos.image, exercise.targets.image)
-    assert exercise.photos.camera.intrinsics.shape == (1, 3, 3)
+    source = people(shards, atlas, synthetic_share=0.0, pair_share=0.0, augment=STILL)
+    example = source.draw(1, np.random.default_rng(3))
+    assert torch.equal(example.photos.image, example.targets.image)
+    assert example.photos.camera.intrinsics.shape == (1, 3, 3)
 
 
 def test_pairs_show_the_same_person_in_the_same_light(shards, atlas):
-    source = people(shards, atlas, twin_share=0.0, pair_share=1.0)
+    source = people(shards, atlas, synthetic_share=0.0, pair_share=1.0)
     for seed in range(6):
-        exercise = source.exercise(3, np.random.default_rng(seed))
-        first, last = exercise.entry, int(exercise.targets.positions[0])
+        example = source.draw(3, np.random.default_rng(seed))
+        first, last = example.index, int(example.targets.positions[0])
         assert (first == last) == (first == 2), "bob has one portrait only"
         assert {first, last} <= {0, 1} or first == last == 2
 
 
-def test_a_twin_is_the_lifted_head_elsewhere(shards, atlas):
-    source = people(shards, atlas, twin_share=1.0, augment=STILL, turn_noise=0.0, expression_noise=0.0)
-    exercise = source.exercise(2, np.random.default_rng(0))
-    assert exercise.targets.image.shape == (2, SIDE, SIDE, 3)
-    lifted = atlas.lift(source_batch(source, exercise.entry))
+def test_a_synthetic_pair_is_the_lifted_head_elsewhere(shards, atlas):
+    source = people(shards, atlas, synthetic_share=1.0, augment=STILL, turn_noise=0.0, expression_noise=0.0)
+    example = source.draw(2, np.random.default_rng(0))
+    assert example.targets.image.shape == (2, SIDE, SIDE, 3)
+    lifted = atlas.lift(source_batch(source, example.index))
     with torch.no_grad():
-        views = rasterize(atlas.gaussians(lifted, None, exercise.photos.params), exercise.photos.camera, torch.ones(2, 3))
-    shown = exercise.photos.image * exercise.photos.head + 1 - exercise.photos.head
+        views = rasterize(atlas.gaussians(lifted, None, example.photos.params), example.photos.camera, torch.ones(2, 3))
+    shown = example.photos.image * example.photos.head + 1 - example.photos.head
     torch.testing.assert_close(shown, views.rgb.clamp(0, 1), rtol=0, atol=0.02)  # two roundings to 8 bits
-    assert not torch.equal(exercise.targets.params.world_from_head[0], exercise.targets.params.world_from_head[1])
+    assert not torch.equal(example.targets.params.world_from_head[0], example.targets.params.world_from_head[1])
 
 
-def source_batch(source: People, number: int):
+def source_batch(source: PriorSampler, number: int):
     from deja_vu.datasets.prior_examples import stack_portraits
 
     return stack_portraits([source.portrait(number)], number)
@@ -119,6 +119,6 @@ def test_worse_photos_keep_what_they_do_not_show_out(shards):
 
 def test_light_is_monotonic_and_none_is_none(shards):
     frame = shards.read(0).frame
-    assert torch.equal(Light(np.ones(3), 1.0).apply(frame).image, frame.image)
-    assert (Light(np.full(3, 1.2), 1.0).apply(frame).image >= frame.image).all()
-    assert (Light(np.ones(3), 1.3).apply(frame).image <= frame.image).all()
+    assert torch.equal(LightChange(np.ones(3), 1.0).apply(frame).image, frame.image)
+    assert (LightChange(np.full(3, 1.2), 1.0).apply(frame).image >= frame.image).all()
+    assert (LightChange(np.ones(3), 1.3).apply(frame).image <= frame.image).all()

@@ -40,7 +40,7 @@ def test_another_seed_gives_another_person_and_room(subject):
 
 
 def test_light_and_haircut_vary_where_asked_for(subject):
-    shown = [SyntheticSubject(1, size=SIZE, seed=seed, varied=True) for seed in (2, 6, 7)]
+    shown = [SyntheticSubject(1, size=SIZE, seed=seed, random_style=True) for seed in (2, 6, 7)]
     assert len({(person.lamps, len(person.figure.hair.vertices)) for person in shown}) == 3
     pictures = [person.render(0) for person in shown]
     plain, other = subject.render(0), pictures[0]

@@ -1,4 +1,4 @@
-"""The whole figure as one mesh: head, hair and shirt, with what each triangle is made of and what each vertex carries."""
+"""The whole figure as one mesh: head, hair and shirt, with the part of each triangle and the attributes of each vertex."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from deja_vu.core.head import HeadParams
-from deja_vu.datasets.synthetic.shade import look_along
-from deja_vu.datasets.synthetic.wardrobe import STRAND_POINTS, HairCut, grow_hair, sew_shirt
+from deja_vu.datasets.synthetic.shade import camera_along
+from deja_vu.datasets.synthetic.wardrobe import STRAND_POINTS, Haircut, grow_hair, sew_shirt
 from deja_vu.heads.base import HeadModel
 from deja_vu.render.mesh import rasterize_mesh
 
 PARTS = ("background", "skin", "eyes", "mouth", "lashes", "hair", "shirt")
-"""What a pixel shows, by the number in `SyntheticFrame.parts`."""
+"""Parts of a picture, by their number in `SyntheticFrame.parts`."""
 REGION_PARTS = {
     "eye_left": "eyes",
     "eye_right": "eyes",
@@ -27,33 +27,40 @@ REGION_PARTS = {
     "lashes": "lashes",
 }
 """Part that each region of the head belongs to; the rest is skin."""
-OPENNESS_VIEWS, OPENNESS_SIZE, OPENNESS_FIELD, OPENNESS_BIAS = 64, 192, 0.62, 0.003
-
-
-LASH_REACH, LASH_HEIGHT = 0.0200, 0.0388
-"""Lashes are kept up to this distance from the eyeball's centre and above this height on the mean head, metres."""
+OPENNESS_VIEWS = 64
+"""Directions from which the figure is seen to find its ambient occlusion."""
+OPENNESS_SIZE = 192
+"""Side of each of those depth maps, pixels."""
+OPENNESS_FIELD = 0.62
+"""Width of what each sees, metres."""
+OPENNESS_BIAS = 0.003
+"""Distance by which a vertex is lifted before it is looked up, metres."""
+LASH_REACH = 0.0200
+"""Lashes are kept up to this distance from the eyeball's centre, metres."""
+LASH_HEIGHT = 0.0388
+"""Lashes are kept above this height on the mean head, metres."""
 
 
 class Figure:
     """Triangles of a dressed person; vertices and faces of the head come first and keep their indices."""
 
-    def __init__(self, head: HeadModel, shape: Float[Tensor, " S"], seed: int, worn: HairCut) -> None:
+    def __init__(self, head: HeadModel, shape: Float[Tensor, " S"], seed: int, haircut: Haircut) -> None:
         self.head = head
         neutral = head.neutral()
         self._neutral = HeadParams(shape, neutral.expression, neutral.joints, neutral.world_from_head)
         rest = head(self._neutral)
         normals = vertex_normals(rest, head.topology.faces)
-        self.hair = grow_hair(head, rest.numpy(), normals.numpy(), seed, worn)
+        self.hair = grow_hair(head, rest.numpy(), normals.numpy(), seed, haircut)
         self.shirt = sew_shirt(seed)
         self.first_hair, self.first_shirt = len(rest), len(rest) + len(self.hair.vertices)
         strands, cloth = torch.from_numpy(self.hair.faces), torch.from_numpy(self.shirt.faces)
-        self.faces: Int[Tensor, "F 3"] = torch.cat([_trimmed_lashes(head), strands + self.first_hair, cloth + self.first_shirt])
+        self.faces: Int[Tensor, "F 3"] = torch.cat([_trim_lashes(head), strands + self.first_hair, cloth + self.first_shirt])
         part = torch.full((len(head.topology.faces),), PARTS.index("skin"))
         for region, name in REGION_PARTS.items():
             part[head.topology.regions[region]] = PARTS.index(name)
         dressed = [torch.full((len(faces),), PARTS.index(name)) for faces, name in ((strands, "hair"), (cloth, "shirt"))]
         self.part: Int[Tensor, " F"] = torch.cat([part, *dressed])
-        self.openness = self._openness()
+        self.openness = self._compute_openness()
         third = torch.arange(len(self.faces)) // (STRAND_POINTS - 1) % 3 == 0
         self.casters: Int[Tensor, "f 3"] = self.faces[(self.part != PARTS.index("hair")) | third]
         """Triangles that throw shadows: of the hair every third strand will do."""
@@ -71,18 +78,18 @@ class Figure:
             along.append(torch.from_numpy(garment.along) @ motion[:3, :3].T)
         return torch.cat(vertices), torch.cat(normals), torch.cat(along)
 
-    def _openness(self) -> Float[Tensor, " V"]:
+    def _compute_openness(self) -> Float[Tensor, " V"]:
         """Share of the surroundings that each vertex sees: the mouth's with the jaw half open, the rest at rest; of hair its shade."""
         mouth = torch.zeros(len(self.head.template), dtype=torch.bool)
         mouth[self.head.topology.faces[self.part[: len(self.head.topology.faces)] == PARTS.index("mouth")]] = True
-        closed = self._seen_sky(self._neutral)
+        closed = self._sky_share(self._neutral)
         expression = self._neutral.expression.clone()
         expression[self.head.spec.expression_names.index("jawOpen")] = 0.5
-        opened = self._seen_sky(HeadParams(self._neutral.shape, expression, self._neutral.joints, self._neutral.world_from_head))
+        opened = self._sky_share(HeadParams(self._neutral.shape, expression, self._neutral.joints, self._neutral.world_from_head))
         head = torch.where(mouth, opened[: len(mouth)], closed[: len(mouth)])
         return torch.cat([head, torch.from_numpy(self.hair.shade), closed[self.first_shirt :]])
 
-    def _seen_sky(self, params: HeadParams) -> Float[Tensor, " V"]:
+    def _sky_share(self, params: HeadParams) -> Float[Tensor, " V"]:
         """Cosine-weighted share of evenly spread directions in which a vertex sees nothing of the figure."""
         vertices, normals, _ = self.pose(params)
         reached, total = torch.zeros(len(vertices)), torch.full((len(vertices),), 1e-6)
@@ -90,18 +97,18 @@ class Figure:
             z = 1 - (2 * k + 1) / OPENNESS_VIEWS
             turn = k * math.pi * (3 - math.sqrt(5))
             towards = torch.tensor([math.sqrt(1 - z * z) * math.cos(turn), math.sqrt(1 - z * z) * math.sin(turn), z])
-            camera = look_along(-towards, torch.tensor([0.0, -0.02, 0.0]), 4.0, OPENNESS_FIELD, OPENNESS_SIZE)
-            seen = rasterize_mesh(vertices, self.faces, camera)
+            camera = camera_along(-towards, torch.tensor([0.0, -0.02, 0.0]), 4.0, OPENNESS_FIELD, OPENNESS_SIZE)
+            fragments = rasterize_mesh(vertices, self.faces, camera)
             pixels, depth = camera.project(vertices + OPENNESS_BIAS * normals)
             index = pixels.long().clamp(0, OPENNESS_SIZE - 1)
-            blocker = torch.where(seen.face_id >= 0, seen.depth, torch.full_like(seen.depth, 9.0))[index[:, 1], index[:, 0]]
+            blocker = torch.where(fragments.face_id >= 0, fragments.depth, torch.full_like(fragments.depth, 9.0))[index[:, 1], index[:, 0]]
             weight = (normals @ towards).clamp_min(0)
             reached += weight * (depth < blocker + 0.001)
             total += weight
         return reached / total
 
 
-def _trimmed_lashes(head: HeadModel) -> Int[Tensor, "F 3"]:
+def _trim_lashes(head: HeadModel) -> Int[Tensor, "F 3"]:
     """The head's triangles with all but the roots of the upper lashes folded to nothing: whole, they would be black wings."""
     faces = head.topology.faces.clone()
     eyes = [head.joint_pivots[head.spec.joint_names.index(f"eye_{side}")] for side in ("left", "right")]

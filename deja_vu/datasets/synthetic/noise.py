@@ -28,7 +28,7 @@ def value_noise(points: Float[np.ndarray, "n d"], scale: float, seed: int) -> Fl
         key = hashed[0][corner & 1] ^ offset
         for axis in range(1, count):
             key ^= hashed[axis][corner >> axis & 1]
-        values.append(_mixed(key))
+        values.append(_mix_bits(key))
     for part in eased:  # the first axis is the lowest bit of the corner
         values = [low + (high - low) * part for low, high in zip(values[::2], values[1::2], strict=True)]
     return values[0]
@@ -52,7 +52,7 @@ def _ease(x: np.ndarray) -> np.ndarray:
     return x * x * (3 - 2 * x)
 
 
-def _mixed(key: np.ndarray) -> np.ndarray:
+def _mix_bits(key: np.ndarray) -> np.ndarray:
     """Well-mixed number in [0, 1) for each integer; overwrites it."""
     for shift, factor in ((15, 0x2C1B3C6D), (12, 0x297A2D39)):
         key ^= key >> np.uint32(shift)

@@ -1,4 +1,4 @@
-"""The skin of a made-up person, painted once into the head's texture chart.
+"""The skin of a synthetic person, painted once into the head's texture chart.
 
 Everything is a function of the position on the mean neutral head, in metres (x to the subject's left, y up, z out of the face),
 so it sits at the same place on every identity and moves with every expression. Colours are linear, not sRGB.
@@ -19,7 +19,10 @@ from deja_vu.heads.base import HeadModel
 from deja_vu.render.mesh import rasterize_mesh
 
 TEXTURE_SIZE = 1024
-LIGHT_SKIN, DARK_SKIN = np.array([0.74, 0.42, 0.29], np.float32), np.array([0.17, 0.085, 0.055], np.float32)
+LIGHT_SKIN = np.array([0.74, 0.42, 0.29], np.float32)
+"""Reflectance of skin without melanin."""
+DARK_SKIN = np.array([0.17, 0.085, 0.055], np.float32)
+"""Reflectance of skin with the most melanin."""
 HAIR_COLORS = np.array(
     [[0.018, 0.012, 0.009], [0.06, 0.03, 0.016], [0.13, 0.065, 0.03], [0.3, 0.17, 0.075], [0.16, 0.05, 0.02]], np.float32
 )
@@ -45,7 +48,7 @@ HAIRLINE_HEIGHT = [0.104, 0.104, 0.097, 0.082, 0.066, 0.05, 0.022, 0.036, 0.05, 
 
 @dataclass(frozen=True)
 class Appearance:
-    """What a person looks like apart from the shape."""
+    """Colors and marks of a person."""
 
     skin: Float[np.ndarray, "3"]
     """Mean reflectance."""
@@ -83,24 +86,24 @@ class SkinTexture:
     """Reflectance, and gloss in [0, 1]; padded beyond the chart's border."""
 
 
-def paint_skin(head: HeadModel, look: Appearance) -> SkinTexture:
+def paint_skin(head: HeadModel, appearance: Appearance) -> SkinTexture:
     """The texture of the outer skin with brows, lips, lash lines, freckles and the ground of the hair."""
     rows, columns, faces, bary = _chart_texels(head)
     corners = head.topology.faces[faces]
     rest = (head.template[corners] * bary[..., None]).sum(1).numpy()
     lips = (_vertex_share(head, "lips")[corners] * bary).sum(1).numpy()
-    color, gloss = _complexion(rest, look)
-    color = _blend(color, _lip_color(rest, look), smooth_step(lips, 0.25, 0.8) * 0.85)
+    color, gloss = _paint_complexion(rest, appearance)
+    color = _blend(color, _lip_color(rest, appearance), smooth_step(lips, 0.25, 0.8) * 0.85)
     gloss = np.maximum(gloss, 0.75 * smooth_step(lips, 0.3, 0.8))
-    color = _blend(color, look.hair * 0.5 + 0.004, 0.9 * brow_cover(rest, look))
-    color = _blend(color, look.hair * 0.5 + 0.15 * look.skin, 0.7 * _lash_line(head, faces, rest))
-    color = _blend(color, look.hair * 0.6, 0.85 * hair_cover(rest, fractal_noise(rest, 0.008, 2, look.seed + 9)))
+    color = _blend(color, appearance.hair * 0.5 + 0.004, 0.9 * brow_coverage(rest, appearance))
+    color = _blend(color, appearance.hair * 0.5 + 0.15 * appearance.skin, 0.7 * _lash_line(head, faces, rest))
+    color = _blend(color, appearance.hair * 0.6, 0.85 * hair_coverage(rest, fractal_noise(rest, 0.008, 2, appearance.seed + 9)))
     texture = np.zeros((TEXTURE_SIZE, TEXTURE_SIZE, 4), np.float32)
     texture[rows, columns] = np.concatenate([color, gloss[:, None]], axis=1)
     return SkinTexture(_pad(texture, rows, columns))
 
 
-def hair_cover(rest: Float[np.ndarray, "n 3"], ragged: Float[np.ndarray, " n"] | float = 0.0) -> Float[np.ndarray, " n"]:
+def hair_coverage(rest: Float[np.ndarray, "n 3"], ragged: Float[np.ndarray, " n"] | float = 0.0) -> Float[np.ndarray, " n"]:
     """Where hair grows on the mean head, 0 to 1."""
     angle = np.degrees(np.arctan2(np.abs(rest[:, 0]), rest[:, 2] - 0.012))
     line = np.interp(angle, HAIRLINE_ANGLE, HAIRLINE_HEIGHT) + 0.005 * ragged
@@ -108,28 +111,28 @@ def hair_cover(rest: Float[np.ndarray, "n 3"], ragged: Float[np.ndarray, " n"] |
     return np.where(ear, 0.0, smooth_step(rest[:, 1] - line, -0.004, 0.005))
 
 
-def brow_cover(rest: Float[np.ndarray, "n 3"], look: Appearance) -> Float[np.ndarray, " n"]:
+def brow_coverage(rest: Float[np.ndarray, "n 3"], appearance: Appearance) -> Float[np.ndarray, " n"]:
     """Density of the brows' hairs, 0 to 1: short slanted strokes that end softly."""
     x, y = np.abs(rest[:, 0]), rest[:, 1]
     middle = np.interp(x, BROW_LINE[:, 0], BROW_LINE[:, 1])
     along = (x - BROW_LINE[0, 0]) / (BROW_LINE[-1, 0] - BROW_LINE[0, 0])
-    half = look.brow * np.interp(along, [0.0, 0.2, 0.6, 1.0], [0.0030, 0.0036, 0.0028, 0.0010])
+    half = appearance.brow * np.interp(along, [0.0, 0.2, 0.6, 1.0], [0.0030, 0.0036, 0.0028, 0.0010])
     across = (y - middle) / half
     near = (np.abs(across) < 1.8) & (along > -0.08) & (along < 1.08) & (rest[:, 2] > 0.05)
     slant = np.interp(along, [0.0, 0.4, 1.0], [0.25, 0.9, 1.6]).astype(np.float32)
     side = np.where(rest[:, 0] > 0, 0.0, 50.0)
     strokes = np.stack([(x - slant * (y - middle)) / 0.00055, (y - middle + slant * x) / 0.004 + side], axis=1)
-    hairs = value_noise(strokes, 1.0, look.seed + 21)
+    hairs = value_noise(strokes, 1.0, appearance.seed + 21)
     body = smooth_step(np.abs(across), 1.5, 0.35) * smooth_step(along, -0.06, 0.12) * smooth_step(along, 1.06, 0.85)
     return np.where(near, np.clip(body * (0.45 + 1.0 * hairs), 0, 1), 0.0)
 
 
-def _complexion(rest: np.ndarray, look: Appearance) -> tuple[np.ndarray, np.ndarray]:
+def _paint_complexion(rest: np.ndarray, appearance: Appearance) -> tuple[np.ndarray, np.ndarray]:
     """Colour and gloss of bare skin."""
     x, y, z = np.abs(rest[:, 0]), rest[:, 1], rest[:, 2]
     mirrored = np.stack([x, y, z], axis=1)
-    blotches = fractal_noise(rest, 0.022, 3, look.seed)
-    redness = 0.10 * fractal_noise(rest, 0.012, 3, look.seed + 1)
+    blotches = fractal_noise(rest, 0.022, 3, appearance.seed)
+    redness = 0.10 * fractal_noise(rest, 0.012, 3, appearance.seed + 1)
     for centre, radius, strength in (
         ((0.045, 0.0, 0.085), 0.018, 0.28),
         ((0.0, 0.006, 0.116), 0.012, 0.26),
@@ -139,28 +142,30 @@ def _complexion(rest: np.ndarray, look: Appearance) -> tuple[np.ndarray, np.ndar
         redness += strength * _bump(mirrored, centre, radius)
     tired = 0.22 * _bump(mirrored, (0.028, 0.027, 0.086), 0.009)
     value = 1 + 0.10 * blotches - 0.5 * tired
-    color = look.skin * value[:, None] * (1 + redness[:, None] * np.array([0.25, -0.55, -0.45], np.float32))
-    color *= 1 + 0.16 * (value_noise(rest, 0.0011, look.seed + 2)[:, None] - 0.5)
-    spots = smooth_step(value_noise(rest, 0.0019, look.seed + 3), 0.8, 0.9)
+    color = appearance.skin * value[:, None] * (1 + redness[:, None] * np.array([0.25, -0.55, -0.45], np.float32))
+    color *= 1 + 0.16 * (value_noise(rest, 0.0011, appearance.seed + 2)[:, None] - 0.5)
+    spots = smooth_step(value_noise(rest, 0.0019, appearance.seed + 3), 0.8, 0.9)
     where = _bump(mirrored, (0.03, 0.01, 0.1), 0.03) + 0.3 * smooth_step(y, 0.06, 0.08)
-    color = _blend(color, look.skin * np.array([0.55, 0.38, 0.3], np.float32), look.freckles * 0.75 * np.clip(where, 0, 1) * spots)
-    for mole in _moles(look.seed):
+    color = _blend(
+        color, appearance.skin * np.array([0.55, 0.38, 0.3], np.float32), appearance.freckles * 0.75 * np.clip(where, 0, 1) * spots
+    )
+    for mole in _place_moles(appearance.seed):
         spot = smooth_step(np.linalg.norm(rest - mole, axis=1), 0.0019, 0.0011)
-        color = _blend(color, look.skin * np.array([0.3, 0.2, 0.18], np.float32), 0.8 * spot)
+        color = _blend(color, appearance.skin * np.array([0.3, 0.2, 0.18], np.float32), 0.8 * spot)
     gloss = 0.32 + 0.25 * _bump(mirrored, (0.0, 0.012, 0.115), 0.014) + 0.18 * _bump(mirrored, (0.0, 0.08, 0.1), 0.03)
-    return color.astype(np.float32), (gloss * (1 + 0.35 * fractal_noise(rest, 0.004, 2, look.seed + 4))).astype(np.float32)
+    return color.astype(np.float32), (gloss * (1 + 0.35 * fractal_noise(rest, 0.004, 2, appearance.seed + 4))).astype(np.float32)
 
 
-def _moles(seed: int) -> np.ndarray:
+def _place_moles(seed: int) -> np.ndarray:
     """A few marks on the front of the mean head."""
     rng = np.random.default_rng([seed, 2])
     return MOLES[rng.permutation(len(MOLES))[:4]] + rng.normal(0, 0.003, (4, 3)) * [1, 1, 0]
 
 
-def _lip_color(rest: np.ndarray, look: Appearance) -> np.ndarray:
+def _lip_color(rest: np.ndarray, appearance: Appearance) -> np.ndarray:
     """Redder than the skin, with upright wrinkles."""
-    wrinkles = value_noise(rest[:, :2] * [1.0, 0.2], 0.0012, look.seed + 5)
-    return (look.skin * np.array([0.72, 0.36, 0.38], np.float32) * (0.88 + 0.24 * wrinkles)[:, None]).astype(np.float32)
+    wrinkles = value_noise(rest[:, :2] * [1.0, 0.2], 0.0012, appearance.seed + 5)
+    return (appearance.skin * np.array([0.72, 0.36, 0.38], np.float32) * (0.88 + 0.24 * wrinkles)[:, None]).astype(np.float32)
 
 
 def _lash_line(head: HeadModel, faces: torch.Tensor, rest: np.ndarray) -> np.ndarray:
@@ -181,10 +186,10 @@ def _chart_texels(head: HeadModel) -> tuple[np.ndarray, np.ndarray, torch.Tensor
     """Rows and columns of the texels that outer skin covers, with the triangle and barycentric coordinates of each."""
     plane = torch.cat([head.topology.uv * TEXTURE_SIZE, torch.ones(len(head.topology.uv), 1)], dim=1)
     pixel_grid = Camera(torch.eye(4), torch.eye(3), TEXTURE_SIZE, TEXTURE_SIZE)
-    seen = rasterize_mesh(plane, head.topology.uv_faces, pixel_grid)
-    skin = (seen.face_id >= 0) & head.topology.regions["skin"][seen.face_id.clamp_min(0)]
+    fragments = rasterize_mesh(plane, head.topology.uv_faces, pixel_grid)
+    skin = (fragments.face_id >= 0) & head.topology.regions["skin"][fragments.face_id.clamp_min(0)]
     rows, columns = (index.numpy() for index in torch.where(skin))
-    return rows, columns, seen.face_id[skin], seen.bary[skin]
+    return rows, columns, fragments.face_id[skin], fragments.bary[skin]
 
 
 def _vertex_share(head: HeadModel, region: str) -> Float[torch.Tensor, " V"]:

@@ -15,7 +15,7 @@ from deja_vu.render.mesh import rasterize_mesh
 
 
 @dataclass(frozen=True)
-class Light:
+class Lamp:
     """A far lamp."""
 
     towards: tuple[float, float, float]
@@ -25,49 +25,53 @@ class Light:
 
 
 @dataclass(frozen=True)
-class Lamps:
-    """All the light of a scene; by default that of a room with a window."""
+class Lighting:
+    """Light of a scene; by default that of a room with a window."""
 
-    key: Light = Light((-0.6, -0.55, -0.75), (1.35, 1.24, 1.10))
-    fill: Light = Light((0.85, -0.05, -0.65), (0.26, 0.30, 0.36))
-    rim: Light = Light((0.75, -0.55, 0.6), (0.75, 0.80, 0.88))
+    key: Lamp = Lamp((-0.6, -0.55, -0.75), (1.35, 1.24, 1.10))
+    fill: Lamp = Lamp((0.85, -0.05, -0.65), (0.26, 0.30, 0.36))
+    rim: Lamp = Lamp((0.75, -0.55, 0.6), (0.75, 0.80, 0.88))
     sky: tuple[float, float, float] = (0.22, 0.24, 0.27)
     """From above."""
     ground: tuple[float, float, float] = (0.11, 0.085, 0.075)
     """From below."""
 
     @staticmethod
-    def draw(seed: int) -> Lamps:
+    def draw(seed: int) -> Lighting:
         """Key light from any side and height before the face, hard or soft, warm or cold."""
         rng = np.random.default_rng([seed, 6])
         side, height = rng.uniform(-1.0, 1.0), rng.uniform(-1.0, 0.1)
         warmth = np.exp(rng.normal(0, 0.1) * np.array([1.0, 0.0, -1.2]))
         hardness = rng.uniform(0.35, 1.1)
         around = 2.2 - hardness
-        lamps = Lamps()
+        lighting = Lighting()
 
-        def lit(lamp: Light, towards: tuple[float, float, float], strength: float) -> Light:
-            return Light(towards, _triple(strength * warmth * lamp.color))
+        def lit(lamp: Lamp, towards: tuple[float, float, float], strength: float) -> Lamp:
+            return Lamp(towards, _to_triple(strength * warmth * lamp.color))
 
-        sky, ground = (_triple(around * np.array(color) * warmth) for color in (lamps.sky, lamps.ground))
-        key = lit(lamps.key, (side, height, -0.75), hardness)
-        fill = lit(lamps.fill, (-1.4 * side, -0.05, -0.65), around * rng.uniform(0.5, 1.5))
-        return Lamps(key, fill, lit(lamps.rim, (-1.25 * side, -0.55, 0.6), rng.uniform(0, 1.2)), sky, ground)
+        sky, ground = (_to_triple(around * np.array(color) * warmth) for color in (lighting.sky, lighting.ground))
+        key = lit(lighting.key, (side, height, -0.75), hardness)
+        fill = lit(lighting.fill, (-1.4 * side, -0.05, -0.65), around * rng.uniform(0.5, 1.5))
+        return Lighting(key, fill, lit(lighting.rim, (-1.25 * side, -0.55, 0.6), rng.uniform(0, 1.2)), sky, ground)
 
 
 SKIN_WRAP = (0.38, 0.20, 0.15)
 """How far light seeps round into the shade, by channel: red goes farthest."""
-SHADOW_SIZE, SHADOW_DISTANCE, SHADOW_FIELD = 320, 4.0, 0.62
-"""Shadow map: pixels a side, distance of its camera, width of what it sees, metres."""
-
-
-IRIS_ANGLE, PUPIL_ANGLE = math.asin(0.0062 / 0.0149), math.asin(0.0023 / 0.0149)
-"""Half angles of iris and pupil seen from the eyeball's centre."""
+SHADOW_SIZE = 320
+"""Side of the shadow map, pixels."""
+SHADOW_DISTANCE = 4.0
+"""Distance of its camera, metres."""
+SHADOW_FIELD = 0.62
+"""Width of what it sees, metres."""
+IRIS_ANGLE = math.asin(0.0062 / 0.0149)
+"""Half angle of the iris seen from the eyeball's centre."""
+PUPIL_ANGLE = math.asin(0.0023 / 0.0149)
+"""Half angle of the pupil seen from the eyeball's centre."""
 
 
 @dataclass(frozen=True)
-class Facing:
-    """How surface points lie to the camera and the lamps."""
+class ShadingPoints:
+    """Surface points as shading needs them: normals, view and light."""
 
     normal: Float[Tensor, "n 3"]
     """Unit, outward."""
@@ -77,7 +81,7 @@ class Facing:
     """Share of the surroundings that the point sees."""
     lit: Float[Tensor, " n"]
     """1 where the key light reaches it, 0 in its shadow."""
-    lamps: Lamps
+    lighting: Lighting
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class ShadowMap:
         return 1 - ((depth - blocker - 0.004) / 0.006).clamp(0, 1)
 
 
-def cast_shadows(vertices: Float[Tensor, "V 3"], faces: Tensor, centre: Float[Tensor, "3"], key: Light) -> ShadowMap:
+def cast_shadows(vertices: Float[Tensor, "V 3"], faces: Tensor, centre: Float[Tensor, "3"], key: Lamp) -> ShadowMap:
     """The shadow map of a mesh.
 
     Args:
@@ -105,12 +109,12 @@ def cast_shadows(vertices: Float[Tensor, "V 3"], faces: Tensor, centre: Float[Te
         centre: middle of what has to be covered.
         key: the lamp.
     """
-    camera = look_along(-direction(key), centre, SHADOW_DISTANCE, SHADOW_FIELD, SHADOW_SIZE)
-    seen = rasterize_mesh(vertices, faces, camera)
-    return ShadowMap(camera, torch.where(seen.face_id >= 0, seen.depth, torch.full_like(seen.depth, 9.0)))
+    camera = camera_along(-lamp_direction(key), centre, SHADOW_DISTANCE, SHADOW_FIELD, SHADOW_SIZE)
+    fragments = rasterize_mesh(vertices, faces, camera)
+    return ShadowMap(camera, torch.where(fragments.face_id >= 0, fragments.depth, torch.full_like(fragments.depth, 9.0)))
 
 
-def look_along(forward: Float[Tensor, "3"], centre: Float[Tensor, "3"], distance: float, field: float, size: int) -> Camera:
+def camera_along(forward: Float[Tensor, "3"], centre: Float[Tensor, "3"], distance: float, field: float, size: int) -> Camera:
     """A square camera far off, so that it is nearly orthographic.
 
     Args:
@@ -130,13 +134,13 @@ def look_along(forward: Float[Tensor, "3"], centre: Float[Tensor, "3"], distance
     return Camera(pose, flat.intrinsics, size, size)
 
 
-def direction(light: Light) -> Float[Tensor, "3"]:
+def lamp_direction(light: Lamp) -> Float[Tensor, "3"]:
     """Unit vector towards a lamp."""
     towards = torch.tensor(light.towards)
     return towards / towards.norm()
 
 
-def shade_skin(color: Float[Tensor, "n 3"], gloss: Float[Tensor, " n"], at: Facing) -> Float[Tensor, "n 3"]:
+def shade_skin(color: Float[Tensor, "n 3"], gloss: Float[Tensor, " n"], at: ShadingPoints) -> Float[Tensor, "n 3"]:
     """Radiance of skin.
 
     Args:
@@ -144,33 +148,42 @@ def shade_skin(color: Float[Tensor, "n 3"], gloss: Float[Tensor, " n"], at: Faci
         gloss: strength of the highlight, 0 to 1.
         at: the points.
     """
-    normal, view, open_, lit, lamps = at.normal, at.view, at.openness, at.lit, at.lamps
+    normal, view, open_, lit, lighting = at.normal, at.view, at.openness, at.lit, at.lighting
     wrap = torch.tensor(SKIN_WRAP)
     lit3 = lit[:, None] ** torch.tensor([0.75, 1.0, 1.1])  # a shadow's edge on skin is red
-    light = _ambient(normal, lamps) * _bounced(open_, color)
-    light = light + _wrapped(normal, lamps.key, wrap) * lit3
-    light = light + _wrapped(normal, lamps.fill, wrap) * (0.35 + 0.65 * open_[:, None]) + _wrapped(normal, lamps.rim, wrap) * open_[:, None]
+    light = _ambient_light(normal, lighting) * _bounce_light(open_, color)
+    light = light + _wrap_light(normal, lighting.key, wrap) * lit3
+    light = (
+        light
+        + _wrap_light(normal, lighting.fill, wrap) * (0.35 + 0.65 * open_[:, None])
+        + _wrap_light(normal, lighting.rim, wrap) * open_[:, None]
+    )
     facing = (normal * view).sum(1).clamp(0, 1)
     fresnel = 0.035 + 0.45 * (1 - facing) ** 5
     shine = torch.zeros_like(color)
-    for lamp, exponent, strength in ((lamps.key, 14.0, 0.8), (lamps.key, 55.0, 1.6), (lamps.rim, 18.0, 1.2), (lamps.fill, 18.0, 0.8)):
-        half = view + direction(lamp)
+    for lamp, exponent, strength in (
+        (lighting.key, 14.0, 0.8),
+        (lighting.key, 55.0, 1.6),
+        (lighting.rim, 18.0, 1.2),
+        (lighting.fill, 18.0, 0.8),
+    ):
+        half = view + lamp_direction(lamp)
         lobe = (normal * half).sum(1) / half.norm(dim=1)
-        amount = strength * (exponent + 8) / 25 * lobe.clamp(0, 1) ** exponent * (lit if lamp is lamps.key else open_)
+        amount = strength * (exponent + 8) / 25 * lobe.clamp(0, 1) ** exponent * (lit if lamp is lighting.key else open_)
         shine = shine + (amount * fresnel * gloss * open_)[:, None] * torch.tensor(lamp.color)
     return color * light + shine
 
 
-def shade_cloth(color: Float[Tensor, "3"], at: Facing) -> Float[Tensor, "n 3"]:
+def shade_cloth(color: Float[Tensor, "3"], at: ShadingPoints) -> Float[Tensor, "n 3"]:
     """Radiance of cloth of one reflectance: diffuse, with a soft bright edge."""
-    wrap, lamps = torch.full((3,), 0.15), at.lamps
-    soft = _ambient(at.normal, lamps) + _wrapped(at.normal, lamps.fill, wrap) + _wrapped(at.normal, lamps.rim, wrap)
-    light = soft * at.openness[:, None] + _wrapped(at.normal, lamps.key, wrap) * at.lit[:, None]
+    wrap, lighting = torch.full((3,), 0.15), at.lighting
+    soft = _ambient_light(at.normal, lighting) + _wrap_light(at.normal, lighting.fill, wrap) + _wrap_light(at.normal, lighting.rim, wrap)
+    light = soft * at.openness[:, None] + _wrap_light(at.normal, lighting.key, wrap) * at.lit[:, None]
     fuzz = 0.25 * (1 - (at.normal * at.view).sum(1).clamp(0, 1)) ** 3
     return color * light * (1 + fuzz[:, None])
 
 
-def shade_hair(color: Float[Tensor, "n 3"], along: Float[Tensor, "n 3"], at: Facing) -> Float[Tensor, "n 3"]:
+def shade_hair(color: Float[Tensor, "n 3"], along: Float[Tensor, "n 3"], at: ShadingPoints) -> Float[Tensor, "n 3"]:
     """Radiance of hair (Kajiya and Kay, SIGGRAPH 1989): fibres scatter round their axis, with two highlights.
 
     Args:
@@ -178,10 +191,10 @@ def shade_hair(color: Float[Tensor, "n 3"], along: Float[Tensor, "n 3"], at: Fac
         along: unit direction of the fibre.
         at: the points, with normals outward from the tuft.
     """
-    normal, view, lit, lamps = at.normal, at.view, at.lit, at.lamps
-    total = color * _ambient(normal, lamps) * 0.8
-    for lamp, reach in ((lamps.key, 0.25 + 0.75 * lit), (lamps.fill, torch.ones_like(lit)), (lamps.rim, torch.ones_like(lit))):
-        towards = direction(lamp)
+    normal, view, lit, lighting = at.normal, at.view, at.lit, at.lighting
+    total = color * _ambient_light(normal, lighting) * 0.8
+    for lamp, reach in ((lighting.key, 0.25 + 0.75 * lit), (lighting.fill, torch.ones_like(lit)), (lighting.rim, torch.ones_like(lit))):
+        towards = lamp_direction(lamp)
         across = (1 - (along @ towards) ** 2).clamp_min(0).sqrt()
         facing = ((normal @ towards + 0.3) / 1.3).clamp(0, 1) * reach
         half = view + towards
@@ -192,7 +205,7 @@ def shade_hair(color: Float[Tensor, "n 3"], along: Float[Tensor, "n 3"], at: Fac
     return total
 
 
-def shade_eyes(q: Float[Tensor, "n 3"], iris: Float[Tensor, "3"], lids: Float[Tensor, " n"], at: Facing) -> Float[Tensor, "n 3"]:
+def shade_eyes(q: Float[Tensor, "n 3"], iris: Float[Tensor, "3"], lids: Float[Tensor, " n"], at: ShadingPoints) -> Float[Tensor, "n 3"]:
     """Radiance of eyeballs.
 
     Args:
@@ -201,12 +214,16 @@ def shade_eyes(q: Float[Tensor, "n 3"], iris: Float[Tensor, "3"], lids: Float[Te
         lids: 1 far from the lids, less beside them.
         at: the points.
     """
-    normal, view, lamps, wrap = at.normal, at.view, at.lamps, torch.full((3,), 0.3)
+    normal, view, lighting, wrap = at.normal, at.view, at.lighting, torch.full((3,), 0.3)
     color, mirror = paint_eye(q, iris)
-    light = _ambient(normal, lamps) + _wrapped(normal, lamps.key, wrap) * (0.3 + 0.7 * at.lit[:, None]) + _wrapped(normal, lamps.fill, wrap)
+    light = (
+        _ambient_light(normal, lighting)
+        + _wrap_light(normal, lighting.key, wrap) * (0.3 + 0.7 * at.lit[:, None])
+        + _wrap_light(normal, lighting.fill, wrap)
+    )
     total = color * light * lids[:, None]
-    for lamp, strength in ((lamps.key, 3.0), (lamps.fill, 0.8)):
-        half = view + direction(lamp)
+    for lamp, strength in ((lighting.key, 3.0), (lighting.fill, 0.8)):
+        half = view + lamp_direction(lamp)
         lobe = ((normal * half).sum(1) / half.norm(dim=1)).clamp(0, 1)
         glint = torch.sigmoid((lobe - math.cos(math.radians(8.0))) * 1800.0)
         total = total + (strength * glint * mirror * (0.3 + 0.7 * lids))[:, None] * torch.tensor(lamp.color)
@@ -235,7 +252,7 @@ def paint_eye(q: Float[Tensor, "n 3"], iris: Float[Tensor, "3"]) -> tuple[Float[
     return white * (1 - edge) + inside * edge, 0.35 + 0.65 * _step(r, 1.25, 1.0)
 
 
-def _triple(color: np.ndarray) -> tuple[float, float, float]:
+def _to_triple(color: np.ndarray) -> tuple[float, float, float]:
     red, green, blue = (float(value) for value in color)
     return red, green, blue
 
@@ -245,17 +262,17 @@ def _step(x: Tensor, low: float, high: float) -> Tensor:
     return t * t * (3 - 2 * t)
 
 
-def _ambient(normal: Float[Tensor, "n 3"], lamps: Lamps) -> Float[Tensor, "n 3"]:
+def _ambient_light(normal: Float[Tensor, "n 3"], lighting: Lighting) -> Float[Tensor, "n 3"]:
     up = (0.5 - 0.5 * normal[:, 1:2]).clamp(0, 1)
-    return torch.tensor(lamps.ground) + (torch.tensor(lamps.sky) - torch.tensor(lamps.ground)) * up
+    return torch.tensor(lighting.ground) + (torch.tensor(lighting.sky) - torch.tensor(lighting.ground)) * up
 
 
-def _bounced(open_: Float[Tensor, " n"], color: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+def _bounce_light(open_: Float[Tensor, " n"], color: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
     """Darkening of a hollow whose walls have this colour: bright walls return some of the light."""
     o = open_[:, None]
     return o / (1 - color.clamp(0, 0.9) * (1 - o))
 
 
-def _wrapped(normal: Float[Tensor, "n 3"], lamp: Light, wrap: Float[Tensor, "3"]) -> Float[Tensor, "n 3"]:
-    facing = (normal @ direction(lamp))[:, None]
+def _wrap_light(normal: Float[Tensor, "n 3"], lamp: Lamp, wrap: Float[Tensor, "3"]) -> Float[Tensor, "n 3"]:
+    facing = (normal @ lamp_direction(lamp))[:, None]
     return ((facing + wrap) / (1 + wrap)).clamp_min(0) * torch.tensor(lamp.color)

@@ -1,4 +1,4 @@
-"""A made-up person's selfie video, frame by frame, and the truth about it."""
+"""A synthetic person's selfie video, frame by frame, with its ground truth."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deja_vu.datasets.synthetic.acting import act
 from deja_vu.datasets.synthetic.body import PARTS, Figure
 from deja_vu.datasets.synthetic.noise import fractal_noise
 from deja_vu.datasets.synthetic.paint import Appearance, paint_skin
-from deja_vu.datasets.synthetic.wardrobe import HairCut
+from deja_vu.datasets.synthetic.wardrobe import Haircut
 from deja_vu.heads import load_head
 from deja_vu.render.mesh import rasterize_mesh
 
@@ -30,12 +30,18 @@ SAMPLES = 2
 """Samples of a pixel along each axis, where something ends in it."""
 SMOOTH_STEP = 0.002
 """Depths in a pixel may differ by this much before it counts as one where something ends, metres."""
-IDENTITY_SPREAD, IDENTITY_LIMIT = 0.7, 1.6
-"""Standard deviation and bound of the identity's coefficients."""
-EYE_RECESS, MOUTH_RECESS = (0.0020, 1.2), (0.0046, 0.8)
-"""Reach of the shade at the rims of eyes and mouth, radians, and the shift of the upper rim's shade in units of the reach."""
-EXPOSURE, SENSOR_NOISE = 1.35, 1.1
-"""Brightness before the tone curve; deviation of a pixel in 1/255."""
+IDENTITY_SPREAD = 0.7
+"""Standard deviation of the identity's coefficients."""
+IDENTITY_LIMIT = 1.6
+"""Bound of the identity's coefficients."""
+EYE_RECESS = (0.0020, 1.2)
+"""Reach of the shade at the rims of the eyes, radians, and the shift of the upper rim's shade in units of the reach."""
+MOUTH_RECESS = (0.0046, 0.8)
+"""The same of the mouth."""
+EXPOSURE = 1.35
+"""Brightness before the tone curve."""
+SENSOR_NOISE = 1.1
+"""Deviation of a pixel in 1/255."""
 
 
 ROOM_COLORS = np.array([[0.20, 0.25, 0.26], [0.26, 0.22, 0.17], [0.17, 0.21, 0.19], [0.23, 0.20, 0.24]], np.float32)
@@ -46,7 +52,7 @@ BEIGE = np.array([0.52, 0.42, 0.30], np.float32)
 
 @dataclass(frozen=True)
 class SyntheticFrame:
-    """One picture and what is in it."""
+    """One picture and its ground truth masks."""
 
     image: UInt8[np.ndarray, "H W 3"]
     """sRGB."""
@@ -57,8 +63,8 @@ class SyntheticFrame:
 
 
 @dataclass(frozen=True)
-class _Grid:
-    """What a camera's samples see, row by row."""
+class _SampleGrid:
+    """Fragments of a camera's samples, row by row."""
 
     camera: Camera
     part: UInt8[Tensor, " n"]
@@ -68,7 +74,7 @@ class _Grid:
 
 
 @dataclass(frozen=True)
-class _Posed:
+class _PosedFigure:
     """The figure in one frame, world space."""
 
     vertices: Float[Tensor, "V 3"]
@@ -77,29 +83,29 @@ class _Posed:
 
 
 @dataclass(frozen=True)
-class _Points:
+class _SurfacePoints:
     """Surface points behind samples."""
 
     face: Int[Tensor, " n"]
     corners: Int[Tensor, "n 3"]
     bary: Float[Tensor, "n 3"]
-    facing: shade.Facing
+    shading: shade.ShadingPoints
 
 
 class SyntheticSubject:
     """One person, one clip. Everything follows from the constructor's arguments."""
 
     def __init__(
-        self, frames: int = 150, size: int = 512, seed: int = 2, fps: float = 25.0, *, varied: bool = False, close: bool = False
+        self, frames: int = 150, size: int = 512, seed: int = 2, fps: float = 25.0, *, random_style: bool = False, close: bool = False
     ) -> None:
-        """Make a person up; nothing is rendered yet.
+        """Create a person; nothing is rendered yet.
 
         Args:
             frames: length of the clip.
             size: width and height of the picture in pixels.
             seed: chooses the person and what happens.
             fps: frame rate, 1/s.
-            varied: whether the seed chooses light and haircut too.
+            random_style: whether the seed chooses light and haircut too.
             close: whether the head fills the picture, before a beige wall near behind it.
         """
         self.size, self.seed, self.fps = size, seed, fps
@@ -110,12 +116,12 @@ class SyntheticSubject:
         """Truth in the head model's terms, T frames; the neck joint carries most of each turn."""
         self.camera: Camera = Camera.from_focal((CLOSE_FOCAL if close else FOCAL) * size, size, size)
         """Truth: one fixed camera at the world's origin."""
-        self.look = Appearance.draw(seed)
-        self.lamps = shade.Lamps.draw(seed) if varied else shade.Lamps()
-        self.figure = Figure(self.head, shape, seed, HairCut.draw(seed) if varied else HairCut())
-        self._texture = paint_skin(self.head, self.look).color
+        self.appearance = Appearance.draw(seed)
+        self.lighting = shade.Lighting.draw(seed) if random_style else shade.Lighting()
+        self.figure = Figure(self.head, shape, seed, Haircut.draw(seed) if random_style else Haircut())
+        self._texture = paint_skin(self.head, self.appearance).color
         self._room = paint_wall(size, seed) if close else paint_room(size, seed)
-        self._eye_directions = self._directions_in_eyes()
+        self._eye_directions = self._find_eye_directions()
         self._part_of_face = torch.cat([torch.zeros(1), self.figure.part]).to(torch.uint8)
 
     def __len__(self) -> int:
@@ -129,29 +135,29 @@ class SyntheticSubject:
     def pupils(self, index: int) -> Float[Tensor, "2 3"]:
         """World position of the left and the right pupil's front in one frame, metres."""
         vertices = self.head(self.params[index])
-        return torch.stack([_mix(vertices, *self._front_of_eye(side))[0] for side in ("left", "right")])
+        return torch.stack([_interpolate(vertices, *self._find_eye_front(side))[0] for side in ("left", "right")])
 
     def render(self, index: int) -> SyntheticFrame:
         """Draw one frame."""
         vertices, normals, along = self.figure.pose(self.params[index])
-        posed = _Posed(vertices, normals, along)
-        grids = [self._look(vertices, self.camera.resized(self.size * fineness, self.size * fineness)) for fineness in (1, SAMPLES)]
+        posed = _PosedFigure(vertices, normals, along)
+        grids = [self._rasterize(vertices, self.camera.resized(self.size * fineness, self.size * fineness)) for fineness in (1, SAMPLES)]
         covered = (grids[1].part > 0).float().reshape(self.size * SAMPLES, -1).numpy()
         foreground = cv2.resize(covered, (self.size, self.size), interpolation=cv2.INTER_AREA)
         linear = self._radiance(grids[0], grids[1], posed) + self._room * (1 - foreground[..., None])
         parts = grids[0].part.reshape(self.size, self.size).numpy()
         return SyntheticFrame(self._expose(linear, index), np.round(foreground * 255).astype(np.uint8), parts)
 
-    def _look(self, vertices: Tensor, camera: Camera) -> _Grid:
-        seen = rasterize_mesh(vertices, self.figure.faces, camera)
-        part = self._part_of_face.index_select(0, seen.face_id.flatten() + 1)
-        return _Grid(camera, part, seen.face_id.flatten(), seen.bary.flatten(0, 1), seen.depth.flatten())
+    def _rasterize(self, vertices: Tensor, camera: Camera) -> _SampleGrid:
+        fragments = rasterize_mesh(vertices, self.figure.faces, camera)
+        part = self._part_of_face.index_select(0, fragments.face_id.flatten() + 1)
+        return _SampleGrid(camera, part, fragments.face_id.flatten(), fragments.bary.flatten(0, 1), fragments.depth.flatten())
 
-    def _radiance(self, coarse: _Grid, fine: _Grid, posed: _Posed) -> Float[np.ndarray, "H W 3"]:
+    def _radiance(self, coarse: _SampleGrid, fine: _SampleGrid, posed: _PosedFigure) -> Float[np.ndarray, "H W 3"]:
         """Light towards the camera, zero where the room shows; one sample in smooth pixels, `SAMPLES` squared in the others."""
         smooth = _smooth_pixels(coarse, fine)
         smooth_fine = smooth.reshape(self.size, 1, self.size, 1).expand(-1, SAMPLES, -1, SAMPLES).flatten()
-        lit = self._lit(coarse, posed.vertices)
+        lit = self._key_light(coarse, posed.vertices)
         out = torch.zeros(self.size * self.size, 3)
         for number, name in enumerate(PARTS[1:], 1):
             one = torch.nonzero((coarse.part == number) & smooth)[:, 0]
@@ -160,50 +166,57 @@ class SyntheticSubject:
                 continue
             row = many // fine.camera.width
             pixel = torch.cat([one, row // SAMPLES * self.size + (many - row * fine.camera.width) // SAMPLES])
-            point = self._points(coarse, one, fine, many, posed, lit.index_select(0, pixel))
-            radiance = self._shade(name, point, fine.camera, many, posed)
+            points = self._gather_points(coarse, one, fine, many, posed, lit.index_select(0, pixel))
+            radiance = self._shade(name, points, fine.camera, many, posed)
             radiance[len(one) :] /= SAMPLES**2
             out.index_add_(0, pixel, radiance)
         return out.reshape(self.size, self.size, 3).numpy()
 
-    def _points(self, coarse: _Grid, one: Tensor, fine: _Grid, many: Tensor, posed: _Posed, lit: Tensor) -> _Points:
+    def _gather_points(
+        self, coarse: _SampleGrid, one: Tensor, fine: _SampleGrid, many: Tensor, posed: _PosedFigure, lit: Tensor
+    ) -> _SurfacePoints:
         face = torch.cat([coarse.face.index_select(0, one), fine.face.index_select(0, many)])
         bary = torch.cat([coarse.bary.index_select(0, one), fine.bary.index_select(0, many)])
-        ray = torch.cat([_rays(one, coarse.camera), _rays(many, fine.camera)])
+        ray = torch.cat([_sample_rays(one, coarse.camera), _sample_rays(many, fine.camera)])
         corners = self.figure.faces.index_select(0, face)
-        openness = _mix(self.figure.openness[:, None], corners, bary)[:, 0]
-        return _Points(face, corners, bary, shade.Facing(_unit(_mix(posed.normals, corners, bary)), -_unit(ray), openness, lit, self.lamps))
+        openness = _interpolate(self.figure.openness[:, None], corners, bary)[:, 0]
+        return _SurfacePoints(
+            face,
+            corners,
+            bary,
+            shade.ShadingPoints(_normalize(_interpolate(posed.normals, corners, bary)), -_normalize(ray), openness, lit, self.lighting),
+        )
 
-    def _shade(self, name: str, point: _Points, camera: Camera, sample: Tensor, posed: _Posed) -> Float[Tensor, "n 3"]:
+    def _shade(self, name: str, points: _SurfacePoints, camera: Camera, sample: Tensor, posed: _PosedFigure) -> Float[Tensor, "n 3"]:
         """Radiance of one part's points; `sample` are their places on the camera's grid, for parts that lie in openings."""
         if name == "skin":
-            color = self._sample_texture(point)
-            return shade.shade_skin(color[:, :3], color[:, 3], point.facing)
+            color = self._sample_texture(points)
+            return shade.shade_skin(color[:, :3], color[:, 3], points.shading)
         if name == "eyes":
-            return self._eyes(point, _recess(sample, camera, EYE_RECESS))
+            return self._shade_eyes(points, _recess_light(sample, camera, EYE_RECESS))
         if name == "mouth":
-            return self._mouth(point, _recess(sample, camera, MOUTH_RECESS))
+            return self._shade_mouth(points, _recess_light(sample, camera, MOUTH_RECESS))
         if name == "lashes":
-            return torch.from_numpy(0.5 * self.look.hair + 0.04 * self.look.skin).repeat(len(point.face), 1)
+            return torch.from_numpy(0.5 * self.appearance.hair + 0.04 * self.appearance.skin).repeat(len(points.face), 1)
         if name == "hair":
-            fibre = _unit(_mix(posed.along, point.corners, point.bary))
-            return shade.shade_hair(torch.from_numpy(self.look.hair) * point.facing.openness[:, None], fibre, point.facing)
-        return shade.shade_cloth(torch.from_numpy(self.look.shirt), point.facing)
+            fibre = _normalize(_interpolate(posed.along, points.corners, points.bary))
+            return shade.shade_hair(torch.from_numpy(self.appearance.hair) * points.shading.openness[:, None], fibre, points.shading)
+        return shade.shade_cloth(torch.from_numpy(self.appearance.shirt), points.shading)
 
-    def _lit(self, grid: _Grid, vertices: Tensor) -> Float[Tensor, " n"]:
+    def _key_light(self, grid: _SampleGrid, vertices: Tensor) -> Float[Tensor, " n"]:
         """Share of the key light that reaches each pixel, with soft edges."""
-        shadow = shade.cast_shadows(vertices, self.figure.casters, self.params.world_from_head[0, :3, 3], self.lamps.key)
+        shadow = shade.cast_shadows(vertices, self.figure.casters, self.params.world_from_head[0, :3, 3], self.lighting.key)
         pixel = torch.nonzero(grid.part)[:, 0]
         both = torch.zeros(self.size * self.size, 2)
-        both[pixel] = torch.stack([shadow.lit(_rays(pixel, self.camera) * grid.depth[pixel, None]), torch.ones(len(pixel))], dim=1)
+        both[pixel] = torch.stack([shadow.lit(_sample_rays(pixel, self.camera) * grid.depth[pixel, None]), torch.ones(len(pixel))], dim=1)
         width = max(3, int(self.size * 0.009) | 1)
         blurred = cv2.blur(cv2.blur(both.reshape(self.size, self.size, 2).numpy(), (width, width)), (width, width))
         return torch.from_numpy(np.clip(blurred[..., 0] / np.maximum(blurred[..., 1], 1e-3), 0.0, 1.0)).flatten()
 
-    def _sample_texture(self, point: _Points) -> Float[Tensor, "n 4"]:
+    def _sample_texture(self, points: _SurfacePoints) -> Float[Tensor, "n 4"]:
         """Colour and gloss of the skin."""
-        corners = self.head.topology.uv_faces.index_select(0, point.face)
-        uv = _mix(self.head.topology.uv, corners, point.bary).numpy() * len(self._texture) - 0.5
+        corners = self.head.topology.uv_faces.index_select(0, points.face)
+        uv = _interpolate(self.head.topology.uv, corners, points.bary).numpy() * len(self._texture) - 0.5
         rows = -(-len(uv) // 1024)  # cv2.remap wants a picture, no side over 32,767
         padded = np.zeros((2, rows * 1024), np.float32)
         padded[:, : len(uv)] = uv.T
@@ -211,23 +224,23 @@ class SyntheticSubject:
         found = cv2.remap(self._texture, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return torch.from_numpy(found.reshape(-1, 4)[: len(uv)])
 
-    def _eyes(self, point: _Points, open_: Float[Tensor, " n"]) -> Float[Tensor, "n 3"]:
-        q = _unit(_mix(self._eye_directions, point.corners, point.bary))
-        return shade.shade_eyes(q, torch.from_numpy(self.look.iris), open_, point.facing)
+    def _shade_eyes(self, points: _SurfacePoints, open_: Float[Tensor, " n"]) -> Float[Tensor, "n 3"]:
+        q = _normalize(_interpolate(self._eye_directions, points.corners, points.bary))
+        return shade.shade_eyes(q, torch.from_numpy(self.appearance.iris), open_, points.shading)
 
-    def _mouth(self, point: _Points, open_: Float[Tensor, " n"]) -> Float[Tensor, "n 3"]:
+    def _shade_mouth(self, points: _SurfacePoints, open_: Float[Tensor, " n"]) -> Float[Tensor, "n 3"]:
         """Teeth, tongue and gums; the deeper the darker."""
         regions = self.head.topology.regions
-        teeth = (regions["teeth_upper"] | regions["teeth_lower"])[point.face]
-        rest = _mix(self.head.template, point.corners, point.bary)
+        teeth = (regions["teeth_upper"] | regions["teeth_lower"])[points.face]
+        rest = _interpolate(self.head.template, points.corners, points.bary)
         gap = torch.cos(torch.atan2(rest[:, 0], rest[:, 2] - 0.045) * 2 * torch.pi * 5.5 + torch.pi).clamp_min(0) ** 24
         enamel = torch.tensor([0.62, 0.56, 0.47]) * (1 - 0.45 * gap[:, None])
-        flesh = torch.where(regions["tongue"][point.face][:, None], torch.tensor([0.40, 0.14, 0.13]), torch.tensor([0.22, 0.06, 0.05]))
+        flesh = torch.where(regions["tongue"][points.face][:, None], torch.tensor([0.40, 0.14, 0.13]), torch.tensor([0.22, 0.06, 0.05]))
         color = torch.where(teeth[:, None], enamel, flesh)
         depth = ((rest[:, 2] - 0.03) / 0.055).clamp(0.05, 1) ** 1.5
         gloss = torch.where(teeth, 0.9, 0.6) * depth
-        facing = replace(point.facing, openness=point.facing.openness.clamp_max(0.7) * depth, lit=0.2 + 0.8 * point.facing.lit)
-        return shade.shade_skin(color, gloss, facing) * (depth * open_)[:, None]
+        shading = replace(points.shading, openness=points.shading.openness.clamp_max(0.7) * depth, lit=0.2 + 0.8 * points.shading.lit)
+        return shade.shade_skin(color, gloss, shading) * (depth * open_)[:, None]
 
     def _expose(self, linear: np.ndarray, index: int) -> UInt8[np.ndarray, "H W 3"]:
         """Tone curve, sRGB's gamma and the sensor's noise."""
@@ -235,20 +248,20 @@ class SyntheticSubject:
         noise = np.random.default_rng([self.seed, 4, index]).standard_normal(linear.shape, np.float32)
         return np.clip(developed + SENSOR_NOISE * noise + 0.5, 0, 255).astype(np.uint8)
 
-    def _directions_in_eyes(self) -> Float[Tensor, "V 3"]:
+    def _find_eye_directions(self) -> Float[Tensor, "V 3"]:
         """Direction of each eyeball vertex from its centre, z along the eyeball's axis; zero elsewhere."""
         directions = torch.zeros_like(self.head.template)
         for side in ("left", "right"):
             ball = self.head.topology.faces[self.head.topology.regions[f"eye_{side}"]].unique()
-            around = _unit(self.head.template[ball] - self.head.joint_pivots[self.head.spec.joint_names.index(f"eye_{side}")])
-            axis = _unit(around[around[:, 2].topk(8).indices].mean(0, keepdim=True))[0]  # the innermost ring has eight vertices
+            around = _normalize(self.head.template[ball] - self.head.joint_pivots[self.head.spec.joint_names.index(f"eye_{side}")])
+            axis = _normalize(around[around[:, 2].topk(8).indices].mean(0, keepdim=True))[0]  # the innermost ring has eight vertices
             across = torch.linalg.cross(torch.tensor([0.0, 1.0, 0.0]), axis)
             across = across / across.norm()
             directions[ball] = around @ torch.stack([across, torch.linalg.cross(axis, across), axis], dim=1)
         return directions
 
-    def _front_of_eye(self, side: str) -> tuple[Int[Tensor, "1 3"], Float[Tensor, "1 3"]]:
-        """Corners and barycentric coordinates of the point that the eyeball's axis goes through, where `_eyes` paints the pupil."""
+    def _find_eye_front(self, side: str) -> tuple[Int[Tensor, "1 3"], Float[Tensor, "1 3"]]:
+        """Corners and barycentric coordinates of the point that the eyeball's axis goes through, where `_shade_eyes` paints the pupil."""
         ball = self.head.topology.faces[self.head.topology.regions[f"eye_{side}"]]
         front = ball[self._eye_directions[ball][..., 2].amin(1) > 0.5]
         weight = torch.linalg.solve(self._eye_directions[front].double().transpose(1, 2), torch.tensor([0.0, 0.0, 1.0]).double())
@@ -290,13 +303,13 @@ def paint_wall(size: int, seed: int) -> Float[np.ndarray, "s s 3"]:
     return (BEIGE * (1.1 - 0.3 * columns - 0.1 * rows)[..., None] * (1 + 0.06 * grain)).astype(np.float32)
 
 
-def _mix(values: Float[Tensor, "V C"], corners: Tensor, bary: Tensor) -> Float[Tensor, "n C"]:
+def _interpolate(values: Float[Tensor, "V C"], corners: Tensor, bary: Tensor) -> Float[Tensor, "n C"]:
     """Values of vertices at points of triangles."""
     a, b, c = (values.index_select(0, corners[:, k]) for k in range(3))
     return a.mul_(bary[:, :1]).addcmul_(b, bary[:, 1:2]).addcmul_(c, bary[:, 2:3])
 
 
-def _smooth_pixels(coarse: _Grid, fine: _Grid) -> Bool[Tensor, " n"]:
+def _smooth_pixels(coarse: _SampleGrid, fine: _SampleGrid) -> Bool[Tensor, " n"]:
     """Pixels inside skin or cloth without an edge of anything in them."""
     height, width = coarse.camera.height, coarse.camera.width
     part, depth = (
@@ -306,11 +319,11 @@ def _smooth_pixels(coarse: _Grid, fine: _Grid) -> Bool[Tensor, " n"]:
     return plain & (part == coarse.part).all(0) & (depth.amax(0) - depth.amin(0) < SMOOTH_STEP)
 
 
-def _unit(vectors: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+def _normalize(vectors: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
     return vectors / vectors.norm(dim=1, keepdim=True).clamp_min(1e-9)
 
 
-def _rays(sample: Int[Tensor, " n"], camera: Camera) -> Float[Tensor, "n 3"]:
+def _sample_rays(sample: Int[Tensor, " n"], camera: Camera) -> Float[Tensor, "n 3"]:
     """Direction of each sample in camera axes, at depth one."""
     row = sample // camera.width
     x = (sample - row * camera.width + 0.5 - camera.intrinsics[0, 2]) / camera.intrinsics[0, 0]
@@ -318,7 +331,7 @@ def _rays(sample: Int[Tensor, " n"], camera: Camera) -> Float[Tensor, "n 3"]:
     return torch.stack([x, y, torch.ones_like(x)], dim=1)
 
 
-def _recess(sample: Int[Tensor, " n"], camera: Camera, rim: tuple[float, float]) -> Float[Tensor, " n"]:
+def _recess_light(sample: Int[Tensor, " n"], camera: Camera, rim: tuple[float, float]) -> Float[Tensor, " n"]:
     """Light in an opening by its own silhouette: 1 in the middle of a wide one, less at its rim, least under the upper rim.
 
     Args:

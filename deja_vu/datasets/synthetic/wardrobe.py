@@ -1,4 +1,4 @@
-"""Hair and a shirt for a made-up person: triangles in the head's own space that follow the skull and the torso."""
+"""Hair and a shirt for a synthetic person: triangles in the head's own space that follow the skull and the torso."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ import torch
 from jaxtyping import Float, Int
 
 from deja_vu.datasets.synthetic.noise import fractal_noise, smooth_step
-from deja_vu.datasets.synthetic.paint import hair_cover
+from deja_vu.datasets.synthetic.paint import hair_coverage
 from deja_vu.heads.base import HeadModel
 
-STRANDS, STRAND_POINTS = 4800, 5
+STRANDS = 4800
+"""Strands of the hair, before those too near to an ear are left out."""
+STRAND_POINTS = 5
+"""Points along each strand."""
 STRAND_WIDTH = [0.0009, 0.0019, 0.0017, 0.0006]
 """From root to tip, metres."""
 EAR_CLEARANCE = 0.0045
 """Strands that come nearer to an ear are left out, metres."""
-SHIRT_COLUMNS, SHIRT_ROWS = 96, 40
+SHIRT_COLUMNS = 96
+"""Vertices around the shirt."""
+SHIRT_ROWS = 40
+"""Vertices from the collar down."""
 SHIRT_RINGS = np.array(
     [
         [-0.099, -0.021, 0.066, 0.053],
@@ -38,8 +44,8 @@ COLLAR_SLOPE = 0.28
 
 
 @dataclass(frozen=True)
-class HairCut:
-    """How hair is worn."""
+class Haircut:
+    """Length, lift and parting of hair."""
 
     length: float = 1.0
     """Of the strands, in units of a short cut's."""
@@ -49,10 +55,10 @@ class HairCut:
     """Where the hair parts on top, metres to the subject's left."""
 
     @staticmethod
-    def draw(seed: int) -> HairCut:
+    def draw(seed: int) -> Haircut:
         """Cropped to full, parted on either side or combed over from far out."""
         rng = np.random.default_rng([seed, 7])
-        return HairCut(float(rng.uniform(0.35, 1.5)), float(rng.uniform(0.3, 1.7)), float(rng.uniform(-0.06, 0.06)))
+        return Haircut(float(rng.uniform(0.35, 1.5)), float(rng.uniform(0.3, 1.7)), float(rng.uniform(-0.06, 0.06)))
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Garment:
     """Brightness factor about one."""
 
 
-def grow_hair(head: HeadModel, rest: Float[np.ndarray, "V 3"], normals: Float[np.ndarray, "V 3"], seed: int, worn: HairCut) -> Garment:
+def grow_hair(head: HeadModel, rest: Float[np.ndarray, "V 3"], normals: Float[np.ndarray, "V 3"], seed: int, haircut: Haircut) -> Garment:
     """Short combed hair as flat strands over the scalp.
 
     Args:
@@ -77,17 +83,17 @@ def grow_hair(head: HeadModel, rest: Float[np.ndarray, "V 3"], normals: Float[np
         rest: the person's neutral surface in head space.
         normals: of that surface.
         seed: chooses the roots and how strands stray.
-        worn: how it is cut and combed.
+        haircut: how it is cut and combed.
     """
     rng = np.random.default_rng([seed, 3])
     skin = head.topology.faces[head.topology.regions["skin"] & ~head.topology.regions["ears"]].numpy()
-    roots, out = _roots(head, rest, normals, skin, rng)
+    roots, out = _draw_roots(head, rest, normals, skin, rng)
     ground = np.unique(skin)
     surface, surface_normal = rest[ground], normals[ground]
     clump = fractal_noise(roots, 0.012, 2, seed + 31)
     length, height = _trim(out)
-    length *= worn.length * (1 + 0.25 * clump + rng.uniform(-0.2, 0.15, len(roots)))
-    height *= worn.lift * (rng.uniform(0.25, 1.1, len(roots)) + 0.25 * clump)
+    length *= haircut.length * (1 + 0.25 * clump + rng.uniform(-0.2, 0.15, len(roots)))
+    height *= haircut.lift * (rng.uniform(0.25, 1.1, len(roots)) + 0.25 * clump)
     stray = rng.normal(0, 0.14, (len(roots), 3)) + 0.6 * np.stack([clump, fractal_noise(roots, 0.018, 2, seed + 32), clump], axis=1)
     path = np.empty((len(roots), STRAND_POINTS, 3), np.float32)
     up = np.empty_like(path)
@@ -95,31 +101,31 @@ def grow_hair(head: HeadModel, rest: Float[np.ndarray, "V 3"], normals: Float[np
     for step in range(STRAND_POINTS):
         t = step / (STRAND_POINTS - 1)
         path[:, step], up[:, step] = point + normal * (height * (0.1 + 1.1 * t - 0.35 * t * t))[:, None], normal
-        flow = _comb(roots, normal, worn.parting) + stray * (0.4 + 0.6 * t)
+        flow = _comb(roots, normal, haircut.parting) + stray * (0.4 + 0.6 * t)
         flow -= (flow * normal).sum(1, keepdims=True) * normal
         point = point + flow / np.linalg.norm(flow, axis=1, keepdims=True) * (length / (STRAND_POINTS - 1))[:, None]
-        point, normal = _land(point, surface, surface_normal)
+        point, normal = _project_to_surface(point, surface, surface_normal)
     ears = torch.from_numpy(rest)[head.topology.faces[head.topology.regions["ears"]].unique()]
     free = torch.cdist(torch.from_numpy(path[:, 2:].reshape(-1, 3)), ears).amin(1).reshape(len(path), -1).amin(1).numpy() > EAR_CLEARANCE
     path, up, clump = path[free], up[free], clump[free]
     brightness = (0.85 + 0.3 * clump + rng.normal(0, 0.16, len(path))).clip(0.3, 1.6)
-    return _ribbons(path, up, brightness, rng)
+    return _build_ribbons(path, up, brightness, rng)
 
 
-def _roots(
+def _draw_roots(
     head: HeadModel, rest: np.ndarray, normals: np.ndarray, faces: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points of the scalp, evenly by area, with their normals."""
     corners = rest[faces]
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     template = head.template.numpy()
-    area *= hair_cover(template[faces].mean(1)) > 0
-    chosen = faces[rng.choice(len(faces), 2 * STRANDS, p=area / area.sum())]
+    area *= hair_coverage(template[faces].mean(1)) > 0
+    picked = faces[rng.choice(len(faces), 2 * STRANDS, p=area / area.sum())]
     bary = rng.dirichlet([1.0, 1.0, 1.0], 2 * STRANDS)[..., None]
-    mean = (template[chosen] * bary).sum(1)
-    kept = np.flatnonzero(hair_cover(mean, fractal_noise(mean, 0.006, 2, 5)) > rng.uniform(0.5, 0.95, len(mean)))[:STRANDS]
-    normal = (normals[chosen[kept]] * bary[kept]).sum(1)
-    return (rest[chosen[kept]] * bary[kept]).sum(1), normal / np.linalg.norm(normal, axis=1, keepdims=True)
+    mean = (template[picked] * bary).sum(1)
+    kept = np.flatnonzero(hair_coverage(mean, fractal_noise(mean, 0.006, 2, 5)) > rng.uniform(0.5, 0.95, len(mean)))[:STRANDS]
+    normal = (normals[picked[kept]] * bary[kept]).sum(1)
+    return (rest[picked[kept]] * bary[kept]).sum(1), normal / np.linalg.norm(normal, axis=1, keepdims=True)
 
 
 def _trim(out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -139,7 +145,7 @@ def _comb(roots: np.ndarray, normal: np.ndarray, parting: float) -> np.ndarray:
     return over * top + (swept * front + down * (1 - front)) * (1 - top)
 
 
-def _land(point: np.ndarray, surface: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _project_to_surface(point: np.ndarray, surface: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Drop points onto a surface along the normals of its three nearest vertices."""
     distance, near = torch.cdist(torch.from_numpy(point).float(), torch.from_numpy(surface).float()).topk(3, dim=1, largest=False)
     weight = (1 / (distance.numpy() + 1e-4))[..., None]
@@ -150,7 +156,7 @@ def _land(point: np.ndarray, surface: np.ndarray, normals: np.ndarray) -> tuple[
     return point - away * normal, normal
 
 
-def _ribbons(path: np.ndarray, up: np.ndarray, brightness: np.ndarray, rng: np.random.Generator) -> Garment:
+def _build_ribbons(path: np.ndarray, up: np.ndarray, brightness: np.ndarray, rng: np.random.Generator) -> Garment:
     """Two rows of vertices along each strand, turned a little at random."""
     count, steps = path.shape[:2]
     along = np.gradient(path, axis=1)
@@ -168,7 +174,7 @@ def _ribbons(path: np.ndarray, up: np.ndarray, brightness: np.ndarray, rng: np.r
     index = np.arange(count * steps * 2).reshape(count, steps, 2)
     a, b, c, d = index[:, :-1, 0], index[:, :-1, 1], index[:, 1:, 0], index[:, 1:, 1]
     faces = np.concatenate([np.stack([a, b, d], -1).reshape(-1, 3), np.stack([a, d, c], -1).reshape(-1, 3)])
-    return _garment(edges, faces, np.repeat(along, 2, axis=1), np.repeat(normal, 2, axis=1), np.repeat(shade, 2, axis=1))
+    return _make_garment(edges, faces, np.repeat(along, 2, axis=1), np.repeat(normal, 2, axis=1), np.repeat(shade, 2, axis=1))
 
 
 def sew_shirt(seed: int) -> Garment:
@@ -194,10 +200,10 @@ def sew_shirt(seed: int) -> Garment:
     normal = np.cross(down, round_)
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-9
     along = down / (np.linalg.norm(down, axis=-1, keepdims=True) + 1e-9)
-    return _garment(points, faces, along, normal, np.ones(points.shape[:2]))
+    return _make_garment(points, faces, along, normal, np.ones(points.shape[:2]))
 
 
-def _garment(vertices: np.ndarray, faces: np.ndarray, along: np.ndarray, normal: np.ndarray, shade: np.ndarray) -> Garment:
+def _make_garment(vertices: np.ndarray, faces: np.ndarray, along: np.ndarray, normal: np.ndarray, shade: np.ndarray) -> Garment:
     vertices, along, normal = (field.reshape(-1, 3).astype(np.float32) for field in (vertices, along, normal))
     return Garment(vertices, faces, along, normal, shade.ravel().astype(np.float32))
 
