@@ -106,7 +106,7 @@ def count_work(avatar: Avatar, params: HeadParams, camera: Camera) -> dict[str, 
     """Arithmetic of one frame: `macs`, the multiply-adds of matrix products and convolutions, and what they do not see.
 
     Of Gaussians `gaussians`, drawn by a kernel that composites `alpha_evals` of them with a pixel (the CPU's tells); of a radiance field
-    `field_samples`, its evaluations, and `neighbour_queries`, searches in its surface points.
+    `field_samples`, its evaluations, and `neighbor_queries`, searches in its surface points.
     """
     white = torch.ones(3, device=camera.intrinsics.device)
     return avatar.count_work(params, camera) | {"macs": multiply_adds(lambda: avatar.render(params, camera, white))}

@@ -1,4 +1,4 @@
-"""Means with an honest interval: neighbouring frames of a video are not independent."""
+"""Means with an honest interval: neighboring frames of a video are not independent."""
 
 from __future__ import annotations
 

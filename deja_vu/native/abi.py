@@ -54,8 +54,8 @@ class Mesh(ctypes.Structure):
     )
 
 
-class Neighbours(ctypes.Structure):
-    """Mirrors DejaVuNeighbours in csrc/api.h."""
+class Neighbors(ctypes.Structure):
+    """Mirrors DejaVuNeighbors in csrc/api.h."""
 
     _fields_ = _fields("points queries index square", floats="radius", ints="point_count query_count nearest threads")
 
@@ -89,7 +89,7 @@ SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "deja_vu_ssim_forward": (ctypes.c_int, [ctypes.POINTER(Ssim)]),
     "deja_vu_ssim_backward": (ctypes.c_int, [ctypes.POINTER(Ssim)]),
     "deja_vu_mesh": (ctypes.c_int, [ctypes.POINTER(Mesh)]),
-    "deja_vu_neighbours": (ctypes.c_int, [ctypes.POINTER(Neighbours)]),
+    "deja_vu_neighbors": (ctypes.c_int, [ctypes.POINTER(Neighbors)]),
     "deja_vu_attach_forward": (ctypes.c_int, [ctypes.POINTER(Attach)]),
     "deja_vu_attach_backward": (ctypes.c_int, [ctypes.POINTER(Attach)]),
     "deja_vu_variant": (ctypes.c_char_p, []),
@@ -99,7 +99,7 @@ SIGNATURES: dict[str, tuple[object, list[object]]] = {
 }
 """Result and arguments of every function that is called from Python."""
 
-STRUCTS: tuple[type[ctypes.Structure], ...] = (RasterInput, RasterOutput, RasterGradients, RasterWork, Ssim, Mesh, Neighbours, Attach)
+STRUCTS: tuple[type[ctypes.Structure], ...] = (RasterInput, RasterOutput, RasterGradients, RasterWork, Ssim, Mesh, Neighbors, Attach)
 """In the order in which `deja_vu_struct_sizes` gives their sizes."""
 
 

@@ -18,7 +18,7 @@ EPSILON = 1e-4
 
 
 @dataclass(frozen=True)
-class Neighbourhood:
+class Neighborhood:
     """The K points nearest to each sample."""
 
     index: Int[Tensor, "n K"]
@@ -26,14 +26,14 @@ class Neighbourhood:
     """Inverse distances, normalised over K; 0 beyond the radius."""
 
 
-def neighbourhood(index: Int[Tensor, "n K"], square: Float[Tensor, "n K"]) -> Neighbourhood:
-    """Weights of neighbours at some squared distances; infinite ones count for nothing, and at least one must be finite."""
+def neighborhood(index: Int[Tensor, "n K"], square: Float[Tensor, "n K"]) -> Neighborhood:
+    """Weights of neighbors at some squared distances; infinite ones count for nothing, and at least one must be finite."""
     inverse = 1 / (square.sqrt() + EPSILON)
-    return Neighbourhood(index, inverse / inverse.sum(1, keepdim=True))
+    return Neighborhood(index, inverse / inverse.sum(1, keepdim=True))
 
 
 class PointField(nn.Module):
-    """The published field: a perceptron reads each neighbour's feature and where it lies, and the answers are averaged by weight."""
+    """The published field: a perceptron reads each neighbor's feature and where it lies, and the answers are averaged by weight."""
 
     def __init__(self, points: int, features: int, hidden: int, *, unit_offsets: bool) -> None:
         """Build.
@@ -49,7 +49,7 @@ class PointField(nn.Module):
         self.table = nn.Embedding(points, features)
         self.read = perceptron((features + harmonic_size(3, OCTAVES), hidden, features))
 
-    def forward(self, samples: Float[Tensor, "n 3"], points: Float[Tensor, "V 3"], near: Neighbourhood) -> Float[Tensor, "n C"]:
+    def forward(self, samples: Float[Tensor, "n 3"], points: Float[Tensor, "V 3"], near: Neighborhood) -> Float[Tensor, "n C"]:
         offset = samples[:, None] - points[near.index]
         offset = normalize(offset, dim=-1) if self.unit_offsets else 10 * offset
         answers = self.read(torch.cat([self.table(near.index), harmonic(offset, OCTAVES)], -1))
@@ -57,7 +57,7 @@ class PointField(nn.Module):
 
 
 class PointMean(nn.Module):
-    """The cheap field: the weighted mean of the neighbours' features, without a perceptron for each."""
+    """The cheap field: the weighted mean of the neighbors' features, without a perceptron for each."""
 
     def __init__(self, points: int, features: int) -> None:
         super().__init__()
@@ -65,10 +65,10 @@ class PointMean(nn.Module):
         self.table = nn.Embedding(points, features)
         nn.init.normal_(self.table.weight, std=0.1)
 
-    def forward(self, samples: Float[Tensor, "n 3"], points: Float[Tensor, "V 3"], near: Neighbourhood) -> Float[Tensor, "n C"]:
+    def forward(self, samples: Float[Tensor, "n 3"], points: Float[Tensor, "V 3"], near: Neighborhood) -> Float[Tensor, "n C"]:
         return weighted_mean(self.table.weight, near)
 
 
-def weighted_mean(values: Float[Tensor, "V C"], near: Neighbourhood) -> Float[Tensor, "n C"]:
-    """Mean over each sample's neighbours of what is attached to the points."""
+def weighted_mean(values: Float[Tensor, "V C"], near: Neighborhood) -> Float[Tensor, "n C"]:
+    """Mean over each sample's neighbors of what is attached to the points."""
     return embedding_bag(near.index, values, per_sample_weights=near.weight, mode="sum")

@@ -26,7 +26,7 @@ def sample_planes(planes: Float[Tensor, "B 3 C s s"], points: Float[Tensor, "B n
 
 
 def total_variation(planes: Float[Tensor, "*b s s"]) -> Float[Tensor, ""]:
-    """Mean squared difference of neighbouring texels, of both directions."""
+    """Mean squared difference of neighboring texels, of both directions."""
     return planes.diff(dim=-1).square().mean() + planes.diff(dim=-2).square().mean()
 
 

@@ -39,6 +39,6 @@ def test_every_kind_tells_its_work(avatar, params, camera) -> None:
     counts = count_work(avatar, params[:1], camera)
     assert all(value >= 0 for value in counts.values())
     assert counts["macs"] > 0
-    known = {"GaussianAvatar": {"gaussians", "alpha_evals"}, "NerfAvatar": {"field_samples", "neighbour_queries"}, "NelfAvatar": set()}
+    known = {"GaussianAvatar": {"gaussians", "alpha_evals"}, "NerfAvatar": {"field_samples", "neighbor_queries"}, "NelfAvatar": set()}
     assert counts.keys() == known[type(avatar).__name__] | {"macs"}
     assert all(counts[name] > 0 for name in known[type(avatar).__name__])

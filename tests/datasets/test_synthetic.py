@@ -8,7 +8,7 @@ import torch
 
 from deja_vu.core.camera import Camera
 from deja_vu.datasets.synthetic import PARTS, SyntheticSubject
-from deja_vu.datasets.synthetic.acting import REHEARSED, act
+from deja_vu.datasets.synthetic.acting import SCRIPT_SHARE, act
 from deja_vu.datasets.synthetic.noise import value_noise
 from deja_vu.datasets.synthetic.shade import IRIS_ANGLE, paint_eye
 from deja_vu.heads import load_head
@@ -41,7 +41,7 @@ def test_another_seed_gives_another_person_and_room(subject):
 
 def test_light_and_haircut_vary_where_asked_for(subject):
     shown = [SyntheticSubject(1, size=SIZE, seed=seed, random_style=True) for seed in (2, 6, 7)]
-    assert len({(person.lamps, len(person.figure.hair.vertices)) for person in shown}) == 3
+    assert len({(person.lighting, len(person.figure.hair.vertices)) for person in shown}) == 3
     pictures = [person.render(0) for person in shown]
     plain, other = subject.render(0), pictures[0]
     skin = (plain.parts == PARTS.index("skin")) & (other.parts == PARTS.index("skin"))
@@ -62,7 +62,7 @@ def test_a_clip_starts_neutral_and_facing_the_camera(subject):
 def test_the_last_fifth_resembles_what_came_before_without_repeating_it(frames):
     head = load_head("anny")
     params = act(head, torch.zeros(head.spec.num_shape), frames, 25.0, seed=0)
-    split = round(REHEARSED * frames)
+    split = round(SCRIPT_SHARE * frames)
     expression, neck = params.expression, params.joints[:, head.spec.joint_names.index("neck")]
     assert (expression[split:].amax(0) <= expression[:split].amax(0) + 0.2).all()  # gaze, and with it the lids, strays by up to 2 degrees
     turn = torch.rad2deg(torch.cdist(neck[split:], neck[:split]))

@@ -5,18 +5,18 @@ import math
 import pytest
 import torch
 
-from deja_vu.nets.expression_field import PointField, PointMean, neighbourhood, weighted_mean
-from deja_vu.nets.neighbours import nearest
+from deja_vu.nets.expression_field import PointField, PointMean, neighborhood, weighted_mean
+from deja_vu.nets.neighbors import nearest
 
 POINTS = torch.randn(60, 3) * 0.3
 
 
 def near(samples: torch.Tensor, count: int = 8, radius: float = math.inf):
-    return neighbourhood(*nearest(POINTS, samples, count, radius))
+    return neighborhood(*nearest(POINTS, samples, count, radius))
 
 
 def test_weights_add_up_to_one_and_follow_the_inverse_distance() -> None:
-    """Over the neighbours of each sample; the released code's add up over the samples instead."""
+    """Over the neighbors of each sample; the released code's add up over the samples instead."""
     samples = torch.randn(40, 3) * 0.5
     found = near(samples)
     assert torch.allclose(found.weight.sum(1), torch.ones(40))
@@ -70,7 +70,7 @@ def test_gradients_reach_samples_points_and_features() -> None:
     samples = (torch.randn(4, 3) * 0.4).double().requires_grad_()
     points = POINTS.double().requires_grad_()
     index, square = nearest(points, samples, 3, 9.0)
-    found = neighbourhood(index, square)
+    found = neighborhood(index, square)
 
     def run(samples: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
         return field(samples, points, found)

@@ -23,7 +23,7 @@ from deja_vu.core.head import HeadParams
 from deja_vu.core.image import RenderOutput
 from deja_vu.heads.base import HeadModel
 from deja_vu.heads.regions import dropped_faces
-from deja_vu.nets.neighbours import MAX_NEAREST, nearest
+from deja_vu.nets.neighbors import MAX_NEAREST, nearest
 from deja_vu.nets.style_unet import StyleUNet
 from deja_vu.nets.triplane import total_variation
 from deja_vu.nets.upscale import ResidualUpscale, Upscale
@@ -125,7 +125,7 @@ class NerfAvatar(Avatar):
         return draw
 
     def count_work(self, params: HeadParams, camera: Camera) -> dict[str, int]:
-        """`field_samples`: evaluations of the radiance field; `neighbour_queries`: searches among its surface points."""
+        """`field_samples`: evaluations of the radiance field; `neighbor_queries`: searches among its surface points."""
         samples = 0
 
         def count(_: nn.Module, inputs: tuple[Any, ...], __: Any) -> None:
@@ -138,7 +138,7 @@ class NerfAvatar(Avatar):
         finally:
             handle.remove()
         queries = self.ray_count(params, camera) * (self.config.coarse + self.config.fine)
-        return {"field_samples": samples, "neighbour_queries": queries}
+        return {"field_samples": samples, "neighbor_queries": queries}
 
     def render_all(
         self,
@@ -272,7 +272,7 @@ class NerfAvatar(Avatar):
         self.code.fit(params)
 
     def regularizers(self) -> dict[str, Tensor]:
-        """`planes`: squared difference of neighbouring texels; `points`: squared point features."""
+        """`planes`: squared difference of neighboring texels; `points`: squared point features."""
         return {"planes": total_variation(self.planes()), "points": self.field.points.table.weight.square().mean()}
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:

@@ -79,5 +79,5 @@ PUBLISHED = NerfConfig(
     fine=32,
     upscale="style",
 )
-"""GPAvatar's sizes. Of its released code's defects, none is copied: density counts by length, neighbours' weights add up to one,
+"""GPAvatar's sizes. Of its released code's defects, none is copied: density counts by length, neighbors' weights add up to one,
 offsets show how far a point is, and noise stands still."""

@@ -47,7 +47,7 @@ struct DejaVuMesh {
 };
 
 // The `nearest` of the points within the radius of each query, nearest first; index -1 and an infinite square where there are fewer.
-struct DejaVuNeighbours {
+struct DejaVuNeighbors {
     const float *points, *queries;  // [point_count, 3], [query_count, 3]
     int32_t* index;                 // [query_count, nearest]
     float* square;                  // [query_count, nearest]

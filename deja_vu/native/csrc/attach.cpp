@@ -48,7 +48,10 @@ void face_records(const DejaVuAttach& in, float* out, int image, int begin, int 
         const float e[3] = {b[0] - a[0], b[1] - a[1], b[2] - a[2]}, f[3] = {c[0] - a[0], c[1] - a[1], c[2] - a[2]};
         const float n[3] = {e[1] * f[2] - e[2] * f[1], e[2] * f[0] - e[0] * f[2], e[0] * f[1] - e[1] * f[0]};
         float* record = out + product(image, in.face_count, kRecord) + static_cast<size_t>(face) * kRecord;
-        for (int i = 0; i < 3; ++i) record[i] = n[i], record[4 + i] = gradient[0] * e[i] + gradient[1] * f[i];
+        for (int i = 0; i < 3; ++i) {
+            record[i] = n[i];
+            record[4 + i] = gradient[0] * e[i] + gradient[1] * f[i];
+        }
         record[3] = std::sqrt(std::sqrt(n[0] * n[0] + n[1] * n[1] + n[2] * n[2]));
         record[7] = 0;
     }
@@ -66,7 +69,10 @@ void vertex_records(const DejaVuAttach& in, const float* faces, float* out, int 
         const float inverse = 1 / std::max(std::sqrt(sum[0] * sum[0] + sum[1] * sum[1] + sum[2] * sum[2]), 1e-12f);
         const size_t at = product(image, in.vertex_count, 1) + static_cast<size_t>(vertex);
         float* record = out + at * kRecord;
-        for (int i = 0; i < 3; ++i) record[i] = in.vertices[3 * at + static_cast<size_t>(i)], record[4 + i] = sum[i] * inverse;
+        for (int i = 0; i < 3; ++i) {
+            record[i] = in.vertices[3 * at + static_cast<size_t>(i)];
+            record[4 + i] = sum[i] * inverse;
+        }
         record[3] = record[7] = 0;
     }
 }
@@ -136,7 +142,7 @@ void backward(const DejaVuAttach& in) {
         for (int i = 0; i < weights; ++i) in.v_weights[i] += partial.get()[product(item, weights, 1) + static_cast<size_t>(i)];
 }
 
-int guarded(const DejaVuAttach& in, void (*pass)(const DejaVuAttach&)) {
+int run_or_fail(const DejaVuAttach& in, void (*pass)(const DejaVuAttach&)) {
     try {
         pass(in);
         return 0;
@@ -149,5 +155,5 @@ int guarded(const DejaVuAttach& in, void (*pass)(const DejaVuAttach&)) {
 }  // namespace deja_vu
 
 // Both return 0, or 1 when memory runs out.
-DEJA_VU_API int deja_vu_attach_forward(const DejaVuAttach* in) { return deja_vu::guarded(*in, deja_vu::forward); }
-DEJA_VU_API int deja_vu_attach_backward(const DejaVuAttach* in) { return deja_vu::guarded(*in, deja_vu::backward); }
+DEJA_VU_API int deja_vu_attach_forward(const DejaVuAttach* in) { return deja_vu::run_or_fail(*in, deja_vu::forward); }
+DEJA_VU_API int deja_vu_attach_backward(const DejaVuAttach* in) { return deja_vu::run_or_fail(*in, deja_vu::backward); }

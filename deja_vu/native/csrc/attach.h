@@ -3,7 +3,7 @@
 #pragma once
 #include "api.h"
 #include "kernels.h"
-#include "lanes.h"
+#include "simd.h"
 
 namespace deja_vu {
 namespace DEJA_VU_VARIANT {
@@ -17,8 +17,8 @@ struct TexelFrame {
 // e^x; overflows to infinity and keeps NaN, so that a diverged training is found out.
 static inline V exp_of(V x) {
     const V p = x * 1.4426950408889634f;
-    const V finite = exp2_of(clamped(p, spread(-126.0f), spread(127.999f)));
-    const V value = p >= 128.0f ? spread(__builtin_inff()) : finite;
+    const V finite = exp2_of(vclamp(p, broadcast(-126.0f), broadcast(127.999f)));
+    const V value = p >= 128.0f ? broadcast(__builtin_inff()) : finite;
     return x == x ? value : x;
 }
 
@@ -29,7 +29,7 @@ static inline void cross3(const V* a, const V* b, V* out) {
 }
 
 static inline void normalize3(V* v) {
-    const V inverse = 1.0f / greater(square_root(dot3(v, v)), spread(1e-12f));
+    const V inverse = 1.0f / vmax(vsqrt(dot3(v, v)), broadcast(1e-12f));
     for (int i = 0; i < 3; ++i) v[i] *= inverse;
 }
 
@@ -57,7 +57,7 @@ static inline void frame_quaternion(const TexelFrame& f, V* q) {
         largest = better ? rows[row][row] : largest;
         for (int i = 0; i < 4; ++i) q[i] = better ? rows[row][i] : q[i];
     }
-    const V inverse = 1.0f / square_root(dot3(q, q) + q[3] * q[3]);
+    const V inverse = 1.0f / vsqrt(dot3(q, q) + q[3] * q[3]);
     for (int i = 0; i < 4; ++i) q[i] *= inverse;
 }
 
@@ -154,10 +154,17 @@ static inline TexelFrame texel_frame(const DejaVuAttach& in, int image, const V*
     TexelFrame f;
     if (in.axes) {
         const float* r = in.axes + 9 * image;
-        for (int i = 0; i < 3; ++i) f.tangent[i] = spread(r[3 * i]), f.bitangent[i] = spread(r[3 * i + 1]), f.normal[i] = spread(r[3 * i + 2]);
+        for (int i = 0; i < 3; ++i) {
+            f.tangent[i] = broadcast(r[3 * i]);
+            f.bitangent[i] = broadcast(r[3 * i + 1]);
+            f.normal[i] = broadcast(r[3 * i + 2]);
+        }
         return f;
     }
-    for (int i = 0; i < 3; ++i) f.normal[i] = surface[4 + i], f.tangent[i] = surface[12 + i];
+    for (int i = 0; i < 3; ++i) {
+        f.normal[i] = surface[4 + i];
+        f.tangent[i] = surface[12 + i];
+    }
     normalize3(f.normal);
     const V along = dot3(f.tangent, f.normal);
     for (int i = 0; i < 3; ++i) f.tangent[i] -= along * f.normal[i];
@@ -177,10 +184,10 @@ static void attach_texels(const DejaVuAttach& in, const AttachScratch& scratch, 
         const TexelFrame f = texel_frame(in, image, surface);
         V mean[3], scale[3], carried[4], quat[4];
         for (int i = 0; i < 3; ++i) mean[i] = surface[i] + f.tangent[i] * raw[0] + f.bitangent[i] * raw[1] + f.normal[i] * raw[2];
-        const V ratio = clamped(surface[11] / rest, spread(0.5f), spread(2.0f));
-        for (int i = 0; i < 3; ++i) scale[i] = exp_of(raw[3 + i]) * (i < 2 ? ratio : spread(1.0f));
+        const V ratio = vclamp(surface[11] / rest, broadcast(0.5f), broadcast(2.0f));
+        for (int i = 0; i < 3; ++i) scale[i] = exp_of(raw[3 + i]) * (i < 2 ? ratio : broadcast(1.0f));
         frame_quaternion(f, carried);
-        const V inverse = 1.0f / square_root(1.0f + dot3(raw + 6, raw + 6));
+        const V inverse = 1.0f / vsqrt(1.0f + dot3(raw + 6, raw + 6));
         const V local[4] = {inverse, raw[6] * inverse, raw[7] * inverse, raw[8] * inverse};
         multiply(carried, local, false, quat);
         const V opacity = 1.0f / (1.0f + exp_of(-raw[9]));
@@ -229,7 +236,10 @@ static void attach_texels_backward(const DejaVuAttach& in, const AttachScratch& 
         for (int image = 0; image < in.images; ++image) {
             const size_t at = static_cast<size_t>(image) * static_cast<size_t>(in.count) + static_cast<size_t>(texel);
             raw_gradient(in, at, count, fields);
-            for (int i = 0; i < kAttachChannels; ++i) total[i] += fields[i], fields[i] *= in.gains[i];
+            for (int i = 0; i < kAttachChannels; ++i) {
+                total[i] += fields[i];
+                fields[i] *= in.gains[i];
+            }
             if (!scratch.fine) continue;
             for (int part = 0; part < kParts; ++part) {
                 transpose(fields + part * kLanes);

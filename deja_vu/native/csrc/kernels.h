@@ -15,9 +15,9 @@ constexpr int kSlot = 9;          // floats of a slot: six sums of gradients by 
 struct RasterCamera {
     float rotation[9];
     float translation[3];
-    float centre[3];                     // of the camera, in the world
+    float center[3];                     // of the camera, in the world
     float fx, fy, cx, cy;
-    float low_x, high_x, low_y, high_y;  // limits of x / z and y / z in the linearisation
+    float low_x, high_x, low_y, high_y;  // limits of x / z and y / z in the linearization
 };
 
 // A projected Gaussian: alpha = 2^(log2_opacity - (a dx^2 + b dx dy + c dy^2)), where dx = pixel - x.
@@ -46,7 +46,7 @@ struct RasterGradients {
     float *means, *quats, *scales, *opacities, *sh;
 };
 
-// Sums over Gaussians of d loss / d rotation (row major), / d translation and / d centre of the camera.
+// Sums over Gaussians of d loss / d rotation (row major), / d translation and / d center of the camera.
 constexpr int kCameraSums = 15;
 
 // Everything one tile's forward and backward pass read and write.

@@ -38,7 +38,7 @@ struct Start {
 } start;
 
 // Sizes are rounded up by at most an eighth, so that those of similar pictures meet.
-size_t rounded(size_t bytes) {
+size_t round_up(size_t bytes) {
 #ifdef DEJA_VU_EXACT_MEMORY
     return bytes;
 #endif
@@ -50,7 +50,7 @@ size_t rounded(size_t bytes) {
 }  // namespace
 
 void* take_memory(size_t bytes) {
-    const size_t size = rounded(bytes);
+    const size_t size = round_up(bytes);
     if (size >= kSmall) {
         std::lock_guard<std::mutex> lock(shelf->mutex);
         const auto found = shelf->memory.find(size);
@@ -67,7 +67,7 @@ void* take_memory(size_t bytes) {
 }
 
 void give_memory(void* memory, size_t bytes) {
-    const size_t size = rounded(bytes);
+    const size_t size = round_up(bytes);
     if (memory && size >= kSmall) {
         std::lock_guard<std::mutex> lock(shelf->mutex);
         if (shelf->bytes + size <= kKept) {

@@ -29,9 +29,9 @@ void project_vertices(const DejaVuMesh& in, int image, Corner* out) {
     }
 }
 
-// First and one-past-last pixel whose centre lies in [low, high], within [begin, end).
-inline int first_centre(float low, int begin, int end) { return static_cast<int>(std::ceil(std::clamp(low - 0.5f, static_cast<float>(begin), static_cast<float>(end)))); }
-inline int past_centre(float high, int begin, int end) { return static_cast<int>(std::floor(std::clamp(high + 0.5f, static_cast<float>(begin), static_cast<float>(end)))); }
+// First and one-past-last pixel whose center lies in [low, high], within [begin, end).
+inline int first_center(float low, int begin, int end) { return static_cast<int>(std::ceil(std::clamp(low - 0.5f, static_cast<float>(begin), static_cast<float>(end)))); }
+inline int past_center(float high, int begin, int end) { return static_cast<int>(std::floor(std::clamp(high + 0.5f, static_cast<float>(begin), static_cast<float>(end)))); }
 
 void draw_band(const DejaVuMesh& in, int image, const Corner* corners, int row_begin, int row_end) {
     const size_t pixels = static_cast<size_t>(in.width) * static_cast<size_t>(in.height), base = static_cast<size_t>(image) * pixels;
@@ -44,9 +44,9 @@ void draw_band(const DejaVuMesh& in, int image, const Corner* corners, int row_b
     for (int face = 0; face < in.face_count; ++face) {
         const int32_t* f = in.faces + 3 * static_cast<size_t>(face);
         const Corner &a = corners[f[0]], &b = corners[f[1]], &c = corners[f[2]];
-        const int y0 = first_centre(std::min({a.y, b.y, c.y}), row_begin, row_end), y1 = past_centre(std::max({a.y, b.y, c.y}), row_begin, row_end);
+        const int y0 = first_center(std::min({a.y, b.y, c.y}), row_begin, row_end), y1 = past_center(std::max({a.y, b.y, c.y}), row_begin, row_end);
         if (y0 >= y1 || a.inverse_z <= 0 || b.inverse_z <= 0 || c.inverse_z <= 0) continue;
-        const int x0 = first_centre(std::min({a.x, b.x, c.x}), 0, in.width), x1 = past_centre(std::max({a.x, b.x, c.x}), 0, in.width);
+        const int x0 = first_center(std::min({a.x, b.x, c.x}), 0, in.width), x1 = past_center(std::max({a.x, b.x, c.x}), 0, in.width);
         if (x0 >= x1) continue;
         const float area = (b.x - a.x) * (c.y - a.y) - (b.y - a.y) * (c.x - a.x);
         if (area == 0) continue;
@@ -63,7 +63,9 @@ void draw_band(const DejaVuMesh& in, int image, const Corner* corners, int row_b
                 if (inverse <= depth[at]) continue;
                 depth[at] = inverse;
                 ids[at] = face;
-                bary[3 * at] = za / inverse, bary[3 * at + 1] = zb / inverse, bary[3 * at + 2] = zc / inverse;
+                bary[3 * at] = za / inverse;
+                bary[3 * at + 1] = zb / inverse;
+                bary[3 * at + 2] = zc / inverse;
             }
     }
     for (size_t at = begin; at < end; ++at) depth[at] = ids[at] < 0 ? 0.0f : 1 / depth[at];

@@ -11,10 +11,10 @@ namespace {
 constexpr int kRange = 1024;  // Gaussians a work item
 static_assert(sizeof(Splat) + sizeof(TileRect) == DEJA_VU_WORKSPACE * sizeof(float), "api.h tells the caller how much to bring");
 
-// The camera's centre -A^-1 t of a pose (A, t), for view-dependent colours. A is inverted, not transposed: gsplat's gradient is that
-// of the inverse. A singular A has no centre; its rows are zero then, and every colour is seen along one direction.
+// The camera's center -A^-1 t of a pose (A, t), for view-dependent colors. A is inverted, not transposed: gsplat's gradient is that
+// of the inverse. A singular A has no center; its rows are zero then, and every color is seen along one direction.
 struct Pose {
-    double inverse[3][3], centre[3];
+    double inverse[3][3], center[3];
 
     explicit Pose(const float* m) {
         const auto at = [m](int row, int column) { return static_cast<double>(m[4 * (row % 3) + column % 3]); };
@@ -23,40 +23,51 @@ struct Pose {
             for (int j = 0; j < 3; ++j) inverse[j][i] = at(i + 1, j + 1) * at(i + 2, j + 2) - at(i + 1, j + 2) * at(i + 2, j + 1);
         for (int j = 0; j < 3; ++j) determinant += at(0, j) * inverse[j][0];
         for (int i = 0; i < 3; ++i) {
-            centre[i] = 0;
+            center[i] = 0;
             for (int j = 0; j < 3; ++j) {
                 inverse[i][j] = determinant != 0 ? inverse[i][j] / determinant : 0;
-                centre[i] -= inverse[i][j] * static_cast<double>(m[4 * j + 3]);
+                center[i] -= inverse[i][j] * static_cast<double>(m[4 * j + 3]);
             }
         }
     }
 
-    // Adds what a gradient by the centre means for the 4x4 matrix, its last row included as in a general inverse.
-    void add_gradient(const double* v_centre, double* v_matrix) const {
+    // Adds what a gradient by the center means for the 4x4 matrix, its last row included as in a general inverse.
+    void add_gradient(const double* v_center, double* v_matrix) const {
         for (int row = 0; row < 4; ++row) {
             double through = 0;
-            for (int i = 0; i < 3; ++i) through -= (row < 3 ? inverse[i][row] : centre[i]) * v_centre[i];
-            for (int column = 0; column < 4; ++column) v_matrix[4 * row + column] += through * (column < 3 ? centre[column] : 1.0);
+            for (int i = 0; i < 3; ++i) through -= (row < 3 ? inverse[i][row] : center[i]) * v_center[i];
+            for (int column = 0; column < 4; ++column) v_matrix[4 * row + column] += through * (column < 3 ? center[column] : 1.0);
         }
     }
 };
 
 RasterSource source_of(const DejaVuRasterInput& in, int image) {
     RasterSource s;
-    s.means = in.means + image * in.means_step, s.quats = in.quats + image * in.quats_step, s.scales = in.scales + image * in.scales_step;
-    s.opacities = in.opacities + image * in.opacities_step, s.sh = in.sh + image * in.sh_step;
-    s.count = in.count, s.coefficients = in.coefficients, s.width = in.width, s.height = in.height;
+    s.means = in.means + image * in.means_step;
+    s.quats = in.quats + image * in.quats_step;
+    s.scales = in.scales + image * in.scales_step;
+    s.opacities = in.opacities + image * in.opacities_step;
+    s.sh = in.sh + image * in.sh_step;
+    s.count = in.count;
+    s.coefficients = in.coefficients;
+    s.width = in.width;
+    s.height = in.height;
     const float *m = in.camera_from_world + image * in.camera_from_world_step, *k = in.intrinsics + image * in.intrinsics_step;
     for (int i = 0; i < 3; ++i) {
         for (int j = 0; j < 3; ++j) s.camera.rotation[3 * i + j] = m[4 * i + j];
         s.camera.translation[i] = m[4 * i + 3];
     }
     const Pose pose(m);
-    for (int i = 0; i < 3; ++i) s.camera.centre[i] = static_cast<float>(pose.centre[i]);
+    for (int i = 0; i < 3; ++i) s.camera.center[i] = static_cast<float>(pose.center[i]);
     const float w = static_cast<float>(in.width), h = static_cast<float>(in.height);
-    s.camera.fx = k[0], s.camera.fy = k[4], s.camera.cx = k[2], s.camera.cy = k[5];
-    s.camera.low_x = (k[2] + 0.15f * w) / k[0], s.camera.high_x = (w - k[2] + 0.15f * w) / k[0];
-    s.camera.low_y = (k[5] + 0.15f * h) / k[4], s.camera.high_y = (h - k[5] + 0.15f * h) / k[4];
+    s.camera.fx = k[0];
+    s.camera.fy = k[4];
+    s.camera.cx = k[2];
+    s.camera.cy = k[5];
+    s.camera.low_x = (k[2] + 0.15f * w) / k[0];
+    s.camera.high_x = (w - k[2] + 0.15f * w) / k[0];
+    s.camera.low_y = (k[5] + 0.15f * h) / k[4];
+    s.camera.high_y = (h - k[5] + 0.15f * h) / k[4];
     return s;
 }
 
@@ -64,21 +75,29 @@ TileJob job_of(const Image& image, const State& state, int tile, const DejaVuRas
     TileJob job = {};
     const size_t pixels = static_cast<size_t>(image.source.width) * static_cast<size_t>(image.source.height) * static_cast<size_t>(index);
     const uint32_t begin = image.tile_begin[tile], rank = image.tile_rank[tile];
-    job.splats = image.splats, job.rects = image.rects, job.slot_begin = image.slot_begin.get(), job.slots = image.slots.get();
-    job.entries = image.entries.get() + begin, job.block_masks = image.block_masks.get() + begin;
+    job.splats = image.splats;
+    job.rects = image.rects;
+    job.slot_begin = image.slot_begin.get();
+    job.slots = image.slots.get();
+    job.entries = image.entries.get() + begin;
+    job.block_masks = image.block_masks.get() + begin;
     job.entry_count = static_cast<int>(image.tile_begin[tile + 1] - begin);
     if (job.entry_count) {
         job.last = image.last.get() + static_cast<size_t>(16) * rank;
         job.transmittance = image.transmittance.get() + static_cast<size_t>(kTilePixels) * rank;
     }
     job.background = image.background;
-    job.rgb = out.rgb + 3 * pixels, job.alpha = out.alpha + pixels, job.depth = out.depth + pixels;
-    job.x0 = tile % state.tiles_x * kTile, job.y0 = tile / state.tiles_x * kTile;
-    job.width = image.source.width, job.height = image.source.height;
+    job.rgb = out.rgb + 3 * pixels;
+    job.alpha = out.alpha + pixels;
+    job.depth = out.depth + pixels;
+    job.x0 = tile % state.tiles_x * kTile;
+    job.y0 = tile / state.tiles_x * kTile;
+    job.width = image.source.width;
+    job.height = image.source.height;
     return job;
 }
 
-bool finite(const float* values, int count) {
+bool is_finite(const float* values, int count) {
     return std::all_of(values, values + count, [](float value) { return std::isfinite(value); });
 }
 
@@ -87,14 +106,16 @@ struct NotFinite {};
 std::unique_ptr<State> forward(const DejaVuRasterInput& in, const DejaVuRasterOutput& out, float* workspace) {
     auto state = std::make_unique<State>();
     state->images.resize(static_cast<size_t>(in.images));
-    state->tiles_x = (in.width + kTile - 1) / kTile, state->tiles_y = (in.height + kTile - 1) / kTile;
+    state->tiles_x = (in.width + kTile - 1) / kTile;
+    state->tiles_y = (in.height + kTile - 1) / kTile;
     state->ranges = (in.count + kRange - 1) / kRange;
     const size_t count = static_cast<size_t>(in.count);
     for (int i = 0; i < in.images; ++i) {
         Image& image = state->images[static_cast<size_t>(i)];
-        image.source = source_of(in, i), image.background = in.background + i * in.background_step;
-        if (!finite(in.camera_from_world + i * in.camera_from_world_step, 16) || !finite(in.intrinsics + i * in.intrinsics_step, 9) ||
-            !finite(image.background, 3))
+        image.source = source_of(in, i);
+        image.background = in.background + i * in.background_step;
+        if (!is_finite(in.camera_from_world + i * in.camera_from_world_step, 16) || !is_finite(in.intrinsics + i * in.intrinsics_step, 9) ||
+            !is_finite(image.background, 3))
             throw NotFinite();
         image.splats = reinterpret_cast<Splat*>(workspace + DEJA_VU_WORKSPACE * count * static_cast<size_t>(i));
         image.rects = reinterpret_cast<TileRect*>(image.splats + count);
@@ -147,7 +168,9 @@ void backward(State& state, const DejaVuRasterInput& in, const DejaVuRasterOutpu
     const size_t count = static_cast<size_t>(in.count), pixels = static_cast<size_t>(in.width) * static_cast<size_t>(in.height);
     for (int i = 0; i < in.images; ++i) {
         Image& image = state.images[static_cast<size_t>(i)];
-        image.source = source_of(in, i), image.background = in.background + i * in.background_step;  // the data may have moved since
+        // the data may have moved since
+        image.source = source_of(in, i);
+        image.background = in.background + i * in.background_step;
         image.slots.allocate(static_cast<size_t>(image.slot_begin[in.count]) * static_cast<size_t>(kSlot + (v_out.depth != nullptr)));
     }
     const int patches_x = patches_of(0, state.tiles_x), patches = patches_x * patches_of(0, state.tiles_y);
@@ -188,7 +211,9 @@ DejaVuRasterWork work_of(const State& state) {
             for (uint32_t begin = image.tile_begin[tile], e = begin; e < image.tile_begin[tile + 1]; ++e) {
                 int blocks = 0;
                 for (int b = 0; b < 16; ++b) blocks += (image.block_masks[e] >> b & 1) && e - begin < image.last[16 * image.tile_rank[tile] + static_cast<uint32_t>(b)];
-                ++work.entries, work.entries_used += blocks != 0, work.blocks += blocks;
+                ++work.entries;
+                work.entries_used += blocks != 0;
+                work.blocks += blocks;
             }
     }
     return work;

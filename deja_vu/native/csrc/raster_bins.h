@@ -65,7 +65,7 @@ void run_parallel(int items, int threads, const Body& body) {
 }
 
 // Indices of the visible Gaussians by depth, ties by index: radix sort of the depths' bits, which rise with positive depths.
-inline std::vector<uint64_t> sorted_by_depth(const Splat* splats, const TileRect* rects, int count) {
+inline std::vector<uint64_t> sort_by_depth(const Splat* splats, const TileRect* rects, int count) {
     std::vector<uint64_t> items;
     items.reserve(static_cast<size_t>(count));
     uint32_t nearest = std::numeric_limits<uint32_t>::max(), furthest = 0;
@@ -73,7 +73,8 @@ inline std::vector<uint64_t> sorted_by_depth(const Splat* splats, const TileRect
         if (rects[i].x0 < rects[i].x1) {
             uint32_t key;
             std::memcpy(&key, &splats[i].depth, sizeof(key));
-            nearest = std::min(nearest, key), furthest = std::max(furthest, key);
+            nearest = std::min(nearest, key);
+            furthest = std::max(furthest, key);
             items.push_back(static_cast<uint64_t>(key) << 32 | static_cast<uint32_t>(i));
         }
     if (items.empty()) return items;
@@ -104,8 +105,10 @@ inline void count_entries(Image& image, const State& state) {
         image.slot_begin[i] = static_cast<uint32_t>(slots);
         total += static_cast<size_t>(r.x1 - r.x0) * static_cast<size_t>(r.y1 - r.y0);
         slots += static_cast<size_t>(patches_of(r.x0, r.x1)) * static_cast<size_t>(patches_of(r.y0, r.y1));
-        ++corners[static_cast<size_t>(r.y0 * stride + r.x0)], --corners[static_cast<size_t>(r.y0 * stride + r.x1)];
-        --corners[static_cast<size_t>(r.y1 * stride + r.x0)], ++corners[static_cast<size_t>(r.y1 * stride + r.x1)];
+        ++corners[static_cast<size_t>(r.y0 * stride + r.x0)];
+        --corners[static_cast<size_t>(r.y0 * stride + r.x1)];
+        --corners[static_cast<size_t>(r.y1 * stride + r.x0)];
+        ++corners[static_cast<size_t>(r.y1 * stride + r.x1)];
     }
     if (total > std::numeric_limits<uint32_t>::max()) throw std::bad_alloc();
     image.slot_begin[count] = static_cast<uint32_t>(slots);
@@ -116,8 +119,10 @@ inline void count_entries(Image& image, const State& state) {
         for (int x = 0; x < state.tiles_x; ++x, ++t) {
             left += corners[static_cast<size_t>(y * stride + x)];
             above[static_cast<size_t>(x)] += left;
-            image.tile_begin[t] = begin, image.tile_rank[t] = rank;
-            begin += above[static_cast<size_t>(x)], rank += above[static_cast<size_t>(x)] != 0;
+            image.tile_begin[t] = begin;
+            image.tile_rank[t] = rank;
+            begin += above[static_cast<size_t>(x)];
+            rank += above[static_cast<size_t>(x)] != 0;
         }
     }
     image.tile_begin[tiles] = begin;
@@ -168,7 +173,7 @@ inline void fill_tiles(State& state, int threads) {
         if (item % 2)
             count_entries(image, state);
         else
-            image.order = sorted_by_depth(image.splats, image.rects, image.source.count);
+            image.order = sort_by_depth(image.splats, image.rects, image.source.count);
     });
     run_guarded(bands * images, threads, [&](int item) {
         Image& image = state.images[static_cast<size_t>(item / bands)];

@@ -1,7 +1,7 @@
 // A tile's 4x4 blocks of 4x4 pixels: where they lie, and copies between them and an image.
 #pragma once
 #include "kernels.h"
-#include "lanes.h"
+#include "simd.h"
 
 namespace deja_vu {
 namespace DEJA_VU_VARIANT {

@@ -1,8 +1,8 @@
-// Colours of Gaussians as the camera sees them: real spherical harmonics of degree 0 to 3 along camera centre -> mean, in the order
+// Colors of Gaussians as the camera sees them: real spherical harmonics of degree 0 to 3 along camera center -> mean, in the order
 // and with the signs of 3D Gaussian Splatting (Sloan, Efficient Spherical Harmonic Evaluation, JCGT 2013), and their gradient.
 #pragma once
 #include "kernels.h"
-#include "lanes.h"
+#include "simd.h"
 
 namespace deja_vu {
 namespace DEJA_VU_VARIANT {
@@ -16,33 +16,44 @@ struct Direction {
     V x, y, z, inverse_length;
 };
 
-static inline Direction direction_to(const float* centre, const V* mean) {
-    const V x = mean[0] - centre[0], y = mean[1] - centre[1], z = mean[2] - centre[2];
-    const V inverse = 1.0f / square_root(greater(x * x + y * y + z * z, spread(1e-24f)));
+static inline Direction direction_to(const float* center, const V* mean) {
+    const V x = mean[0] - center[0], y = mean[1] - center[1], z = mean[2] - center[2];
+    const V inverse = 1.0f / vsqrt(vmax(x * x + y * y + z * z, broadcast(1e-24f)));
     return {x * inverse, y * inverse, z * inverse, inverse};
 }
 
 template <int degree>
 static inline void sh_basis(const Direction& d, V* basis) {
     const V x = d.x, y = d.y, z = d.z;
-    basis[0] = spread(kSh0);
-    basis[1] = -kSh1 * y, basis[2] = kSh1 * z, basis[3] = -kSh1 * x;
+    basis[0] = broadcast(kSh0);
+    basis[1] = -kSh1 * y;
+    basis[2] = kSh1 * z;
+    basis[3] = -kSh1 * x;
     if (degree < 2) return;
     const V xx = x * x, yy = y * y, zz = z * z;
-    basis[4] = kSh2 * x * y, basis[5] = -kSh2 * y * z, basis[6] = kSh20 * (3.0f * zz - 1.0f), basis[7] = -kSh2 * x * z;
+    basis[4] = kSh2 * x * y;
+    basis[5] = -kSh2 * y * z;
+    basis[6] = kSh20 * (3.0f * zz - 1.0f);
+    basis[7] = -kSh2 * x * z;
     basis[8] = 0.5f * kSh2 * (xx - yy);
     if (degree < 3) return;
     const V by_height = -kSh3Near * (5.0f * zz - 1.0f);
-    basis[9] = -kSh3Side * y * (3.0f * xx - yy), basis[10] = kSh3Mixed * x * y * z, basis[11] = by_height * y;
-    basis[12] = kSh30 * z * (5.0f * zz - 3.0f), basis[13] = by_height * x;
-    basis[14] = 0.5f * kSh3Mixed * z * (xx - yy), basis[15] = -kSh3Side * x * (xx - 3.0f * yy);
+    basis[9] = -kSh3Side * y * (3.0f * xx - yy);
+    basis[10] = kSh3Mixed * x * y * z;
+    basis[11] = by_height * y;
+    basis[12] = kSh30 * z * (5.0f * zz - 3.0f);
+    basis[13] = by_height * x;
+    basis[14] = 0.5f * kSh3Mixed * z * (xx - yy);
+    basis[15] = -kSh3Side * x * (xx - 3.0f * yy);
 }
 
 // d loss / d direction from w = d loss / d basis; x, y, z are taken as independent, their common length is projected out later.
 template <int degree>
 static inline void sh_slope(const Direction& d, const V* w, V* slope) {
     const V x = d.x, y = d.y, z = d.z;
-    slope[0] = -kSh1 * w[3], slope[1] = -kSh1 * w[1], slope[2] = kSh1 * w[2];
+    slope[0] = -kSh1 * w[3];
+    slope[1] = -kSh1 * w[1];
+    slope[2] = kSh1 * w[2];
     if (degree < 2) return;
     slope[0] += kSh2 * (y * w[4] - z * w[7] + x * w[8]);
     slope[1] += kSh2 * (x * w[4] - z * w[5] - y * w[8]);
@@ -61,25 +72,28 @@ static inline void color_of(const RasterSource& source, int first, int count, co
     constexpr int terms = (degree + 1) * (degree + 1);
     V sh[3 * terms + kLanes], basis[terms];
     load_rows<3 * terms>(source.sh + static_cast<size_t>(3 * terms) * static_cast<size_t>(first), count, sh);
-    sh_basis<degree>(direction_to(source.camera.centre, mean), basis);
+    sh_basis<degree>(direction_to(source.camera.center, mean), basis);
     for (int c = 0; c < 3; ++c) {
-        color[c] = spread(kColorOffset);
-        for (int k = 0; k < terms; ++k) color[c] += basis[k] * sh[3 * k + c], odd |= not_finite(sh[3 * k + c]);
+        color[c] = broadcast(kColorOffset);
+        for (int k = 0; k < terms; ++k) {
+            color[c] += basis[k] * sh[3 * k + c];
+            odd |= not_finite(sh[3 * k + c]);
+        }
     }
 }
 
-// In: d loss / d colour, zero for Gaussians that are not seen. Writes the coefficients' gradient, adds to the mean's and the centre's.
+// In: d loss / d color, zero for Gaussians that are not seen. Writes the coefficients' gradient, adds to the mean's and the center's.
 template <int degree>
 static inline void color_backward(const RasterSource& source, int first, int count, const V* mean, const V* v_color, float* v_sh,
-                                  V* v_mean, V* v_centre) {
+                                  V* v_mean, V* v_center) {
     constexpr int terms = (degree + 1) * (degree + 1);
     const size_t at = static_cast<size_t>(3 * terms) * static_cast<size_t>(first);
     V sh[3 * terms + kLanes], basis[terms], shade[3], v_basis[terms], slope[3];
     load_rows<3 * terms>(source.sh + at, count, sh);
-    const Direction d = direction_to(source.camera.centre, mean);
+    const Direction d = direction_to(source.camera.center, mean);
     sh_basis<degree>(d, basis);
     for (int c = 0; c < 3; ++c) {
-        V color = spread(kColorOffset);
+        V color = broadcast(kColorOffset);
         for (int k = 0; k < terms; ++k) color += basis[k] * sh[3 * k + c];
         shade[c] = color >= 0.0f ? v_color[c] : V{};
     }
@@ -92,13 +106,19 @@ static inline void color_backward(const RasterSource& source, int first, int cou
     const V radial = d.x * slope[0] + d.y * slope[1] + d.z * slope[2];
     const V by_mean[3] = {(slope[0] - radial * d.x) * d.inverse_length, (slope[1] - radial * d.y) * d.inverse_length,
                           (slope[2] - radial * d.z) * d.inverse_length};
-    for (int i = 0; i < 3; ++i) v_mean[i] += by_mean[i], v_centre[i] -= by_mean[i];
+    for (int i = 0; i < 3; ++i) {
+        v_mean[i] += by_mean[i];
+        v_center[i] -= by_mean[i];
+    }
 }
 
 template <>
 inline void color_of<0>(const RasterSource& source, int first, int count, const V*, V* color, I& odd) {
     load_records<3>(source.sh + 3 * static_cast<size_t>(first), count, color);
-    for (int c = 0; c < 3; ++c) odd |= not_finite(color[c]), color[c] = kColorOffset + kSh0 * color[c];
+    for (int c = 0; c < 3; ++c) {
+        odd |= not_finite(color[c]);
+        color[c] = kColorOffset + kSh0 * color[c];
+    }
 }
 
 template <>
@@ -119,11 +139,11 @@ static inline void colors_at(const RasterSource& source, int first, int count, c
 }
 
 static inline void colors_backward(const RasterSource& source, int first, int count, const V* mean, const V* v_color, float* v_sh, V* v_mean,
-                                   V* v_centre) {
-    if (source.coefficients == 1) return color_backward<0>(source, first, count, mean, v_color, v_sh, v_mean, v_centre);
-    if (source.coefficients == 4) return color_backward<1>(source, first, count, mean, v_color, v_sh, v_mean, v_centre);
-    if (source.coefficients == 9) return color_backward<2>(source, first, count, mean, v_color, v_sh, v_mean, v_centre);
-    color_backward<3>(source, first, count, mean, v_color, v_sh, v_mean, v_centre);
+                                   V* v_center) {
+    if (source.coefficients == 1) return color_backward<0>(source, first, count, mean, v_color, v_sh, v_mean, v_center);
+    if (source.coefficients == 4) return color_backward<1>(source, first, count, mean, v_color, v_sh, v_mean, v_center);
+    if (source.coefficients == 9) return color_backward<2>(source, first, count, mean, v_color, v_sh, v_mean, v_center);
+    color_backward<3>(source, first, count, mean, v_color, v_sh, v_mean, v_center);
 }
 
 }  // namespace DEJA_VU_VARIANT

@@ -1,8 +1,8 @@
 // Projection of Gaussians to the image plane and its gradient, kLanes Gaussians at a time (EWA splatting as in gsplat:
-// 0.3 px^2 blur, linearisation clamped 15 % outside the image).
+// 0.3 px^2 blur, linearization clamped 15 % outside the image).
 #pragma once
 #include "kernels.h"
-#include "lanes.h"
+#include "simd.h"
 #include "raster_color.h"
 
 namespace deja_vu {
@@ -20,7 +20,7 @@ struct Projected {
     V inverse_norm;            // of the quaternion
     V turn[3][3];              // rotation of the Gaussian
     V axes[3][3];              // camera rotation * turn * scale: columns are the scaled axes in camera space
-    V jx, jxz, jy, jyz;        // the linearised projection
+    V jx, jxz, jy, jyz;        // the linearized projection
     I inside_x, inside_y;      // where its clamp does not act
     V u[3], v[3];              // projected axes
     V cxx, cxy, cyy, det;      // blurred 2D covariance
@@ -41,42 +41,58 @@ static inline Projected project_lanes(const RasterSource& source, int begin, int
     for (int i = 0; i < 3; ++i)
         place[i] = r[3 * i] * g.mean[0] + r[3 * i + 1] * g.mean[1] + r[3 * i + 2] * g.mean[2] + cam.translation[i];
     const I in_front = place[2] >= kNear;
-    g.x = place[0], g.y = place[1], g.z = in_front ? place[2] : spread(1.0f);
+    g.x = place[0];
+    g.y = place[1];
+    g.z = in_front ? place[2] : broadcast(1.0f);
     g.rz = 1.0f / g.z;
 
     const V norm2 = g.quat[0] * g.quat[0] + g.quat[1] * g.quat[1] + g.quat[2] * g.quat[2] + g.quat[3] * g.quat[3];
-    g.inverse_norm = 1.0f / square_root(greater(norm2, spread(1e-24f)));
+    g.inverse_norm = 1.0f / vsqrt(vmax(norm2, broadcast(1e-24f)));
     const V qw = g.quat[0] * g.inverse_norm, qx = g.quat[1] * g.inverse_norm;
     const V qy = g.quat[2] * g.inverse_norm, qz = g.quat[3] * g.inverse_norm;
-    g.turn[0][0] = 1.0f - 2.0f * (qy * qy + qz * qz), g.turn[0][1] = 2.0f * (qx * qy - qw * qz), g.turn[0][2] = 2.0f * (qx * qz + qw * qy);
-    g.turn[1][0] = 2.0f * (qx * qy + qw * qz), g.turn[1][1] = 1.0f - 2.0f * (qx * qx + qz * qz), g.turn[1][2] = 2.0f * (qy * qz - qw * qx);
-    g.turn[2][0] = 2.0f * (qx * qz - qw * qy), g.turn[2][1] = 2.0f * (qy * qz + qw * qx), g.turn[2][2] = 1.0f - 2.0f * (qx * qx + qy * qy);
+    g.turn[0][0] = 1.0f - 2.0f * (qy * qy + qz * qz);
+    g.turn[0][1] = 2.0f * (qx * qy - qw * qz);
+    g.turn[0][2] = 2.0f * (qx * qz + qw * qy);
+    g.turn[1][0] = 2.0f * (qx * qy + qw * qz);
+    g.turn[1][1] = 1.0f - 2.0f * (qx * qx + qz * qz);
+    g.turn[1][2] = 2.0f * (qy * qz - qw * qx);
+    g.turn[2][0] = 2.0f * (qx * qz - qw * qy);
+    g.turn[2][1] = 2.0f * (qy * qz + qw * qx);
+    g.turn[2][2] = 1.0f - 2.0f * (qx * qx + qy * qy);
     for (int i = 0; i < 3; ++i)
         for (int k = 0; k < 3; ++k)
             g.axes[i][k] = (r[3 * i] * g.turn[0][k] + r[3 * i + 1] * g.turn[1][k] + r[3 * i + 2] * g.turn[2][k]) * g.scale[k];
 
     const V tan_x = g.x * g.rz, tan_y = g.y * g.rz;
-    const V used_x = clamped(tan_x, spread(-cam.low_x), spread(cam.high_x)), used_y = clamped(tan_y, spread(-cam.low_y), spread(cam.high_y));
-    g.inside_x = used_x == tan_x, g.inside_y = used_y == tan_y;
-    g.jx = cam.fx * g.rz, g.jy = cam.fy * g.rz;
-    g.jxz = -g.jx * used_x, g.jyz = -g.jy * used_y;
+    const V used_x = vclamp(tan_x, broadcast(-cam.low_x), broadcast(cam.high_x)), used_y = vclamp(tan_y, broadcast(-cam.low_y), broadcast(cam.high_y));
+    g.inside_x = used_x == tan_x;
+    g.inside_y = used_y == tan_y;
+    g.jx = cam.fx * g.rz;
+    g.jy = cam.fy * g.rz;
+    g.jxz = -g.jx * used_x;
+    g.jyz = -g.jy * used_y;
     V sxx = V{}, sxy = V{}, syy = V{};
     for (int k = 0; k < 3; ++k) {
         g.u[k] = g.jx * g.axes[0][k] + g.jxz * g.axes[2][k];
         g.v[k] = g.jy * g.axes[1][k] + g.jyz * g.axes[2][k];
-        sxx += g.u[k] * g.u[k], sxy += g.u[k] * g.v[k], syy += g.v[k] * g.v[k];
+        sxx += g.u[k] * g.u[k];
+        sxy += g.u[k] * g.v[k];
+        syy += g.v[k] * g.v[k];
     }
     // det(u u' + ..) as a sum of squared minors: it cannot cancel, so needles keep a positive determinant.
     const V m01 = g.u[0] * g.v[1] - g.u[1] * g.v[0], m02 = g.u[0] * g.v[2] - g.u[2] * g.v[0], m12 = g.u[1] * g.v[2] - g.u[2] * g.v[1];
     g.det = m01 * m01 + m02 * m02 + m12 * m12 + kBlur * (sxx + syy) + kBlur * kBlur;
-    g.cxx = sxx + kBlur, g.cxy = sxy, g.cyy = syy + kBlur;
-    g.px = cam.fx * tan_x + cam.cx, g.py = cam.fy * tan_y + cam.cy;
+    g.cxx = sxx + kBlur;
+    g.cxy = sxy;
+    g.cyy = syy + kBlur;
+    g.px = cam.fx * tan_x + cam.cx;
+    g.py = cam.fy * tan_y + cam.cy;
     g.visible = in_front & (g.opacity >= kAlphaMin) & (g.det < 1e30f);
     return g;
 }
 
 static inline I ceiling(V value) {
-    const I whole = truncated(value);
+    const I whole = to_int(value);
     return whole - (to_float(whole) < value);
 }
 
@@ -94,19 +110,23 @@ static bool project(const RasterSource& source, int begin, int end, Splat* splat
         const V inverse_det = kHalfLog2E / g.det;
         const V log2_opacity = log2_of(g.opacity);
         V fields[12 + kLanes];
-        fields[0] = g.px, fields[1] = g.py;
-        fields[2] = g.cyy * inverse_det, fields[3] = -2.0f * g.cxy * inverse_det, fields[4] = g.cxx * inverse_det;
+        fields[0] = g.px;
+        fields[1] = g.py;
+        fields[2] = g.cyy * inverse_det;
+        fields[3] = -2.0f * g.cxy * inverse_det;
+        fields[4] = g.cxx * inverse_det;
         fields[5] = log2_opacity;
-        fields[6] = g.cxy / g.cyy, fields[7] = g.cxy / g.cxx;
-        for (int k = 0; k < 3; ++k) fields[8 + k] = greater(color[k], V{});
+        fields[6] = g.cxy / g.cyy;
+        fields[7] = g.cxy / g.cxx;
+        for (int k = 0; k < 3; ++k) fields[8 + k] = vmax(color[k], V{});
         fields[11] = g.z;
 
         // The ellipse alpha = 1/255 and its box; the box takes in rounding. Half-open pixel range, then tile range.
-        const V reach = greater(2.0f * 0.6931471805599453f * (log2_opacity - kLog2AlphaMin), V{});
-        const V radius_x = square_root(reach * g.cxx) + 1e-3f, radius_y = square_root(reach * g.cyy) + 1e-3f;
-        const V wide = spread(static_cast<float>(source.width)), high = spread(static_cast<float>(source.height));
-        const I x0 = ceiling(clamped(g.px - radius_x - 0.5f, V{}, wide)), x1 = truncated(clamped(g.px + radius_x + 0.5f, V{}, wide));
-        const I y0 = ceiling(clamped(g.py - radius_y - 0.5f, V{}, high)), y1 = truncated(clamped(g.py + radius_y + 0.5f, V{}, high));
+        const V reach = vmax(2.0f * 0.6931471805599453f * (log2_opacity - kLog2AlphaMin), V{});
+        const V radius_x = vsqrt(reach * g.cxx) + 1e-3f, radius_y = vsqrt(reach * g.cyy) + 1e-3f;
+        const V wide = broadcast(static_cast<float>(source.width)), high = broadcast(static_cast<float>(source.height));
+        const I x0 = ceiling(vclamp(g.px - radius_x - 0.5f, V{}, wide)), x1 = to_int(vclamp(g.px + radius_x + 0.5f, V{}, wide));
+        const I y0 = ceiling(vclamp(g.py - radius_y - 0.5f, V{}, high)), y1 = to_int(vclamp(g.py + radius_y + 0.5f, V{}, high));
         const I seen = g.visible & (x0 < x1) & (y0 < y1);
         alignas(64) int32_t box[4][kLanes];
         const I box_values[4] = {x0 >> 4, ((x1 + 15) >> 4), y0 >> 4, ((y1 + 15) >> 4)};
@@ -119,7 +139,7 @@ static bool project(const RasterSource& source, int begin, int end, Splat* splat
             rects[first + lane] = {static_cast<uint16_t>(box[0][lane]), static_cast<uint16_t>(box[1][lane]),
                                    static_cast<uint16_t>(box[2][lane]), static_cast<uint16_t>(box[3][lane])};
     }
-    return !bits_of(odd);
+    return !mask_bits(odd);
 }
 
 // Sums of Gaussians' slots of `size` floats, in the order of the patches.
@@ -140,7 +160,7 @@ static inline void gather_slots(const uint32_t* slot_begin, const float* slots, 
 }
 
 // d loss / d image position (px, py) and twice d loss / d blurred covariance, from the sums of the slots: these hold d loss / d ln(alpha)
-// times 1, g and g g', where g / log2(e) is d ln(alpha) / d centre and dC = g g' / 2.
+// times 1, g and g g', where g / log2(e) is d ln(alpha) / d center and dC = g g' / 2.
 struct ShapeGradient {
     V px, py, xx, xy, yy;
 };
@@ -150,13 +170,18 @@ static inline ShapeGradient shape_gradient(const V* sums) {
     return {ln2 * sums[1], ln2 * sums[2], ln2 * ln2 * sums[3], ln2 * ln2 * sums[4], ln2 * ln2 * sums[5]};
 }
 
-// Back through the linearised projection: gradients of the camera-space position and of the scaled axes.
+// Back through the linearized projection: gradients of the camera-space position and of the scaled axes.
 static inline void place_backward(const Projected& g, const ShapeGradient& v, V v_depth, V* v_place, V (*v_axes)[3]) {
     V v_jx = V{}, v_jxz = V{}, v_jy = V{}, v_jyz = V{};
     for (int k = 0; k < 3; ++k) {
         const V v_u = v.xx * g.u[k] + v.xy * g.v[k], v_v = v.xy * g.u[k] + v.yy * g.v[k];
-        v_jx += v_u * g.axes[0][k], v_jxz += v_u * g.axes[2][k], v_jy += v_v * g.axes[1][k], v_jyz += v_v * g.axes[2][k];
-        v_axes[0][k] = g.jx * v_u, v_axes[1][k] = g.jy * v_v, v_axes[2][k] = g.jxz * v_u + g.jyz * v_v;
+        v_jx += v_u * g.axes[0][k];
+        v_jxz += v_u * g.axes[2][k];
+        v_jy += v_v * g.axes[1][k];
+        v_jyz += v_v * g.axes[2][k];
+        v_axes[0][k] = g.jx * v_u;
+        v_axes[1][k] = g.jy * v_v;
+        v_axes[2][k] = g.jxz * v_u + g.jyz * v_v;
     }
     const V dx = -g.jx * g.rz * v_jxz, dy = -g.jy * g.rz * v_jyz;
     v_place[0] = g.jx * v.px + (g.inside_x ? dx : V{});
@@ -183,10 +208,10 @@ struct LaneGradients {
 };
 
 struct CameraGradient {
-    V rotation[9], translation[3], centre[3];
+    V rotation[9], translation[3], center[3];
 };
 
-// Everything up to the colours from the slots' sums; zero where a Gaussian is not seen.
+// Everything up to the colors from the slots' sums; zero where a Gaussian is not seen.
 static inline LaneGradients gaussian_backward(const RasterCamera& camera, const Projected& g, const V* sums, I seen, CameraGradient& v_camera) {
     const float* r = camera.rotation;
     LaneGradients v;
@@ -240,7 +265,7 @@ static void project_backward(const RasterSource& source, int begin, int end, con
             const Projected g = project_lanes(source, first, count);
             v = gaussian_backward(source.camera, g, sums, seen, v_camera);
             const V v_color[3] = {seen ? sums[6] : V{}, seen ? sums[7] : V{}, seen ? sums[8] : V{}};
-            colors_backward(source, first, count, g.mean, v_color, out.sh, v.mean, v_camera.centre);
+            colors_backward(source, first, count, g.mean, v_color, out.sh, v.mean, v_camera.center);
         } else {
             const size_t row = static_cast<size_t>(3 * source.coefficients);
             memset(out.sh + row * static_cast<size_t>(first), 0, sizeof(float) * row * static_cast<size_t>(count));
@@ -251,7 +276,10 @@ static void project_backward(const RasterSource& source, int begin, int end, con
         store_records<1>(out.opacities + first, count, &v.opacity);
     }
     for (int k = 0; k < 9; ++k) camera_sums[k] = sum_of(v_camera.rotation[k]);
-    for (int k = 0; k < 3; ++k) camera_sums[9 + k] = sum_of(v_camera.translation[k]), camera_sums[12 + k] = sum_of(v_camera.centre[k]);
+    for (int k = 0; k < 3; ++k) {
+        camera_sums[9 + k] = sum_of(v_camera.translation[k]);
+        camera_sums[12 + k] = sum_of(v_camera.center[k]);
+    }
 }
 
 }  // namespace DEJA_VU_VARIANT

@@ -2,7 +2,7 @@
 // inner loop runs over one block's list with the block's state in registers.
 #pragma once
 #include "kernels.h"
-#include "lanes.h"
+#include "simd.h"
 #include "raster_block.h"
 #include "raster_project.h"
 
@@ -18,19 +18,19 @@ struct ChunkLists {
     int length[16];
 };
 
-// Which of the tile's blocks hold a pixel centre's rectangle that the ellipse alpha >= 1/255 reaches (exact but for rounding,
-// which is taken in): the minimum of a convex quadratic over a rectangle lies at the centre or on one of the two facing edges.
+// Which of the tile's blocks hold a pixel center's rectangle that the ellipse alpha >= 1/255 reaches (exact but for rounding,
+// which is taken in): the minimum of a convex quadratic over a rectangle lies at the center or on one of the two facing edges.
 static inline unsigned blocks_touched(const Splat& s, float x0, float y0) {
     unsigned bits = 0;
-    const V limit = spread(s.log2_opacity - kLog2AlphaMin + 1e-3f);
+    const V limit = broadcast(s.log2_opacity - kLog2AlphaMin + 1e-3f);
     for (int q = 0; q < kVecs; ++q) {
         const V left = 4.0f * load(kColumn + q * kLanes) + (x0 + 0.5f - s.x), top = 4.0f * load(kRow + q * kLanes) + (y0 + 0.5f - s.y);
         const V right = left + 3.0f, bottom = top + 3.0f;
-        const V edge_x = clamped(V{}, left, right), edge_y = clamped(V{}, top, bottom);
-        const V y = clamped(s.slope_y * edge_x, top, bottom), x = clamped(s.slope_x * edge_y, left, right);
+        const V edge_x = vclamp(V{}, left, right), edge_y = vclamp(V{}, top, bottom);
+        const V y = vclamp(s.slope_y * edge_x, top, bottom), x = vclamp(s.slope_x * edge_y, left, right);
         const V first = edge_x * (s.a * edge_x + s.b * y) + s.c * y * y;
         const V second = x * (s.a * x + s.b * edge_y) + s.c * edge_y * edge_y;
-        bits |= bits_of(lesser(first, second) <= limit) << (q * kLanes);
+        bits |= mask_bits(vmin(first, second) <= limit) << (q * kLanes);
     }
     return bits;
 }
@@ -90,7 +90,8 @@ static inline void open_block(const TileJob& job, int b, BlockState& s) {
     DEJA_VU_EACH_VEC {
         const V column = load(kColumn + q * kLanes), row = load(kRow + q * kLanes);
         const I inside = (column < static_cast<float>(place.columns)) & (row < static_cast<float>(place.rows));
-        store(s.live + q * kLanes, inside ? spread(1.0f) : V{}), store(s.through + q * kLanes, spread(1.0f));
+        store(s.live + q * kLanes, inside ? broadcast(1.0f) : V{});
+        store(s.through + q * kLanes, broadcast(1.0f));
         for (int k = 0; k < 3; ++k) store(s.color[k] + q * kLanes, V{});
         store(s.depth + q * kLanes, V{});
     }
@@ -99,15 +100,19 @@ static inline void open_block(const TileJob& job, int b, BlockState& s) {
 // A pixel's product of 1 - alpha may run on after it stopped: it can only fall, so that the comparison that stops the pixel holds for
 // good, and nothing waits for it. Every eighth time it is set to 0, long before it would be a slow denormal number.
 constexpr int kRun = 8, kGroupRun = kLanes < kRun ? kLanes : kRun;
-static inline V still_live(V live) { return live > kOpaque ? live : V{}; }
+static inline V keep_live(V live) { return live > kOpaque ? live : V{}; }
 
 // Composite a list front to back. Returns how much of the list was used; less than `length` if every pixel stopped.
 static inline int composite(const Splat* local, const uint16_t* list, int length, float x0, float y0, BlockState& state) {
     V px[kVecs], py[kVecs], live[kVecs], through[kVecs], red[kVecs], green[kVecs], blue[kVecs], depth[kVecs];
     DEJA_VU_EACH_VEC {
-        px[q] = load(kColumn + q * kLanes) + (x0 + 0.5f), py[q] = load(kRow + q * kLanes) + (y0 + 0.5f);
-        live[q] = load(state.live + q * kLanes), through[q] = load(state.through + q * kLanes);
-        red[q] = load(state.color[0] + q * kLanes), green[q] = load(state.color[1] + q * kLanes), blue[q] = load(state.color[2] + q * kLanes);
+        px[q] = load(kColumn + q * kLanes) + (x0 + 0.5f);
+        py[q] = load(kRow + q * kLanes) + (y0 + 0.5f);
+        live[q] = load(state.live + q * kLanes);
+        through[q] = load(state.through + q * kLanes);
+        red[q] = load(state.color[0] + q * kLanes);
+        green[q] = load(state.color[1] + q * kLanes);
+        blue[q] = load(state.color[2] + q * kLanes);
         depth[q] = load(state.depth + q * kLanes);
     }
     int k = 0;
@@ -116,27 +121,35 @@ static inline int composite(const Splat* local, const uint16_t* list, int length
         for (; k < stop; ++k) {
             const Splat& s = local[list[k]];
             DEJA_VU_EACH_VEC {
-                const V alpha = lesser(alpha_at(s, px[q], py[q]), spread(kAlphaMax));
+                const V alpha = vmin(alpha_at(s, px[q], py[q]), broadcast(kAlphaMax));
                 const V next = live[q] - alpha * live[q];
                 const I goes_on = next > kOpaque;
                 const V weight = goes_on ? alpha * live[q] : V{};
                 live[q] = next;
                 through[q] = goes_on ? next : through[q];
-                red[q] += weight * s.color[0], green[q] += weight * s.color[1], blue[q] += weight * s.color[2];
+                red[q] += weight * s.color[0];
+                green[q] += weight * s.color[1];
+                blue[q] += weight * s.color[2];
                 depth[q] += weight * s.depth;
             }
         }
         unsigned going = 0;
-        DEJA_VU_EACH_VEC live[q] = still_live(live[q]), going |= bits_of(live[q] > 0.0f);
+        DEJA_VU_EACH_VEC {
+            live[q] = keep_live(live[q]);
+            going |= mask_bits(live[q] > 0.0f);
+        }
         if (!going) break;
     }
     DEJA_VU_EACH_VEC {
-        store(state.live + q * kLanes, live[q]), store(state.through + q * kLanes, through[q]);
-        store(state.color[0] + q * kLanes, red[q]), store(state.color[1] + q * kLanes, green[q]), store(state.color[2] + q * kLanes, blue[q]);
+        store(state.live + q * kLanes, live[q]);
+        store(state.through + q * kLanes, through[q]);
+        store(state.color[0] + q * kLanes, red[q]);
+        store(state.color[1] + q * kLanes, green[q]);
+        store(state.color[2] + q * kLanes, blue[q]);
         store(state.depth + q * kLanes, depth[q]);
     }
     unsigned going = 0;
-    DEJA_VU_EACH_VEC going |= bits_of(live[q] > 0.0f);
+    DEJA_VU_EACH_VEC going |= mask_bits(live[q] > 0.0f);
     return going ? length + 1 : k;
 }
 
@@ -146,7 +159,7 @@ static inline void write_block(const TileJob& job, int b, BlockState& s) {
         if (job.transmittance) store(job.transmittance + 16 * b + q * kLanes, through);
         store(s.live + q * kLanes, alpha);
         for (int k = 0; k < 3; ++k) store(s.color[k] + q * kLanes, load(s.color[k] + q * kLanes) + through * job.background[k]);
-        store(s.depth + q * kLanes, load(s.depth + q * kLanes) / greater(alpha, spread(1e-10f)));
+        store(s.depth + q * kLanes, load(s.depth + q * kLanes) / vmax(alpha, broadcast(1e-10f)));
     }
     const BlockPlace place = place_of(job, b);
     write_pixels<3>(job.rgb, job.width, place, s.color);
@@ -187,7 +200,7 @@ static void tile_forward(const TileJob& job) {
 
 struct BlockGradient {
     alignas(64) float live[16];
-    alignas(64) float behind[16];  // what the Gaussians not yet seen, background and alpha add to the loss, linearised
+    alignas(64) float behind[16];  // what the Gaussians not yet seen, background and alpha add to the loss, linearized
     alignas(64) float v_color[3][16];
     alignas(64) float v_depth[16];
 };
@@ -195,11 +208,15 @@ struct BlockGradient {
 static inline void open_block(const TileJob& job, int b, BlockGradient& s) {
     alignas(64) float rgb[3][16] = {}, v_alpha[1][16] = {}, depth[1][16] = {};
     const BlockPlace place = place_of(job, b);
-    memset(s.v_color, 0, sizeof(s.v_color)), memset(s.v_depth, 0, sizeof(s.v_depth));
+    memset(s.v_color, 0, sizeof(s.v_color));
+    memset(s.v_depth, 0, sizeof(s.v_depth));
     read_block<3>(job.v_rgb, job.width, place, s.v_color);
     read_block<3>(job.rgb, job.width, place, rgb);
     if (job.v_alpha) read_block<1>(job.v_alpha, job.width, place, v_alpha);
-    if (job.v_depth) read_block<1>(job.v_depth, job.width, place, &s.v_depth), read_block<1>(job.depth, job.width, place, depth);
+    if (job.v_depth) {
+        read_block<1>(job.v_depth, job.width, place, &s.v_depth);
+        read_block<1>(job.depth, job.width, place, depth);
+    }
     DEJA_VU_EACH_VEC {
         const int at = q * kLanes;
         const I inside = (load(kColumn + at) < static_cast<float>(place.columns)) & (load(kRow + at) < static_cast<float>(place.rows));
@@ -208,12 +225,13 @@ static inline void open_block(const TileJob& job, int b, BlockGradient& s) {
         for (int k = 0; k < 3; ++k) behind += load(s.v_color[k] + at) * load(rgb[k] + at);
         if (job.v_depth) {
             const I covered = alpha > 1e-10f;
-            const V per_weight = covered ? load(s.v_depth + at) / (covered ? alpha : spread(1.0f)) : V{};  // depth is a quotient
+            const V per_weight = covered ? load(s.v_depth + at) / (covered ? alpha : broadcast(1.0f)) : V{};  // depth is a quotient
             const V expected = load(depth[0] + at) * per_weight;
             store(s.v_depth + at, per_weight);
-            behind += expected * alpha, by_alpha -= expected;
+            behind += expected * alpha;
+            by_alpha -= expected;
         }
-        store(s.live + at, inside ? spread(1.0f) : V{});
+        store(s.live + at, inside ? broadcast(1.0f) : V{});
         store(s.behind + at, behind - by_alpha * through);
     }
 }
@@ -223,7 +241,7 @@ template <bool with_depth>
 static inline void differentiate(const Splat& s, const V* px, const V* py, const BlockGradient& state, V* live, V* behind, float* row, float* weights) {
     DEJA_VU_EACH_VEC {
         const V raw = alpha_at(s, px[q], py[q]);
-        V alpha = lesser(raw, spread(kAlphaMax));
+        V alpha = vmin(raw, broadcast(kAlphaMax));
         const V next = live[q] - alpha * live[q];
         alpha = next > kOpaque ? alpha : V{};
         const V weight = alpha * live[q];
@@ -248,7 +266,7 @@ static inline void columns_of(const float (*rows)[16], V* columns) {
 
 struct Group {
     alignas(64) float rows[kLanes][16], weights[kLanes][16];  // what `differentiate` writes
-    alignas(64) float x[kLanes], y[kLanes], a[kLanes], b[kLanes], c[kLanes];  // centre from the block's middle, and the quadratic form
+    alignas(64) float x[kLanes], y[kLanes], a[kLanes], b[kLanes], c[kLanes];  // center from the block's middle, and the quadratic form
 };
 
 // Sums over the block's pixels p of 1, g, g g', where g is the gradient of the quadratic form at the pixel. Moments of the
@@ -271,7 +289,9 @@ static inline void moments_of(const V* p, const Group& group, V* out) {
     const V x = load(group.x), y = load(group.y);
     const V middle_x = -(xx * x + xy * y), middle_y = -(xy * x + yy * y);  // g at the block's middle
     const V gx = xx * mx + xy * my, gy = xy * mx + yy * my;                // what the offsets from it add
-    out[0] = m0, out[1] = middle_x * m0 + gx, out[2] = middle_y * m0 + gy;
+    out[0] = m0;
+    out[1] = middle_x * m0 + gx;
+    out[2] = middle_y * m0 + gy;
     const V lx = xx * mxx + xy * mxy, ly = xx * mxy + xy * myy, rx = xy * mxx + yy * mxy, ry = xy * mxy + yy * myy;
     out[3] = middle_x * (out[1] + gx) + lx * xx + ly * xy;
     out[4] = middle_x * out[2] + middle_y * gx + lx * xy + ly * yy;
@@ -283,17 +303,22 @@ static inline void backward_block(const Splat* local, const uint16_t* list, int 
                                   float (*sums)[16]) {
     V px[kVecs], py[kVecs], live[kVecs], behind[kVecs];
     DEJA_VU_EACH_VEC {
-        px[q] = load(kColumn + q * kLanes) + (x0 + 0.5f), py[q] = load(kRow + q * kLanes) + (y0 + 0.5f);
-        live[q] = load(state.live + q * kLanes), behind[q] = load(state.behind + q * kLanes);
+        px[q] = load(kColumn + q * kLanes) + (x0 + 0.5f);
+        py[q] = load(kRow + q * kLanes) + (y0 + 0.5f);
+        live[q] = load(state.live + q * kLanes);
+        behind[q] = load(state.behind + q * kLanes);
     }
     for (int begin = 0; begin < length; begin += kLanes) {
         const int count = length - begin < kLanes ? length - begin : kLanes;
         for (int j = 0; j < count; ++j) {
             const Splat& s = local[list[begin + j]];
-            group.x[j] = s.x - (x0 + 2.0f), group.y[j] = s.y - (y0 + 2.0f);
-            group.a[j] = s.a, group.b[j] = s.b, group.c[j] = s.c;
+            group.x[j] = s.x - (x0 + 2.0f);
+            group.y[j] = s.y - (y0 + 2.0f);
+            group.a[j] = s.a;
+            group.b[j] = s.b;
+            group.c[j] = s.c;
             differentiate<with_depth>(s, px, py, state, live, behind, group.rows[j], group.weights[j]);
-            if (j % kGroupRun == kGroupRun - 1) DEJA_VU_EACH_VEC live[q] = still_live(live[q]);
+            if (j % kGroupRun == kGroupRun - 1) DEJA_VU_EACH_VEC live[q] = keep_live(live[q]);
         }
         V columns[16], out[16] = {};
         columns_of(group.rows, columns);
@@ -311,7 +336,10 @@ static inline void backward_block(const Splat* local, const uint16_t* list, int 
             }
         }
     }
-    DEJA_VU_EACH_VEC store(state.live + q * kLanes, live[q]), store(state.behind + q * kLanes, behind[q]);
+    DEJA_VU_EACH_VEC {
+        store(state.live + q * kLanes, live[q]);
+        store(state.behind + q * kLanes, behind[q]);
+    }
 }
 
 // The first of a patch's tiles that a Gaussian reaches writes its slot, the others add: one thread visits them in order.

@@ -30,7 +30,7 @@ struct Pool {
 
 Pool* pool = nullptr;
 
-// Takes a share of what is left, less and less: neighbours stay on one core, and fewer claims travel between cores that may lie far apart.
+// Takes a share of what is left, less and less: neighbors stay on one core, and fewer claims travel between cores that may lie far apart.
 void drain(Work& work, int worker) {
     int begin = work.next.load();
     while (begin < work.items) {
@@ -75,11 +75,15 @@ void parallel_for(int items, int threads, void (*body)(void*, int, int), void* c
     }
     {
         std::lock_guard<std::mutex> lock(mine->mutex);
-        mine->work.body = body, mine->work.context = context, mine->work.items = items, mine->work.threads = threads;
+        mine->work.body = body;
+        mine->work.context = context;
+        mine->work.items = items;
+        mine->work.threads = threads;
         mine->work.next.store(0);
         for (; mine->spawned < threads - 1; ++mine->spawned) std::thread(serve, mine, mine->spawned + 1, mine->round).detach();
         ++mine->round;
-        mine->wanted = threads, mine->running = threads - 1;
+        mine->wanted = threads;
+        mine->running = threads - 1;
     }
     mine->wake.notify_all();
     drain(mine->work, 0);

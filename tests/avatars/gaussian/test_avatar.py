@@ -51,8 +51,8 @@ def test_scales_follow_the_spacing_of_texels() -> None:
     scale = [avatar.base[:, CHANNELS["log_scale"]][:, 0].exp().median() for avatar in (coarse, fine)]
     assert float(scale[0] / scale[1]) == pytest.approx(2, rel=0.1)
     rest = fine.surface(fine.head.neutral((1,))).points[0]
-    neighbours = torch.cdist(rest[:300], rest).topk(2, largest=False).values[:, 1]
-    assert float((texel_spacing(rest, fine.layout)[:300] >= 0.99 * neighbours).float().mean()) > 0.99  # the nearest one's at least
+    neighbors = torch.cdist(rest[:300], rest).topk(2, largest=False).values[:, 1]
+    assert float((texel_spacing(rest, fine.layout)[:300] >= 0.99 * neighbors).float().mean()) > 0.99  # the nearest one's at least
 
 
 def test_blendmaps_of_zero_equal_the_global_map_alone(random_avatar, config, params, camera) -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from deja_vu.nets.neighbours import brute_force, nearest
+from deja_vu.nets.neighbors import brute_force, nearest
 
 
 @pytest.mark.parametrize("radius", [0.02, 0.3, math.inf])
@@ -41,11 +41,11 @@ def test_float64_goes_through_plain_torch() -> None:
 
 @pytest.mark.parametrize(("count", "radius"), [(0, 1.0), (17, 1.0), (3, 0.0)])
 def test_sizes_that_do_not_fit_are_refused(count, radius) -> None:
-    with pytest.raises(ValueError, match="neighbours within"):
+    with pytest.raises(ValueError, match="neighbors within"):
         nearest(torch.zeros(4, 3), torch.zeros(2, 3), count, radius)
 
 
-def test_what_is_not_finite_has_no_neighbours() -> None:
+def test_what_is_not_finite_has_no_neighbors() -> None:
     cloud, queries = torch.randn(30, 3), torch.randn(4, 3)
     queries[1, 0], queries[2, 2], queries[3, 1] = math.nan, math.inf, -1e20
     for search in (nearest, brute_force):

@@ -19,9 +19,9 @@ void run_strips(const DejaVuSsim& in, Pass pass) {
     std::vector<float> memory(scratch * static_cast<size_t>(std::max(in.threads, 1)));
     const auto body = [&](int item, int worker) {
         const size_t at = static_cast<size_t>(item / strips) * static_cast<size_t>(in.width) * static_cast<size_t>(in.height) * static_cast<size_t>(in.channels);
-        const auto moved = [at](auto* p) { return p ? p + at : p; };
-        const SsimJob job = {moved(in.a), moved(in.b), moved(in.map), moved(in.d_mean), moved(in.d_square), moved(in.d_product),
-                             moved(in.v_map), moved(in.v_a), in.width, in.height, in.channels};
+        const auto offset = [at](auto* p) { return p ? p + at : p; };
+        const SsimJob job = {offset(in.a), offset(in.b), offset(in.map), offset(in.d_mean), offset(in.d_square), offset(in.d_product),
+                             offset(in.v_map), offset(in.v_a), in.width, in.height, in.channels};
         const int begin = item % strips * kStrip;
         pass(job, begin, std::min(begin + kStrip, in.height), memory.data() + scratch * static_cast<size_t>(worker));
     };
@@ -30,7 +30,7 @@ void run_strips(const DejaVuSsim& in, Pass pass) {
                  const_cast<void*>(static_cast<const void*>(&body)));
 }
 
-int guarded(const DejaVuSsim& in, Pass pass) {
+int run_or_fail(const DejaVuSsim& in, Pass pass) {
     try {
         run_strips(in, pass);
         return 0;
@@ -42,5 +42,5 @@ int guarded(const DejaVuSsim& in, Pass pass) {
 }  // namespace
 }  // namespace deja_vu
 
-DEJA_VU_API int deja_vu_ssim_forward(const DejaVuSsim* in) { return deja_vu::guarded(*in, deja_vu::kernels().ssim_forward); }
-DEJA_VU_API int deja_vu_ssim_backward(const DejaVuSsim* in) { return deja_vu::guarded(*in, deja_vu::kernels().ssim_backward); }
+DEJA_VU_API int deja_vu_ssim_forward(const DejaVuSsim* in) { return deja_vu::run_or_fail(*in, deja_vu::kernels().ssim_forward); }
+DEJA_VU_API int deja_vu_ssim_backward(const DejaVuSsim* in) { return deja_vu::run_or_fail(*in, deja_vu::kernels().ssim_backward); }

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from deja_vu import native
 
-PLAIN_TORCH = "searching neighbours with plain torch, tens of times slower than the native grid"
+PLAIN_TORCH = "searching neighbors with plain torch, tens of times slower than the native grid"
 """What happens where the native library cannot be loaded."""
 
 CHUNK = 1 << 24
@@ -25,12 +25,12 @@ def nearest(
 
     Args:
         points: to choose from.
-        queries: to look around; one that is not finite, or over a million units away, has no neighbours.
+        queries: to look around; one that is not finite, or over a million units away, has no neighbors.
         count: points for each query, 1 to 16.
         radius: beyond it a point counts for nothing; may be infinite.
 
     Returns:
-        Index of each neighbour, and the square of its distance; 0 and infinity where there are fewer than `count`.
+        Index of each neighbor, and the square of its distance; 0 and infinity where there are fewer than `count`.
 
     Raises:
         ValueError: a shape, type or number does not fit.
@@ -38,7 +38,7 @@ def nearest(
     if points.shape[1:] != (3,) or queries.shape[1:] != (3,) or points.dtype != queries.dtype or len(points) == 0:
         raise ValueError(f"points {tuple(points.shape)} {points.dtype} and queries {tuple(queries.shape)} {queries.dtype} must be [n, 3]")
     if not 1 <= count <= MAX_NEAREST or not radius > 0:
-        raise ValueError(f"{count} neighbours within {radius}; expected 1 to {MAX_NEAREST} within a positive radius")
+        raise ValueError(f"{count} neighbors within {radius}; expected 1 to {MAX_NEAREST} within a positive radius")
     points, queries = points.detach(), queries.detach()
     if not points.isfinite().all():
         raise ValueError("points hold values that are not finite")
@@ -64,7 +64,7 @@ def brute_force(points: Tensor, queries: Tensor, count: int, radius: float) -> t
 def _native(points: Tensor, queries: Tensor, count: int, radius: float) -> tuple[Tensor, Tensor]:
     index = torch.empty(len(queries), count, dtype=torch.int32)
     square = torch.empty(len(queries), count)
-    arguments = native.Neighbours(
+    arguments = native.Neighbors(
         **{"points": points.data_ptr(), "queries": queries.data_ptr(), "index": index.data_ptr(), "square": square.data_ptr()},
         radius=radius,
         point_count=len(points),
@@ -72,5 +72,5 @@ def _native(points: Tensor, queries: Tensor, count: int, radius: float) -> tuple
         nearest=count,
         threads=torch.get_num_threads(),
     )
-    native.call("neighbours", arguments, f"search {len(points)} points")
+    native.call("neighbors", arguments, f"search {len(points)} points")
     return index.clamp_min(0).long(), square

@@ -30,23 +30,23 @@ constexpr int kVecs = kBlockPixels / kLanes;  // vectors that hold one 4x4 pixel
 typedef float V __attribute__((vector_size(4 * DEJA_VU_LANES)));
 typedef int32_t I __attribute__((vector_size(4 * DEJA_VU_LANES)));
 
-static inline V spread(float value) { return V{} + value; }
+static inline V broadcast(float value) { return V{} + value; }
 static inline V load(const float* from) {
     V out;
     memcpy(&out, from, sizeof(V));
     return out;
 }
 static inline void store(float* to, V value) { memcpy(to, &value, sizeof(V)); }
-static inline V lesser(V a, V b) { return a < b ? a : b; }
-static inline V greater(V a, V b) { return a > b ? a : b; }
-static inline V clamped(V value, V low, V high) { return lesser(greater(value, low), high); }
-static inline I truncated(V value) { return __builtin_convertvector(value, I); }
+static inline V vmin(V a, V b) { return a < b ? a : b; }
+static inline V vmax(V a, V b) { return a > b ? a : b; }
+static inline V vclamp(V value, V low, V high) { return vmin(vmax(value, low), high); }
+static inline I to_int(V value) { return __builtin_convertvector(value, I); }
 static inline V to_float(I value) { return __builtin_convertvector(value, V); }
 
 // By the bits, as no flag for floating-point numbers can fold that away.
 static inline I not_finite(V value) { return ((I)value & 0x7f800000) == 0x7f800000; }
 
-static inline V square_root(V value) {
+static inline V vsqrt(V value) {
 #if DEJA_VU_LANES == 16
     return (V)_mm512_sqrt_ps((__m512)value);
 #elif DEJA_VU_LANES == 8
@@ -76,7 +76,7 @@ static inline V reciprocal(V value) {
 }
 
 // One bit a lane from a comparison's all-ones or all-zeros.
-static inline unsigned bits_of(I mask) {
+static inline unsigned mask_bits(I mask) {
 #if DEJA_VU_LANES == 16
     return _mm512_movepi32_mask((__m512i)mask);
 #elif DEJA_VU_LANES == 8

@@ -21,16 +21,19 @@ struct Grid {
     std::vector<int> begin, points;  // points of cell c: points[begin[c]] .. points[begin[c + 1]]
     std::vector<float> sorted;       // their coordinates, in the same order
 
-    int clamped(float x, int axis) const {
+    int clamp_cell(float x, int axis) const {
         return std::clamp(static_cast<int>(std::floor((x - low[axis]) * inverse[axis])), 0, size[axis] - 1);
     }
     int index(int x, int y, int z) const { return (x * size[1] + y) * size[2] + z; }
 };
 
-Grid build(const DejaVuNeighbours& in) {
+Grid build(const DejaVuNeighbors& in) {
     Grid grid;
     float high[3];
-    for (int axis = 0; axis < 3; ++axis) grid.low[axis] = std::numeric_limits<float>::max(), high[axis] = std::numeric_limits<float>::lowest();
+    for (int axis = 0; axis < 3; ++axis) {
+        grid.low[axis] = std::numeric_limits<float>::max();
+        high[axis] = std::numeric_limits<float>::lowest();
+    }
     for (int p = 0; p < in.point_count; ++p)
         for (int axis = 0; axis < 3; ++axis) {
             grid.low[axis] = std::min(grid.low[axis], in.points[3 * p + axis]);
@@ -50,7 +53,7 @@ Grid build(const DejaVuNeighbours& in) {
     grid.begin.assign(cells + 1, 0);
     for (int p = 0; p < in.point_count; ++p) {
         const float* x = in.points + 3 * p;
-        owner[static_cast<size_t>(p)] = grid.index(grid.clamped(x[0], 0), grid.clamped(x[1], 1), grid.clamped(x[2], 2));
+        owner[static_cast<size_t>(p)] = grid.index(grid.clamp_cell(x[0], 0), grid.clamp_cell(x[1], 1), grid.clamp_cell(x[2], 2));
         ++grid.begin[static_cast<size_t>(owner[static_cast<size_t>(p)]) + 1];
     }
     for (size_t cell = 0; cell < cells; ++cell) grid.begin[cell + 1] += grid.begin[cell];
@@ -72,8 +75,12 @@ struct Nearest {
     float worst(float limit) const { return found < count ? limit : square[count - 1]; }
     void offer(float d, int p) {
         int at = found < count ? found++ : count - 1;
-        for (; at > 0 && square[at - 1] > d; --at) square[at] = square[at - 1], index[at] = index[at - 1];
-        square[at] = d, index[at] = p;
+        for (; at > 0 && square[at - 1] > d; --at) {
+            square[at] = square[at - 1];
+            index[at] = index[at - 1];
+        }
+        square[at] = d;
+        index[at] = p;
     }
 };
 
@@ -99,7 +106,7 @@ void search(const Grid& grid, const float* q, float limit, Nearest& nearest) {
     for (int axis = 0; axis < 3; ++axis)
         if (!(std::abs(q[axis]) < 1e6f)) return;  // also where it is no number
     if (gap(grid, 0, q[0], 0, grid.size[0] - 1) + gap(grid, 1, q[1], 0, grid.size[1] - 1) + gap(grid, 2, q[2], 0, grid.size[2] - 1) >= limit) return;
-    const int cx = grid.clamped(q[0], 0), cy = grid.clamped(q[1], 1), cz = grid.clamped(q[2], 2);
+    const int cx = grid.clamp_cell(q[0], 0), cy = grid.clamp_cell(q[1], 1), cz = grid.clamp_cell(q[2], 2);
     const int last = std::max({grid.size[0], grid.size[1], grid.size[2]});
     for (int ring = 0; ring < last; ++ring) {
         const int x0 = std::max(cx - ring, 0), x1 = std::min(cx + ring, grid.size[0] - 1), y0 = std::max(cy - ring, 0), y1 = std::min(cy + ring, grid.size[1] - 1);
@@ -129,7 +136,7 @@ void search(const Grid& grid, const float* q, float limit, Nearest& nearest) {
     }
 }
 
-void find(const DejaVuNeighbours& in) {
+void find(const DejaVuNeighbors& in) {
     const Grid grid = build(in);
     const float limit = in.radius * in.radius;
     const auto body = [&](int item, int) {
@@ -154,8 +161,8 @@ void find(const DejaVuNeighbours& in) {
 }  // namespace
 }  // namespace deja_vu
 
-// Returns 0, 1 when memory runs out, 2 when more neighbours are asked for than the search holds.
-DEJA_VU_API int deja_vu_neighbours(const DejaVuNeighbours* in) {
+// Returns 0, 1 when memory runs out, 2 when more neighbors are asked for than the search holds.
+DEJA_VU_API int deja_vu_neighbors(const DejaVuNeighbors* in) {
     if (in->nearest > deja_vu::kMaxNearest) return 2;
     try {
         deja_vu::find(*in);
