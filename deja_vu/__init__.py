@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from deja_vu.core.sequence import TrackedSequence
     from deja_vu.heads import load_head
     from deja_vu.pipelines.person import load
-    from deja_vu.pipelines.track import track as track_video
     from deja_vu.render import rasterize
+    from deja_vu.tracking import track_video
 
 __version__ = "0.1.0"
 
@@ -53,6 +53,6 @@ __getattr__, __dir__ = lazy_names(
         "load_avatar": "deja_vu.avatars",
         "load_head": "deja_vu.heads",
         "rasterize": "deja_vu.render",
-        "track_video": "deja_vu.pipelines.track:track",
+        "track_video": "deja_vu.tracking",
     },
 )

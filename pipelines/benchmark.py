@@ -27,7 +27,7 @@ from deja_vu.pipelines.run_folder import amended, find_track, open_run
 from deja_vu.pipelines.sample import write_sample
 from deja_vu.pipelines.track import track_into
 from deja_vu.report.bench_report import write_report
-from deja_vu.tracking.landmarks import Crop, cut
+from deja_vu.tracking.crop import Crop, crop_frame
 
 INPUT_NAME = "gt.mp4"
 """In a folder that stands for a clip, the video to learn from; the other videos are other systems' renders of the same frames."""
@@ -211,7 +211,7 @@ def video_predictor(name: str, video: Path, sequence: TrackedSequence) -> Predic
     crop, side = Crop(x0, y0, x1 - x0), sequence.info.resolution
     wanted = set(sequence.test_part().index.tolist())
     shown = ((index, image) for index, _, image in read_frames(video, max_fps=None) if index in wanted)
-    kept = {index: torch.from_numpy(cut(image, crop, side, border=255)) for index, image in shown}
+    kept = {index: torch.from_numpy(crop_frame(image, crop, side, border=255)) for index, image in shown}
     order = sequence.test_part().index
     if wanted - kept.keys():
         raise InputError(f"{video} ends before test frame {max(wanted)}. Expected a render of the same frames as {sequence.info.source}.")

@@ -11,7 +11,7 @@ from deja_vu.pipelines.personalize import make_avatar, network
 from deja_vu.pipelines.recipes import Recipe
 from deja_vu.pipelines.run_folder import Run, find_track, open_run
 from deja_vu.pipelines.sample import write_sample
-from deja_vu.pipelines.track import track
+from deja_vu.tracking import track_video
 
 SUBJECT_FRAMES, MOTION_FRAMES = 200, 75
 MOTION_SEED = 5
@@ -53,4 +53,4 @@ def show_everything(run: Run, video: Path | None, recipe: Recipe) -> None:
     print(f"Making another person's motion: {run.place(motion)}")
     write_sample(motion, MOTION_FRAMES, seed=MOTION_SEED)
     person = load(out)
-    drive_video(person.avatar, person.subject, track(motion, samples / "motion", recipe.track), out / "driven.mp4")
+    drive_video(person.avatar, person.subject, track_video(motion, samples / "motion", recipe.track), out / "driven.mp4")

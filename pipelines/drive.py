@@ -37,8 +37,8 @@ from deja_vu.pipelines.own_files import claim
 from deja_vu.pipelines.painter import Background, Painter, open_background
 from deja_vu.pipelines.person import load
 from deja_vu.pipelines.run_folder import find_avatar, find_track, open_run
-from deja_vu.pipelines.track import track
 from deja_vu.tracking.config import TrackConfig
+from deja_vu.tracking.tracker import track_video
 from deja_vu.tracking.webcam import LiveMotion, Webcam
 
 WEBCAM = re.compile(r"webcam:(\d+)")
@@ -100,7 +100,7 @@ def open_motion(motion: str, head: HeadModel, neutral_at: float | None, stack: E
     if path.suffix.lower() in (".yaml", ".yml"):
         return ScriptMotion(path, head)
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="deja-vu-"))
-    return TrackedMotion(track(path, Path(folder), TrackConfig(head=head.spec.name)), neutral_at)
+    return TrackedMotion(track_video(path, Path(folder), TrackConfig(head=head.spec.name)), neutral_at)
 
 
 def can_be_transparent(out: Path) -> bool:

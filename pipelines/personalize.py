@@ -22,8 +22,8 @@ from deja_vu.pipelines.person import subject_of
 from deja_vu.pipelines.recipes import Recipe
 from deja_vu.pipelines.report import write_report
 from deja_vu.pipelines.run_folder import Run, find_track, open_run, refuse_other_recipe
-from deja_vu.pipelines.track import track
 from deja_vu.tracking.config import TrackConfig
+from deja_vu.tracking.tracker import track_video
 from deja_vu.training.checkpoint import spent_seconds
 from deja_vu.training.devices import pick_device
 from deja_vu.training.gaussian import train_gaussian
@@ -51,7 +51,7 @@ def personalize(video: Path, out: Path, recipe: Recipe, *, resume: bool, overwri
     """The main job, from a video (or a tracked folder) to an avatar with its scores and pictures, in a run folder.
 
     Args:
-        video: file, or folder made by `deja_vu.pipelines.track`.
+        video: file, or folder made by `track_video`.
         out: run folder.
         recipe: what to compute.
         resume: continue an interrupted run.
@@ -173,4 +173,4 @@ def tracked(video: Path, run: Run, config: TrackConfig, *, resume: bool) -> Trac
     if resume and (folder / "track.json").is_file():
         return TrackedSequence.load(folder)
     run.clear("track")
-    return track(video, folder, config)
+    return track_video(video, folder, config)

@@ -27,8 +27,8 @@ from deja_vu.io.images import read_picture
 from deja_vu.io.names import distinct_names
 from deja_vu.pipelines.configs import PrepareConfig
 from deja_vu.pipelines.run_folder import Run, open_run
-from deja_vu.tracking.landmarks import cut, find_crop
-from deja_vu.tracking.masks import HeadMasks
+from deja_vu.tracking.crop import crop_frame, find_crop
+from deja_vu.tracking.masks import HeadMasks, head_alpha
 from deja_vu.tracking.photo import PhotoFitter
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
@@ -207,8 +207,8 @@ def _make_up(seed: int, config: PrepareConfig) -> list[Sample]:
         camera = subject.camera.cropped(crop.x0, crop.y0, crop.size, crop.size).resized(side, side)
         weight, eyes_mouth = masks.render(params, camera, side)
         masked = np.stack([drawn.foreground, np.full_like(drawn.foreground, 255), drawn.foreground], -1)
-        image, (foreground, valid) = cut(drawn.image, crop, side), np.moveaxis(cut(masked, crop, side, border=0), -1, 0)[:2]
-        above = np.rint(foreground * (weight[0] / 255.0)).astype(np.uint8)
+        image, (foreground, valid) = crop_frame(drawn.image, crop, side), np.moveaxis(crop_frame(masked, crop, side, border=0), -1, 0)[:2]
+        above = head_alpha(foreground, weight[0])
         frame = Frame(*(torch.from_numpy(np.ascontiguousarray(plane)) for plane in (image, foreground, above, eyes_mouth[0], valid)))
         key = f"{SYNTHETIC}-{seed:04d}-{index:03d}"
         samples.append(Sample(Portrait(key, identity, frame, params, camera), SYNTHETIC, split))

@@ -33,8 +33,8 @@ from deja_vu.pipelines.configs import ReconstructConfig
 from deja_vu.pipelines.drive import show
 from deja_vu.pipelines.person import subject_of
 from deja_vu.pipelines.run_folder import Run, open_run
-from deja_vu.pipelines.track import begin_track
-from deja_vu.tracking.photo import FittedPhoto, PhotoFitter
+from deja_vu.tracking.frames import begin_track
+from deja_vu.tracking.photo import FittedPhoto, fit_photo
 
 
 def reconstruct(photo: Path, out: Path, config: ReconstructConfig, *, overwrite: bool) -> None:
@@ -62,8 +62,7 @@ def fill(photo: Path, run: Run, config: ReconstructConfig) -> None:
     picture = read_picture(photo)
     prior = load_prior(Path(config.prior) if config.prior else None) if config.start == "network" else None
     head = load_head(config.head if prior is None else prior.config.head)
-    with PhotoFitter(head, config.photo) as fitter:
-        fitted = fitter.fit(picture, photo.name, photo.stem)
+    fitted = fit_photo(head, picture, photo.name, photo.stem, config.photo)
     for note in fitted.notes:
         print(f"note: {note}")
     atlas = load_atlas(config.head, config.uv_size) if prior is None else prior.atlas
@@ -103,9 +102,18 @@ def as_sequence(fitted: FittedPhoto, photo: Path, head_name: str, folder: Path) 
     frame, side = portrait.frame, portrait.camera.width
     write_frame(folder, 0, frame.image.numpy())
     write_masks(folder, 0, np.stack([plane.numpy() for plane in (frame.foreground, frame.head, frame.eyes_mouth, frame.valid)], -1))
-    window = (crop.x0, crop.y0, crop.x0 + crop.size, crop.y0 + crop.size)
-    digest = hashlib.sha256(photo.read_bytes()).hexdigest()
-    info = TrackInfo(photo.stem, head_name, 1.0, photo.name, digest, 1, window, side, "tail", fitted.notes)
+    info = TrackInfo(
+        subject=photo.stem,
+        head_name=head_name,
+        fps=1.0,
+        source=photo.name,
+        source_sha256=hashlib.sha256(photo.read_bytes()).hexdigest(),
+        source_frames=1,
+        crop=crop.box,
+        resolution=side,
+        split="tail",
+        warnings=fitted.notes,
+    )
     index = torch.zeros(1, dtype=torch.long)
     sequence = TrackedSequence(folder, info, portrait.params, portrait.camera, index, torch.zeros(1), torch.zeros(1, dtype=torch.bool))
     sequence.save()

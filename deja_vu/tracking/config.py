@@ -60,6 +60,8 @@ class FitConfig:
 class PhotometricConfig:
     """Deviations and steps of the photometric refinement."""
 
+    resolution: Pixels = 256
+    """Side of the small crops on which it runs, pixels."""
     rounds: Annotated[int, Range(0, 100)] = 3
     """How often the texture is lifted anew."""
     steps: Annotated[int, Range(1, 1000)] = 2
@@ -82,11 +84,11 @@ class PhotometricConfig:
     """Coverage of the person above which a pixel's color is the surface's."""
     min_times_seen: Positive = 3
     """Training frames that must have shown a point before it is followed."""
-    lift_frames: Positive = 100
+    texture_frames: Positive = 100
     """Training frames from which the texture is lifted."""
-    lift_passes: Count = 2
+    texture_passes: Count = 2
     """How often it is lifted again with its light divided out."""
-    lift_robust: Rate = 3.0
+    texture_robust: Rate = 3.0
     """Color error at which a frame counts half for a point while the texture is lifted, in floors of the color deviation."""
     light_ridge: Weight = 0.02
     """Weight of an even light of strength one in each frame's light, over the summed weight of its points."""
@@ -112,12 +114,39 @@ class PhotoConfig:
 
     resolution: Pixels = 512
     """Side of the head crop, pixels."""
-    looks: tuple[Annotated[float, Range(0.2, 5)], ...] = (1.0, 0.8, 1.25)
+    window_scales: tuple[Annotated[float, Range(0.2, 5)], ...] = (1.0, 0.8, 1.25)
     """Windows about the head, in sides of the crop, whose landmarks are averaged: the detector's noise is that of its window."""
     fit: FitConfig = field(default_factory=lambda: FitConfig(focal_deviation=0.15))
-    outline: SilhouetteConfig = field(default_factory=SilhouetteConfig)
-    outline_steps: Count = 4
-    """Gauss-Newton steps with the outline; 0 leaves it out."""
+    silhouette: SilhouetteConfig = field(default_factory=SilhouetteConfig)
+    silhouette_side: Pixels = 256
+    """Side of the matte on which the silhouette is measured, pixels."""
+    silhouette_steps: Count = 4
+    """Gauss-Newton steps with the silhouette; 0 leaves it out."""
+    point_grid: Texels = 64
+    """Texels a side of the grid from which the silhouette's surface points are taken."""
+    stated_focal_deviation: Rate = 0.05
+    """Deviation of the logarithm of a focal length that the camera states."""
+    max_turn: Annotated[float, Range(0, 90)] = 62.0
+    """Turn of the head out of the camera's axis up to which both eyes are seen, degrees; a photo beyond is refused."""
+    max_beyond_border: Share = 0.04
+    """Share of the face's width by which its rim may lie outside the picture; landmarks are found there, but guessed."""
+
+
+@dataclass(frozen=True)
+class LiveConfig:
+    """How a live face is followed."""
+
+    calibration_frames: Positive = 24
+    """Frames at the start, with a relaxed face, from which identity, focal length and neutral face are taken."""
+    window_frames: Annotated[int, Range(2)] = 3
+    """Frames solved together, of which the last is new: the change in time is held down as in a video."""
+    steps: Annotated[int, Range(1, 1000)] = 2
+    """Gauss-Newton steps a frame, from where the face was a frame ago."""
+    patience: Rate = 10.0
+    """Seconds to wait for a face at the start."""
+    jump: Rate = 0.25
+    """Shift of the face between two frames, in face widths, beyond which its pose is found anew."""
+    fit: FitConfig = field(default_factory=FitConfig)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class Filmed:
     """First row below it."""
 
 
-class BarFinder:
+class LetterboxFinder:
     """Looks at frames and tells how far uniform bars reach in from each side."""
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from deja_vu.core.camera import Camera
@@ -69,6 +69,11 @@ class HeadMasks:
         plane = chin[:, 1, None, None] - BELOW_CHIN + TILT * (chin[:, 2, None, None] - points[..., 2])
         beyond = (points[..., 0].abs() - HALF_WIDTH).clamp_min(0)
         return points[..., 1] - plane - (SHOULDER_RISE * beyond).clamp_max(SHOULDER_TOP)
+
+
+def head_alpha(foreground: UInt8[np.ndarray, "*b H W"], weight: UInt8[np.ndarray, "*b H W"]) -> UInt8[np.ndarray, "*b H W"]:
+    """Coverage of the head, 0 to 255: the person's where the head is, by the weight of `HeadMasks.render`."""
+    return np.rint(foreground * (weight / 255.0)).astype(np.uint8)
 
 
 def _enlarged(image: np.ndarray, resolution: int) -> np.ndarray:

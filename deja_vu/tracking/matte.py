@@ -145,7 +145,7 @@ class Matting:
         alpha = np.where(filmed, _connected(np.where(filmed, alpha, 0), sure), 0)
         return Matte(np.rint(alpha * 255).astype(np.uint8), _unmix(rgb, image, alpha, front.mean, back.mean))
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Take the next frame for the first of another video."""
         self._previous = None
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from deja_vu.core.arkit import ARKIT_NAMES
 from deja_vu.core.camera import Camera
 
 
@@ -26,6 +28,26 @@ class Observations:
     """Crop window with the video's expected focal length."""
     times: Float[Tensor, " T"]
     """Seconds."""
+
+    @staticmethod
+    def of(
+        landmarks: Float[np.ndarray, "T L 2"], scores: Float[np.ndarray, "T 52"], times: Float[np.ndarray, " T"], window: Camera
+    ) -> Observations:
+        """What MediaPipe's landmarker found.
+
+        Args:
+            landmarks: pixels of the window.
+            scores: ordered as ARKIT_NAMES.
+            times: seconds.
+            window: camera on those pixels.
+        """
+        return Observations(
+            landmarks=torch.from_numpy(landmarks).float(),
+            scores=torch.from_numpy(scores).float(),
+            score_names=ARKIT_NAMES,
+            window=window,
+            times=torch.from_numpy(times),
+        )
 
     def __len__(self) -> int:
         return len(self.times)

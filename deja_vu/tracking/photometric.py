@@ -56,7 +56,7 @@ class PhotometricRefiner:
                 terms = self._measure(surface, silhouettes, state, self.train, everything, config.landmark_px)
             for _ in range(config.steps):
                 state = self.solver.step(state, terms, share_identity=False)
-        return state, lift_texture(surface, self.crops, state, _spread(self.train, config.lift_frames), config)
+        return state, lift_texture(surface, self.crops, state, _spread(self.train, config.texture_frames), config)
 
     def _refine_video(
         self, surface: HeadSurface, silhouettes: Silhouettes | None, state: TrackState, picked: Int[Tensor, " n"]
@@ -83,7 +83,7 @@ class PhotometricRefiner:
         landmark_px: float,
     ) -> Sequence[Term]:
         """Terms of the frames `source`, whose expected colors and silhouette are those of the frames `lift_from`."""
-        config, lifted = self.config, _spread(lift_from, self.config.lift_frames)
+        config, lifted = self.config, _spread(lift_from, self.config.texture_frames)
         observations = self.solver.observations.select(source)
         texture = lift_texture(surface, self.crops, state, lifted, config)
         terms: list[Term] = [

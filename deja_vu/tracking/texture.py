@@ -103,7 +103,7 @@ def lift_texture(
         config: recipe.
     """
     texture = None
-    for _ in range(config.lift_passes + 1):
+    for _ in range(config.texture_passes + 1):
         texture = _lift_once(surface, crops, state, frames, config, texture)
     assert texture is not None
     return texture
@@ -131,7 +131,7 @@ def _lift_once(
             continue
         light = fit_light(color, view.normals, trust, before, config)
         error = (color - light * before.color).square().mean(-1)
-        trust = trust / (1 + error / (config.lift_robust * config.color) ** 2)
+        trust = trust / (1 + error / (config.texture_robust * config.color) ** 2)
         square += (trust * error).sum(0)
         total += (trust[..., None] * color * light).sum(0)
         weight += (trust[..., None] * light.square()).mean(-1).sum(0)

@@ -14,30 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deja_vu.core.arkit import ARKIT_NAMES
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import InputError
 from deja_vu.core.head import HeadParams
 from deja_vu.core.motion import MotionSource
 from deja_vu.heads import load_head
 from deja_vu.io.video import Image
-from deja_vu.tracking.config import FitConfig
+from deja_vu.tracking.config import LiveConfig
 from deja_vu.tracking.detector import FaceObservation, LandmarkDetector
 from deja_vu.tracking.observations import Observations
 from deja_vu.tracking.solver import FaceSolver, fit_landmarks, refuse_untrackable
 from deja_vu.tracking.state import TrackState
 from deja_vu.tracking.terms import LandmarkPoints, LandmarkTerm
-
-CALIBRATION_FRAMES = 24
-"""Frames at the start, with a relaxed face, from which identity, focal length and rest are taken."""
-WINDOW = 3
-"""Frames solved together, of which the last is new: the change in time is held down as in a video."""
-STEPS = 2
-"""Gauss-Newton steps a frame, from where the face was a frame ago."""
-PATIENCE = 10.0
-"""Seconds to wait for a face at the start."""
-JUMP = 0.25
-"""Shift of the face between two frames, in face widths, beyond which its pose is found anew."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +58,7 @@ class Webcam:
                 "a recorded video can be given with --motion FILE instead."
             )
         self.fps = self._capture.get(cv2.CAP_PROP_FPS) or 30.0
-        self._latest: Shot | None = Shot(_rgb(first), time.monotonic())
+        self._latest: Shot | None = Shot(_to_rgb(first), time.monotonic())
         self._changed = threading.Condition()
         self._ended = False
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -99,13 +87,13 @@ class Webcam:
             working, picture = self._capture.read()
             with self._changed:
                 if working and picture is not None:
-                    self._latest = Shot(_rgb(picture), time.monotonic())
+                    self._latest = Shot(_to_rgb(picture), time.monotonic())
                 else:
                     self._ended = True
                 self._changed.notify()
 
 
-def _rgb(picture: np.ndarray) -> Image:
+def _to_rgb(picture: np.ndarray) -> Image:
     return np.ascontiguousarray(picture[..., ::-1])
 
 
@@ -114,7 +102,9 @@ class LiveMotion(MotionSource):
 
     live = True
 
-    def __init__(self, shots: Iterator[Shot], fps: float, head_name: str, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, shots: Iterator[Shot], fps: float, head_name: str, say: Callable[[str], None], config: LiveConfig = LiveConfig()
+    ) -> None:
         """Find the face and learn its rest.
 
         Args:
@@ -122,6 +112,7 @@ class LiveMotion(MotionSource):
             fps: their rate, 1/s.
             head_name: model of the avatar to be moved.
             say: told what the person before the camera is to do.
+            config: recipe.
 
         Raises:
             InputError: no face for some seconds, or the camera ended.
@@ -129,12 +120,12 @@ class LiveMotion(MotionSource):
         self._head = load_head(head_name)
         refuse_untrackable(self._head)
         self.head_name, self.fps, self.taken = head_name, fps, 0.0
-        self._shots, self._detector, self._config = shots, LandmarkDetector(), FitConfig()
+        self._shots, self._detector, self._config = shots, LandmarkDetector(), config
         say("Look into the camera with a relaxed face, lips closed ...")
         observations, self._landmarks = self._calibrate(), LandmarkPoints.of(self._head)
-        state = fit_landmarks(FaceSolver.of(self._head, observations, self._config, self._landmarks), self._config)
-        self.neutral = _median(state.params())
-        last = torch.arange(len(observations))[-WINDOW + 1 :]
+        state = fit_landmarks(FaceSolver.of(self._head, observations, config.fit, self._landmarks), config.fit)
+        self.neutral = _estimate_neutral(state.params())
+        last = torch.arange(len(observations))[1 - config.window_frames :]
         self._state, self._observations = state.select(last), observations.select(last)
         say("Ready.")
 
@@ -156,45 +147,43 @@ class LiveMotion(MotionSource):
 
     def _calibrate(self) -> Observations:
         found: deque[tuple[FaceObservation, Shot]] = deque()
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + self._config.patience
         for shot in self._shots:
             face = self._detector.detect(shot.image)
             if face is not None:
                 found.append((face, shot))
-            if len(found) == CALIBRATION_FRAMES:
-                return _observations([face for face, _ in found], [shot for _, shot in found], self._config)
+            if len(found) == self._config.calibration_frames:
+                return self._observe([face for face, _ in found], [shot for _, shot in found])
             if face is None and time.monotonic() > until:
-                raise InputError(f"The camera showed no face for {PATIENCE:.0f} s. Sit before it, with light on the face.")
+                raise InputError(f"The camera showed no face for {self._config.patience:.0f} s. Sit before it, with light on the face.")
         raise InputError("The camera's pictures ended before a face was found in enough of them.")
 
     def _follow(self, face: FaceObservation, shot: Shot) -> HeadParams:
-        fresh = _observations([face], [shot], self._config)
+        config, fresh = self._config, self._observe([face], [shot])
         observations = self._observations.append(fresh)
-        solver = FaceSolver.of(self._head, observations, self._config, self._landmarks)
-        state = _extended(self._state)
+        solver = FaceSolver.of(self._head, observations, config.fit, self._landmarks)
+        state = _repeat_last(self._state)
         jump = (fresh.landmarks[0] - self._observations.landmarks[-1]).norm(dim=-1).median() / face.width
-        if jump > JUMP:
+        if jump > config.jump:
             state = solver.find_poses(state)
-        terms = [LandmarkTerm(self._landmarks, observations, self._config.landmark_px, self._config.robust_px)]
-        for _ in range(STEPS):
+        terms = [LandmarkTerm(self._landmarks, observations, config.fit.landmark_px, config.fit.robust_px)]
+        for _ in range(config.steps):
             state = solver.step(state, terms, share_identity=False)
-        keep = torch.arange(len(observations))[-WINDOW + 1 :]
+        keep = torch.arange(len(observations))[1 - config.window_frames :]
         self._state, self._observations = state.select(keep), observations.select(keep)
         return state.params(slice(-1, None))
 
-
-def _observations(faces: list[FaceObservation], shots: list[Shot], config: FitConfig) -> Observations:
-    height, width = shots[0].image.shape[:2]
-    return Observations(
-        torch.from_numpy(np.stack([face.landmarks[:, :2] for face in faces])).float(),
-        torch.from_numpy(np.stack([face.blendshapes for face in faces])).float(),
-        ARKIT_NAMES,
-        Camera.from_focal(config.focal_ratio * max(width, height), width, height),
-        torch.tensor([shot.seconds for shot in shots], dtype=torch.float64),
-    )
+    def _observe(self, faces: list[FaceObservation], shots: list[Shot]) -> Observations:
+        height, width = shots[0].image.shape[:2]
+        return Observations.of(
+            landmarks=np.stack([face.landmarks[:, :2] for face in faces]),
+            scores=np.stack([face.blendshapes for face in faces]),
+            times=np.array([shot.seconds for shot in shots]),
+            window=Camera.from_focal(self._config.fit.focal_ratio * max(width, height), width, height),
+        )
 
 
-def _extended(state: TrackState) -> TrackState:
+def _repeat_last(state: TrackState) -> TrackState:
     """One more frame, as the last one is."""
 
     def again(values: Tensor) -> Tensor:
@@ -203,7 +192,7 @@ def _extended(state: TrackState) -> TrackState:
     return replace(state, expression=again(state.expression), joints=again(state.joints), world_from_head=again(state.world_from_head))
 
 
-def _median(params: HeadParams) -> HeadParams:
+def _estimate_neutral(params: HeadParams) -> HeadParams:
     """The usual face of some frames in which hardly anything happens [1], in the pose of the middle one."""
     middle = params.world_from_head[len(params) // 2][None]
     expression, joints = (values.median(0, keepdim=True).values for values in (params.expression, params.joints))

@@ -7,11 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
+from deja_vu.core.arkit import ARKIT_NAMES
 from deja_vu.core.errors import InputError
 from deja_vu.io.assets import find
 from deja_vu.io.video import InputWarning, write_video
-from deja_vu.tracking.detector import ARKIT_NAMES, FaceObservation, LandmarkDetector, overlap
-from deja_vu.tracking.landmarks import detect_video, find_crop
+from deja_vu.tracking.crop import find_crop
+from deja_vu.tracking.detector import FaceObservation, LandmarkDetector, overlap
+from deja_vu.tracking.landmarks import detect_video
 
 needs_model = pytest.mark.skipif(find("face_landmarker") is None, reason="the landmarker was not fetched: python -m deja_vu.io.assets")
 HEIGHT, WIDTH = 240, 240

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from deja_vu.tracking.letterbox import BarFinder, Filmed
+from deja_vu.tracking.letterbox import Filmed, LetterboxFinder
 
 
 def found(frames: list[np.ndarray]) -> Filmed:
-    finder = BarFinder()
+    finder = LetterboxFinder()
     for frame in frames:
         finder.add(frame)
     return finder.filmed(*frames[0].shape[:2])

@@ -7,7 +7,7 @@ import torch
 
 from deja_vu.datasets.synthetic import SyntheticSubject
 from deja_vu.io.assets import find
-from deja_vu.tracking.landmarks import cut, cut_valid, find_crop
+from deja_vu.tracking.crop import crop_frame, crop_valid, find_crop
 from deja_vu.tracking.letterbox import Filmed
 from deja_vu.tracking.matte import Matting, _connected, _solve_symmetric, _Trimap, guided_filter, plain_background, spread_color
 
@@ -130,11 +130,11 @@ def test_a_head_that_fills_the_picture_is_told_from_its_wall(bars):
     crop = find_crop(torch.cat([pixels, depth[..., None]], -1).numpy(), SIDE, SIDE)
     assert crop.y0 < -10
     assert crop.size > SIDE + 20
-    valid = cut_valid(filmed, crop, SIDE)
+    valid = crop_valid(filmed, crop, SIDE)
     landmarks = (pixels[0].numpy() - [crop.x0, crop.y0]) * np.float32(SIDE / crop.size)
     with Matting() as matting:
-        alpha = matting(cut(image, crop, SIDE, filmed=filmed), landmarks, valid=valid).alpha / 255
-    truth = cut(person, crop, SIDE, filmed=filmed, border=0) / 255
+        alpha = matting(crop_frame(image, crop, SIDE, filmed=filmed), landmarks, valid=valid).alpha / 255
+    truth = crop_frame(person, crop, SIDE, filmed=filmed, border=0) / 255
     shown = valid == 255
     # Single strands are what is missed, the same as in a film that shows the whole head (0.004).
     assert np.abs(alpha - truth)[shown].mean() < 0.008

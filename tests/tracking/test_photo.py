@@ -17,7 +17,7 @@ from deja_vu.io.assets import find
 from deja_vu.io.images import Picture, read_picture
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.tracking.config import PhotoConfig
-from deja_vu.tracking.photo import PhotoFitter
+from deja_vu.tracking.photo import PhotoFitter, fit_photo
 
 FACES = Path(__file__).parents[1] / "data" / "faces"
 pytest.importorskip("mediapipe")
@@ -106,7 +106,7 @@ def test_refusals(fitter, woman, change, message):
         fitter.fit(photo(change(woman)), "it", "i")
 
 
-def test_a_profile_is_refused(fitter, woman, monkeypatch):
-    monkeypatch.setattr("deja_vu.tracking.photo.LARGEST_TURN", 0.5)  # nobody looks into the camera as exactly as that
+def test_a_profile_is_refused(anny, woman):
+    config = PhotoConfig(resolution=256, max_turn=0.5)  # nobody looks into the camera as exactly as that
     with pytest.raises(InputError, match="degrees away; 0 is the most"):
-        fitter.fit(photo(woman), "it", "i")
+        fit_photo(anny, photo(woman), "it", "i", config)

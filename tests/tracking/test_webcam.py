@@ -13,7 +13,8 @@ from deja_vu.core.head import HeadParams
 from deja_vu.datasets.synthetic import SyntheticSubject
 from deja_vu.io.assets import find
 from deja_vu.motion.openings import Openings
-from deja_vu.tracking.webcam import CALIBRATION_FRAMES, LiveMotion, Shot, Webcam
+from deja_vu.tracking.config import LiveConfig
+from deja_vu.tracking.webcam import LiveMotion, Shot, Webcam
 
 pytestmark = pytest.mark.skipif(find("face_landmarker") is None, reason="the landmarker is not here: python -m deja_vu.io.assets")
 
@@ -48,14 +49,14 @@ def turn_error(found: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 def test_a_face_is_followed_as_it_moves(subject, images) -> None:
     """Against the made-up person's true turns, jaw and lids."""
     said: list[str] = []
-    motion = LiveMotion(filmed(images, CALIBRATION_FRAMES), 25.0, "anny", said.append)
+    motion = LiveMotion(filmed(images, LiveConfig().calibration_frames), 25.0, "anny", said.append)
     found, taken = [], []
     for params in motion.frames():
         found.append(params)
         taken.append(motion.taken)
     motion.close()
     assert len(found) == 36
-    assert taken[-1] == pytest.approx(100 + (CALIBRATION_FRAMES + 35) / 25)
+    assert taken[-1] == pytest.approx(100 + (LiveConfig().calibration_frames + 35) / 25)
     assert "relaxed face" in said[0]
     truth = subject.params
     head = subject.head
@@ -76,7 +77,7 @@ def test_pictures_without_a_face_are_passed_over(images) -> None:
     blank = np.full_like(images[0], 90)
 
     def shots() -> Iterator[Shot]:
-        for number, shot in enumerate(filmed(images[:3], CALIBRATION_FRAMES)):
+        for number, shot in enumerate(filmed(images[:3], LiveConfig().calibration_frames)):
             yield shot
             if number % 9 == 0:
                 yield Shot(blank, shot.seconds + 0.01)
@@ -86,14 +87,13 @@ def test_pictures_without_a_face_are_passed_over(images) -> None:
     motion.close()
 
 
-def test_a_camera_that_shows_nobody_is_refused(monkeypatch) -> None:
+def test_a_camera_that_shows_nobody_is_refused() -> None:
     blank = np.full((128, 128, 3), 90, np.uint8)
     with pytest.raises(InputError, match="ended before a face was found"):
         LiveMotion(iter([Shot(blank, 0.0)] * 3), 25.0, "anny", lambda text: None)
-    monkeypatch.setattr("deja_vu.tracking.webcam.PATIENCE", 0.3)
     endless = (Shot(blank, time.monotonic()) for _ in iter(int, 1))
     with pytest.raises(InputError, match="no face for"):
-        LiveMotion(endless, 25.0, "anny", lambda text: None)
+        LiveMotion(endless, 25.0, "anny", lambda text: None, LiveConfig(patience=0.3))
 
 
 def test_an_absent_camera_is_refused() -> None:

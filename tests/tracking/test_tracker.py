@@ -8,10 +8,13 @@ import torch
 from deja_vu.core.errors import InputError, OutputError
 from deja_vu.io.assets import find
 from deja_vu.pipelines.sample import write_sample
-from deja_vu.pipelines.track import BLOCK, BLOCK_PERIOD, begin_track, crop_frames, read_person, split_frames, track
 from deja_vu.tracking.config import TrackConfig
-from deja_vu.tracking.landmarks import cut, detect_video
+from deja_vu.tracking.crop import crop_frame
+from deja_vu.tracking.frames import FrameWriter, begin_track, read_foreground
+from deja_vu.tracking.landmarks import detect_video
+from deja_vu.tracking.matte import Matting
 from deja_vu.tracking.matte_check import doubt_mattes
+from deja_vu.tracking.tracker import BLOCK, BLOCK_PERIOD, observe, split_frames, track_video
 
 
 @pytest.mark.parametrize("count", [3, 10, 41, 450])
@@ -53,18 +56,20 @@ def test_in_a_close_film_the_person_is_what_was_drawn(tmp_path) -> None:
     detections = detect_video(tmp_path / "close.mp4")
     assert min(detections.crop.x0, detections.crop.y0) < -10
     begin_track(tmp_path / "out")
-    pictures, alphas, valid = crop_frames(tmp_path / "close.mp4", detections, TrackConfig(resolution=side), tmp_path / "out")
-    beyond, filmed = valid == 0, valid == 255
+    writer = FrameWriter(tmp_path / "close.mp4", detections, tmp_path / "out", side)
+    with Matting() as matting:
+        crops = writer.write_crops(matting, observe(detections, TrackConfig(resolution=side)).window, side)
+    beyond, filmed = writer.valid == 0, writer.valid == 255
     for index in range(3):
-        alpha = read_person(tmp_path / "out", index)
-        truth = cut(subject.render(index).foreground, detections.crop, side, border=0)
+        alpha = read_foreground(tmp_path / "out", index)
+        truth = crop_frame(subject.render(index).foreground, detections.crop, side, border=0)
         # As exact as with the landmarks' truth and before the codec; 64 of 255 with a white margin.
         assert cv2.absdiff(alpha, truth)[filmed].mean() < 2.5
         assert not alpha[beyond].any()
-        assert not alphas[index].numpy()[beyond].any()
+        assert not crops.alpha[index].numpy()[beyond].any()
         stored = cv2.imread(str(tmp_path / "out" / "frames" / f"{index:06d}.jpg"))[..., ::-1]
-        assert cv2.absdiff(np.ascontiguousarray(stored), pictures[index].numpy())[beyond].mean() < 4, "the border is repeated"
-    assert doubt_mattes(alphas.numpy(), valid, np.arange(3)) == ()
+        assert cv2.absdiff(np.ascontiguousarray(stored), crops.rgb[index].numpy())[beyond].mean() < 4, "the border is repeated"
+    assert doubt_mattes(crops.alpha.numpy(), writer.valid, np.arange(3)) == ()
 
 
 @pytest.mark.skipif(find("face_landmarker") is None, reason="the landmarker is not here: python -m deja_vu.io.assets")
@@ -72,5 +77,5 @@ def test_in_a_close_film_the_person_is_what_was_drawn(tmp_path) -> None:
 def test_a_video_too_short_for_a_test_is_refused(tmp_path, frames, split) -> None:
     write_sample(tmp_path / "person.mp4", frames, size=256)
     with pytest.raises(InputError, match=f"{frames} frames with a face are too few .* '{split}'"):
-        track(tmp_path / "person.mp4", tmp_path / "out", TrackConfig(split=split))
+        track_video(tmp_path / "person.mp4", tmp_path / "out", TrackConfig(split=split))
     assert not (tmp_path / "out").exists()

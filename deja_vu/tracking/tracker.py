@@ -1,0 +1,158 @@
+"""From a video to a tracked folder: find the face, crop, matte, fit the head to landmarks, refine it by the pixels, mask the neck."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+from tqdm import tqdm
+
+from deja_vu.core.errors import InputError
+from deja_vu.core.sequence import TrackedSequence, TrackInfo
+from deja_vu.heads import load_head
+from deja_vu.heads.base import HeadModel
+from deja_vu.tracking.config import TrackConfig
+from deja_vu.tracking.frames import FrameWriter, begin_track
+from deja_vu.tracking.landmarks import Detections, detect_video
+from deja_vu.tracking.matte import Matting
+from deja_vu.tracking.matte_check import doubt_mattes
+from deja_vu.tracking.observations import Observations
+from deja_vu.tracking.overlay import write_overlay
+from deja_vu.tracking.photometric import PhotometricRefiner
+from deja_vu.tracking.solver import FaceSolver, fit_landmarks, refuse_untrackable
+from deja_vu.tracking.state import TrackState
+from deja_vu.tracking.texture import Crops
+
+TEST_SHARE = 0.2
+"""Share of the frames that split `tail` keeps for the test."""
+BLOCK = 16
+"""Frames of a block in split `blocks`."""
+BLOCK_PERIOD = 5
+"""Every how manieth block is for the test."""
+
+
+def track_video(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
+    """Track a video into a folder that reloads with `TrackedSequence.load`.
+
+    Args:
+        video: file with one person's face.
+        out: folder to fill, without frames of another video; made if missing.
+        config: recipe.
+
+    Raises:
+        ConfigError: the head cannot be tracked.
+        InputError: the video cannot be used; nothing is written then.
+        OutputError: the folder holds frames already, or cannot be written.
+    """
+    head = load_head(config.head)
+    refuse_untrackable(head)
+    detections, notes = _detect(video, config.max_frames)
+    observations = observe(detections, config)
+    test = split_frames(len(observations), config.split)
+    if not test.any():
+        raise InputError(f"{video}: {len(test)} frames with a face are too few to keep some for the test by split '{config.split}'.")
+    begin_track(out)
+    writer = FrameWriter(video, detections, out, config.resolution)
+    with Matting(closed_form=config.closed_form_matte) as matting:
+        crops = writer.write_crops(matting, observations.window, config.photometric.resolution, config.max_frames)
+    index = detections.index[detections.found]
+    doubts = doubt_mattes(crops.alpha.numpy(), crops.valid.numpy(), index)
+    _print_notes(doubts)
+    state = fit_video(head, observations, crops, ~test, config)
+    writer.write_head_masks(head, state, observations.window)
+    sequence = TrackedSequence(
+        folder=out,
+        info=_describe(video, detections, config, notes + doubts),
+        params=state.params(),
+        camera=state.camera(observations.window),
+        index=torch.from_numpy(index).long(),
+        times=observations.times,
+        test=test,
+    )
+    sequence.save()
+    write_overlay(head, sequence, out / "overlay.mp4")
+    return sequence
+
+
+def observe(detections: Detections, config: TrackConfig) -> Observations:
+    """What the solver needs of the frames in which a face was found."""
+    info, crop, found = detections.info, detections.crop, detections.found
+    return Observations.of(
+        landmarks=crop.map_points(detections.landmarks[found, :, :2], config.resolution),
+        scores=detections.scores[found],
+        times=detections.times[found].astype(np.float32),
+        window=crop.camera(config.fit.focal_ratio, info.width, info.height, config.resolution),
+    )
+
+
+def fit_video(head: HeadModel, observations: Observations, crops: Crops, train: Bool[Tensor, " T"], config: TrackConfig) -> TrackState:
+    """Fit a head to a video: to its landmarks, then to its pixels.
+
+    Args:
+        head: model.
+        observations: T frames in which a face was found.
+        crops: of the same frames.
+        train: frames from which identity and texture are taken.
+        config: recipe.
+    """
+    started = time.monotonic()
+    solver = FaceSolver.of(head, observations, config.fit)
+    state = fit_landmarks(solver, config.fit)
+    error = solver.landmark_errors(state).median()
+    print(f"fit to landmarks: median error {error:.2f} px of {config.resolution}, {time.monotonic() - started:.1f} s")
+    started = time.monotonic()
+    state, texture = PhotometricRefiner(solver, crops, train, config.photometric, config.fit).refine(state)
+    deviation = texture.deviation[texture.times_seen > 3].median()
+    print(f"refined by pixels: color deviation {deviation:.3f}, {time.monotonic() - started:.1f} s")
+    return state
+
+
+def split_frames(count: int, split: str) -> Bool[Tensor, " T"]:
+    """Which of the frames are for test only."""
+    place = torch.arange(count)
+    if split == "blocks":
+        return (place // BLOCK) % BLOCK_PERIOD == BLOCK_PERIOD - 1
+    return place >= round(count * (1 - TEST_SHARE))
+
+
+def _detect(video: Path, max_frames: int | None) -> tuple[Detections, tuple[str, ...]]:
+    """The followed face, and what the user should know of the file."""
+    with warnings.catch_warnings(record=True) as caught, tqdm(desc="find face", unit="frame") as bar:
+        warnings.simplefilter("always")
+
+        def advance(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        detections = detect_video(video, max_frames, advance)
+    notes = tuple(dict.fromkeys(str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)))
+    _print_notes(notes)
+    return detections, notes
+
+
+def _describe(video: Path, detections: Detections, config: TrackConfig, notes: tuple[str, ...]) -> TrackInfo:
+    with video.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return TrackInfo(
+        subject=video.stem,
+        head_name=config.head,
+        fps=detections.info.fps,
+        source=video.name,
+        source_sha256=digest,
+        source_frames=detections.frames_read,
+        crop=detections.crop.box,
+        resolution=config.resolution,
+        split=config.split,
+        warnings=notes,
+    )
+
+
+def _print_notes(notes: tuple[str, ...]) -> None:
+    for note in notes:
+        print(f"note: {note}")
