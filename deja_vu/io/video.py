@@ -26,6 +26,8 @@ Image = UInt8[np.ndarray, "H W 3"]
 
 NOT_VIDEO = frozenset({"tty", "bin", "xbin", "adf", "idf", "image2", "ico"})
 """Demuxers that draw any text or picture file as frames."""
+WIDEST_PIXEL = 4.0
+"""Width of a pixel over its height, or the reverse, beyond which the file is not believed; anamorphic film has 2, DVDs 1.42."""
 MISSING_SHARE = 0.01
 """Share of the announced frames that may be absent without a warning; containers round and trim."""
 
@@ -39,9 +41,9 @@ class VideoInfo:
     """What a video file says about its picture."""
 
     width: int
-    """Width as shown, after rotation, pixels."""
+    """Width as shown, after rotation and with square pixels."""
     height: int
-    """Height as shown, after rotation, pixels."""
+    """Height as shown, after rotation and with square pixels."""
     fps: float
     """Average frame rate, 1/s."""
     frames: int
@@ -49,7 +51,7 @@ class VideoInfo:
     rotation: int
     """Degrees clockwise by which stored frames are turned to be shown: 0, 90, 180 or 270."""
     pixel_aspect: float
-    """Width of a stored pixel over its height. Frames are returned as stored, not stretched."""
+    """Width of a stored pixel over its height; 1 for nearly all files, else frames are stretched to square pixels."""
 
 
 def probe(path: Path | str) -> VideoInfo:
@@ -69,7 +71,7 @@ def probe(path: Path | str) -> VideoInfo:
 
 
 def read_frames(path: Path | str, max_frames: int | None = None, max_fps: float | None = 30.0) -> Iterator[tuple[int, float, Image]]:
-    """Yield (index, time, frame) in order of display, upright, with the file's own time stamps.
+    """Yield (index, time, frame) in order of display, upright and with square pixels, with the file's own time stamps.
 
     Frames are never doubled to fill a variable rate. Above `max_fps` every second, third, ... frame is kept.
     Only one frame is in memory at a time. A file that breaks off in the middle yields what can be read and warns.
@@ -105,7 +107,7 @@ def read_frames(path: Path | str, max_frames: int | None = None, max_fps: float 
             if count % stride == 0:
                 time = frame.time if frame.time is not None else count / info.fps
                 time = max(time, np.nextafter(last_time, math.inf)) if math.isfinite(last_time) else time
-                yield count, float(time), _upright(frame)
+                yield count, float(time), _upright(frame, info.pixel_aspect)
                 yielded, last_time = yielded + 1, time
                 if yielded == max_frames:
                     return
@@ -170,11 +172,22 @@ def _info(container: InputContainer, stream: VideoStream, frame: VideoFrame) -> 
     if not frames and container.duration:
         frames = max(1, math.floor(container.duration / 1_000_000 * rate))
     turn = _orientation(frame)
-    turned = bool(turn[0, 0] == 0)
-    aspect = stream.sample_aspect_ratio or Fraction(1)
-    width, height = (frame.height, frame.width) if turned else (frame.width, frame.height)
+    aspect = float(stream.sample_aspect_ratio or 1)
+    if not 1 / WIDEST_PIXEL <= aspect <= WIDEST_PIXEL:
+        warnings.warn(
+            f"{container.name} says its pixels are {aspect:.3g} times as wide as high; that is ignored.", InputWarning, stacklevel=3
+        )
+        aspect = 1.0
+    width, height = _square_size(frame, aspect)
+    if turn[0, 0] == 0:
+        width, height = height, width
     rotation = round(math.degrees(math.atan2(turn[1, 0], turn[0, 0]))) % 360
-    return VideoInfo(width, height, float(rate), frames, rotation, float(1 / aspect if turned else aspect))
+    return VideoInfo(width, height, float(rate), frames, rotation, aspect)
+
+
+def _square_size(frame: VideoFrame, pixel_aspect: float) -> tuple[int, int]:
+    """Stored width and height stretched to square pixels, along one axis, so that no detail is lost."""
+    return round(frame.width * max(pixel_aspect, 1.0)), round(frame.height * max(1 / pixel_aspect, 1.0))
 
 
 def _orientation(frame: VideoFrame) -> np.ndarray:
@@ -193,8 +206,12 @@ def _orientation(frame: VideoFrame) -> np.ndarray:
     return turn if abs(np.linalg.det(turn)) == 1 else np.eye(2, dtype=int)
 
 
-def _upright(frame: VideoFrame) -> Image:
-    rgb = frame.to_ndarray(format="rgb24")
+def _upright(frame: VideoFrame, pixel_aspect: float) -> Image:
+    width, height = _square_size(frame, pixel_aspect)
+    if (width, height) != (frame.width, frame.height):
+        rgb = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC").to_ndarray()
+    else:
+        rgb = frame.to_ndarray(format="rgb24")
     turn = _orientation(frame)
     if turn[0, 0] == 0:
         rgb = rgb.swapaxes(0, 1)

@@ -91,6 +91,51 @@ def test_rotation_flags_are_applied(clip, tmp_path, rotation, turns):
     assert info.rotation == -rotation % 360
 
 
+def write_anamorphic(path: Path, aspect: Fraction, frames: int = 2) -> Path:
+    """A film of a white disc that is round when its pixels are shown as wide as the file says: 80 pixels across."""
+    rows, columns = np.mgrid[0:96, 0:128] + 0.5
+    wide, high = float(max(aspect, 1)), float(max(1 / aspect, 1))
+    inside = np.hypot((columns - 64) * wide, (rows - 48) * high) < 40
+    image = np.repeat(np.where(inside, 255, 0).astype(np.uint8)[..., None], 3, axis=2)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "4"})
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = aspect
+        for _ in range(frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def disc_size(image: np.ndarray) -> tuple[float, float]:
+    """Width and height of the white disc, from its middle row and column."""
+    height, width = image.shape[:2]
+    return float((image[height // 2, :, 0] / 255).sum()), float((image[:, width // 2, 0] / 255).sum())
+
+
+@pytest.mark.parametrize("aspect", [Fraction(3, 2), Fraction(2, 3), Fraction(1)])
+@pytest.mark.parametrize("rotation", [None, 90])
+def test_anamorphic_film_is_shown_with_square_pixels(tmp_path, aspect, rotation):
+    path = write_anamorphic(tmp_path / "anamorphic.mp4", aspect)
+    if rotation is not None:
+        path = remux(path, tmp_path / "turned.mp4", rotation=rotation)
+    info = probe(path)
+    _, _, image = next(read_frames(path))
+    assert image.shape == (info.height, info.width, 3)
+    stored = (round(96 * max(1, 1 / aspect)), round(128 * max(1, aspect)))
+    assert image.shape[:2] == (stored if rotation is None else stored[::-1])
+    width, height = disc_size(image)
+    assert width == pytest.approx(80, abs=1)
+    assert height == pytest.approx(80, abs=1)
+    assert info.pixel_aspect == pytest.approx(float(aspect))
+
+
+def test_an_absurd_pixel_shape_is_ignored_and_said(tmp_path):
+    path = write_anamorphic(tmp_path / "absurd.mp4", Fraction(9, 1))
+    with pytest.warns(InputWarning, match="9 times as wide as high"):
+        assert (probe(path).width, probe(path).height) == (128, 96)
+
+
 def test_mirrored_flag_is_applied(clip, tmp_path):
     _, _, image = next(read_frames(remux(clip, tmp_path / "mirror.mp4", rotation=0, flip=True)))
     assert close(seen_corners(image), seen_corners(corners()[:, ::-1]))
