@@ -21,7 +21,8 @@ from deja_vu.io.provenance import commit, machine
 from deja_vu.pipelines.run_folder import find_track, open_run
 from deja_vu.report.bench_plots import curves
 from deja_vu.training.devices import pick_device
-from deja_vu.training.gaussian import GaussianPhase, GaussianTrainConfig, train_gaussian
+from deja_vu.training.gaussian import train_gaussian
+from deja_vu.training.gaussian_config import GaussianPhase, GaussianTrainConfig
 from deja_vu.training.gaussian_init import init_avatar
 
 FIGURES, RECIPE = "curves.json", "config.yaml"

@@ -7,9 +7,14 @@ from typing import Annotated, Literal
 
 from deja_vu.core.errors import ConfigError
 from deja_vu.core.ranges import Count, Pixels, Positive, Range, Share, Texels
+from deja_vu.datasets.config import PriorSamplerConfig
 from deja_vu.motion.config import OneEuroConfig, RetargetConfig
 from deja_vu.pipelines.flags import FLAT
 from deja_vu.tracking.config import PhotoConfig
+from deja_vu.training.prior_config import PriorTrainConfig
+
+STAGE = "generalize"
+"""Name of the stage, of its command and of the folder of its recipes."""
 
 Format = Literal["ply", "spz", "gltf", "npz", "web"]
 """Formats of exported avatars."""
@@ -96,3 +101,19 @@ class PrepareConfig:
     """Portraits of each tracked video, spread over it."""
     per_shard: Positive = 32
     """Sources a shard; an interrupt loses the shard at hand."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneralizeConfig(PriorTrainConfig):
+    """Recipe of the stage: whose photos, how they are varied, and how the prior is trained on them."""
+
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    people: PriorSamplerConfig = field(default_factory=PriorSamplerConfig)
+    photo_counts: tuple[float, ...] = (0.7, 0.2, 0.1)
+    """Shares of the steps with one, two, three ... photos of each person."""
+    apart: Share = 0.5
+    """Share of the steps with several photos in which each photo makes a map of its own, and the maps should agree."""
+    loaders: Positive = 1
+    """Threads that draw examples ahead of the step that needs them."""
+    grid_people: Positive = 6
+    """Held-out people of whom pictures are made."""

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -21,41 +21,22 @@ from deja_vu.bench.metrics import METRICS
 from deja_vu.bench.prior_scores import PriorScores, head_makers
 from deja_vu.core.config import dump_config
 from deja_vu.core.errors import ConfigError, InputError
-from deja_vu.datasets.config import PriorSamplerConfig
 from deja_vu.datasets.prior_examples import PriorSampler
 from deja_vu.datasets.shards import ShardSet, is_shards
 from deja_vu.io.files import write_json
 from deja_vu.io.provenance import commit, machine
-from deja_vu.pipelines.configs import PrepareConfig
+from deja_vu.pipelines.configs import STAGE, GeneralizeConfig
 from deja_vu.pipelines.evaluate_prior import score_photos
 from deja_vu.pipelines.prepare import prepare
 from deja_vu.pipelines.run_folder import open_run, refuse_other_recipe, working_folder
 from deja_vu.report.prior_report import portrait_rows, prior_table
 from deja_vu.tracking.masks import HeadMasks
 from deja_vu.training.logging import RunLogger, log_hparams
-from deja_vu.training.prior import PriorBatch, PriorPhase, PriorTask, PriorTrainConfig
+from deja_vu.training.prior import PriorBatch, PriorTask
+from deja_vu.training.prior_config import PriorPhase
 from deja_vu.training.processes import Processes
 from deja_vu.training.trainer import Trainer
 from deja_vu.training.validation import VALIDATION_PICTURE, VALIDATION_PSNR
-
-STAGE = "generalize"
-"""Name of the stage, of its command and of the folder of its recipes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GeneralizeConfig(PriorTrainConfig):
-    """Recipe of the stage: whose photos, how they are varied, and how the prior is trained on them."""
-
-    prepare: PrepareConfig = field(default_factory=PrepareConfig)
-    people: PriorSamplerConfig = field(default_factory=PriorSamplerConfig)
-    photo_counts: tuple[float, ...] = (0.7, 0.2, 0.1)
-    """Shares of the steps with one, two, three ... photos of each person."""
-    apart: float = 0.5
-    """Share of the steps with several photos in which each photo makes a map of its own, and the maps should agree."""
-    loaders: int = 1
-    """Threads that draw examples ahead of the step that needs them."""
-    grid_people: int = 6
-    """Held-out people of whom pictures are made."""
 
 
 def generalize(data: list[Path], out: Path, config: GeneralizeConfig, *, resume: bool, overwrite: bool, read: Sequence[Path] = ()) -> None:

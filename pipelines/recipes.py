@@ -9,11 +9,11 @@ from typing import Literal
 
 from deja_vu.core.config import Config, load_config
 from deja_vu.core.errors import ConfigError
-from deja_vu.pipelines.generalize import STAGE, GeneralizeConfig
+from deja_vu.pipelines.configs import STAGE, GeneralizeConfig
 from deja_vu.tracking.config import TrackConfig
-from deja_vu.training.gaussian import GaussianTrainConfig
-from deja_vu.training.nelf import NelfTrainConfig
-from deja_vu.training.nerf import NerfTrainConfig
+from deja_vu.training.gaussian_config import GaussianTrainConfig
+from deja_vu.training.nelf_config import NelfTrainConfig
+from deja_vu.training.nerf_config import NerfTrainConfig
 
 PATH_FLAGS = {
     "path": "path",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,23 +12,12 @@ from deja_vu.core.batch import Batch
 from deja_vu.core.head import HeadParams
 from deja_vu.heads.regions import region_window
 from deja_vu.heads.skinning import axis_angle_to_matrix
+from deja_vu.training.nelf_config import SamplingLaw
 
 OPAQUE = 0.02
 """Least coverage by which a color is divided."""
 WATCHED_REGIONS = ("lips", "eye_left", "eye_right")
 """Regions whose pixels weigh more in a loss."""
-
-
-@dataclass(frozen=True)
-class SamplingLaw:
-    """How far a teacher's frames leave those of the video."""
-
-    mix: float = 0.25
-    """Codes lie on the line through two frames' codes, so far beyond each of them, in units of their distance."""
-    rotation: tuple[float, float, float] = (0.08, 0.15, 0.04)
-    """Deviation of the turn about the head's x, y and z axes, radians."""
-    translation: float = 0.008
-    """Deviation of the move along each axis, metres."""
 
 
 def sample_params(video: HeadParams, base: HeadParams, law: SamplingLaw, generator: torch.Generator) -> HeadParams:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from deja_vu.avatars import GaussianAvatar, GaussianConfig, save_avatar
+from deja_vu.avatars import GaussianAvatar, save_avatar
 from deja_vu.core.batch import Batch
 from deja_vu.core.image import RenderOutput
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.frames import FrameSource, shuffled
 from deja_vu.losses.photometric import psnr
 from deja_vu.training.divergence import refuse_broken, refuse_broken_frames
+from deja_vu.training.gaussian_config import GaussianPhase, GaussianTrainConfig
 from deja_vu.training.logging import RunLogger
-from deja_vu.training.novel_views import NovelViewConfig, NovelViewLoss
+from deja_vu.training.novel_views import NovelViewLoss
 from deja_vu.training.objective import (
     ImageObjective,
     compensate,
@@ -30,106 +30,8 @@ from deja_vu.training.objective import (
     load_perceptual,
     term_weights,
 )
-from deja_vu.training.optimizer import AdamConfig
-from deja_vu.training.schedule import Phase
-from deja_vu.training.trainer import StepResult, Task, TrainConfig, Trainer
-from deja_vu.training.validation import Validation, ValidationConfig, hold_out
-
-Init = Literal["auto", "prior", "lifted", "grey"]
-
-
-@dataclass(frozen=True)
-class LiftConfig:
-    """How many frames are looked at before training, and how closely."""
-
-    resolution: int = 256
-    """Side of the frames from which hair height and colors are taken, pixels."""
-    frames: int = 24
-    """Training frames whose colors are lifted."""
-    prior_frames: int = 12
-    """Training frames that the prior is shown, two at a time."""
-    unseen_below: float = 0.06
-    """Mean squared facing cosine over the lifted frames around which a texel goes over from hardly seen to seen, in (0, 1]."""
-
-
-@dataclass(frozen=True)
-class GaussianPhase(Phase):
-    """Its rates are in units of `deja_vu.avatars.gaussian.avatar.GAINS`."""
-
-    batch: int = 1
-    """Frames a step."""
-    blendmaps: bool = False
-    """Whether blendmaps and their code are trained; else the global map alone."""
-    perceptual_every: int = 4
-    """Steps from one perceptual term to the next; its weight is multiplied accordingly. 0 leaves it out."""
-
-
-@dataclass(frozen=True)
-class GaussianRates:
-    """Learning rate of every parameter group over that of the phase."""
-
-    rectification: float = 1.0
-    """Of the global map."""
-    blendmaps: float = 0.1
-    """Of the blendmaps: sixteen of them move together."""
-    code: float = 0.1
-    """Of the blend code."""
-    correction: float = 0.2
-    """Of the correction of tracked parameters."""
-
-
-@dataclass(frozen=True)
-class GaussianRegularizers:
-    """Weight of every term beside the picture's; 0 leaves a term out."""
-
-    position: float = 0.007
-    """Squared position rectification, where skin must hold."""
-    scale: float = 0.01
-    """Squared log-scale rectification."""
-    opacity: float = 0.0005
-    """Squared opacity rectification."""
-    unseen: float = 0.01
-    """Squared rectification of texels that the training frames hardly show."""
-    novel_views: float = 1.0
-    """Distance to the base map in views that no frame shows."""
-    blendmaps: float = 1.0
-    """Squared blendmaps."""
-    correction: float = 0.0001
-    """Squared weights of the correction of tracked parameters."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GaussianTrainConfig(TrainConfig):
-    """How a Gaussian avatar is trained."""
-
-    avatar: GaussianConfig = field(default_factory=GaussianConfig)
-    init: Init = "auto"
-    """What training begins with: colors and hair lifted from training frames and corrected by the prior, only lifted, or a bald grey
-    head. auto takes the prior if it was trained for this head, map size and axes, else what is lifted, and says which."""
-    prior: str | None = None
-    """File of another prior than the one that ships, from `deja-vu generalize`."""
-    lift: LiftConfig = field(default_factory=LiftConfig)
-    phases: tuple[GaussianPhase, ...] = (
-        GaussianPhase(steps=150, resolution=256, learning_rate=0.02, final_rate=0.4, perceptual_every=0),
-        GaussianPhase(steps=300, resolution=256, learning_rate=0.01, final_rate=0.8, perceptual_every=0, blendmaps=True),
-        GaussianPhase(steps=350, resolution=384, learning_rate=0.008, final_rate=0.5, blendmaps=True),
-        GaussianPhase(steps=700, resolution=512, learning_rate=0.004, final_rate=0.1, blendmaps=True),
-    )
-    """Stage 1 (the global map), then stage 2 (blendmaps on top of it) from coarse to fine."""
-    regularizers: GaussianRegularizers = field(default_factory=GaussianRegularizers)
-    novel_views: NovelViewConfig = field(default_factory=NovelViewConfig)
-    """Views from the side, which hold what no frame shows."""
-    learning_rates: GaussianRates = field(default_factory=GaussianRates)
-    adam: AdamConfig = field(default_factory=lambda: AdamConfig(eps=5e-8))
-    """Its epsilon lies between the gradients of texels that are seen (1e-6) and of those that are not (3e-8): without it, Adam would move
-    unseen texels as fast as seen ones, at random."""
-    code_noise: float = 0.2
-    """Deviation of the noise added to the blend code's coordinates in training."""
-    rare_share: float = 0.2
-    """Share of the training frames, those with the rarest pose and expression, that are shown three times as often: blinks are few."""
-    validation: ValidationConfig = field(default_factory=ValidationConfig)
-    picture_every: int = 200
-    """Steps between pictures, scores of the frames that are only watched, and checkpoints."""
+from deja_vu.training.trainer import StepResult, Task, Trainer
+from deja_vu.training.validation import Validation, hold_out
 
 
 def train_gaussian(

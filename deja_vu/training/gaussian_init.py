@@ -17,7 +17,7 @@ from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
 from deja_vu.io.frames import FrameSource
 from deja_vu.render.mesh import rasterize_mesh
-from deja_vu.training.gaussian import GaussianTrainConfig, LiftConfig
+from deja_vu.training.gaussian_config import GaussianTrainConfig, LiftConfig
 from deja_vu.uv.hull import HairHull
 from deja_vu.uv.lift import ColorLift
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from deja_vu.avatars import Avatar
-from deja_vu.avatars.nelf import NelfAvatar, NelfConfig, WarpField
+from deja_vu.avatars.nelf import NelfAvatar, WarpField
 from deja_vu.core.batch import Batch
 from deja_vu.core.errors import ConfigError
 from deja_vu.core.head import HeadParams
@@ -21,89 +20,14 @@ from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
 from deja_vu.io.frames import FrameSource, shuffled
 from deja_vu.losses.photometric import absolute_difference, psnr
-from deja_vu.training.distill import SamplingLaw, render_teacher, sample_params
+from deja_vu.training.distill import render_teacher, sample_params
 from deja_vu.training.divergence import refuse_broken_frames
 from deja_vu.training.logging import RunLogger
+from deja_vu.training.nelf_config import NelfPhase, NelfTrainConfig
 from deja_vu.training.nerf import refuse_odd_size
-from deja_vu.training.objective import (
-    ImageLossWeights,
-    ImageObjective,
-    compensate,
-    draw_background,
-    head_window,
-    is_due,
-    load_perceptual,
-    term_weights,
-)
-from deja_vu.training.schedule import Phase
-from deja_vu.training.trainer import StepResult, Task, TrainConfig, Trainer
-from deja_vu.training.validation import Validation, ValidationConfig, hold_out
-
-Teacher = Literal["gaussian", "nerf", "none"]
-
-
-@dataclass(frozen=True)
-class NelfPhase(Phase):
-    """Its rate is that of the network."""
-
-    batch: int = 1
-    """Frames a step."""
-    window: int = 0
-    """Side of the random window on the head that a step sees, pixels; 0 for whole pictures."""
-
-
-@dataclass(frozen=True)
-class NelfRates:
-    """Learning rate of every parameter group over that of the phase; 0 leaves a group as it is."""
-
-    rays: float = 1.0
-    """Of the network of the rays."""
-    upscale: float = 1.0
-    """Of super-resolution."""
-    warp: float = 1.0
-    """Of the warping field, which is trained beside the avatar and left behind."""
-
-
-@dataclass(frozen=True)
-class NelfRegularizers:
-    """Weight of every term beside the full picture's; 0 leaves a term out."""
-
-    rays: float = 2.0
-    """Mean absolute difference of the picture before super-resolution, where that is a picture."""
-    temporal: float = 0.0
-    """How much more the picture changes between two codes than the codes do: ratio of the mean absolute differences."""
-    latents: float = 0.001
-    """Squared latents of the warping field."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NelfTrainConfig(TrainConfig):
-    """How a light field is trained; the defaults suit two cores."""
-
-    avatar: NelfConfig = field(default_factory=NelfConfig)
-    teacher: Teacher = "gaussian"
-    """Whose frames are learned beside the real ones."""
-    pseudo_share: float = 0.5
-    """Share of steps on a teacher's frames: 0 for real ones only, 1 for a teacher's only."""
-    law: SamplingLaw = field(default_factory=SamplingLaw)
-    """Where a teacher's frames lie."""
-    phases: tuple[NelfPhase, ...] = (
-        NelfPhase(steps=300, resolution=256, learning_rate=0.002, final_rate=1.0, perceptual_every=0),
-        NelfPhase(steps=4000, resolution=256, learning_rate=0.002, final_rate=0.5, window=128, perceptual_every=0),
-        NelfPhase(steps=2500, resolution=512, learning_rate=0.001, final_rate=0.4, window=192, perceptual_every=0),
-        NelfPhase(steps=800, resolution=512, learning_rate=0.0004, final_rate=0.1, window=256, perceptual_every=4),
-    )
-    """Whole pictures at half the size for a start, then small windows on the head, which cost little, so that a step's frames and codes
-    change often; at the end large windows of the full size, for the perceptual term."""
-    loss: ImageLossWeights = field(default_factory=lambda: ImageLossWeights(dssim=0.1, perceptual=0.03))
-    regularizers: NelfRegularizers = field(default_factory=NelfRegularizers)
-    learning_rates: NelfRates = field(default_factory=NelfRates)
-    warp_share: float = 0.5
-    """Share of the real frames' steps that go through the warping field; the others hold the unwarped light field, which is what is
-    deployed, to the truth: without them, and without a teacher, it drifts away from every frame."""
-    validation: ValidationConfig = field(default_factory=lambda: ValidationConfig(share=0.0))
-    picture_every: int = 500
-    """Steps between pictures, scores of the frames that are only watched, and checkpoints."""
+from deja_vu.training.objective import ImageObjective, compensate, draw_background, head_window, is_due, load_perceptual, term_weights
+from deja_vu.training.trainer import StepResult, Task, Trainer
+from deja_vu.training.validation import Validation, hold_out
 
 
 def init_nelf(sequence: TrackedSequence, config: NelfTrainConfig) -> NelfAvatar:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from deja_vu.avatars.nerf import NerfAvatar, NerfConfig
+from deja_vu.avatars.nerf import NerfAvatar
 from deja_vu.avatars.nerf.planes import EncodedPlanes, project_frontal
 from deja_vu.core.batch import Batch
 from deja_vu.core.errors import ConfigError
@@ -25,91 +24,10 @@ from deja_vu.losses.photometric import absolute_difference, psnr
 from deja_vu.render.volume import SCENE_SCALE
 from deja_vu.training.divergence import refuse_broken_frames
 from deja_vu.training.logging import RunLogger
-from deja_vu.training.objective import (
-    ImageLossWeights,
-    ImageObjective,
-    compensate,
-    draw_background,
-    head_window,
-    is_due,
-    load_perceptual,
-    term_weights,
-)
-from deja_vu.training.optimizer import AdamConfig
-from deja_vu.training.schedule import Phase
-from deja_vu.training.trainer import StepResult, Task, TrainConfig, Trainer
-from deja_vu.training.validation import Validation, ValidationConfig, hold_out
-
-
-@dataclass(frozen=True)
-class NerfPhase(Phase):
-    """Its rate is that of the networks."""
-
-    batch: int = 1
-    """Frames a step."""
-    window: int = 0
-    """Side of the random window on the head that a step sees, pixels; 0 for whole pictures."""
-    enlarge: bool = True
-    """Train super-resolution too; else only the picture of the rays."""
-
-
-@dataclass(frozen=True)
-class NerfRates:
-    """Learning rate of every parameter group over that of the phase; 0 leaves a group as it is."""
-
-    planes: float = 4.0
-    """Of the tri-planes."""
-    points: float = 4.0
-    """Of the surface points' features."""
-    networks: float = 1.0
-    """Of the field's networks."""
-    upscale: float = 1.0
-    """Of super-resolution."""
-    slow: float = 0.1
-    """Of the style networks' codes (published configuration)."""
-    code: float = 0.3
-    """Of the expression code."""
-
-
-@dataclass(frozen=True)
-class NerfRegularizers:
-    """Weight of every term beside the full picture's; 0 leaves a term out."""
-
-    fine: float = 2.0
-    """Mean absolute difference of the picture before super-resolution, and of its coverage."""
-    coarse: float = 0.5
-    """The same of the picture from even samples alone."""
-    low_perceptual: float = 0.0
-    """Perceptual distances of these two pictures, added up."""
-    face: float = 0.0
-    """Mean absolute difference on the face's box, of all three pictures."""
-    face_perceptual: float = 0.0
-    """Perceptual distance there."""
-    opacity: float = 0.0
-    """Two-norm of the even samples' opacities."""
-    planes: float = 0.02
-    """Squared difference of neighboring texels of the tri-planes."""
-    points: float = 0.0001
-    """Squared features of the surface points."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NerfTrainConfig(TrainConfig):
-    """How a radiance field is trained; the defaults suit two cores."""
-
-    avatar: NerfConfig = field(default_factory=NerfConfig)
-    phases: tuple[NerfPhase, ...] = (
-        NerfPhase(steps=250, resolution=512, learning_rate=0.005, final_rate=0.5, window=256, enlarge=False, perceptual_every=0),
-        NerfPhase(steps=600, resolution=512, learning_rate=0.003, final_rate=0.1, window=256),
-    )
-    """First the volume alone, then with super-resolution."""
-    loss: ImageLossWeights = field(default_factory=lambda: ImageLossWeights(dssim=0.1, perceptual=0.03))
-    regularizers: NerfRegularizers = field(default_factory=NerfRegularizers)
-    learning_rates: NerfRates = field(default_factory=NerfRates)
-    adam: AdamConfig = field(default_factory=lambda: AdamConfig(eps=1e-10))
-    code_noise: float = 0.2
-    """Deviation of the noise added to the code's coordinates in training."""
-    validation: ValidationConfig = field(default_factory=lambda: ValidationConfig(share=0.0))
+from deja_vu.training.nerf_config import NerfPhase, NerfTrainConfig
+from deja_vu.training.objective import ImageObjective, compensate, draw_background, head_window, is_due, load_perceptual, term_weights
+from deja_vu.training.trainer import StepResult, Task, Trainer
+from deja_vu.training.validation import Validation, hold_out
 
 
 @torch.no_grad()

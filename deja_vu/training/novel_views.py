@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -14,26 +14,7 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadParams
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.losses.photometric import huber
-
-
-@dataclass(frozen=True)
-class NovelViewConfig:
-    """Which views, and how often."""
-
-    every: int = 4
-    """Steps from one novel view to the next; the term's weight is multiplied accordingly. 0 leaves them out."""
-    resolution: int = 192
-    """Side of the pictures, pixels."""
-    min_yaw: float = 0.25
-    """Least turn away from a frame's pose about the head's own upright axis, radians."""
-    max_yaw: float = 0.9
-    """Largest such turn, radians."""
-    random_expression_share: float = 0.15
-    """Share of the expressions that are drawn at random instead of taken from a frame."""
-    max_expression: float = 1.2
-    """Largest value of such an expression."""
-    huber_threshold: float = 0.1
-    """Difference at which the Huber distance goes over from a parabola into straight lines."""
+from deja_vu.training.gaussian_config import NovelViewConfig
 
 
 class NovelViewLoss:

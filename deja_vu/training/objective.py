@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -14,35 +14,7 @@ from deja_vu.core.batch import Batch
 from deja_vu.core.image import RenderOutput, over
 from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.losses.photometric import absolute_difference, dssim_loss, huber, masked_mean
-from deja_vu.training.schedule import Phase
-
-
-@dataclass(frozen=True)
-class ImageLossWeights:
-    """Weight of every term of a picture; 0 leaves a term out. The last three say how pixels count in them."""
-
-    huber: float = 10.0
-    """Huber distance over all channels."""
-    l1: float = 0.0
-    """Mean absolute difference of color and coverage."""
-    l2: float = 0.0
-    """Mean squared difference of color."""
-    dssim: float = 0.4
-    """(1 - SSIM) / 2, window 11."""
-    perceptual: float = 0.02
-    """ST-LPIPS (AlexNet)."""
-    alpha: float = 0.1
-    """Mean absolute difference of coverage and head alpha."""
-    eyes_mouth: float = 3.0
-    """Extra Huber weight of a pixel on eyes and mouth."""
-    neck: float = 0.2
-    """Weight of a pixel on neck and torso, where nothing should be drawn, beside one that counts."""
-    huber_threshold: float = 0.1
-    """Difference at which the Huber distance goes over from a parabola into straight lines, in (0, 1]."""
-
-
-PIXEL_WEIGHTS = ("eyes_mouth", "neck", "huber_threshold")
-"""Fields of `ImageLossWeights` that are no terms."""
+from deja_vu.training.config import PIXEL_WEIGHTS, ImageLossWeights, Phase
 
 
 def term_weights(image: ImageLossWeights, own: Any) -> dict[str, float]:

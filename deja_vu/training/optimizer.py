@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import nn
 
-
-@dataclass(frozen=True)
-class AdamConfig:
-    """Kingma and Ba's numbers."""
-
-    beta1: float = 0.9
-    """Decay of the mean gradient."""
-    beta2: float = 0.99
-    """Decay of the mean squared gradient."""
-    eps: float = 1e-8
-    """Added to the root of the mean squared gradient: gradients far below it move nothing."""
-    fused: bool = True
-    """Update in one kernel; the result differs from that of the other in the last bits."""
+from deja_vu.training.config import AdamConfig
 
 
 def make_adam(groups: Mapping[str, list[nn.Parameter]], rates: Any, config: AdamConfig) -> torch.optim.Adam:

@@ -7,84 +7,23 @@ two processes do what one does with a batch twice as large. Which people come wh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from deja_vu.avatars.prior.atlas import Lifted
-from deja_vu.avatars.prior.network import PriorConfig, build_prior
+from deja_vu.avatars.prior.network import build_prior
 from deja_vu.core.batch import Batch
 from deja_vu.core.gaussians import CHANNELS
 from deja_vu.losses.photometric import psnr
 from deja_vu.render.base import rasterize
 from deja_vu.training.ema import AveragedModel
-from deja_vu.training.objective import ImageLossWeights, ImageObjective, compensate, head_window, is_due, load_perceptual, term_weights
-from deja_vu.training.optimizer import AdamConfig
-from deja_vu.training.processes import Precision, Processes
-from deja_vu.training.schedule import Phase
-from deja_vu.training.trainer import StepResult, Task, TrainConfig
-
-
-@dataclass(frozen=True)
-class PriorPhase(Phase):
-    """Its rate is that of the network."""
-
-    final_rate: float = 0.3
-    """Fraction of the rate that is left at the end; the decay is exponential."""
-
-
-@dataclass(frozen=True)
-class PriorRates:
-    """Learning rate of the parameter groups over that of the phase: there is one group."""
-
-    network: float = 1.0
-    """Of all of the network."""
-
-
-@dataclass(frozen=True)
-class PriorRegularizers:
-    """Weight of every term beside the picture's; 0 leaves a term out."""
-
-    position: float = 0.02
-    """Squared correction of positions, where skin must hold."""
-    scale: float = 0.01
-    """Squared correction of log-scales."""
-    opacity: float = 0.001
-    """Squared correction of opacities."""
-    consistency: float = 0.1
-    """Mean squared difference of maps made from different photos of one person."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PriorTrainConfig(TrainConfig):
-    """How the prior is trained."""
-
-    prior: PriorConfig = field(default_factory=PriorConfig)
-    phases: tuple[PriorPhase, ...] = (
-        PriorPhase(steps=6000, resolution=128, learning_rate=6e-4, perceptual_every=0),
-        PriorPhase(steps=24000, resolution=256, learning_rate=3e-4, final_rate=0.05),
-    )
-    """Resolution curriculum."""
-    loss: ImageLossWeights = field(default_factory=lambda: ImageLossWeights(dssim=0.1, perceptual=0.03, eyes_mouth=2.0))
-    regularizers: PriorRegularizers = field(default_factory=PriorRegularizers)
-    scalp_freedom: float = 0.05
-    """How firmly positions of hair are held beside those of skin: hair must travel."""
-    learning_rates: PriorRates = field(default_factory=PriorRates)
-    adam: AdamConfig = field(default_factory=lambda: AdamConfig(fused=False))
-    batch: int = 2
-    """People a step, over all processes."""
-    average: float = 0.999
-    """Decay of the averaged weights, which are what is kept."""
-    perceptual_window: int = 128
-    """Side of the random window on the head in which the perceptual term is measured, pixels."""
-    precision: Precision = "auto"
-    """Of the network's convolutions."""
-    device: str = "auto"
-    """Where to train: auto (CUDA where there is one), cpu, cuda, or with one process cuda:1 and so on."""
-    picture_every: int = 500
-    """Steps between pictures and scores of held-out people, and between checkpoints."""
+from deja_vu.training.objective import ImageObjective, compensate, head_window, is_due, load_perceptual, term_weights
+from deja_vu.training.prior_config import PriorPhase, PriorTrainConfig
+from deja_vu.training.processes import Processes
+from deja_vu.training.trainer import StepResult, Task
 
 
 @dataclass(frozen=True)

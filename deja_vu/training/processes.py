@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from deja_vu.core.errors import ConfigError, MissingAssetError
 from deja_vu.training.devices import pick_device
-
-Precision = Literal["auto", "float32", "bfloat16"]
+from deja_vu.training.prior_config import Precision
 
 
 class Processes:

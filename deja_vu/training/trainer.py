@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -18,34 +18,14 @@ from tqdm import tqdm
 from deja_vu.core.config import config_text
 from deja_vu.io.provenance import commit
 from deja_vu.training.checkpoint import load_checkpoint, save_checkpoint
+from deja_vu.training.config import Phase, TrainConfig
 from deja_vu.training.divergence import refuse_divergence
 from deja_vu.training.interrupt import interrupts_wait
 from deja_vu.training.logging import RunLogger, RunningMeans
-from deja_vu.training.objective import ImageLossWeights
-from deja_vu.training.optimizer import AdamConfig, make_adam
-from deja_vu.training.schedule import AnyPhase, Phase, begins
+from deja_vu.training.optimizer import make_adam
+from deja_vu.training.schedule import AnyPhase, begins
 
 CHECKPOINT = "checkpoint.pt"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """What the recipes of all paths have in common."""
-
-    phases: tuple[Phase, ...] = ()
-    """One after another."""
-    loss: ImageLossWeights = field(default_factory=ImageLossWeights)
-    """Weights of the full picture's terms."""
-    adam: AdamConfig = field(default_factory=AdamConfig)
-    perceptual_window: int = 192
-    """Side of the random window on the head in which the perceptual term is measured, pixels."""
-    random_background: float = 0.5
-    """Share of the steps over a random grey instead of white, which teaches coverage."""
-    log_every: int = 20
-    """Steps between scalars, which are means over these steps."""
-    picture_every: int = 250
-    """Steps between pictures, scores of the frames that are only watched, and checkpoints."""
-    seed: int = 0
 
 
 class Positioned(Protocol):

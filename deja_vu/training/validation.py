@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -13,20 +11,11 @@ from deja_vu.core.image import over
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.frames import FrameSource
 from deja_vu.losses.photometric import psnr
+from deja_vu.training.config import ValidationConfig
 from deja_vu.training.logging import RunLogger
 
 TRAIN_PICTURE, VALIDATION_PICTURE = "train/target_render_error", "validation/target_render_error"
 VALIDATION_PSNR = "validation/psnr"
-
-
-@dataclass(frozen=True)
-class ValidationConfig:
-    """Frames that are only watched: their curve turns down where training overfits."""
-
-    share: float = 0.04
-    """Share of the training frames, one block in their middle; 0 watches none."""
-    frames: int = 8
-    """Most of them that are rendered each time."""
 
 
 def hold_out(sequence: TrackedSequence, share: float) -> tuple[TrackedSequence, TrackedSequence]:

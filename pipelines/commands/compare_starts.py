@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.recipes import named_recipe, shipped_recipe
-from deja_vu.training.gaussian import GaussianTrainConfig
+from deja_vu.training.gaussian_config import GaussianTrainConfig
 
 
 def compare_starts_command(

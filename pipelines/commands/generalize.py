@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deja_vu.pipelines.command import Command
-from deja_vu.pipelines.generalize import GeneralizeConfig
+from deja_vu.pipelines.configs import GeneralizeConfig
 from deja_vu.pipelines.recipes import config_file, named_stage
 
 

@@ -9,10 +9,10 @@ import pytest
 from deja_vu.core.config import dump_config, load_config
 from deja_vu.core.errors import ConfigError, FormatError
 from deja_vu.core.upgrade import CONFIG_FORMAT, RENAMED_KEYS
-from deja_vu.pipelines.generalize import GeneralizeConfig
+from deja_vu.pipelines.configs import GeneralizeConfig
 from deja_vu.pipelines.recipes import Recipe
-from deja_vu.training.gaussian import GaussianPhase
-from deja_vu.training.objective import ImageLossWeights
+from deja_vu.training.config import ImageLossWeights
+from deja_vu.training.gaussian_config import GaussianPhase
 
 
 def write(folder: Path, text: str) -> Path:
@@ -95,8 +95,8 @@ OLDER = [
         "gaussian: {learning_rates: {blendmaps: 0.5, code: 0.6, correction: 0.7}}",
     ),
     (
-        "personalize: {phases: [{steps: 1, resolution: 8, learning_rate: 1.0, blendmaps: true}]}",
-        "gaussian: {phases: [{steps: 1, resolution: 8, learning_rate: 1.0, blendmaps: true}]}",
+        "personalize: {phases: [{steps: 1, resolution: 64, learning_rate: 1.0, blendmaps: true}]}",
+        "gaussian: {phases: [{steps: 1, resolution: 64, learning_rate: 1.0, blendmaps: true}]}",
     ),
     (
         "nerf: {loss: {image: {attention: 2.0, sides: 9.0, opacity: 9.0}, l1: 3.0, opacity: 4.0, fine: 5.0}}",
@@ -111,8 +111,8 @@ OLDER = [
         "nelf: {learning_rates: {warp: 0.5}, regularizers: {rays: 1.0}, loss: {l2: 2.0}}",
     ),
     (
-        "nelf: {phases: [{steps: 1, resolution: 8, learning_rate: 1.0, enlarge: true}]}",
-        "nelf: {phases: [{steps: 1, resolution: 8, learning_rate: 1.0}]}",
+        "nelf: {phases: [{steps: 1, resolution: 64, learning_rate: 1.0, enlarge: true}]}",
+        "nelf: {phases: [{steps: 1, resolution: 64, learning_rate: 1.0}]}",
     ),
 ]
 

@@ -20,7 +20,7 @@ from deja_vu.core.sequence import TrackedSequence, TrackInfo, write_frame, write
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
 from deja_vu.pipelines.recipes import Recipe
-from deja_vu.training.gaussian import GaussianPhase
+from deja_vu.training.gaussian_config import GaussianPhase
 
 SIDE = 96
 

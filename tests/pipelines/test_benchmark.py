@@ -18,8 +18,8 @@ from deja_vu.pipelines.benchmark import benchmark, compare_paths, find_clips, ma
 from deja_vu.pipelines.benchmark_paths import benchmark_paths, in_own_process, refuse_short, refuse_stale
 from deja_vu.pipelines.recipes import Recipe, shipped_recipe, sizes_name
 from deja_vu.report.bench_report import write_report
-from deja_vu.training.nelf import NelfPhase
-from deja_vu.training.nerf import NerfPhase
+from deja_vu.training.nelf_config import NelfPhase
+from deja_vu.training.nerf_config import NerfPhase
 
 needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.io.assets")
 SCORES = {"psnr": 25.123, "ssim": 0.9, "st_lpips": 0.05, "l1": 0.01}

@@ -18,7 +18,7 @@ from deja_vu.io.video import probe, read_frames
 from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.recipes import Recipe
 from deja_vu.pipelines.sample import write_sample
-from deja_vu.training.gaussian import GaussianPhase
+from deja_vu.training.gaussian_config import GaussianPhase
 
 FRAMES, SIDE = 40, 192
 KEYS = set("video frames resolution device path parameters gaussians seconds peak_mb test baselines config commit".split())

@@ -23,15 +23,15 @@ from deja_vu.core.portrait import Portrait
 from deja_vu.datasets.shards import Sample, ShardInfo, ShardSet, begin_shards, write_shard
 from deja_vu.heads import load_head
 from deja_vu.nets.config import UVNetConfig
-from deja_vu.pipelines.configs import PrepareConfig, SetRule
+from deja_vu.pipelines.configs import GeneralizeConfig, PrepareConfig, SetRule
 from deja_vu.pipelines.evaluate_prior import evaluate_prior
-from deja_vu.pipelines.generalize import GeneralizeConfig, generalize
+from deja_vu.pipelines.generalize import generalize
 from deja_vu.pipelines.prepare import find_sources, identify, prepare
 from deja_vu.pipelines.run_folder import open_run
 from deja_vu.render.mesh import rasterize_mesh
+from deja_vu.training.config import ImageLossWeights
 from deja_vu.training.ema import AveragedModel
-from deja_vu.training.objective import ImageLossWeights
-from deja_vu.training.prior import PriorPhase
+from deja_vu.training.prior_config import PriorPhase
 
 TINY = PriorConfig(head="toy", uv_size=64, network=UVNetConfig(widths=(8, 16), code=8, code_widths=(8, 8)), picture=32)
 RECIPE = GeneralizeConfig(

@@ -21,9 +21,11 @@ from deja_vu.pipelines.drive import drive_video
 from deja_vu.pipelines.person import load
 from deja_vu.pipelines.personalize import learn, personalize
 from deja_vu.pipelines.recipes import Recipe, shipped_recipe
-from deja_vu.training.distill import SamplingLaw, render_teacher, sample_params
-from deja_vu.training.nelf import NelfPhase, init_nelf, train_nelf
-from deja_vu.training.nerf import NerfPhase, init_nerf, train_nerf
+from deja_vu.training.distill import render_teacher, sample_params
+from deja_vu.training.nelf import init_nelf, train_nelf
+from deja_vu.training.nelf_config import NelfPhase, SamplingLaw
+from deja_vu.training.nerf import init_nerf, train_nerf
+from deja_vu.training.nerf_config import NerfPhase
 
 WHITE = torch.ones(3)
 CPU = torch.device("cpu")

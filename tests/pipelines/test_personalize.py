@@ -25,10 +25,11 @@ from deja_vu.nets.config import UVNetConfig
 from deja_vu.nets.uv_unet import UVNet
 from deja_vu.pipelines.personalize import personalize
 from deja_vu.pipelines.recipes import Recipe
+from deja_vu.training.config import ValidationConfig
 from deja_vu.training.divergence import refuse_divergence
-from deja_vu.training.gaussian import GaussianPhase, GaussianTrainConfig, train_gaussian
+from deja_vu.training.gaussian import train_gaussian
+from deja_vu.training.gaussian_config import GaussianPhase, GaussianTrainConfig
 from deja_vu.training.gaussian_init import choose_init, init_avatar
-from deja_vu.training.validation import ValidationConfig
 
 needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.io.assets")
 WHITE = torch.ones(3)

@@ -18,11 +18,10 @@ import pytest
 from deja_vu.io.assets import find
 from deja_vu.pipelines.personalize import learn, personalize
 from deja_vu.pipelines.recipes import Recipe, shipped_recipe
-from deja_vu.training.nelf import NelfPhase
-from deja_vu.training.nerf import NerfPhase
+from deja_vu.training.config import TrainConfig, ValidationConfig
+from deja_vu.training.nelf_config import NelfPhase
+from deja_vu.training.nerf_config import NerfPhase
 from deja_vu.training.objective import term_weights
-from deja_vu.training.trainer import TrainConfig
-from deja_vu.training.validation import ValidationConfig
 
 needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.io.assets")
 PATIENCE = 120

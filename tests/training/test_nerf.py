@@ -11,7 +11,8 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.image import RenderOutput, over
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads.toy import load
-from deja_vu.training.nerf import NerfRegularizers, NerfTask, NerfTrainConfig
+from deja_vu.training.nerf import NerfTask
+from deja_vu.training.nerf_config import NerfRegularizers, NerfTrainConfig
 from tests.helpers.people import as_sequence
 
 GREY = torch.full((3,), 0.25)

@@ -13,7 +13,8 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.gaussians import CHANNELS
 from deja_vu.core.head import HeadParams
 from deja_vu.heads.toy import load as load_toy
-from deja_vu.training.novel_views import NovelViewConfig, NovelViewLoss, turn_aside
+from deja_vu.training.gaussian_config import NovelViewConfig
+from deja_vu.training.novel_views import NovelViewLoss, turn_aside
 
 CONFIG = NovelViewConfig(resolution=48)
 CAMERA = Camera.from_focal(200.0, 96, 96)

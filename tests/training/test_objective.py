@@ -13,11 +13,12 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.image import RenderOutput
 from deja_vu.heads.toy import load as load_toy
 from deja_vu.losses.perceptual import KERNELS, PerceptualDistance
-from deja_vu.training.gaussian import GaussianRegularizers
-from deja_vu.training.nelf import NelfRegularizers
-from deja_vu.training.nerf import NerfRegularizers
-from deja_vu.training.objective import ImageLossWeights, ImageObjective, compensate, head_window, is_due, term_weights
-from deja_vu.training.prior import PriorRegularizers
+from deja_vu.training.config import ImageLossWeights
+from deja_vu.training.gaussian_config import GaussianRegularizers
+from deja_vu.training.nelf_config import NelfRegularizers
+from deja_vu.training.nerf_config import NerfRegularizers
+from deja_vu.training.objective import ImageObjective, compensate, head_window, is_due, term_weights
+from deja_vu.training.prior_config import PriorRegularizers
 
 SIDE = 40
 WHITE = torch.ones(3)

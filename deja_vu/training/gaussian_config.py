@@ -1,0 +1,126 @@
+"""Settings of the training of a Gaussian avatar."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from deja_vu.avatars.gaussian.config import GaussianConfig
+from deja_vu.core.ranges import Count, Pixels, Positive, Rate, Share, Weight
+from deja_vu.training.config import AdamConfig, Phase, TrainConfig, ValidationConfig
+
+Init = Literal["auto", "prior", "lifted", "grey"]
+
+
+@dataclass(frozen=True)
+class LiftConfig:
+    """How many frames are looked at before training, and how closely."""
+
+    resolution: Pixels = 256
+    """Side of the frames from which hair height and colors are taken, pixels."""
+    frames: Positive = 24
+    """Training frames whose colors are lifted."""
+    prior_frames: Positive = 12
+    """Training frames that the prior is shown, two at a time."""
+    unseen_below: Rate = 0.06
+    """Mean squared facing cosine over the lifted frames around which a texel goes over from hardly seen to seen, in (0, 1]."""
+
+
+@dataclass(frozen=True)
+class NovelViewConfig:
+    """Which views, and how often."""
+
+    every: Count = 4
+    """Steps from one novel view to the next; the term's weight is multiplied accordingly. 0 leaves them out."""
+    resolution: Pixels = 192
+    """Side of the pictures, pixels."""
+    min_yaw: Weight = 0.25
+    """Least turn away from a frame's pose about the head's own upright axis, radians."""
+    max_yaw: Weight = 0.9
+    """Largest such turn, radians."""
+    random_expression_share: Share = 0.15
+    """Share of the expressions that are drawn at random instead of taken from a frame."""
+    max_expression: Weight = 1.2
+    """Largest value of such an expression."""
+    huber_threshold: Rate = 0.1
+    """Difference at which the Huber distance goes over from a parabola into straight lines."""
+
+
+@dataclass(frozen=True)
+class GaussianPhase(Phase):
+    """Its rates are in units of `deja_vu.avatars.gaussian.avatar.GAINS`."""
+
+    batch: Positive = 1
+    """Frames a step."""
+    blendmaps: bool = False
+    """Whether blendmaps and their code are trained; else the global map alone."""
+    perceptual_every: Count = 4
+    """Steps from one perceptual term to the next; its weight is multiplied accordingly. 0 leaves it out."""
+
+
+@dataclass(frozen=True)
+class GaussianRates:
+    """Learning rate of every parameter group over that of the phase."""
+
+    rectification: Weight = 1.0
+    """Of the global map."""
+    blendmaps: Weight = 0.1
+    """Of the blendmaps: sixteen of them move together."""
+    code: Weight = 0.1
+    """Of the blend code."""
+    correction: Weight = 0.2
+    """Of the correction of tracked parameters."""
+
+
+@dataclass(frozen=True)
+class GaussianRegularizers:
+    """Weight of every term beside the picture's; 0 leaves a term out."""
+
+    position: Weight = 0.007
+    """Squared position rectification, where skin must hold."""
+    scale: Weight = 0.01
+    """Squared log-scale rectification."""
+    opacity: Weight = 0.0005
+    """Squared opacity rectification."""
+    unseen: Weight = 0.01
+    """Squared rectification of texels that the training frames hardly show."""
+    novel_views: Weight = 1.0
+    """Distance to the base map in views that no frame shows."""
+    blendmaps: Weight = 1.0
+    """Squared blendmaps."""
+    correction: Weight = 0.0001
+    """Squared weights of the correction of tracked parameters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianTrainConfig(TrainConfig):
+    """How a Gaussian avatar is trained."""
+
+    avatar: GaussianConfig = field(default_factory=GaussianConfig)
+    init: Init = "auto"
+    """What training begins with: colors and hair lifted from training frames and corrected by the prior, only lifted, or a bald grey
+    head. auto takes the prior if it was trained for this head, map size and axes, else what is lifted, and says which."""
+    prior: str | None = None
+    """File of another prior than the one that ships, from `deja-vu generalize`."""
+    lift: LiftConfig = field(default_factory=LiftConfig)
+    phases: tuple[GaussianPhase, ...] = (
+        GaussianPhase(steps=150, resolution=256, learning_rate=0.02, final_rate=0.4, perceptual_every=0),
+        GaussianPhase(steps=300, resolution=256, learning_rate=0.01, final_rate=0.8, perceptual_every=0, blendmaps=True),
+        GaussianPhase(steps=350, resolution=384, learning_rate=0.008, final_rate=0.5, blendmaps=True),
+        GaussianPhase(steps=700, resolution=512, learning_rate=0.004, final_rate=0.1, blendmaps=True),
+    )
+    """Stage 1 (the global map), then stage 2 (blendmaps on top of it) from coarse to fine."""
+    regularizers: GaussianRegularizers = field(default_factory=GaussianRegularizers)
+    novel_views: NovelViewConfig = field(default_factory=NovelViewConfig)
+    """Views from the side, which hold what no frame shows."""
+    learning_rates: GaussianRates = field(default_factory=GaussianRates)
+    adam: AdamConfig = field(default_factory=lambda: AdamConfig(eps=5e-8))
+    """Its epsilon lies between the gradients of texels that are seen (1e-6) and of those that are not (3e-8): without it, Adam would move
+    unseen texels as fast as seen ones, at random."""
+    code_noise: Weight = 0.2
+    """Deviation of the noise added to the blend code's coordinates in training."""
+    rare_share: Share = 0.2
+    """Share of the training frames, those with the rarest pose and expression, that are shown three times as often: blinks are few."""
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    picture_every: Positive = 200
+    """Steps between pictures, scores of the frames that are only watched, and checkpoints."""
