@@ -7,7 +7,7 @@ SYSTEM_LIBRARIES := libegl1 libgles2 libgl1 libglib2.0-0
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system test lint sanitize demo web browser clean
+.PHONY: help setup system test lint graph docs sanitize demo web browser clean
 
 help:  ## this text
 	@echo "make TARGET, on a fresh machine too:"
@@ -42,6 +42,13 @@ test: $(READY)  ## run the tests; pages are opened in Chromium, which is install
 lint: $(READY)  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+graph: $(READY)  ## draw the rooms and who imports whom, as a Mermaid diagram
+	@$(BIN)/python -m tests.helpers.import_graph
+
+docs: $(READY)  ## build the documentation as a site, in build/site
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[docs]'
+	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g -DDEJA_VU_EXACT_MEMORY
 

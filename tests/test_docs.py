@@ -1,0 +1,42 @@
+"""What the documents point at is there, and the site builds from them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "data").glob("*.md")])
+LINK = re.compile(r"\]\(([^)#\s]+)")
+IN_REPOSITORY = re.compile(r"`((?:deja_vu|pipelines|tests|configs|docs|data|examples)/[\w./-]+)`")
+"""Paths in backquotes, from the root."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text()
+    links = [link for link in LINK.findall(text) if not link.startswith(("http://", "https://", "mailto:"))]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+    assert [path for path in IN_REPOSITORY.findall(text) if not (ROOT / path).exists()] == []
+
+
+def test_the_architecture_names_files_that_exist() -> None:
+    """Its tables name files from inside the package, as `uv/lift.py`."""
+    text = (ROOT / "docs" / "architecture.md").read_text() + (ROOT / "docs" / "glossary.md").read_text()
+    named = {path for path in re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", text) if "/x.py" not in path}
+    missing = {path for path in named if not (ROOT / "deja_vu" / path).exists() and not (ROOT / path).exists()}
+    assert missing == set()
+    assert len(named) > 20, "the pattern still finds them"
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="needs mkdocs-material and mkdocstrings: pip install 'deja-vu[docs]'")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = (tmp_path / "site" / "api" / "core" / "index.html").read_text()
+    assert "camera_from_world" in page, "API pages are made from the docstrings"
