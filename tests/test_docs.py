@@ -11,7 +11,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "data").glob("*.md")])
-LINK = re.compile(r"\]\(([^)#\s]+)")
+LINK = re.compile(r"\]\(([^)#\s]+)|<img src=\"([^\"]+)")
+LOADED = re.compile(
+    r"<(?:script|img|iframe|source|video)\b[^>]*\bsrc=\"?([^\"> ]+)|<link\b[^>]*\bhref=\"?([^\"> ]+)|url\(([^)]+)\)|@import \"([^\"]+)"
+)
+"""What a browser fetches for a page or a style sheet, besides what its scripts ask for."""
 IN_REPOSITORY = re.compile(r"`((?:deja_vu|pipelines|tests|configs|docs|data|examples)/[\w./-]+)`")
 """Paths in backquotes, from the root."""
 
@@ -19,7 +23,7 @@ IN_REPOSITORY = re.compile(r"`((?:deja_vu|pipelines|tests|configs|docs|data|exam
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     text = page.read_text()
-    links = [link for link in LINK.findall(text) if not link.startswith(("http://", "https://", "mailto:"))]
+    links = [link for found in LINK.findall(text) for link in found if link and not link.startswith(("http://", "https://", "mailto:"))]
     assert [link for link in links if not (page.parent / link).exists()] == []
     assert [path for path in IN_REPOSITORY.findall(text) if not (ROOT / path).exists()] == []
 
@@ -33,10 +37,26 @@ def test_the_architecture_names_files_that_exist() -> None:
     assert len(named) > 20, "the pattern still finds them"
 
 
-def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
     pytest.importorskip("mkdocs", reason="needs mkdocs-material and mkdocstrings: pip install 'deja-vu[docs]'")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    page = (tmp_path / "site" / "api" / "core" / "index.html").read_text()
+    return folder
+
+
+def test_the_site_builds_without_a_warning(site: Path) -> None:
+    page = (site / "api" / "core" / "index.html").read_text()
     assert "camera_from_world" in page, "API pages are made from the docstrings"
+
+
+def test_the_site_needs_no_network(site: Path) -> None:
+    """Readers behind a firewall see all of it, and nobody learns what they read."""
+    files = [*site.rglob("*.html"), *site.rglob("*.css")]
+    fetched = {target for file in files for found in LOADED.findall(file.read_text()) for target in found if target}
+    assert len(fetched) > 5, "the pattern still finds them"
+    assert [target for target in fetched if re.match(r"[\"']?(?:https?:)?//", target)] == []
+    # The theme's script would fetch its drawing library for these.
+    assert [file for file in files if 'class="mermaid"' in file.read_text()] == []

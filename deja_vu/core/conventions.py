@@ -8,9 +8,10 @@ Rotations  quaternions are wxyz; joints are axis-angle vectors.
 Images     [..., height, width, 3], float in [0, 1], sRGB as stored in the video; alpha is straight, not premultiplied.
 Masks      are named for what is True (or 1).
 
-Letters in shapes
-  B batch   T frames   V vertices   F faces   N Gaussians   M valid texels   s texels a side
-  S identity components   E expressions   J joints   K blendmaps   C image channels
+Letters in shapes:
+
+    B batch   T frames   V vertices   F faces   N Gaussians   M valid texels   s texels a side
+    S identity components   E expressions   J joints   K blendmaps   C image channels
 """
 
 import torch
