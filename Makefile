@@ -7,7 +7,7 @@ SYSTEM_LIBRARIES := libegl1 libgles2 libgl1 libglib2.0-0
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system test lint graph docs sanitize demo web browser clean
+.PHONY: help setup system test lint graph docs picture sanitize demo web browser clean
 
 help:  ## this text
 	@echo "make TARGET, on a fresh machine too:"
@@ -49,6 +49,9 @@ graph: $(READY)  ## draw the rooms and who imports whom, as a Mermaid diagram
 docs: $(READY)  ## build the documentation as a site, in build/site
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[docs]'
 	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+
+picture: $(READY)  ## make the moving picture of README again, from what `make demo` left in runs/demo
+	$(BIN)/python -m deja_vu.pipelines.bake.picture runs/demo docs/images/avatar.webp
 
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g -DDEJA_VU_EXACT_MEMORY
 

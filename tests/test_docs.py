@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image, ImageSequence
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "data").glob("*.md")])
@@ -60,3 +63,15 @@ def test_the_site_needs_no_network(site: Path) -> None:
     assert [target for target in fetched if re.match(r"[\"']?(?:https?:)?//", target)] == []
     # The theme's script would fetch its drawing library for these.
     assert [file for file in files if 'class="mermaid"' in file.read_text()] == []
+
+
+def test_the_moving_picture_is_small_and_has_no_seam() -> None:
+    """From its last frame to its first it moves no more than it does elsewhere."""
+    path = ROOT / "docs" / "images" / "avatar.webp"
+    assert path.stat().st_size < 1.5e6
+    with Image.open(path) as picture:
+        frames = [np.asarray(frame.convert("RGB")).astype(float) for frame in ImageSequence.Iterator(picture)]
+    assert len(frames) > 30
+    steps = [np.abs(after - before).mean() for before, after in itertools.pairwise(frames)]
+    assert np.abs(frames[0] - frames[-1]).mean() <= max(steps)
+    assert frames[0][-4:].min() > 250, "white below the words"
