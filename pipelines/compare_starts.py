@@ -25,10 +25,14 @@ from deja_vu.training.gaussian import train_gaussian
 from deja_vu.training.gaussian_config import GaussianPhase, GaussianTrainConfig
 from deja_vu.training.gaussian_init import init_avatar
 
-FIGURES, RECIPE = "curves.json", "config.yaml"
+FIGURES = "curves.json"
+RECIPE = "config.yaml"
 EVERY = 100
 """Steps from one look at the held-out frames to the next."""
-PLAIN, LIFTED, NETWORK, QUICK = "grey", "lifted", "prior", "prior, quick recipe"
+PLAIN = "grey"
+LIFTED = "lifted"
+NETWORK = "prior"
+QUICK = "prior, quick recipe"
 
 
 def variants(recipe: GaussianTrainConfig, quick: tuple[GaussianPhase, ...]) -> dict[str, GaussianTrainConfig]:

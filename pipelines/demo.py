@@ -13,9 +13,10 @@ from deja_vu.pipelines.run_folder import Run, find_track, open_run
 from deja_vu.pipelines.sample import write_sample
 from deja_vu.tracking import track_video
 
-SUBJECT_FRAMES, MOTION_FRAMES = 200, 75
+SUBJECT_FRAMES = 200
+MOTION_FRAMES = 75
 MOTION_SEED = 5
-"""Another made-up person, whose motion drives the avatar."""
+"""Seed of another synthetic person, whose motion drives the avatar."""
 
 
 def demo(out: Path, video: Path | None, recipe: Recipe, *, overwrite: bool, read: Sequence[Path] = ()) -> None:

@@ -199,7 +199,7 @@ def framed(camera: Camera, size: tuple[int, ...] | None) -> Camera:
         return camera
     width, height = size[0], size[-1]
     side = min(width, height)
-    return camera.resized(side, side).cropped((side - width) / 2, (side - height) / 2, width, height)
+    return camera.resize(side, side).crop((side - width) / 2, (side - height) / 2, width, height)
 
 
 def at_rate(frames: Iterator[HeadParams], fps: float, wanted: float | None) -> Iterator[HeadParams]:

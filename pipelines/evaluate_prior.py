@@ -25,8 +25,10 @@ from deja_vu.report.prior_report import prior_table
 
 SIDE = 256
 """Side of the pictures on which heads are made and measured, pixels."""
-ALL, ALL_CLIPS = "all", "all clips"
-"""Sets of all photos and of all clips."""
+ALL = "all"
+"""Set of all photos."""
+ALL_CLIPS = "all clips"
+"""Set of all clips."""
 
 
 def evaluate_prior(
@@ -88,11 +90,11 @@ def score_photos(scores: PriorScores, shards: ShardSet, numbers: Sequence[int], 
     chosen = set(numbers)
     for number in tqdm(numbers, desc="photos", unit="photo"):
         entry = shards.entries[number]
-        photo = stack_portraits([shards.read(number).resized(side)], number)
+        photo = stack_portraits([shards.read(number).resize(side)], number)
         targets = {"input": photo}
         others = [other for other in shards.people[entry.identity] if other != number and other in chosen]
         if others:
-            targets["other"] = stack_portraits([shards.read(others[0]).resized(side)], others[0])
+            targets["other"] = stack_portraits([shards.read(others[0]).resize(side)], others[0])
         scores.add(photo, targets, (entry.set_name, ALL))
 
 

@@ -35,8 +35,10 @@ from deja_vu.pipelines.run_folder import find_avatar, open_run
 
 SUFFIXES: dict[str, tuple[str, ...]] = {"ply": (".ply",), "spz": (".spz",), "gltf": (".glb", ".gltf"), "npz": (".npz",)}
 """Names that files of each format may end in."""
-OWN_SECONDS, TURNTABLE_FRAMES = 10.0, 150
-"""Length of the motions that every page can play."""
+OWN_SECONDS = 10.0
+"""Length of the person's own motion that every page can play."""
+TURNTABLE_FRAMES = 150
+"""Length of the turntable that every page can play."""
 LEAST_SWING = 0.1
 """Least that a slider of the page moves; only a rest at the end of an expression's range comes near it."""
 PLY_FACING = "It faces -z with y down. SuperSplat and others turn it upright and show it from behind: turn it by 180 degrees about y."

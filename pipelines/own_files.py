@@ -18,7 +18,8 @@ from typing import Any
 from deja_vu.core.errors import OutputError
 from deja_vu.io.files import LOCK, PART, digest
 
-RECORD, STAGE = "run.json", ".deja-vu-new"
+RECORD = "run.json"
+STAGE = ".deja-vu-new"
 PROGRAM = "deja-vu"
 
 _TRACKED = r"track\.json|params\.safetensors|overlay\.mp4|(frames|masks)|frames/\d{6,}\.jpg|masks/\d{6,}\.png"

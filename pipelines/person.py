@@ -111,7 +111,7 @@ class Person:
         """
         if not 1 <= size <= 8192:
             raise InputError(f"A picture cannot have a side of {size} pixels. Expected 1 to 8192.")
-        painter = Painter(self.avatar, self.subject.camera.resized(size, size), None if background is None else open_background(background))
+        painter = Painter(self.avatar, self.subject.camera.resize(size, size), None if background is None else open_background(background))
         return Image.fromarray(np.ascontiguousarray(painter(self.params(face, yaw=yaw, pitch=pitch, roll=roll, gaze=gaze))))
 
     def show(self, face: Face = "neutral", *, size: int = 512) -> None:

@@ -204,7 +204,7 @@ def _make_up(seed: int, config: PrepareConfig) -> list[Sample]:
         drawn, params = subject.render(int(index)), subject.params[int(index) : int(index) + 1]
         pixels, depth = subject.camera.project(points(params))
         crop = find_crop(torch.cat([pixels, depth[..., None]], -1).numpy(), subject.size, subject.size)
-        camera = subject.camera.cropped(crop.x0, crop.y0, crop.size, crop.size).resized(side, side)
+        camera = subject.camera.crop(crop.x0, crop.y0, crop.size, crop.size).resize(side, side)
         weight, eyes_mouth = masks.render(params, camera, side)
         masked = np.stack([drawn.foreground, np.full_like(drawn.foreground, 255), drawn.foreground], -1)
         image, (foreground, valid) = crop_frame(drawn.image, crop, side), np.moveaxis(crop_frame(masked, crop, side, border=0), -1, 0)[:2]

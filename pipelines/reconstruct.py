@@ -66,7 +66,7 @@ def fill(photo: Path, run: Run, config: ReconstructConfig) -> None:
     for note in fitted.notes:
         print(f"note: {note}")
     atlas = load_atlas(config.head, config.uv_size) if prior is None else prior.atlas
-    batch = stack_portraits([fitted.portrait.resized(config.side)], 0)
+    batch = stack_portraits([fitted.portrait.resize(config.side)], 0)
     start, correction = (atlas.lift(batch), None) if prior is None else prior.predict(batch)
     avatar = atlas.avatar(start, correction, GaussianConfig(uv_size=atlas.size, blendmaps=0)).eval()
     provenance = run.note(photo=photo.name, tracked=str(run.place(out / "track").resolve()))
@@ -129,7 +129,7 @@ def write_pictures(avatar: GaussianAvatar, fitted: FittedPhoto, out: Path) -> No
 
     def shown(appearances: Sequence[Appearance], side: int) -> Tensor:
         params = pose_subject(avatar.head, portrait.params, appearances)
-        return avatar.render(params, portrait.camera.resized(side, side), WHITE).rgb.clamp(0, 1)
+        return avatar.render(params, portrait.camera.resize(side, side), WHITE).rgb.clamp(0, 1)
 
     view = avatar.render(portrait.params, portrait.camera, WHITE).rgb.clamp(0, 1)
     compared = torch.cat([over(photo.image, photo.head, WHITE), view, shown(SIDES, side)])

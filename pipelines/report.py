@@ -33,8 +33,10 @@ VIEWS = tuple((yaw, pitch) for pitch in (12, -12) for yaw in (-45, -25, 0, 25, 4
 """Yaw and pitch of the views shown, degrees."""
 LOOKED_AT = 24
 """Frames that are looked at for light and framing."""
-UNSTEADY_LIGHT, BURNT = 0.12, 0.02
-"""Relative spread of the head's brightness, and share of its pixels at the top of the scale, that are said."""
+UNSTEADY_LIGHT = 0.12
+"""Relative spread of the head's brightness from which it is reported."""
+BURNT = 0.02
+"""Share of the head's pixels at the top of the scale from which it is reported."""
 CUT_OFF = 0.2
 """Share of the frames in which the head may touch the border."""
 SMALL_CROP = 320
@@ -228,7 +230,7 @@ def view_sheet(avatar: Avatar, subject: TrackedSequence) -> UInt8[np.ndarray, "H
 
 def sheet(avatar: Avatar, subject: TrackedSequence, params: HeadParams, side: int = 256) -> UInt8[np.ndarray, "H W 3"]:
     """Renders over white, five in a row."""
-    paint = Painter(avatar, subject.camera.resized(side, side), torch.ones(3))
+    paint = Painter(avatar, subject.camera.resize(side, side), torch.ones(3))
     tiles = [paint(params[place : place + 1]) for place in range(len(params))]
     return np.concatenate([np.concatenate(tiles[row : row + 5], axis=1) for row in range(0, len(tiles), 5)], axis=0)
 

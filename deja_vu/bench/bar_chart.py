@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-BAR, GAP, LEFT, SCALE_WIDTH = 16, 12, 230, 520
+BAR = 16
+"""Height of a bar, pixels."""
+GAP = 12
+"""Between bars, pixels."""
+LEFT = 230
+"""Room for the names, pixels."""
+SCALE_WIDTH = 520
+"""Length of the scale, pixels."""
 COLORS = {"forward": "#4878a8", "both": "#a8c4de"}
 
 

@@ -82,7 +82,7 @@ def sweep(avatar: Avatar, params: HeadParams, camera: Camera, seconds: float = 3
     """
     found = {}
     for side in sorted({*SWEEP, camera.width}):
-        view = camera.resized(side, side)
+        view = camera.resize(side, side)
         kinds = {"render_only": render_only(avatar, params, view), "end_to_end": end_to_end(avatar, params, view)}
         found[str(side)] = {name: latency(run, seconds) for name, run in kinds.items()}
     return found

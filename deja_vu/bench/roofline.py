@@ -11,9 +11,11 @@ from deja_vu.bench.scenes import Scene
 from deja_vu.render import cpu
 from deja_vu.render.reference import ALPHA_MAX, ALPHA_MIN, OPAQUE, TILE, Projected, project
 
-FORWARD_INSTRUCTIONS, BACKWARD_INSTRUCTIONS = 16, 27
-"""Vector multiplications and multiply-adds a (Gaussian, block) pair takes in raster_tile.h at 16 lanes. Forward: 5 for the quadratic form,
-5 for 2^p, 2 for weight and transmittance, 4 for colour and depth. Backward: the same 12, 9 for the derivative of alpha, 6 of the sums."""
+FORWARD_INSTRUCTIONS = 16
+"""Vector multiplications and multiply-adds that a (Gaussian, block) pair takes in raster_tile.h at 16 lanes: 5 for the quadratic form,
+5 for 2^p, 2 for weight and transmittance, 4 for color and depth."""
+BACKWARD_INSTRUCTIONS = 27
+"""The same of the backward pass: the first 12 of those, 9 for the derivative of alpha, 6 of the sums."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def avatar_scene(run: Path, size: int) -> Scene:
         InputError: the folder holds no avatar or no track.
     """
     avatar, track = load_avatar(run / "avatar.safetensors"), TrackedSequence.load(run / "track")
-    camera = track.camera.resized(size, size)
+    camera = track.camera.resize(size, size)
     pose, intrinsics = (matrix[0] if matrix.dim() == 3 else matrix for matrix in (camera.camera_from_world, camera.intrinsics))
     with torch.no_grad():
         gaussians = avatar.gaussians(track.params[0:1])[0]

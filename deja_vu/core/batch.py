@@ -38,19 +38,19 @@ class Batch:
     params: HeadParams
     camera: Camera
 
-    def cropped(self, rows: slice, columns: slice) -> Batch:
+    def crop(self, rows: slice, columns: slice) -> Batch:
         """A window of the pictures, seen by the window's camera."""
         height, width = self.image.shape[1:3]
         (top, bottom, _), (left, right, _) = rows.indices(height), columns.indices(width)
-        window = replace(self, camera=self.camera.cropped(left, top, right - left, bottom - top))
+        window = replace(self, camera=self.camera.crop(left, top, right - left, bottom - top))
         return window._with({name: getattr(self, name)[:, top:bottom, left:right] for name in PICTURES})
 
-    def resized(self, width: int, height: int) -> Batch:
+    def resize(self, width: int, height: int) -> Batch:
         """The pictures averaged over the pixels of a smaller grid."""
         if (height, width) == self.image.shape[1:3]:
             return self
         pictures = {name: interpolate(getattr(self, name).movedim(-1, 1), (height, width), mode="area").movedim(1, -1) for name in PICTURES}
-        return replace(self, camera=self.camera.resized(width, height))._with(pictures)
+        return replace(self, camera=self.camera.resize(width, height))._with(pictures)
 
     def to(self, device: torch.device) -> Batch:
         """The same frames on another device."""

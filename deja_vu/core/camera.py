@@ -81,12 +81,12 @@ class Camera:
         homogeneous = seen @ self.intrinsics.transpose(-1, -2)
         return homogeneous[..., :2] / depth[..., None].clamp_min(1e-6), depth
 
-    def resized(self, width: int, height: int) -> Camera:
+    def resize(self, width: int, height: int) -> Camera:
         """The same view sampled on another pixel grid."""
         scale = self.intrinsics.new_tensor([width / self.width, height / self.height, 1.0])
         return replace(self, intrinsics=self.intrinsics * scale[:, None], width=width, height=height)
 
-    def cropped(self, x0: float, y0: float, width: int, height: int) -> Camera:
+    def crop(self, x0: float, y0: float, width: int, height: int) -> Camera:
         """The window of this view whose top left corner lies at pixel (x0, y0)."""
         shift = torch.zeros(3, 3, dtype=self.intrinsics.dtype, device=self.intrinsics.device)
         shift[0, 2], shift[1, 2] = -x0, -y0

@@ -45,17 +45,17 @@ def load_config(kind: type[Config], path: Path) -> Config:
         refuse_other_version(f"{path} has recipe format", version, CONFIG_FORMAT, "Leave the line 'format' out.")
     _refuse_wrong(kind, overrides, str(path), "")
     try:
-        config = dacite.from_dict(kind, _overlaid(asdict(cast(Any, kind())), overrides), dacite.Config(strict=True, cast=[tuple, float]))
+        config = dacite.from_dict(kind, _overlay(asdict(cast(Any, kind())), overrides), dacite.Config(strict=True, cast=[tuple, float]))
     except (dacite.DaciteError, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from error
     check_ranges(config, str(path))
     return config
 
 
-def _overlaid(defaults: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+def _overlay(defaults: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     """The default of every value that is not overridden, at every depth: a field's own default may differ from that of its class."""
     nested = {
-        name: _overlaid(defaults[name], value)
+        name: _overlay(defaults[name], value)
         for name, value in overrides.items()
         if isinstance(value, dict) and isinstance(defaults.get(name), dict)
     }
@@ -69,14 +69,14 @@ def dump_config(config: Any, path: Path) -> None:
 
 def config_text(config: Any) -> str:
     """Every value of a config as YAML."""
-    return yaml.safe_dump({"format": CONFIG_FORMAT} | _plain(asdict(config)), sort_keys=False)
+    return yaml.safe_dump({"format": CONFIG_FORMAT} | _to_plain(asdict(config)), sort_keys=False)
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_to_plain(item) for item in value]
     return value
 
 

@@ -27,13 +27,13 @@ class Portrait:
     camera: Camera
     """On the crop's pixel grid, at the world's origin."""
 
-    def resized(self, side: int) -> Portrait:
+    def resize(self, side: int) -> Portrait:
         """Reduced by pixel areas to a smaller grid."""
         if side == self.camera.width:
             return self
-        planes = {name: _reduced(getattr(self.frame, name), side) for name in ("image", "foreground", "head", "eyes_mouth", "valid")}
-        return replace(self, frame=Frame(**planes), camera=self.camera.resized(side, side))
+        planes = {name: _reduce(getattr(self.frame, name), side) for name in ("image", "foreground", "head", "eyes_mouth", "valid")}
+        return replace(self, frame=Frame(**planes), camera=self.camera.resize(side, side))
 
 
-def _reduced(plane: Tensor, side: int) -> Tensor:
+def _reduce(plane: Tensor, side: int) -> Tensor:
     return torch.from_numpy(cv2.resize(plane.numpy(), (side, side), interpolation=cv2.INTER_AREA))

@@ -87,7 +87,7 @@ class PriorSampler:
         """One portrait at this resolution."""
         portrait = self._cache.get(index)
         if portrait is None:
-            portrait = self.shards.read(index).resized(self.resolution)
+            portrait = self.shards.read(index).resize(self.resolution)
             if len(self._cache) < self._cache_size:
                 self._cache[index] = portrait
         return portrait

@@ -14,7 +14,11 @@ from deja_vu.core.gaussians import Gaussians, sh_to_rgb
 from deja_vu.export.files import write_whole
 
 EXTENSION = "KHR_gaussian_splatting"
-FLOAT, UNSIGNED_BYTE, ARRAY_BUFFER, POINTS = 5126, 5121, 34962, 0
+FLOAT = 5126
+"""glTF's number of a component type, as are the next two of a type, a buffer target and a primitive mode."""
+UNSIGNED_BYTE = 5121
+ARRAY_BUFFER = 34962
+POINTS = 0
 TYPES = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}
 
 

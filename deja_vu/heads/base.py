@@ -69,9 +69,9 @@ class SkinnedModel(nn.Module):
 
     def forward(self, params: HeadParams) -> Float[Tensor, "*b V 3"]:
         """Points in world space, metres."""
-        return self.posed(params)[0]
+        return self.pose(params)[0]
 
-    def posed(self, params: HeadParams) -> tuple[Float[Tensor, "*b V 3"], Float[Tensor, "*b V 3 3"]]:
+    def pose(self, params: HeadParams) -> tuple[Float[Tensor, "*b V 3"], Float[Tensor, "*b V 3 3"]]:
         """Points in world space, and the linear part that carries each point's rest displacements there."""
         return self.skin(self.rest(params), params)
 
@@ -81,7 +81,7 @@ class SkinnedModel(nn.Module):
         return neutral + (params.expression @ self.expression_basis.flatten(1)).unflatten(-1, (-1, 3))
 
     def skin(self, rest: Float[Tensor, "*b V 3"], params: HeadParams) -> tuple[Float[Tensor, "*b V 3"], Float[Tensor, "*b V 3 3"]]:
-        """Carry rest points to world space with the joints and the pose; returns what `posed` returns."""
+        """Carry rest points to world space with the joints and the pose; returns what `pose` returns."""
         if self.pose_basis is not None:
             bent = (axis_angle_to_matrix(params.joints) - torch.eye(3, dtype=rest.dtype, device=rest.device)).flatten(-3)
             rest = rest + (bent @ self.pose_basis.flatten(1)).unflatten(-1, (-1, 3))

@@ -27,7 +27,8 @@ JOINTS = ("neck", "jaw", "eye_left", "eye_right")
 FIRST_EXPRESSION = 300
 """Components of `shapedirs` before this one are identity, the others expression."""
 CHART_FILES = ("head_template.obj", "head_template_mesh.obj", "FLAME_texture.npz")
-MASKS_FILE, LANDMARKS_FILE = "FLAME_masks.pkl", "mediapipe_landmark_embedding.npz"
+MASKS_FILE = "FLAME_masks.pkl"
+LANDMARKS_FILE = "mediapipe_landmark_embedding.npz"
 HOME_PAGE = "https://flame.is.tue.mpg.de"
 
 
@@ -58,14 +59,14 @@ def load(name: str, path: Path | None, num_shape: int, num_expression: int) -> H
     """
     path = _model_path(name, path)
     arrays = _read(path)
-    data, faces = _head_data(path, arrays, num_shape, num_expression)
-    uv, uv_faces = _chart(path.parent, faces)
+    data, faces = _make_head_data(path, arrays, num_shape, num_expression)
+    uv, uv_faces = _read_chart(path.parent, faces)
     topology = HeadTopology(
         faces=torch.from_numpy(faces),
         uv=torch.from_numpy(uv).float(),
         uv_faces=torch.from_numpy(uv_faces),
-        regions=_regions(path.parent, faces, data.skin_weights.numpy()),
-        landmarks=_landmarks(path.parent, len(faces)),
+        regions=_read_regions(path.parent, faces, data.skin_weights.numpy()),
+        landmarks=_read_landmarks(path.parent, len(faces)),
     )
     names = tuple(f"expr_{index:03d}" for index in range(num_expression))
     return HeadModel(HeadSpec(name, num_shape, names, JOINTS), topology, data)
@@ -96,7 +97,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise FormatError(f"{path} is not an archive of plain arrays ({error}). Download it again from {HOME_PAGE}.") from error
 
 
-def _head_data(path: Path, arrays: dict[str, Any], num_shape: int, num_expression: int) -> tuple[HeadData, np.ndarray]:
+def _make_head_data(path: Path, arrays: dict[str, Any], num_shape: int, num_expression: int) -> tuple[HeadData, np.ndarray]:
     """FLAME's arrays in our axes order, and its triangles."""
     template = _take(path, arrays, "v_template", (None, 3))
     vertices, joints = len(template), len(JOINTS)
@@ -118,14 +119,14 @@ def _head_data(path: Path, arrays: dict[str, Any], num_shape: int, num_expressio
     if not all(-1 <= parent < joint for joint, parent in enumerate(parents)):
         raise FormatError(f"{path}: the joints' parents are {kinship.tolist()}, expected [0, 1, 1, 1]; it is not FLAME.")
     data = HeadData(
-        template=_tensor(template),
-        shape_basis=_tensor(shape),
-        expression_basis=_tensor(expression),
-        joint_pivots=_tensor((regressor @ template)[1:]),
-        joint_shape_basis=_tensor((regressor @ shape)[:, 1:]),
-        skin_weights=_tensor(weights / weights.sum(1, keepdims=True)),
+        template=_to_tensor(template),
+        shape_basis=_to_tensor(shape),
+        expression_basis=_to_tensor(expression),
+        joint_pivots=_to_tensor((regressor @ template)[1:]),
+        joint_shape_basis=_to_tensor((regressor @ shape)[:, 1:]),
+        skin_weights=_to_tensor(weights / weights.sum(1, keepdims=True)),
         parents=parents,
-        pose_basis=_tensor(correctives),
+        pose_basis=_to_tensor(correctives),
     )
     return data, faces
 
@@ -143,11 +144,11 @@ def _take(path: Path, arrays: dict[str, Any], name: str, shape: tuple[int | None
     return value.astype(np.float64)
 
 
-def _tensor(values: np.ndarray) -> Tensor:
+def _to_tensor(values: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values)).float()
 
 
-def _chart(folder: Path, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _read_chart(folder: Path, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Texture coordinates with v downwards, and the model's triangles in the chart."""
     path = next((folder / name for name in CHART_FILES if (folder / name).is_file()), None)
     if path is None:
@@ -160,13 +161,13 @@ def _chart(folder: Path, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         uv, uv_faces = _take(path, arrays, "vt", (None, 2)), _take(path, arrays, "ft", (len(faces), 3)).astype(np.int64)
     else:
         corners, uv, chart = _read_obj(path)
-        uv_faces = _matched(path, faces, corners, chart)
+        uv_faces = _match_faces(path, faces, corners, chart)
     if uv_faces.min() < 0 or uv_faces.max() >= len(uv):
         raise FormatError(f"{path} names texture coordinates it does not have.")
     return uv * [1, -1] + [0, 1], uv_faces
 
 
-def _matched(path: Path, faces: np.ndarray, corners: np.ndarray, chart: np.ndarray) -> np.ndarray:
+def _match_faces(path: Path, faces: np.ndarray, corners: np.ndarray, chart: np.ndarray) -> np.ndarray:
     """Chart indices of a mesh file, brought into the order of the model's triangles and of their corners."""
     ours, theirs = (np.lexsort(np.sort(triangles, axis=1).T) for triangles in (faces, corners))
     matched = np.empty_like(faces)
@@ -201,7 +202,7 @@ def _read_obj(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return result
 
 
-def _regions(folder: Path, faces: np.ndarray, weights: np.ndarray) -> dict[str, Tensor]:
+def _read_regions(folder: Path, faces: np.ndarray, weights: np.ndarray) -> dict[str, Tensor]:
     """Eyes from the skinning, skin as the rest, and the regions of FLAME's masks where they are there."""
     chosen = {f"eye_{side}": weights[:, 1 + JOINTS.index(f"eye_{side}")] > 0.5 for side in ("left", "right")}
     chosen["skin"] = ~(chosen["eye_left"] | chosen["eye_right"])
@@ -219,7 +220,7 @@ def _regions(folder: Path, faces: np.ndarray, weights: np.ndarray) -> dict[str, 
     return {name: torch.from_numpy(mask[faces].all(1)) for name, mask in chosen.items()}
 
 
-def _landmarks(folder: Path, num_faces: int) -> dict[str, LandmarkSet]:
+def _read_landmarks(folder: Path, num_faces: int) -> dict[str, LandmarkSet]:
     """MediaPipe's landmarks where FLAME's embedding is there."""
     path = folder / LANDMARKS_FILE
     if not path.is_file():
@@ -230,4 +231,4 @@ def _landmarks(folder: Path, num_faces: int) -> dict[str, LandmarkSet]:
     bary = _take(path, arrays, "lmk_b_coords", (len(faces), 3))
     if faces.min() < 0 or faces.max() >= num_faces:
         raise FormatError(f"{path} names triangles that the model does not have.")
-    return {"mediapipe": LandmarkSet(torch.from_numpy(ids), torch.from_numpy(faces), _tensor(bary), torch.ones(len(faces)))}
+    return {"mediapipe": LandmarkSet(torch.from_numpy(ids), torch.from_numpy(faces), _to_tensor(bary), torch.ones(len(faces)))}

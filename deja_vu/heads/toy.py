@@ -15,17 +15,23 @@ import torch
 from deja_vu.core.head import HeadSpec, HeadTopology, LandmarkSet
 from deja_vu.heads.base import HeadData, HeadModel
 
-RINGS, COLUMNS = 15, 22
-"""Rings of skin vertices below the crown, and vertices in each."""
+RINGS = 15
+"""Rings of skin vertices below the crown."""
+COLUMNS = 22
+"""Vertices in each ring."""
 NECK_RINGS = 3
 """The lowest rings, which form the neck."""
-EYE_RINGS, EYE_COLUMNS = 4, 8
+EYE_RINGS = 4
+"""Rings of an eyeball's vertices around its front."""
+EYE_COLUMNS = 8
+"""Vertices in each of those."""
 RADII = np.array([0.076, 0.112, 0.095])
 EYE_RADIUS = 0.014
-EYE_CENTRES = np.array([[0.032, 0.01, 0.078], [-0.032, 0.01, 0.078]])
+EYE_CENTERS = np.array([[0.032, 0.01, 0.078], [-0.032, 0.01, 0.078]])
 """Left, then right: the subject's left is +x."""
-NOSE, MOUTH = np.array([0.0, -0.012, 0.096]), np.array([0.0, -0.052, 0.084])
-PIVOTS = np.array([[0.0, -0.1, -0.01], [0.0, -0.015, 0.01], *EYE_CENTRES])
+NOSE = np.array([0.0, -0.012, 0.096])
+MOUTH = np.array([0.0, -0.052, 0.084])
+PIVOTS = np.array([[0.0, -0.1, -0.01], [0.0, -0.015, 0.01], *EYE_CENTERS])
 SKIN_CHART_HEIGHT = 0.8
 """The skin's chart takes this upper part of the atlas; the eyes' disks lie below it."""
 EYE_DISKS = np.array([[0.9, 0.9], [0.1, 0.9]])
@@ -74,10 +80,10 @@ def load() -> HeadModel:
     surface = _build_surface()
     tensors = {
         "template": surface.vertices,
-        "shape_basis": _on_surface(surface, _identity),
-        "expression_basis": _on_surface(surface, _expressions) * (surface.part == 0)[:, None],
+        "shape_basis": _evaluate_on_surface(surface, _move_by_identity),
+        "expression_basis": _evaluate_on_surface(surface, _move_by_expressions) * (surface.part == 0)[:, None],
         "joint_pivots": PIVOTS,
-        "joint_shape_basis": _identity(PIVOTS),
+        "joint_shape_basis": _move_by_identity(PIVOTS),
         "skin_weights": _skin_weights(surface),
     }
     data = HeadData(**{name: torch.from_numpy(value).float() for name, value in tensors.items()}, parents=(-1, 0, 0, 0))
@@ -85,18 +91,18 @@ def load() -> HeadModel:
         faces=torch.from_numpy(surface.faces),
         uv=torch.from_numpy(surface.uv).float(),
         uv_faces=torch.from_numpy(surface.uv_faces),
-        regions={name: torch.from_numpy(mask) for name, mask in _regions(surface).items()},
-        landmarks={"mediapipe": _landmarks(surface)},
+        regions={name: torch.from_numpy(mask) for name, mask in _find_regions(surface).items()},
+        landmarks={"mediapipe": _place_landmarks(surface)},
     )
     return HeadModel(SPEC, topology, data)
 
 
 def _build_surface() -> _Surface:
     """Skin first, then the left and the right eyeball."""
-    vertices, uv, faces, uv_faces = _skin()
+    vertices, uv, faces, uv_faces = _build_skin()
     part = [np.zeros(len(vertices), dtype=np.int64)]
-    for eye, (centre, disk) in enumerate(zip(EYE_CENTRES, EYE_DISKS, strict=True)):
-        ball, chart, triangles = _eyeball()
+    for eye, (centre, disk) in enumerate(zip(EYE_CENTERS, EYE_DISKS, strict=True)):
+        ball, chart, triangles = _build_eyeball()
         faces = np.concatenate([faces, triangles + len(vertices)])
         uv_faces = np.concatenate([uv_faces, triangles + len(uv)])
         vertices = np.concatenate([vertices, ball * EYE_RADIUS + centre])
@@ -105,7 +111,7 @@ def _build_surface() -> _Surface:
     return _Surface(vertices, uv, faces, uv_faces, np.concatenate(part))
 
 
-def _skin() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _build_skin() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Vertices, chart and triangles of the skin; the chart is cut along the back, where longitude jumps from 180 to -180 degrees."""
     crown = np.array([[0.0, RADII[1], 0.0]])
     longitude = 2 * np.pi * (np.arange(COLUMNS) / COLUMNS - 0.5)
@@ -134,7 +140,7 @@ def _skin() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return vertices, np.concatenate([uv, crowns]), np.array(faces), np.array(uv_faces)
 
 
-def _eyeball() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _build_eyeball() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Unit ball looking along +z, open at the back, with its chart in the unit disk: distance from the centre is the polar angle."""
     ring, column = (grid.ravel() for grid in np.meshgrid(np.arange(1, EYE_RINGS + 1), np.arange(EYE_COLUMNS), indexing="ij"))
     polar, turn = np.radians(ring / EYE_RINGS * 120), 2 * np.pi * column / EYE_COLUMNS
@@ -150,41 +156,41 @@ def _eyeball() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.concatenate([[[0.0, 0.0, 1.0]], ball]), np.concatenate([[[0.0, 0.0]], chart]), np.array(faces)
 
 
-def _on_surface(surface: _Surface, fields: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _evaluate_on_surface(surface: _Surface, fields: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Evaluate displacement fields; an eyeball moves as one piece, by the value at its centre."""
     anchor = surface.vertices.copy()
-    for eye, centre in enumerate(EYE_CENTRES):
+    for eye, centre in enumerate(EYE_CENTERS):
         anchor[surface.part == eye + 1] = centre
     return fields(anchor)
 
 
-def _identity(points: np.ndarray) -> np.ndarray:
+def _move_by_identity(points: np.ndarray) -> np.ndarray:
     """Displacement of points by one standard deviation of width, height, depth, nose, jaw width and eye distance [6 n 3]."""
     x, y, z = points.T
     zero = np.zeros_like(x)
-    eyes = _bump(points, EYE_CENTRES[0], 0.02) - _bump(points, EYE_CENTRES[1], 0.02)
+    eyes = _bump(points, EYE_CENTERS[0], 0.02) - _bump(points, EYE_CENTERS[1], 0.02)
     return np.stack(
         [
             np.stack([0.05 * x, zero, zero], axis=1),
             np.stack([zero, 0.05 * y, zero], axis=1),
             np.stack([zero, zero, 0.05 * z], axis=1),
             np.stack([zero, zero, 0.004 * _bump(points, NOSE, 0.018)], axis=1),
-            np.stack([0.1 * x * _chin(points), zero, zero], axis=1),
+            np.stack([0.1 * x * _chin_weight(points), zero, zero], axis=1),
             np.stack([0.003 * eyes, zero, zero], axis=1),
         ]
     )
 
 
-def _expressions(points: np.ndarray) -> np.ndarray:
+def _move_by_expressions(points: np.ndarray) -> np.ndarray:
     """Displacement of skin points by each expression of `SPEC` at one [6 n 3]."""
     down_and_back, up_and_out = np.array([0.0, -0.022, -0.008]), np.array([0.006, 0.009, -0.002])
     corner, mirror = MOUTH + np.array([0.024, 0.0, -0.004]), np.array([-1.0, 1.0, 1.0])
     close = np.array([0.0, -0.003, 0.016])
     return np.stack(
         [
-            _chin(points)[:, None] * down_and_back,
-            _bump(points, EYE_CENTRES[0], 0.018)[:, None] * close,
-            _bump(points, EYE_CENTRES[1], 0.018)[:, None] * close,
+            _chin_weight(points)[:, None] * down_and_back,
+            _bump(points, EYE_CENTERS[0], 0.018)[:, None] * close,
+            _bump(points, EYE_CENTERS[1], 0.018)[:, None] * close,
             _bump(points, corner, 0.016)[:, None] * up_and_out,
             _bump(points, corner * mirror, 0.016)[:, None] * up_and_out * mirror,
             _bump(points, np.array([0.0, 0.035, 0.09]), 0.02)[:, None] * np.array([0.0, 0.008, 0.002]),
@@ -203,8 +209,8 @@ def _step(value: np.ndarray, low: float, high: float) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
-def _chin(points: np.ndarray) -> np.ndarray:
-    """1 at the chin, 0 above the mouth, behind the jaw and on the neck."""
+def _chin_weight(points: np.ndarray) -> np.ndarray:
+    """Weight of points, 1 at the chin, 0 above the mouth, behind the jaw and on the neck."""
     _, y, z = points.T
     return _step(-y, 0.04, 0.06) * _step(z, 0.0, 0.04) * _step(y, -0.125, -0.1)
 
@@ -212,14 +218,14 @@ def _chin(points: np.ndarray) -> np.ndarray:
 def _skin_weights(surface: _Surface) -> np.ndarray:
     """Weights of root, neck, jaw, left and right eye: the neck's lower end stays with the root, the chin follows the jaw."""
     head = _step(surface.vertices[:, 1], -0.15, -0.1)
-    jaw = head * _chin(surface.vertices)
+    jaw = head * _chin_weight(surface.vertices)
     weights = np.stack([1 - head, head - jaw, jaw, np.zeros_like(head), np.zeros_like(head)], axis=1)
     for eye in (1, 2):
         weights[surface.part == eye] = np.eye(5)[2 + eye]
     return weights
 
 
-def _regions(surface: _Surface) -> dict[str, np.ndarray]:
+def _find_regions(surface: _Surface) -> dict[str, np.ndarray]:
     """Named sets of triangles, by the part and the centre of each."""
     part, centre = surface.part[surface.faces[:, 0]], surface.vertices[surface.faces].mean(1)
     skin = part == 0
@@ -230,12 +236,12 @@ def _regions(surface: _Surface) -> dict[str, np.ndarray]:
     return {"skin": skin, "face": face, "lips": lips, "scalp": scalp, "neck": neck, "eye_left": part == 1, "eye_right": part == 2}
 
 
-def _landmarks(surface: _Surface) -> LandmarkSet:
+def _place_landmarks(surface: _Surface) -> LandmarkSet:
     """A handful of MediaPipe's landmarks: skin points by longitude and polar angle, irises at the eyeballs' front."""
     found = []
     for longitude, polar in SKIN_LANDMARKS.values():
         ring = polar / NECK_ANGLE * (RINGS - NECK_RINGS)
-        found.append(_in_chart(surface, np.array([longitude / 360 + 0.5, ring / RINGS * SKIN_CHART_HEIGHT])))
+        found.append(_find_in_chart(surface, np.array([longitude / 360 + 0.5, ring / RINGS * SKIN_CHART_HEIGHT])))
     for eye in IRIS_LANDMARKS.values():
         front = np.flatnonzero(surface.part == eye + 1)[0]
         found.append((int(np.flatnonzero(surface.faces[:, 0] == front)[0]), np.array([1.0, 0.0, 0.0])))
@@ -244,7 +250,7 @@ def _landmarks(surface: _Surface) -> LandmarkSet:
     return LandmarkSet(ids, torch.tensor([face for face, _ in found]), bary, torch.ones(len(ids)))
 
 
-def _in_chart(surface: _Surface, point: np.ndarray) -> tuple[int, np.ndarray]:
+def _find_in_chart(surface: _Surface, point: np.ndarray) -> tuple[int, np.ndarray]:
     """The triangle whose image in the chart contains a point, and the point's barycentric coordinates in it."""
     corners = surface.uv[surface.uv_faces]
     system = np.concatenate([corners.transpose(0, 2, 1), np.ones((len(corners), 1, 3))], axis=1)

@@ -103,7 +103,7 @@ def held(folder: Path) -> Iterator[None]:
         place = folder.resolve()
         for above in place.parents:
             _refuse_held(above, folder)
-        lock = _locked(place, folder)
+        lock = _lock(place, folder)
     except OutputError:
         _remove_empty(missing)
         raise
@@ -118,7 +118,7 @@ def held(folder: Path) -> Iterator[None]:
         _remove_empty(missing)
 
 
-def _locked(place: Path, shown: Path) -> int:
+def _lock(place: Path, shown: Path) -> int:
     """The descriptor of a folder's lock, which stands as long as it is open."""
     while True:
         lock = os.open(place / LOCK, os.O_RDWR | os.O_CREAT, 0o666)

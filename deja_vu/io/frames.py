@@ -18,7 +18,7 @@ class FrameSource:
 
     def __init__(self, sequence: TrackedSequence, resolution: int, cache_bytes: int = 700_000_000) -> None:
         self.sequence, self.resolution = sequence, resolution
-        self.camera = sequence.camera.resized(resolution, resolution)
+        self.camera = sequence.camera.resize(resolution, resolution)
         self.room = cache_bytes // (7 * resolution * resolution)
         self.kept: dict[int, Frame] = {}
 
@@ -49,7 +49,7 @@ class FrameSource:
                 yield ahead.result()
 
 
-def shuffled(
+def shuffle_positions(
     count: int, size: int, steps: int, seed: int, start: int = 0, again: Int[Tensor, " n"] | None = None
 ) -> Iterator[Int[Tensor, " B"]]:
     """Batches of positions in which every position comes once before any comes again; the same for the same seed.

@@ -25,8 +25,10 @@ MAX_PIXELS = 178_000_000
 """Largest picture that is opened, about the limit that Pillow sets itself; a decoded one takes three bytes a pixel."""
 FULL_FRAME_DIAGONAL = 43.27
 """Of the 36 x 24 mm frame by which EXIF states focal lengths, millimetres."""
-FOCAL_TAG, EXIF_BLOCK = 0xA405, 0x8769
-"""EXIF's FocalLengthIn35mmFilm and the block that holds it."""
+FOCAL_TAG = 0xA405
+"""EXIF's FocalLengthIn35mmFilm."""
+EXIF_BLOCK = 0x8769
+"""The block that holds it."""
 
 
 @dataclass(frozen=True)

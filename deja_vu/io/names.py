@@ -36,7 +36,7 @@ def distinct_names(paths: Sequence[Path], taken: Collection[str] = ()) -> list[s
         alike = [number for number, name in enumerate(names) if count[name] > 1 or name in taken]
         longer = [number for number in alike if depth[number] + 1 < len(tails[number])]
         if not longer:
-            return _numbered(names, taken)
+            return _number_names(names, taken)
         for number in longer:
             depth[number] += 1
 
@@ -48,7 +48,7 @@ def _tails(place: Path) -> list[str]:
     return [*short, *("-".join(parts[-length:]) for length in range(1, len(parts) + 1))] or ["root"]
 
 
-def _numbered(names: Sequence[str], taken: Collection[str]) -> list[str]:
+def _number_names(names: Sequence[str], taken: Collection[str]) -> list[str]:
     """Names that are alike down to the root of the file system, such as a-b and a/b, told apart by numbers."""
     found: list[str] = []
     for name in names:

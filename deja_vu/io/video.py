@@ -64,7 +64,7 @@ def probe(path: Path | str) -> VideoInfo:
         InputError: no such file, a folder, not a video, a picture, sound only, or no frame that decodes.
     """
     with _open(path) as (container, stream):
-        first = next(_decoded(container, stream, Path(path)), None)
+        first = next(_decode(container, stream, Path(path)), None)
         if first is None:
             raise InputError(f"{path} holds a video track without a single readable frame. Record or export it again.")
         return _info(container, stream, first)
@@ -94,7 +94,7 @@ def read_frames(path: Path | str, max_frames: int | None = None, max_fps: float 
     with _open(path) as (container, stream):
         size: tuple[int, int] | None = None
         stride, count, yielded, last_time = 1, 0, 0, -math.inf
-        for frame in _decoded(container, stream, Path(path)):
+        for frame in _decode(container, stream, Path(path)):
             if size is None:
                 size = (frame.width, frame.height)
                 info = _info(container, stream, frame)
@@ -107,7 +107,7 @@ def read_frames(path: Path | str, max_frames: int | None = None, max_fps: float 
             if count % stride == 0:
                 time = frame.time if frame.time is not None else count / info.fps
                 time = max(time, np.nextafter(last_time, math.inf)) if math.isfinite(last_time) else time
-                yield count, float(time), _upright(frame, info.pixel_aspect)
+                yield count, float(time), _rotate_upright(frame, info.pixel_aspect)
                 yielded, last_time = yielded + 1, time
                 if yielded == max_frames:
                     return
@@ -154,7 +154,7 @@ def _open(path: Path | str) -> Iterator[tuple[InputContainer, VideoStream]]:
         yield container, streams[0]
 
 
-def _decoded(container: InputContainer, stream: VideoStream, path: Path) -> Iterator[VideoFrame]:
+def _decode(container: InputContainer, stream: VideoStream, path: Path) -> Iterator[VideoFrame]:
     """Decode until the end or the first break; damaged frames are left out."""
     import av
 
@@ -206,7 +206,7 @@ def _orientation(frame: VideoFrame) -> np.ndarray:
     return turn if abs(np.linalg.det(turn)) == 1 else np.eye(2, dtype=int)
 
 
-def _upright(frame: VideoFrame, pixel_aspect: float) -> Image:
+def _rotate_upright(frame: VideoFrame, pixel_aspect: float) -> Image:
     width, height = _square_size(frame, pixel_aspect)
     if (width, height) != (frame.width, frame.height):
         rgb = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC").to_ndarray()
@@ -286,7 +286,7 @@ class VideoWriter:
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgba" if frame.shape[2] == 4 else "rgb24")
         # Named, because players guess the colour matrix of an untagged file by its size.
         picture = picture.reformat(format=self._format, dst_colorspace="ITU709", dst_color_range="MPEG")
-        with self._reporting():
+        with self._report_errors():
             self._container.mux(self._stream.encode(picture))
 
     def close(self) -> None:
@@ -297,7 +297,7 @@ class VideoWriter:
         """
         if self._container is None or self._stream is None:
             raise OutputError(f"{self.path.name} was to be written without a single frame.")
-        with self._reporting():
+        with self._report_errors():
             self._container.mux(self._stream.encode(None))
             self._container.close()
             os.replace(self._temporary, self.path)
@@ -307,7 +307,7 @@ class VideoWriter:
 
         rate, options = Fraction(self.fps).limit_denominator(1001), {"crf": str(self.crf)}
         fast = {"b": "0", "deadline": "good", "cpu-used": "5", "auto-alt-ref": "0"}
-        with self._reporting():
+        with self._report_errors():
             container = av.open(str(self._temporary.resolve()), "w", options={} if self.webm else {"movflags": "+faststart"})
             self._container = container
             if self.webm:
@@ -321,7 +321,7 @@ class VideoWriter:
             self._stream = stream
 
     @contextmanager
-    def _reporting(self) -> Iterator[None]:
+    def _report_errors(self) -> Iterator[None]:
         import av
 
         try:

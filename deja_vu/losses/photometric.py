@@ -16,10 +16,14 @@ from deja_vu.core.image import RenderOutput, over
 PLAIN_TORCH = "structural similarity with plain torch, tens of times slower than the native one"
 """What happens where the native library cannot be loaded."""
 
-WINDOW, SIGMA = 11, 1.5
-"""Taps and standard deviation of the window, pixels (Wang et al., 2004)."""
-C1, C2 = 0.01**2, 0.03**2
-"""Stabilisers for images in [0, 1]."""
+WINDOW = 11
+"""Taps of the window (Wang et al., 2004)."""
+SIGMA = 1.5
+"""Standard deviation of the window, pixels."""
+C1 = 0.01**2
+"""Stabilizer of the means, for images in [0, 1]."""
+C2 = 0.03**2
+"""Stabilizer of the variances, for images in [0, 1]."""
 
 
 def ssim_map(a: Float[Tensor, "*b H W C"], b: Float[Tensor, "*b H W C"]) -> Float[Tensor, "*b H W C"]:

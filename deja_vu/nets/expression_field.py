@@ -26,7 +26,7 @@ class Neighborhood:
     """Inverse distances, normalised over K; 0 beyond the radius."""
 
 
-def neighborhood(index: Int[Tensor, "n K"], square: Float[Tensor, "n K"]) -> Neighborhood:
+def weigh_neighbors(index: Int[Tensor, "n K"], square: Float[Tensor, "n K"]) -> Neighborhood:
     """Weights of neighbors at some squared distances; infinite ones count for nothing, and at least one must be finite."""
     inverse = 1 / (square.sqrt() + EPSILON)
     return Neighborhood(index, inverse / inverse.sum(1, keepdim=True))

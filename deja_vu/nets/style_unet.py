@@ -104,11 +104,11 @@ class ResizeBlock(nn.Module):
         self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
 
     def forward(self, x: Float[Tensor, "B c h w"]) -> Float[Tensor, "B d h2 w2"]:
-        def resized(y: Tensor) -> Tensor:
+        def resize(y: Tensor) -> Tensor:
             return interpolate(y, scale_factor=self.factor, mode="bilinear", align_corners=False)
 
-        inner = leaky_relu(self.second(resized(leaky_relu(self.first(x), 0.2))), 0.2)
-        return inner + self.skip(resized(x))
+        inner = leaky_relu(self.second(resize(leaky_relu(self.first(x), 0.2))), 0.2)
+        return inner + self.skip(resize(x))
 
 
 class StyleUNet(nn.Module):
@@ -165,7 +165,7 @@ class StyleUNet(nn.Module):
             x = block(x)
             skips.append(x)
         x = leaky_relu(self.bottom(x), 0.2)
-        style = self._styled(self.code(x.flatten(1)))
+        style = self._map_style(self.code(x.flatten(1)))
         conditions = []
         for number, block in enumerate(self.up):
             x = block(x + skips[-1 - number])
@@ -176,7 +176,7 @@ class StyleUNet(nn.Module):
             out, picture = level(out, style, scale, shift, picture)
         return picture
 
-    def _styled(self, code: Float[Tensor, "B s"]) -> Float[Tensor, "B s"]:
+    def _map_style(self, code: Float[Tensor, "B s"]) -> Float[Tensor, "B s"]:
         return self.style(code * (code.square().mean(1, keepdim=True) + 1e-8).rsqrt())
 
 

@@ -59,25 +59,27 @@ def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "*
             f"{tuple(camera.intrinsics.shape)} and background {tuple(background.shape)} do not share one leading batch axis"
         )
     count = next(iter(batches))[0] if batches else 1
-    batched = Gaussians(**{name: _expanded(getattr(gaussians, name), count, axes) for name, axes in GAUSSIAN_AXES.items()})
-    view = Camera(_expanded(camera.camera_from_world, count, 2), _expanded(camera.intrinsics, count, 2), camera.width, camera.height)
-    draw = _backend(backend, gaussians.means) if batched.means.numel() else _blank
+    batched = Gaussians(**{name: _expand_batch(getattr(gaussians, name), count, axes) for name, axes in GAUSSIAN_AXES.items()})
+    view = Camera(
+        _expand_batch(camera.camera_from_world, count, 2), _expand_batch(camera.intrinsics, count, 2), camera.width, camera.height
+    )
+    draw = _backend(backend, gaussians.means) if batched.means.numel() else _draw_nothing
     if draw is not cpu.rasterize:  # which looks while it reads them
         check_finite(arguments(gaussians, camera, background))
-    output = draw(batched, view, _expanded(background, count, 1))
+    output = draw(batched, view, _expand_batch(background, count, 1))
     if batches:
         return output
     return RenderOutput(output.rgb.squeeze(0), output.alpha.squeeze(0), None if output.depth is None else output.depth.squeeze(0))
 
 
-def _blank(gaussians: Gaussians, camera: Camera, background: Tensor) -> RenderOutput:
+def _draw_nothing(gaussians: Gaussians, camera: Camera, background: Tensor) -> RenderOutput:
     """Pictures without Gaussians; differentiable as any other, with zero gradients."""
     anchor = sum(getattr(gaussians, name).sum() for name in GAUSSIAN_AXES) + camera.camera_from_world.sum()
     blank = 0 * anchor + gaussians.means.new_zeros(background.shape[0], camera.height, camera.width, 1)
     return RenderOutput(blank + background[:, None, None, :], blank, blank)
 
 
-def _expanded(tensor: Tensor, count: int, inner: int) -> Tensor:
+def _expand_batch(tensor: Tensor, count: int, inner: int) -> Tensor:
     return tensor if tensor.dim() > inner else tensor.unsqueeze(0).expand(count, *tensor.shape)  # one image's gradient is not copied so
 
 

@@ -72,7 +72,7 @@ def rotation_matrices(quats: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3 3"]:
     return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
 
 
-def _linearised(seen: Float[Tensor, "n 3"], camera: Camera) -> Float[Tensor, "n 2 3"]:
+def _linearize(seen: Float[Tensor, "n 3"], camera: Camera) -> Float[Tensor, "n 2 3"]:
     """Derivative of pixel by camera-space position, with x/z and y/z clamped to 15 % of the image outside its borders."""
     size = camera.intrinsics.new_tensor([camera.width, camera.height])
     focal, middle = camera.intrinsics.diagonal()[:2], camera.intrinsics[:2, 2]
@@ -96,7 +96,7 @@ def project(gaussians: Gaussians, camera: Camera) -> Projected:
     gaussians, seen = gaussians[order], seen[order]
 
     axes = rotation @ rotation_matrices(gaussians.quats) * gaussians.scales[:, None, :]
-    u, v = (_linearised(seen, camera) @ axes).unbind(-2)
+    u, v = (_linearize(seen, camera) @ axes).unbind(-2)
     xx, xy, yy = (u * u).sum(-1) + BLUR, (u * v).sum(-1), (v * v).sum(-1) + BLUR
     minors = torch.linalg.cross(u, v)  # det(MM') as a sum of squares: it cannot cancel
     determinant = (minors * minors).sum(-1) + BLUR * (xx + yy) - BLUR**2

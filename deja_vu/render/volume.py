@@ -89,7 +89,7 @@ def _cell_index(points: Float[Tensor, "*b 3"]) -> Tensor:
     return (x * SHELL_CELLS + y) * SHELL_CELLS + z
 
 
-def stratified(near: Float[Tensor, " n"], far: Float[Tensor, " n"], count: int, *, jitter: bool) -> Float[Tensor, "n S"]:
+def sample_stratified(near: Float[Tensor, " n"], far: Float[Tensor, " n"], count: int, *, jitter: bool) -> Float[Tensor, "n S"]:
     """One sample in each of `count` equal parts of every ray: at its middle, or anywhere in it."""
     at = torch.arange(count, dtype=near.dtype, device=near.device)
     shift = torch.rand(len(near), count, dtype=near.dtype, device=near.device) if jitter else 0.5
@@ -101,7 +101,7 @@ def interval_edges(t: Float[Tensor, "n S"], near: Float[Tensor, " n"], far: Floa
     return torch.cat([near[:, None], (t[:, 1:] + t[:, :-1]) / 2, far[:, None]], 1)
 
 
-def importance(edges: Float[Tensor, "n S1"], weights: Float[Tensor, "n S"], count: int, *, jitter: bool) -> Float[Tensor, "n K"]:
+def sample_importance(edges: Float[Tensor, "n S1"], weights: Float[Tensor, "n S"], count: int, *, jitter: bool) -> Float[Tensor, "n K"]:
     """Samples distributed like the weights of intervals, in order; nothing here is differentiated.
 
     Args:

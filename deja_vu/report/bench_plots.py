@@ -6,7 +6,11 @@ import math
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT, MARGIN = 720, 440, 70
+WIDTH = 720
+"""Of a plot, pixels."""
+HEIGHT = 440
+MARGIN = 70
+"""Around the axes, pixels."""
 COLORS = ("#1f6feb", "#d1242f", "#1a7f37", "#9a6700", "#8250df", "#bf3989", "#57606a", "#0a7ea4")
 
 

@@ -13,18 +13,24 @@ from deja_vu.heads.base import HeadModel
 from deja_vu.motion.neutral import estimate_neutral
 from deja_vu.motion.openings import LIDS, Openings
 
-SIDE, NOD = 20.0, 8.0
-"""Turns that show enough of a cheek and ear, of chin and crown, degrees."""
+SIDE = 20.0
+"""Turn that shows enough of a cheek and ear, degrees."""
+NOD = 8.0
+"""Nod that shows enough of chin and crown, degrees."""
 MOUTH_OPEN = 0.3
 """Opening of the lips over the mouth's width that shows the inside of the mouth."""
-SMILE, BROWS = 0.35, 0.3
-"""Strength of an expression, over rest, that counts as shown."""
+SMILE = 0.35
+"""Strength of a smile, over the neutral face, that counts as shown."""
+BROWS = 0.3
+"""Strength of raised brows, over the neutral face, that counts as shown."""
 EYES_SHUT = 0.35
-"""Opening of the eyes over that at rest below which they count as shut."""
+"""Opening of the eyes over the neutral one below which they count as shut."""
 BEYOND = 8.0
 """Degrees by which test frames may leave what training saw before their score says more about the split than about the avatar."""
-FEWEST_FRAMES, SHORTEST = 150, 8.0
-"""Training frames and seconds below which a video is short."""
+FEWEST_FRAMES = 150
+"""Training frames below which a video is short."""
+SHORTEST = 8.0
+"""Seconds below which a video is short."""
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,13 @@ class Chart:
     """Ranges of x set off."""
 
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 360, 180, 46, 22, 22
+WIDTH = 360
+"""Of a chart, pixels."""
+HEIGHT = 180
+LEFT = 46
+"""Room beside the axes, pixels."""
+BOTTOM = 22
+TOP = 22
 COLORS = ("#2563eb", "#dc2626", "#059669", "#9333ea")
 
 

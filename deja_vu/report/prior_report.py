@@ -52,7 +52,7 @@ def portrait_rows(prior: HeadPrior, shards: ShardSet, numbers: Sequence[int], si
     """
     rows = []
     for number in numbers:
-        photo = stack_portraits([shards.read(number).resized(side)], number)
+        photo = stack_portraits([shards.read(number).resize(side)], number)
         start, residual = prior.predict(photo)
         turned = replace(photo, params=pose_subject(prior.atlas.head, photo.params, [*SIDES, *FACES]))
         target, head = over(photo.image, photo.head, WHITE), render_maps(prior, start, residual, photo)

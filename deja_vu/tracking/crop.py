@@ -50,7 +50,7 @@ class Crop:
             side: pixels a side of the resized crop.
         """
         whole = Camera.from_focal(focal_ratio * max(width, height), width, height)
-        return whole.cropped(self.x0, self.y0, self.size, self.size).resized(side, side)
+        return whole.crop(self.x0, self.y0, self.size, self.size).resize(side, side)
 
 
 def find_crop(landmarks: Float[np.ndarray, "n 478 3"], width: int, height: int) -> Crop:

@@ -93,7 +93,7 @@ class FrameWriter:
                 bar.update()
             for future in waiting:
                 future.result()
-        return Crops(rgb, alpha, shrink(valid, small_side), window.resized(small_side, small_side))
+        return Crops(rgb, alpha, shrink(valid, small_side), window.resize(small_side, small_side))
 
     def write_head_masks(self, head: HeadModel, state: TrackState, window: Camera) -> None:
         """Complete the stored masks: head alpha is the person's without neck and torso; eyes_mouth is on eyes and mouth."""

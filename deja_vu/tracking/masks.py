@@ -19,9 +19,12 @@ BELOW_CHIN = 0.010
 """Distance of the neck plane below the chin, metres."""
 TILT = 0.25
 """Rise of the neck plane per metre towards the back of the head."""
-HALF_WIDTH, SHOULDER_RISE, SHOULDER_TOP = 0.045, 3.0, 0.065
-"""Beyond this distance from the middle (metres), the border rises with this slope up to this height, which lies under the ears
-(metres): shoulders come up there, and little hair."""
+HALF_WIDTH = 0.045
+"""Distance from the middle beyond which the border rises, metres: shoulders come up there, and little hair."""
+SHOULDER_RISE = 3.0
+"""Slope of that rise."""
+SHOULDER_TOP = 0.065
+"""Height up to which it rises, metres; it lies under the ears."""
 SOFTNESS = 0.004
 """Distance over which what lies beside the mesh fades at the neck plane, metres."""
 EDGE = 1.5
@@ -46,7 +49,7 @@ class HeadMasks:
         On the mesh, a pixel belongs to the head unless it shows the neck region. Beside it, where hair is, it does if it lies
         above a plane under the chin; its place in space is taken to be in the plane through the head's origin that faces the camera.
         """
-        small = camera.resized(GRID, GRID)
+        small = camera.resize(GRID, GRID)
         faces = rasterize_mesh(self.head(params), self.head.topology.faces, small).face_id
         shown = faces.clamp_min(0).long()
         on_mesh, on_neck = (faces >= 0).float().numpy(), ((faces >= 0) & self.neck_faces[shown]).float().numpy()

@@ -27,7 +27,7 @@ def draw(head: HeadModel, sequence: TrackedSequence, position: int) -> np.ndarra
     params = sequence.params[torch.tensor([position])]
     vertices, faces = head(params), head.topology.faces
     side = image.shape[0] // 2
-    fragments = rasterize_mesh(vertices, faces, sequence.camera.resized(side, side))
+    fragments = rasterize_mesh(vertices, faces, sequence.camera.resize(side, side))
     facing = -vertex_normals(vertices, faces)[0, :, 2]
     corners = faces[fragments.face_id[0].clamp_min(0).long()]
     shade = (facing[corners] * fragments.bary[0]).sum(-1).clamp(0, 1).numpy()

@@ -157,7 +157,7 @@ class PhotoFitter:
         silhouette = SilhouetteTerm(
             surface=self.surface,
             silhouettes=Silhouettes(shrink(alpha, side)[None], shrink(valid, side)),
-            window=solver.observations.window.resized(side, side),
+            window=solver.observations.window.resize(side, side),
             source=torch.zeros(1, dtype=torch.long),
             inset=torch.zeros(len(self.surface.layout)),
             config=self.config.silhouette,

@@ -73,7 +73,7 @@ class HeadSurface:
         world, normals = self._raise(vertices)
         facing = -(normals * normalize(world, dim=-1)).sum(-1)
         pixels, depth = camera.project(world)
-        buffer = rasterize_mesh(vertices, self.head.topology.faces, camera.resized(DEPTH_SIDE, DEPTH_SIDE)).depth
+        buffer = rasterize_mesh(vertices, self.head.topology.faces, camera.resize(DEPTH_SIDE, DEPTH_SIDE)).depth
         grid = pixels / torch.tensor([camera.width / 2, camera.height / 2]) - 1
         nearest = grid_sample(buffer[:, None], grid[:, None], mode="nearest", align_corners=False)[:, 0, 0]
         unhidden = (nearest == 0) | (depth < nearest + DEPTH_TOLERANCE)

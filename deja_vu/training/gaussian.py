@@ -15,7 +15,7 @@ from deja_vu.avatars import GaussianAvatar, save_avatar
 from deja_vu.core.batch import Batch
 from deja_vu.core.image import RenderOutput
 from deja_vu.core.sequence import TrackedSequence
-from deja_vu.io.frames import FrameSource, shuffled
+from deja_vu.io.frames import FrameSource, shuffle_positions
 from deja_vu.losses.photometric import psnr
 from deja_vu.training.divergence import refuse_broken, refuse_broken_frames
 from deja_vu.training.gaussian_config import GaussianPhase, GaussianTrainConfig
@@ -92,7 +92,7 @@ class GaussianTask(Task[GaussianPhase, Batch]):
                 parameter.grad = None
         params = self.trained.params
         rare = self.avatar.code.rarity(params.to(self.device)).cpu().topk(round(self.config.rare_share * len(params))).indices
-        order = shuffled(len(params), phase.batch, phase.steps, seed=self.config.seed + begin, start=start - begin, again=rare)
+        order = shuffle_positions(len(params), phase.batch, phase.steps, seed=self.config.seed + begin, start=start - begin, again=rare)
         self.novel_views = NovelViewLoss(self.avatar, params, self.config.novel_views)
         return FrameSource(self.trained, phase.resolution).stream(order)
 

@@ -18,7 +18,7 @@ from deja_vu.core.errors import ConfigError
 from deja_vu.core.head import HeadParams
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
-from deja_vu.io.frames import FrameSource, shuffled
+from deja_vu.io.frames import FrameSource, shuffle_positions
 from deja_vu.losses.photometric import absolute_difference, psnr
 from deja_vu.training.distill import render_teacher, sample_params
 from deja_vu.training.divergence import refuse_broken_frames
@@ -99,7 +99,7 @@ class NelfTask(Task[NelfPhase, Batch]):
     def batches(self, phase: NelfPhase, begin: int, start: int) -> Iterator[Batch]:
         """Real frames in random order."""
         self.phase = phase
-        order = shuffled(len(self.trained), phase.batch, phase.steps, seed=self.config.seed + begin, start=start - begin)
+        order = shuffle_positions(len(self.trained), phase.batch, phase.steps, seed=self.config.seed + begin, start=start - begin)
         return FrameSource(self.trained, phase.resolution).stream(order)
 
     def compute(self, batch: Batch, step: int, generator: torch.Generator) -> StepResult:
@@ -108,7 +108,7 @@ class NelfTask(Task[NelfPhase, Batch]):
         refuse_broken_frames(batch, step)
         background = draw_background(config.random_background, generator).to(self.device)
         if phase.window:
-            batch = batch.cropped(*head_window(batch.head, phase.window, generator))
+            batch = batch.crop(*head_window(batch.head, phase.window, generator))
         batch, rows = self.real_or_taught(batch.to(self.device), generator)
         if not config.avatar.coverage:
             background = torch.ones_like(background)
@@ -116,7 +116,7 @@ class NelfTask(Task[NelfPhase, Batch]):
         window = head_window(batch.head.cpu(), config.perceptual_window, generator) if is_due(phase.perceptual_every, step) else None
         terms = self.objective.terms(out.full, batch, background, window=window)
         if weights["rays"] and config.avatar.residual:
-            small = batch.resized(out.rays.rgb.shape[2], out.rays.rgb.shape[1])
+            small = batch.resize(out.rays.rgb.shape[2], out.rays.rgb.shape[1])
             terms["rays"] = absolute_difference(out.rays, small, background, config.loss.neck)
         if weights["temporal"]:
             other = sample_params(self.trained.params, batch.params, config.law, generator)

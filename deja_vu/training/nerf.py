@@ -18,7 +18,7 @@ from deja_vu.core.image import RenderOutput
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
 from deja_vu.heads.regions import region_window
-from deja_vu.io.frames import FrameSource, shuffled
+from deja_vu.io.frames import FrameSource, shuffle_positions
 from deja_vu.losses.perceptual import MIN_SIZE
 from deja_vu.losses.photometric import absolute_difference, psnr
 from deja_vu.render.volume import SCENE_SCALE
@@ -117,7 +117,7 @@ class NerfTask(Task[NerfPhase, Batch]):
     def batches(self, phase: NerfPhase, begin: int, start: int) -> Iterator[Batch]:
         """Frames in random order."""
         self.phase = phase
-        order = shuffled(len(self.trained), phase.batch, phase.steps, seed=self.config.seed + begin, start=start - begin)
+        order = shuffle_positions(len(self.trained), phase.batch, phase.steps, seed=self.config.seed + begin, start=start - begin)
         return FrameSource(self.trained, phase.resolution).stream(order)
 
     def compute(self, batch: Batch, step: int, generator: torch.Generator) -> StepResult:
@@ -126,12 +126,12 @@ class NerfTask(Task[NerfPhase, Batch]):
         refuse_broken_frames(batch, step)
         background = draw_background(config.random_background, generator).to(self.device)
         if phase.window:
-            batch = batch.cropped(*head_window(batch.head, phase.window, generator))
+            batch = batch.crop(*head_window(batch.head, phase.window, generator))
         batch = batch.to(self.device)
         if isinstance(avatar.planes, EncodedPlanes):
             show_sources(avatar, self.trained, torch.randint(len(self.trained), (config.avatar.sources,), generator=generator))
         out = avatar.render_all(batch.params, batch.camera, background, enlarge=phase.enlarge)
-        low = batch.resized(out.fine.rgb.shape[2], out.fine.rgb.shape[1])
+        low = batch.resize(out.fine.rgb.shape[2], out.fine.rgb.shape[1])
         terms = {"fine": absolute_difference(out.fine, low, background, config.loss.neck)}
         terms["coarse"] = absolute_difference(out.coarse, low, background, config.loss.neck)
         terms |= avatar.regularizers() | {"opacity": out.opacity}
@@ -182,7 +182,7 @@ class NerfTask(Task[NerfPhase, Batch]):
             share = batch.image.shape[2] / full
             for number, box in enumerate(boxes):
                 rows, columns = (slice(int(s.start * share), max(int(s.stop * share), int(s.start * share) + 1)) for s in box)
-                target = batch.frame(number).cropped(rows, columns)
+                target = batch.frame(number).crop(rows, columns)
                 shown = RenderOutput(out.rgb[number : number + 1, rows, columns], out.alpha[number : number + 1, rows, columns])
                 if self.weights["face"]:
                     sums["face"].append(absolute_difference(shown, target, background, self.config.loss.neck))

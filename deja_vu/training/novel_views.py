@@ -48,7 +48,7 @@ class NovelViewLoss:
             generator: of the turns.
         """
         turned = turn_aside(params, self.video, self.config, generator)
-        small = camera.resized(self.config.resolution, self.config.resolution)
+        small = camera.resize(self.config.resolution, self.config.resolution)
         black = torch.zeros(3, device=params.expression.device)
         shown = avatar.render(turned, small, black)
         with torch.no_grad():

@@ -14,7 +14,8 @@ from deja_vu.losses.photometric import psnr
 from deja_vu.training.config import ValidationConfig
 from deja_vu.training.logging import RunLogger
 
-TRAIN_PICTURE, VALIDATION_PICTURE = "train/target_render_error", "validation/target_render_error"
+TRAIN_PICTURE = "train/target_render_error"
+VALIDATION_PICTURE = "validation/target_render_error"
 VALIDATION_PSNR = "validation/psnr"
 
 

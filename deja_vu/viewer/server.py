@@ -35,8 +35,10 @@ SWIFT = 1 / 30
 """Time that a picture may take while things move, seconds; above it the picture is drawn smaller."""
 COARSEST = 0.4
 """Smallest picture while things move, over the full one's side."""
-MOVING_QUALITY, STILL_QUALITY = 80, 95
-"""JPEG qualities."""
+MOVING_QUALITY = 80
+"""JPEG quality while things move."""
+STILL_QUALITY = 95
+"""JPEG quality when they stand still."""
 
 
 class Viewer:

@@ -152,7 +152,7 @@ class Stage:
         edges = [round(camera.width * place / count) for place in range(count + 1)]
         columns = []
         for performer, left, right in zip(self.performers, edges[:-1], edges[1:], strict=True):
-            view = camera.cropped((camera.width - (right - left)) / 2, 0, right - left, camera.height)
+            view = camera.crop((camera.width - (right - left)) / 2, 0, right - left, camera.height)
             columns.append(self._shot(performer, performer.params(wish, self.clip(wish)), view, wish))
         return np.concatenate(columns, axis=1)
 
@@ -184,7 +184,7 @@ class Stage:
         side = max(16, min(width - 2 * band, height // 2 - band) if upright else min(width // 2 - band, height - band))
         filmed = sequence.frame(place).image.numpy()
         filmed = cv2.resize(filmed, (side, side), interpolation=cv2.INTER_AREA if side < len(filmed) else cv2.INTER_CUBIC)
-        camera = sequence.camera.resized(side, side)
+        camera = sequence.camera.resize(side, side)
         drawn = self._shot(performer, sequence.params[place : place + 1], camera, wish)
         parts = [_captioned(picture, text, band, wish.background) for picture, text in ((filmed, "Filmed"), (drawn, "Rendered"))]
         both = np.concatenate(parts, axis=0 if upright else 1)

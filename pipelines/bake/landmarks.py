@@ -29,7 +29,10 @@ IMAGE = 640
 DISTANCE = 0.8
 """From the camera to the head, metres."""
 FOCAL = 1300.0
-IRIS_ANGLE, PUPIL_ANGLE = np.radians(22), np.radians(8)
+IRIS_ANGLE = np.radians(22)
+"""Half angle of the iris seen from the eyeball's center."""
+PUPIL_ANGLE = np.radians(8)
+"""Half angle of the pupil seen from the eyeball's center."""
 SNAP_PIXELS = 8
 """How far a point may lie from a surface it can belong to."""
 GRAZING = 0.3

@@ -32,9 +32,10 @@ PARTS = {
 """Group of the base mesh -> part of the head."""
 NECK_PLANE = (np.array([0.0, 5.72, 0.69]), np.array([0.0, 0.97, 0.24]))
 """Point and normal (MakeHuman space) of the cut through the lower neck, square to the neck's axis."""
-WARP_ACROSS = (0.0, 0.334, 0.666, 1.0), (0.0, 0.175, 0.825, 1.0)
-WARP_DOWN = (0.0, 0.364, 0.892, 1.0), (0.0, 0.27, 0.92, 1.0)
-"""The face's box in the head's chart, stretched to 65 % of each side."""
+WARP_ACROSS = ((0.0, 0.334, 0.666, 1.0), (0.0, 0.175, 0.825, 1.0))
+"""Columns of the face's box in the head's chart, before and after it is stretched to 65 % of the side."""
+WARP_DOWN = ((0.0, 0.364, 0.892, 1.0), (0.0, 0.27, 0.92, 1.0))
+"""Its rows."""
 CHART_BOXES = {
     "head": (0.0, 0.0, 1.0, 0.9),
     "neck": (0.0, 0.88, 1.0, 1.0),
@@ -50,8 +51,10 @@ HIDDEN = (0.0, 0.0)
 """Texture point of the faces that get no texels."""
 EYE_FRONT = np.radians(95)
 """Angle from the optical axis up to which an eyeball gets texels."""
-NAPE_TOP, NAPE_FRONT = -0.005, 0.02
-"""Bare skin below the ear lobes and behind the jaw belongs to the neck, metres in head space."""
+NAPE_TOP = -0.005
+"""Height in head space below which, under the ear lobes, bare skin may belong to the neck, metres."""
+NAPE_FRONT = 0.02
+"""Depth in head space behind which, behind the jaw, bare skin may belong to the neck, metres."""
 HAIR_FRONT = 0.06
 """Depth of the sideburns in head space, metres."""
 

@@ -81,7 +81,7 @@ def compose(me: Person, video: TrackedSequence, motion: TrackedSequence) -> list
 def window_of(camera: Camera, window: tuple[int, int, int]) -> Camera:
     """A camera that sees a square window of another's picture (left, top, side, pixels), in the panel's size."""
     left, top, side = window
-    return camera.cropped(left, top, side, side).resized(SIDE, SIDE)
+    return camera.crop(left, top, side, side).resize(SIDE, SIDE)
 
 
 def there_and_back(count: int, frames: int) -> list[int]:

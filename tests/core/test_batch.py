@@ -17,25 +17,25 @@ def ramps() -> Batch:
 
 
 def test_a_windows_camera_sees_what_the_window_shows() -> None:
-    batch = ramps().cropped(slice(2, 10), slice(4, 12))
+    batch = ramps().crop(slice(2, 10), slice(4, 12))
     assert batch.image.shape == (2, 8, 8, 3)
     assert (batch.camera.width, batch.camera.height) == (8, 8)
     points = torch.tensor([[0.02, -0.03, 0.5], [-0.04, 0.01, 0.5]])
     before, after = ramps().camera.project(points)[0], batch.camera.project(points)[0]
     assert torch.allclose(before - after, torch.tensor([4.0, 2.0]).expand(2, 2), atol=1e-4)
     assert torch.equal(batch.head[0, :, 0, 0], torch.arange(2.5, 10.0))
-    whole = ramps().cropped(slice(None), slice(None))
+    whole = ramps().crop(slice(None), slice(None))
     assert torch.equal(whole.image, ramps().image)
 
 
 def test_reducing_averages_areas_and_takes_the_camera_along() -> None:
-    batch = ramps().resized(4, 3)
+    batch = ramps().resize(4, 3)
     assert torch.allclose(batch.image[0, 0, :, 0], torch.tensor([2.0, 6.0, 10.0, 14.0]))
     assert torch.allclose(batch.head[0, :, 0, 0], torch.tensor([2.0, 6.0, 10.0]))
     point = torch.tensor([[0.02, -0.03, 0.5]])
     assert torch.allclose(batch.camera.project(point)[0] * 4, ramps().camera.project(point)[0], atol=1e-4)
     same = ramps()
-    assert same.resized(16, 12) is same
+    assert same.resize(16, 12) is same
 
 
 def test_one_frame_of_a_batch() -> None:

@@ -52,19 +52,19 @@ def test_batches_of_cameras_and_of_points() -> None:
 def test_resizing_scales_pixel_coordinates(width: int, height: int) -> None:
     camera = posed()
     scale = torch.tensor([width / camera.width, height / camera.height], dtype=torch.float64)
-    resized = camera.resized(width, height)
+    resized = camera.resize(width, height)
     torch.testing.assert_close(resized.project(points())[0], camera.project(points())[0] * scale)
     assert (resized.width, resized.height) == (width, height)
-    torch.testing.assert_close(resized.resized(640, 480).intrinsics, camera.intrinsics)
+    torch.testing.assert_close(resized.resize(640, 480).intrinsics, camera.intrinsics)
 
 
 def test_cropping_shifts_pixel_coordinates() -> None:
     camera, corner = posed(), torch.tensor([40.5, -12.0], dtype=torch.float64)
-    cropped = camera.cropped(40.5, -12.0, 256, 300)
+    cropped = camera.crop(40.5, -12.0, 256, 300)
     torch.testing.assert_close(cropped.project(points())[0], camera.project(points())[0] - corner)
     assert (cropped.width, cropped.height) == (256, 300)
     # Crop then halve is halve then crop at half the corner.
-    ours, theirs = cropped.resized(128, 150), camera.resized(320, 240).cropped(20.25, -6.0, 128, 150)
+    ours, theirs = cropped.resize(128, 150), camera.resize(320, 240).crop(20.25, -6.0, 128, 150)
     torch.testing.assert_close(ours.intrinsics, theirs.intrinsics)
 
 

@@ -50,7 +50,7 @@ def test_round_trip(tmp_path):
 
 
 def test_a_reduced_portrait_is_the_same_view(tmp_path):
-    small = sample(0, "ann").portrait.resized(16)
+    small = sample(0, "ann").portrait.resize(16)
     assert small.frame.image.shape == (16, 16, 3)
     assert float(small.camera.intrinsics[0, 0]) == 20.0
     batch = stack_frames([small.frame], torch.zeros(1, dtype=torch.long), small.params, small.camera)

@@ -133,7 +133,7 @@ def test_selected_and_displaced_points_move_as_the_whole_head_does(head: HeadMod
     torch.testing.assert_close(few.select(some)(params), few(params)[:, some])
     offset = torch.randn(few.template.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 1e-2
     before = few.template.clone()
-    moved, linear = few.displace(offset)(params), few.posed(params)[1]
+    moved, linear = few.displace(offset)(params), few.pose(params)[1]
     torch.testing.assert_close(moved, few(params) + (linear @ offset[..., None])[..., 0])
     assert torch.equal(few.template, before)
     assert not hasattr(few, "topology")  # the triangles belong to another set of points

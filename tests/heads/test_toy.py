@@ -101,7 +101,7 @@ def test_eyeballs_turn_about_their_centres(head: HeadModel) -> None:
     before, after = head(head.neutral((1,)))[0], head(params)[0]
     left = head.skin_weights[:, 3] == 1
     torch.testing.assert_close(after[~left], before[~left])
-    centre = torch.from_numpy(toy.EYE_CENTRES[0]).float()
+    centre = torch.from_numpy(toy.EYE_CENTERS[0]).float()
     torch.testing.assert_close((after[left] - centre).norm(dim=1), torch.full((int(left.sum()),), toy.EYE_RADIUS), atol=1e-6, rtol=0)
     assert (after[left] - before[left]).norm(dim=1).max() > 0.004
 

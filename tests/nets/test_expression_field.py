@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 
-from deja_vu.nets.expression_field import PointField, PointMean, neighborhood, weighted_mean
+from deja_vu.nets.expression_field import PointField, PointMean, weigh_neighbors, weighted_mean
 from deja_vu.nets.neighbors import nearest
 
 POINTS = torch.randn(60, 3) * 0.3
 
 
 def near(samples: torch.Tensor, count: int = 8, radius: float = math.inf):
-    return neighborhood(*nearest(POINTS, samples, count, radius))
+    return weigh_neighbors(*nearest(POINTS, samples, count, radius))
 
 
 def test_weights_add_up_to_one_and_follow_the_inverse_distance() -> None:
@@ -70,7 +70,7 @@ def test_gradients_reach_samples_points_and_features() -> None:
     samples = (torch.randn(4, 3) * 0.4).double().requires_grad_()
     points = POINTS.double().requires_grad_()
     index, square = nearest(points, samples, 3, 9.0)
-    found = neighborhood(index, square)
+    found = weigh_neighbors(index, square)
 
     def run(samples: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
         return field(samples, points, found)

@@ -125,7 +125,7 @@ def test_the_painter_shows_what_render_gives(run, painted) -> None:
 def test_a_wide_picture_shows_the_square_one_in_its_middle(tracked) -> None:
     """Every point lands at the same place of the square that the wide picture's height spans."""
     points = torch.tensor([[0.02, -0.01, 0.5], [-0.05, 0.04, 0.55]])
-    square, _ = tracked.camera.resized(48, 48).project(points)
+    square, _ = tracked.camera.resize(48, 48).project(points)
     for size, shift in (((64, 48), (8.0, 0.0)), ((48, 64), (0.0, 8.0)), ((48,), (0.0, 0.0))):
         camera = framed(tracked.camera, size)
         assert (camera.width, camera.height) == (size[0], size[-1])

@@ -184,7 +184,7 @@ def test_the_published_form_trains_at_a_small_size(tracked, tiny, tmp_path) -> N
 
 
 def test_taught_frames_are_what_the_teacher_draws(tracked, painted) -> None:
-    batch = FrameSource(tracked, 96).batch(torch.tensor([3, 5])).cropped(slice(20, 84), slice(8, 72))
+    batch = FrameSource(tracked, 96).batch(torch.tensor([3, 5])).crop(slice(20, 84), slice(8, 72))
     lesson = render_teacher(painted, batch.params, batch)
     with torch.no_grad():
         out = painted.render(batch.params, batch.camera, torch.tensor([0.3, 0.6, 0.1]))

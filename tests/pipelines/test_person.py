@@ -70,7 +70,7 @@ def test_pictures_are_of_the_pose_asked_for(run) -> None:
     me = deja_vu.load(run)
     neutral = face_camera(me.subject.neutral)
     with torch.no_grad():
-        rgb = me.avatar.render(neutral, me.subject.camera.resized(48, 48), torch.ones(3)).rgb[0]
+        rgb = me.avatar.render(neutral, me.subject.camera.resize(48, 48), torch.ones(3)).rgb[0]
     # Half a step of eight bits, and the rounding of a retargeting that changes nothing.
     assert np.abs(np.asarray(me.render(size=48)) / 255 - rgb.clamp(0, 1).numpy()).max() < 0.6 / 255 + 1e-3
     turned = me.params({"jawOpen": 0.5}, yaw=30)

@@ -7,13 +7,13 @@ import torch
 
 from deja_vu.core.camera import Camera
 from deja_vu.heads.skinning import axis_angle_to_matrix
-from deja_vu.render.volume import box_span, importance, interval_edges, interval_weights, pixel_rays, shell_span, stratified
+from deja_vu.render.volume import box_span, interval_edges, interval_weights, pixel_rays, sample_importance, sample_stratified, shell_span
 
 
 def slab(count: int, density: float, jitter: bool) -> tuple[float, float]:
     """Coverage and mean depth of a slab of constant density between 1 and 3."""
     near, far = torch.tensor([1.0], dtype=torch.float64), torch.tensor([3.0], dtype=torch.float64)
-    t = stratified(near, far, count, jitter=jitter)
+    t = sample_stratified(near, far, count, jitter=jitter)
     weights = interval_weights(torch.full_like(t, density), interval_edges(t, near, far))
     return float(weights.sum()), float((weights * t).sum())
 
@@ -53,7 +53,7 @@ def test_gradients_of_the_weights() -> None:
 def test_importance_samples_follow_the_weights() -> None:
     edges = torch.tensor([[0.0, 1.0, 2.0, 4.0]]).expand(2, -1)
     weights = torch.tensor([[1.0, 0.0, 3.0], [0.0, 1.0, 0.0]])
-    t = importance(edges, weights, 400, jitter=True)
+    t = sample_importance(edges, weights, 400, jitter=True)
     assert (t.diff(dim=1) >= 0).all()
     shares = [((t >= a) & (t < b)).float().mean(1) for a, b in ((0, 1), (1, 2), (2, 4.001))]
     # Stratified draws: at most one of 400 lies on the wrong side of each border.

@@ -111,7 +111,7 @@ def test_attention_is_on_eyes_and_mouth(scene) -> None:
 
 def test_masks_come_in_any_resolution(scene) -> None:
     head, params, _, weight, eyes_mouth = scene
-    for small, large in zip(HeadMasks(head).render(params, CAMERA.resized(64, 64), 64), (weight, eyes_mouth), strict=True):
+    for small, large in zip(HeadMasks(head).render(params, CAMERA.resize(64, 64), 64), (weight, eyes_mouth), strict=True):
         assert small.shape == (3, 64, 64)
         reduced = large.reshape(3, 64, 4, 64, 4).mean((2, 4))
         assert np.abs(small - reduced).mean() < 2

@@ -49,7 +49,7 @@ def acted(head: HeadModel) -> TrackState:
 
 def film(head: HeadModel, state: TrackState, lit: bool) -> Crops:
     """Draw the painted mesh at twice the size and average; light from the left above if asked for."""
-    camera = state.camera(WINDOW).resized(2 * SIDE, 2 * SIDE)
+    camera = state.camera(WINDOW).resize(2 * SIDE, 2 * SIDE)
     vertices, faces = head(state.params()), head.topology.faces
     shown = rasterize_mesh(vertices, faces, camera)
     corners = faces[shown.face_id.clamp_min(0)]

@@ -41,7 +41,7 @@ def test_the_face_is_scored_on_every_picture_at_its_own_size(sequence) -> None:
         params=load().neutral((1,)),
         camera=Camera.from_focal(60.0, 40, 40),
     )
-    small = batch.resized(20, 20)
+    small = batch.resize(20, 20)
     full, low = (RenderOutput(over(part.image, part.head, GREY), part.head.clone()) for part in (batch, small))
     low.rgb[:, 5:10, 0:5] += 0.2  # within the box, at half the size
     low.rgb[:, 16:] += 5.0  # not within it

@@ -114,7 +114,7 @@ class NelfAvatar(Avatar):
         """Points of every ray of a grid a quarter as fine as the picture; they do not depend on how far the camera is."""
         factor = Upscale.FACTOR
         width, height = math.ceil(camera.width / factor), math.ceil(camera.height / factor)
-        grid = replace(camera, width=width * factor, height=height * factor).resized(width, height)
+        grid = replace(camera, width=width * factor, height=height * factor).resize(width, height)
         scale = torch.diag(params.world_from_head.new_tensor([1 / SCENE_SCALE] * 3 + [1.0]))
         at = torch.linspace(-0.5, 0.5, self.config.points, device=scale.device) * self.config.span
         frames = []

@@ -30,12 +30,12 @@ from deja_vu.nets.upscale import ResidualUpscale, Upscale
 from deja_vu.render.volume import (
     SCENE_SCALE,
     box_span,
-    importance,
     interval_edges,
     interval_weights,
     pixel_rays,
+    sample_importance,
+    sample_stratified,
     shell_span,
-    stratified,
 )
 from deja_vu.uv.attach import vertex_normals
 
@@ -183,10 +183,10 @@ class NerfAvatar(Avatar):
     def _ray_camera(self, camera: Camera) -> Camera:
         """The grid of rays: the published fixed one, or a quarter of the picture's side, rounded up."""
         if self.config.upscale == "style":
-            return camera.resized(self.config.rays, self.config.rays)
+            return camera.resize(self.config.rays, self.config.rays)
         factor = Upscale.FACTOR
         width, height = math.ceil(camera.width / factor), math.ceil(camera.height / factor)
-        return replace(camera, width=width * factor, height=height * factor).resized(width, height)
+        return replace(camera, width=width * factor, height=height * factor).resize(width, height)
 
     def ray_count(self, params: HeadParams, camera: Camera) -> int:
         """Rays of some frames that are marched at all."""
@@ -208,11 +208,11 @@ class NerfAvatar(Avatar):
         *spans, hit = self._cast_rays(surface, pose, camera)
         rays = hit.nonzero()[:, 0]
         origins, directions, near, far = (span[rays] for span in spans)
-        first = stratified(near, far, self.config.coarse, jitter=self.training)
+        first = sample_stratified(near, far, self.config.coarse, jitter=self.training)
         density, features = self._evaluate(planes, surface, origins, directions, first, code)
         edges = interval_edges(first, near, far)
         weights = interval_weights(density, edges)
-        second = importance(edges, weights, self.config.fine, jitter=self.training)
+        second = sample_importance(edges, weights, self.config.fine, jitter=self.training)
         density2, features2 = self._evaluate(planes, surface, origins, directions, second, code)
         t, order = torch.cat([first, second], 1).sort(1)
         density_all = torch.cat([density, density2], 1).gather(1, order)

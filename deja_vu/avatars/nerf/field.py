@@ -11,7 +11,7 @@ from torch.nn.functional import relu, softplus
 
 from deja_vu.avatars.nerf.config import NerfConfig
 from deja_vu.nets.encodings import harmonic, harmonic_size
-from deja_vu.nets.expression_field import PointField, PointMean, neighborhood, weighted_mean
+from deja_vu.nets.expression_field import PointField, PointMean, weigh_neighbors, weighted_mean
 from deja_vu.nets.mlp import perceptron
 from deja_vu.nets.triplane import sample_planes
 
@@ -78,7 +78,7 @@ class RadianceField(nn.Module):
             square: of their distances; infinite ones count for nothing.
             code: of the frame.
         """
-        near = neighborhood(index, square)
+        near = weigh_neighbors(index, square)
         moved = torch.cat([surface.displacement, surface.normals, (surface.normals * surface.points).sum(1, keepdim=True)], 1)
         shift, normal, offset = weighted_mean(moved, near).split([3, 3, 1], 1)
         read = sample_planes(planes[None], (samples - shift if self.config.canonical else samples)[None])[0]

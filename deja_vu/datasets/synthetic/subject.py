@@ -141,7 +141,7 @@ class SyntheticSubject:
         """Draw one frame."""
         vertices, normals, along = self.figure.pose(self.params[index])
         posed = _PosedFigure(vertices, normals, along)
-        grids = [self._rasterize(vertices, self.camera.resized(self.size * fineness, self.size * fineness)) for fineness in (1, SAMPLES)]
+        grids = [self._rasterize(vertices, self.camera.resize(self.size * fineness, self.size * fineness)) for fineness in (1, SAMPLES)]
         covered = (grids[1].part > 0).float().reshape(self.size * SAMPLES, -1).numpy()
         foreground = cv2.resize(covered, (self.size, self.size), interpolation=cv2.INTER_AREA)
         linear = self._radiance(grids[0], grids[1], posed) + self._room * (1 - foreground[..., None])
