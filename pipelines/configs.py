@@ -18,6 +18,8 @@ STAGE = "generalize"
 
 Format = Literal["ply", "spz", "gltf", "npz", "web"]
 """Formats of exported avatars."""
+TRUTH_SUFFIX = ".truth.safetensors"
+"""Of the file beside a sample video that says what is known about it."""
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from tqdm import tqdm
 
 from deja_vu.avatars import Avatar
 from deja_vu.core.camera import Camera
-from deja_vu.core.errors import ConfigError, InputError, OutputError
+from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.core.head import HeadParams
 from deja_vu.core.motion import MotionSource
 from deja_vu.core.sequence import TrackedSequence
@@ -33,17 +32,13 @@ from deja_vu.motion.smooth import OneEuro
 from deja_vu.motion.tracked import TrackedMotion
 from deja_vu.motion.turntable import act_turntable
 from deja_vu.pipelines.configs import DriveConfig
-from deja_vu.pipelines.own_files import claim
 from deja_vu.pipelines.painter import Background, Painter, open_background
 from deja_vu.pipelines.person import load
+from deja_vu.pipelines.requests import VIRTUAL_CAMERA, WEBCAM, makes_pictures, refuse_output
 from deja_vu.pipelines.run_folder import find_avatar, find_track, open_run
 from deja_vu.tracking.config import TrackConfig
 from deja_vu.tracking.tracker import track_video
 from deja_vu.tracking.webcam import LiveMotion, Webcam
-
-WEBCAM = re.compile(r"webcam:(\d+)")
-VIRTUAL_CAMERA = "virtual-camera"
-"""Name of the output that is a camera."""
 
 
 def drive_run(run: Path, motion: str, out: Path, config: DriveConfig, *, overwrite: bool = False) -> None:
@@ -60,6 +55,8 @@ def drive_run(run: Path, motion: str, out: Path, config: DriveConfig, *, overwri
     read = [find_avatar(run), *([] if WEBCAM.fullmatch(motion) else [Path(motion)])]
     read += [Path(config.background)] if config.background else []
     refuse_output(out, read, overwrite=overwrite)
+    if str(out) == VIRTUAL_CAMERA:
+        open_sink(out, 1.0)  # says at once what it needs
     person = load(run)
     transparent = config.background is None and can_be_transparent(out)
     background = open_background(config.background or "white")
@@ -67,7 +64,7 @@ def drive_run(run: Path, motion: str, out: Path, config: DriveConfig, *, overwri
         source = open_motion(motion, person.head, config.neutral_at, stack)
         for note in source.notes:
             print(f"note: {note}")
-        if is_folder(out):
+        if makes_pictures(out):
             pictures = stack.enter_context(open_run(out, "drive", inputs=[run, *read], overwrite=overwrite))
             pictures.note()
             sink = stack.enter_context(open_sink(pictures.folder, config.fps or source.fps))
@@ -105,34 +102,7 @@ def open_motion(motion: str, head: HeadModel, neutral_at: float | None, stack: E
 
 def can_be_transparent(out: Path) -> bool:
     """Whether an output keeps alpha: WebM and folders do."""
-    return out.suffix.lower() == ".webm" or is_folder(out)
-
-
-def is_folder(out: Path) -> bool:
-    """Whether an output is a folder of pictures."""
-    return out.suffix == "" and str(out) != VIRTUAL_CAMERA
-
-
-def refuse_output(out: Path, read: Sequence[Path], *, overwrite: bool) -> None:
-    """Check, before anything long, that pictures can go to an output.
-
-    Args:
-        out: what the user named.
-        read: what the command reads.
-        overwrite: what is there may be replaced, if a drive wrote it or the user means it.
-
-    Raises:
-        OutputError: nobody knows the suffix, the place cannot be written, or it is taken.
-        MissingAssetError: no virtual camera on this machine.
-    """
-    if out.suffix.lower() not in ("", ".mp4", ".webm"):
-        raise OutputError(f"{out}: '{out.suffix}' cannot be written. Expected .mp4, .webm, a folder, or {VIRTUAL_CAMERA}.")
-    if is_folder(out):
-        with open_run(out, "drive", inputs=read, overwrite=overwrite):
-            return
-    open_sink(out, 1.0)  # neither writes anything yet
-    if str(out) != VIRTUAL_CAMERA:
-        claim(out, overwrite=overwrite, inputs=read)
+    return out.suffix.lower() == ".webm" or makes_pictures(out)
 
 
 def open_sink(out: Path, fps: float) -> FrameSink:

@@ -21,7 +21,8 @@ from deja_vu.io.files import write_json
 from deja_vu.io.frames import FrameSource
 from deja_vu.io.images import write_png
 from deja_vu.pipelines.own_files import claim
-from deja_vu.pipelines.run_folder import load_pair, open_run
+from deja_vu.pipelines.person import load_pair
+from deja_vu.pipelines.run_folder import open_run
 
 
 def score_run(

@@ -28,13 +28,11 @@ from deja_vu.motion.actor import PRESETS, Actor, Angles
 from deja_vu.motion.neutral import face_camera
 from deja_vu.motion.retarget import Retargeter
 from deja_vu.pipelines.configs import DriveConfig, Format
-from deja_vu.pipelines.drive import WEBCAM, open_motion, performed, turntable_of
-from deja_vu.pipelines.own_files import claim
+from deja_vu.pipelines.drive import open_motion, performed, turntable_of
 from deja_vu.pipelines.person import Person, load
+from deja_vu.pipelines.requests import SUFFIXES, check_export, refuse_export
 from deja_vu.pipelines.run_folder import find_avatar, open_run
 
-SUFFIXES: dict[str, tuple[str, ...]] = {"ply": (".ply",), "spz": (".spz",), "gltf": (".glb", ".gltf"), "npz": (".npz",)}
-"""Names that files of each format may end in."""
 OWN_SECONDS = 10.0
 """Length of the person's own motion that every page can play."""
 TURNTABLE_FRAMES = 150
@@ -42,8 +40,6 @@ TURNTABLE_FRAMES = 150
 LEAST_SWING = 0.1
 """Least that a slider of the page moves; only a rest at the end of an expression's range comes near it."""
 PLY_FACING = "It faces -z with y down. SuperSplat and others turn it upright and show it from behind: turn it by 180 degrees about y."
-SEQUENCES = ("ply", "spz")
-"""Formats of which a motion makes one file a frame."""
 
 
 def export(
@@ -70,8 +66,8 @@ def export(
         overwrite: replace the file, or what an earlier export wrote into the folder, that `out` names.
     """
     read = [find_avatar(run), *([Path(motion)] if motion is not None else []), *([webcam] if webcam is not None else [])]
-    check_request(format, out, motion, frame, webcam)
-    refuse_taken(format, out, motion, frame, [run, *read], overwrite=overwrite)
+    check_export(format, out, motion, frame, webcam)
+    refuse_export(format, out, motion, frame, [run, *read], overwrite=overwrite)
     person = load(run)
     avatar, subject = with_gaussians(person.avatar, run), person.subject
     rest = face_camera(subject.neutral)
@@ -108,41 +104,6 @@ def written(out: Path, avatar: GaussianAvatar) -> str:
     return f"{out}: {len(avatar.layout)} Gaussians, {out.stat().st_size / 1e6:.1f} MB"
 
 
-def check_request(format: Format, out: Path, motion: str | None, frame: int | None, webcam: Path | None) -> None:
-    """Refuse combinations that mean nothing, before anything is computed.
-
-    Raises:
-        ConfigError: flags that do not go together, or a name that does not fit the format.
-    """
-    if frame is not None and motion is None:
-        raise ConfigError("--frame picks one frame of a motion: add --motion, or leave --frame out.")
-    if motion is not None and WEBCAM.fullmatch(motion):
-        raise ConfigError("A camera's motion never ends, so it cannot be exported. Give a recording, or export the page with --webcam.")
-    if format == "npz" and motion is not None:
-        raise ConfigError("npz holds the maps that all poses share: leave --motion out.")
-    if format == "gltf" and motion is not None and frame is None:
-        raise ConfigError("glTF holds one pose: add --frame to pick one, or choose --format ply or spz for a file a frame.")
-    if format == "web" and frame is not None:
-        raise ConfigError("The page plays whole motions: leave --frame out.")
-    if webcam is not None and format != "web":
-        raise ConfigError(f"--webcam belongs to --format web, not to {format}.")
-    if not is_folder(format, motion, frame) and out.suffix.lower() not in SUFFIXES[format]:
-        raise ConfigError(f"--out {out} does not end in {' or '.join(SUFFIXES[format])}, as --format {format} needs.")
-
-
-def refuse_taken(format: Format, out: Path, motion: str | None, frame: int | None, read: list[Path], *, overwrite: bool) -> None:
-    """Refuse a place that holds something else, before anything is computed.
-
-    Raises:
-        OutputError: it is taken.
-    """
-    if not is_folder(format, motion, frame):
-        claim(out, overwrite=overwrite, inputs=read)
-        return
-    with open_run(out, "export", inputs=read, overwrite=overwrite):
-        return
-
-
 def with_gaussians(avatar: Avatar, run: Path) -> GaussianAvatar:
     """The avatar, if there is something of it to export.
 
@@ -155,11 +116,6 @@ def with_gaussians(avatar: Avatar, run: Path) -> GaussianAvatar:
             "Render videos of it with `deja-vu drive`, or personalize a Gaussian avatar."
         )
     return avatar
-
-
-def is_folder(format: Format, motion: str | None, frame: int | None) -> bool:
-    """Whether a request makes a folder of files."""
-    return format == "web" or (format in SEQUENCES and motion is not None and frame is None)
 
 
 def write_page(avatar: GaussianAvatar, person: Person, motion: str | None, webcam: Path | None, out: Path) -> None:

@@ -165,6 +165,20 @@ def load(path: Path | str) -> Person:
     return Person(avatar, subject, run.resolve().stem if run.is_file() else run.resolve().name, video)
 
 
+def load_pair(run: Path) -> tuple[Avatar, TrackedSequence]:
+    """The avatar of a run and the tracked video it was learned from.
+
+    Raises:
+        InputError: one of them is not there.
+        FormatError: one is damaged, or they belong to different heads.
+    """
+    avatar, sequence = load_avatar(find_avatar(run)), TrackedSequence.load(find_track(run))
+    ours, theirs = avatar.head.spec.name, sequence.info.head_name
+    if ours != theirs:
+        raise FormatError(f"{run}: the avatar has head '{ours}', but the video was tracked with head '{theirs}'. Personalize again.")
+    return avatar, sequence
+
+
 def own_video(run: Path) -> TrackedSequence | None:
     """The tracked video of a run, if it is at hand.
 

@@ -24,7 +24,8 @@ from deja_vu.motion.neutral import estimate_neutral, face_camera
 from deja_vu.motion.retarget import Retargeter
 from deja_vu.pipelines.own_files import RECORD, STAGE, claim
 from deja_vu.pipelines.painter import Painter
-from deja_vu.pipelines.run_folder import amended, load_pair
+from deja_vu.pipelines.person import load_pair
+from deja_vu.pipelines.run_folder import amended
 from deja_vu.report import html as page
 from deja_vu.report.coverage import Course, Finding, findings, follow
 

@@ -29,10 +29,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from deja_vu.avatars import Avatar, load_avatar
 from deja_vu.core.config import load_config
 from deja_vu.core.errors import ConfigError, FormatError, InputError, OutputError
-from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.files import LOCK, digest, held, write_json
 from deja_vu.io.provenance import commit, machine
 from deja_vu.pipelines.own_files import (
@@ -305,20 +303,6 @@ def refuse_other_recipe(folder: Path, recipe: object) -> None:
     path = folder / "config.yaml"
     if path.is_file() and load_config(type(recipe), path) != recipe:
         raise ConfigError(f"{folder} was started with another recipe. Add --config {path} to resume with it, or --overwrite to start anew.")
-
-
-def load_pair(run: Path) -> tuple[Avatar, TrackedSequence]:
-    """The avatar of a run and the tracked video it was learned from.
-
-    Raises:
-        InputError: one of them is not there.
-        FormatError: one is damaged, or they belong to different heads.
-    """
-    avatar, sequence = load_avatar(find_avatar(run)), TrackedSequence.load(find_track(run))
-    ours, theirs = avatar.head.spec.name, sequence.info.head_name
-    if ours != theirs:
-        raise FormatError(f"{run}: the avatar has head '{ours}', but the video was tracked with head '{theirs}'. Personalize again.")
-    return avatar, sequence
 
 
 def find_avatar(run: Path) -> Path:

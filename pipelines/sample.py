@@ -12,8 +12,7 @@ from tqdm import tqdm
 from deja_vu.core.errors import OutputError
 from deja_vu.datasets.synthetic import SyntheticSubject
 from deja_vu.io.video import Image, write_video
-
-TRUTH_SUFFIX = ".truth.safetensors"
+from deja_vu.pipelines.configs import TRUTH_SUFFIX
 
 
 def write_sample(

@@ -10,8 +10,9 @@ from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.core.motion import MotionSource
 from deja_vu.motion.retarget import refuse_other_head
 from deja_vu.motion.tracked import TrackedMotion
-from deja_vu.pipelines.drive import WEBCAM, open_motion
+from deja_vu.pipelines.drive import open_motion
 from deja_vu.pipelines.person import load
+from deja_vu.pipelines.requests import WEBCAM
 from deja_vu.viewer.config import ViewerConfig
 from deja_vu.viewer.server import Viewer, refuse_taken
 from deja_vu.viewer.stage import Clip, Performer, Stage

@@ -7,6 +7,7 @@ from pathlib import Path
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.flags import Words
 from deja_vu.pipelines.recipes import PATH_FLAGS, Recipe, config_file, named_recipe, without_blendmaps
+from deja_vu.pipelines.requests import refuse_absent
 
 
 def benchmark_command(
@@ -36,6 +37,8 @@ def benchmark_command(
         global_only: leave the blendmaps out, as an ablation.
         recipe: every value of the recipe.
     """
+    for clip in clips:
+        refuse_absent(clip, "a video or of a tracked folder")
     from deja_vu.pipelines.benchmark import benchmark, compare_paths
 
     chosen, read = without_blendmaps(recipe) if global_only else recipe, config_file(config)

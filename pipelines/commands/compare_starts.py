@@ -6,6 +6,7 @@ from pathlib import Path
 
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.recipes import named_recipe, shipped_recipe
+from deja_vu.pipelines.requests import refuse_absent
 from deja_vu.training.gaussian_config import GaussianTrainConfig
 
 
@@ -26,6 +27,8 @@ def compare_starts_command(
         config: recipe by name or path of a YAML file; flags override it.
         recipe: every value of the personalization.
     """
+    for clip in clips:
+        refuse_absent(clip, "a video or of a tracked folder")
     from deja_vu.pipelines.compare_starts import compare_starts
 
     print(compare_starts(clips, out, recipe, shipped_recipe("quick").gaussian.phases, only))

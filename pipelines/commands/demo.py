@@ -7,6 +7,7 @@ from pathlib import Path
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.flags import Words
 from deja_vu.pipelines.recipes import PATH_FLAGS, Recipe, config_file, named_recipe, refuse_idle_recipe, unread_flags
+from deja_vu.pipelines.requests import refuse_absent, refuse_folder
 
 
 def demo_command(
@@ -26,9 +27,12 @@ def demo_command(
         config: recipe by name or path of a YAML file; flags override it.
         recipe: every value of the recipe.
     """
+    refuse_idle_recipe(config, recipe)
+    if video is not None:
+        refuse_absent(video, "a video")
+    refuse_folder(out, "demo", [*([video] if video else []), *config_file(config)], overwrite=overwrite)
     from deja_vu.pipelines.demo import demo
 
-    refuse_idle_recipe(config, recipe)
     demo(out, video, recipe, overwrite=overwrite, read=config_file(config))
 
 

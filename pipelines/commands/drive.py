@@ -6,6 +6,8 @@ from pathlib import Path
 
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.configs import DriveConfig
+from deja_vu.pipelines.requests import WEBCAM, refuse_absent_motion, refuse_output
+from deja_vu.pipelines.run_folder import find_avatar
 
 
 def drive_command(
@@ -21,6 +23,9 @@ def drive_command(
         overwrite: replace the video, or the pictures of an earlier drive, that `out` names.
         config: how the motion is carried over and shown.
     """
+    read = [find_avatar(run), *([] if WEBCAM.fullmatch(motion) else [Path(motion)])]
+    refuse_absent_motion(motion)
+    refuse_output(out, read, overwrite=overwrite)
     from deja_vu.pipelines.drive import drive_run
 
     drive_run(run, motion, out, config, overwrite=overwrite)

@@ -7,6 +7,8 @@ from typing import Literal
 
 from deja_vu.core.ranges import Positive
 from deja_vu.pipelines.command import Command
+from deja_vu.pipelines.own_files import claim
+from deja_vu.pipelines.run_folder import find_avatar
 
 
 def evaluate_command(
@@ -26,6 +28,9 @@ def evaluate_command(
         save_frames: folder for render_, target_, head_ and person_ PNGs of every scored frame, and frames.json.
         overwrite: replace the file, and the frames of an earlier evaluation, that the other flags name.
     """
+    find_avatar(run)
+    if json is not None:
+        claim(json, overwrite=overwrite)
     from deja_vu.pipelines.evaluate import score_run
 
     score_run(run, json, save_frames, frames=frames, overwrite=overwrite)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from deja_vu.core.ranges import Positive
 from deja_vu.pipelines.command import Command
+from deja_vu.pipelines.own_files import claim
+from deja_vu.pipelines.requests import refuse_absent
 
 
 def evaluate_prior_command(
@@ -29,6 +31,9 @@ def evaluate_prior_command(
         photos: most held-out photos that are measured.
         overwrite: replace the JSON file if it is there.
     """
+    for path in (*shards, *clips, *priors):
+        refuse_absent(path, "shards, a tracked folder or a network")
+    claim(out, overwrite=overwrite)
     from deja_vu.pipelines.evaluate_prior import evaluate_prior
 
     print(evaluate_prior(shards, clips, out, priors, frames=frames, photos=photos, overwrite=overwrite))

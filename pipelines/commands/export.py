@@ -6,6 +6,8 @@ from pathlib import Path
 
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.configs import Format
+from deja_vu.pipelines.requests import check_export, refuse_absent_motion, refuse_export
+from deja_vu.pipelines.run_folder import find_avatar
 
 
 def export_command(
@@ -31,6 +33,11 @@ def export_command(
         webcam: folder of the npm package @mediapipe/tasks-vision, to let the page follow the user's face (web; adds 9 MB).
         overwrite: replace what `out` holds.
     """
+    read = [run, find_avatar(run), *([Path(motion)] if motion else []), *([webcam] if webcam else [])]
+    check_export(format, out, motion, frame, webcam)
+    if motion is not None:
+        refuse_absent_motion(motion)
+    refuse_export(format, out, motion, frame, read, overwrite=overwrite)
     from deja_vu.pipelines.export import export
 
     export(run, format, out, motion=motion, frame=frame, webcam=webcam, overwrite=overwrite)

@@ -7,6 +7,7 @@ from pathlib import Path
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.configs import GeneralizeConfig
 from deja_vu.pipelines.recipes import config_file, named_stage
+from deja_vu.pipelines.requests import refuse_absent
 
 
 def generalize_command(
@@ -28,6 +29,8 @@ def generalize_command(
         overwrite: replace the run in `out`, once the new one is whole; its shards are kept.
         recipe: every value of the recipe.
     """
+    for folder in data:
+        refuse_absent(folder, "a folder of photos, of a tracked video, or of shards")
     from deja_vu.pipelines.generalize import generalize
 
     generalize(data, out, recipe, resume=resume, overwrite=overwrite, read=[] if resume else config_file(config))

@@ -7,6 +7,8 @@ from pathlib import Path
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.flags import Words
 from deja_vu.pipelines.recipes import PATH_FLAGS, Recipe, config_file, named_recipe, refuse_idle_recipe, unread_flags, without_blendmaps
+from deja_vu.pipelines.requests import refuse_absent, refuse_folder
+from deja_vu.pipelines.run_folder import find_track
 
 
 def personalize_command(
@@ -30,9 +32,12 @@ def personalize_command(
         global_only: leave the blendmaps out, as an ablation.
         recipe: every value of the recipe.
     """
+    refuse_idle_recipe(config, recipe)
+    source = find_track(video) if video.is_dir() else video
+    refuse_folder(out, "personalize", [source, *config_file(config)], resume=resume, overwrite=overwrite)
+    refuse_absent(source, "a video")
     from deja_vu.pipelines.personalize import personalize
 
-    refuse_idle_recipe(config, recipe)
     chosen = without_blendmaps(recipe) if global_only else recipe
     personalize(video, out, chosen, resume=resume, overwrite=overwrite, read=[] if resume else config_file(config))
 

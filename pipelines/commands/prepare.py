@@ -7,6 +7,7 @@ from pathlib import Path
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.configs import PrepareConfig
 from deja_vu.pipelines.recipes import named_stage
+from deja_vu.pipelines.requests import refuse_absent
 
 
 def prepare_command(data: list[Path], *, out: Path, config: str | None = None, recipe: PrepareConfig = PrepareConfig()) -> None:
@@ -18,6 +19,8 @@ def prepare_command(data: list[Path], *, out: Path, config: str | None = None, r
         config: recipe by name (faces, paper) or path of a YAML file; flags override it.
         recipe: every value of the preparation.
     """
+    for folder in data:
+        refuse_absent(folder, "a folder of photos, of a tracked video, or of shards")
     from deja_vu.pipelines.prepare import prepare
 
     prepare(data, out, recipe)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.configs import ReconstructConfig
+from deja_vu.pipelines.requests import refuse_absent, refuse_folder
 
 
 def reconstruct_command(photo: Path, *, out: Path, overwrite: bool = False, config: ReconstructConfig = ReconstructConfig()) -> None:
@@ -17,6 +18,8 @@ def reconstruct_command(photo: Path, *, out: Path, overwrite: bool = False, conf
         overwrite: replace the run in `out`, once the new one is whole; files that no run wrote stay.
         config: every value of the recipe.
     """
+    refuse_folder(out, "reconstruct", [photo], overwrite=overwrite)
+    refuse_absent(photo, "a photo")
     from deja_vu.pipelines.reconstruct import reconstruct
 
     reconstruct(photo, out, config, overwrite=overwrite)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from deja_vu.pipelines.command import Command
+from deja_vu.pipelines.own_files import claim
+from deja_vu.pipelines.run_folder import find_avatar
 
 
 def report_command(run: Path, *, out: Path | None = None, overwrite: bool = False) -> None:
@@ -17,6 +19,9 @@ def report_command(run: Path, *, out: Path | None = None, overwrite: bool = Fals
         out: page to write; without it report.html in the run folder, where the run's own page is made anew.
         overwrite: replace the page that `out` names.
     """
+    find_avatar(run)
+    if out is not None:
+        claim(out, overwrite=overwrite)
     from deja_vu.pipelines.report import report
 
     print(f"written: {report(run, out, overwrite=overwrite)}")

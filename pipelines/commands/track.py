@@ -6,6 +6,7 @@ from pathlib import Path
 
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.recipes import config_file, named_recipe
+from deja_vu.pipelines.requests import refuse_absent, refuse_folder
 from deja_vu.tracking.config import TrackConfig
 
 
@@ -21,6 +22,8 @@ def track_command(
         overwrite: replace the tracked video in `out`, once the new one is whole.
         recipe: every value of the tracker's recipe.
     """
+    refuse_folder(out, "track", [video, *config_file(config)], overwrite=overwrite)
+    refuse_absent(video, "a video")
     from deja_vu.pipelines.track import track_into
 
     track_into(video, out, recipe, overwrite=overwrite, read=config_file(config))

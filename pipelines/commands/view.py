@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from deja_vu.pipelines.command import Command
+from deja_vu.pipelines.requests import refuse_absent_motion
+from deja_vu.pipelines.run_folder import find_avatar
 from deja_vu.viewer.config import ViewerConfig
 
 
@@ -16,6 +18,10 @@ def view_command(runs: tuple[Path, ...], *, motion: tuple[str, ...] = (), config
         motion: further motions to choose from: videos, tracked folders, .csv captures, .yaml scripts.
         config: where the page is.
     """
+    for run in runs:
+        find_avatar(run)
+    for text in motion:
+        refuse_absent_motion(text)
     from deja_vu.pipelines.view import view
 
     view(runs, motion, config)

@@ -94,7 +94,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(refused, run,
     assert "does not exist" in says("--motion", script, "--out", tmp_path / "absent" / "a.mp4")
     assert "deja-vu[virtual-camera]" in says("--motion", script, "--out", "virtual-camera")
     assert "is no color" in says("--motion", script, "--out", tmp_path / "a.mp4", "--background", "mauve-ish")
-    assert "There is no script" in says("--motion", tmp_path / "none.yml", "--out", tmp_path / "a.mp4")
+    assert "Expected the path of an expression script" in says("--motion", tmp_path / "none.yml", "--out", tmp_path / "a.mp4")
     assert "ARKit's 52 expressions" in says("--motion", tmp_path / "bad.csv", "--out", tmp_path / "a.mp4")
     assert "There is no camera 77" in says("--motion", "webcam:77", "--out", tmp_path / "a.mp4")
     assert "--neutral-at is for recordings" in says("--motion", "webcam:77", "--neutral-at", "1", "--out", tmp_path / "a.mp4")

@@ -18,8 +18,9 @@ from deja_vu.motion.actor import PRESETS
 from deja_vu.motion.neutral import face_camera
 from deja_vu.motion.openings import LIDS, Openings
 from deja_vu.pipelines.cli import main
-from deja_vu.pipelines.export import check_request, page_controls, refuse_taken
+from deja_vu.pipelines.export import page_controls
 from deja_vu.pipelines.person import load
+from deja_vu.pipelines.requests import check_export, refuse_export
 from deja_vu.viewer.stage import Performer, Wish
 
 
@@ -141,16 +142,16 @@ REFUSED = [
 def test_requests_that_mean_nothing_are_refused(request_, error, says):
     paths = {key: Path(value) for key, value in request_.items() if key in ("out", "webcam")}
     with pytest.raises(error, match=says):
-        check_request(**{"motion": None, "frame": None, "webcam": None, **request_, **paths})
+        check_export(**{"motion": None, "frame": None, "webcam": None, **request_, **paths})
 
 
 def test_a_place_that_is_taken_is_refused(tmp_path):
     (tmp_path / "a.ply").mkdir()
     with pytest.raises(OutputError, match="is a folder"):
-        refuse_taken("ply", tmp_path / "a.ply", None, None, [], overwrite=True)
+        refuse_export("ply", tmp_path / "a.ply", None, None, [], overwrite=True)
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="is a file"):
-        refuse_taken("web", tmp_path / "file", None, None, [], overwrite=True)
+        refuse_export("web", tmp_path / "file", None, None, [], overwrite=True)
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,7 @@ from deja_vu.core.head import HeadParams
 from deja_vu.motion.neutral import estimate_neutral, face_camera
 from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.drive import turntable_of
-from deja_vu.pipelines.person import subject_of
-from deja_vu.pipelines.run_folder import load_pair
+from deja_vu.pipelines.person import load_pair, subject_of
 from deja_vu.pipelines.view import open_viewer
 from deja_vu.render.base import rasterize
 from deja_vu.viewer.config import ViewerConfig

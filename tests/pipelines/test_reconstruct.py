@@ -14,8 +14,8 @@ from deja_vu.avatars.prior.network import build_prior, save_prior
 from deja_vu.core.errors import InputError, MissingAssetError, OutputError
 from deja_vu.nets.config import UVNetConfig
 from deja_vu.pipelines.configs import ReconstructConfig
+from deja_vu.pipelines.person import load_pair
 from deja_vu.pipelines.reconstruct import reconstruct
-from deja_vu.pipelines.run_folder import load_pair
 from deja_vu.tracking.config import PhotoConfig
 
 WOMAN = Path(__file__).parents[1] / "data" / "faces" / "female_00.jpg"

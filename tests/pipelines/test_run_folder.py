@@ -20,8 +20,9 @@ from deja_vu.heads.toy import load as load_toy
 from deja_vu.io.files import LOCK
 from deja_vu.io.provenance import commit, machine
 from deja_vu.pipelines.own_files import NAMES, STAGE, claim, own_files
+from deja_vu.pipelines.person import load_pair
 from deja_vu.pipelines.recipes import Recipe
-from deja_vu.pipelines.run_folder import amended, find_avatar, find_track, load_pair, open_run, refuse_other_recipe
+from deja_vu.pipelines.run_folder import amended, find_avatar, find_track, open_run, refuse_other_recipe
 
 
 def tree(folder: Path) -> dict[str, str]:

@@ -1,0 +1,141 @@
+"""What is asked for, looked at before anything is loaded that takes time: whether the inputs are there, and the place for the result."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from deja_vu.core.errors import ConfigError, InputError, OutputError
+from deja_vu.pipelines.configs import Format
+from deja_vu.pipelines.own_files import claim
+from deja_vu.pipelines.run_folder import find_track, open_run
+
+WEBCAM = re.compile(r"webcam:(\d+)")
+"""A motion that is a camera's."""
+VIRTUAL_CAMERA = "virtual-camera"
+"""Name of the output that is a camera."""
+SUFFIXES: dict[str, tuple[str, ...]] = {"ply": (".ply",), "spz": (".spz",), "gltf": (".glb", ".gltf"), "npz": (".npz",)}
+"""Of exported files, by format."""
+SEQUENCES = ("ply", "spz")
+"""Formats that can be written as a file a frame."""
+
+
+def refuse_absent(path: Path, what: str) -> None:
+    """Check that an input file is there.
+
+    Args:
+        path: to be read.
+        what: it is, as `a video`.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not path.exists():
+        raise InputError(f"There is no file {path}. Expected the path of {what}.")
+
+
+MOTIONS = {".csv": "an ARKit capture", ".yaml": "an expression script", ".yml": "an expression script"}
+"""What a motion's file is, by its suffix; any other is a video."""
+
+
+def refuse_absent_motion(motion: str) -> None:
+    """Check that what a motion names is there, if it is no camera.
+
+    Raises:
+        InputError: it is not.
+    """
+    path = Path(motion)
+    if path.is_dir():
+        find_track(path)
+    elif not WEBCAM.fullmatch(motion):
+        refuse_absent(path, MOTIONS.get(path.suffix.lower(), "a video"))
+
+
+def makes_pictures(out: Path) -> bool:
+    """Whether what a drive writes to is a folder of pictures."""
+    return out.suffix == "" and str(out) != VIRTUAL_CAMERA
+
+
+def refuse_output(out: Path, read: Sequence[Path], *, overwrite: bool) -> None:
+    """Check that a drive's pictures can go to an output.
+
+    Args:
+        out: what the user named.
+        read: what the command reads.
+        overwrite: what is there may be replaced, if a drive wrote it or the user means it.
+
+    Raises:
+        OutputError: nobody knows the suffix, the place cannot be written, or it is taken.
+    """
+    if out.suffix.lower() not in ("", ".mp4", ".webm"):
+        raise OutputError(f"{out}: '{out.suffix}' cannot be written. Expected .mp4, .webm, a folder, or {VIRTUAL_CAMERA}.")
+    if makes_pictures(out):
+        with open_run(out, "drive", inputs=read, overwrite=overwrite):
+            return
+    if str(out) != VIRTUAL_CAMERA:
+        refuse_place(out)
+        claim(out, overwrite=overwrite, inputs=read)
+
+
+def refuse_place(out: Path) -> None:
+    """Check that a file can be made where the user names one.
+
+    Raises:
+        OutputError: its folder is absent or cannot be written.
+    """
+    if not out.parent.is_dir():
+        raise OutputError(f"The folder {out.parent} does not exist, so {out.name} cannot be written there.")
+    if not os.access(out.parent, os.W_OK):
+        raise OutputError(f"The folder {out.parent} is read-only, so {out.name} cannot be written there.")
+
+
+def makes_folder(format: Format, motion: str | None, frame: int | None) -> bool:
+    """Whether an export makes a folder of files."""
+    return format == "web" or (format in SEQUENCES and motion is not None and frame is None)
+
+
+def check_export(format: Format, out: Path, motion: str | None, frame: int | None, webcam: Path | None) -> None:
+    """Refuse exports that mean nothing.
+
+    Raises:
+        ConfigError: flags that do not go together, or a name that does not fit the format.
+    """
+    if frame is not None and motion is None:
+        raise ConfigError("--frame picks one frame of a motion: add --motion, or leave --frame out.")
+    if motion is not None and WEBCAM.fullmatch(motion):
+        raise ConfigError("A camera's motion never ends, so it cannot be exported. Give a recording, or export the page with --webcam.")
+    if format == "npz" and motion is not None:
+        raise ConfigError("npz holds the maps that all poses share: leave --motion out.")
+    if format == "gltf" and motion is not None and frame is None:
+        raise ConfigError("glTF holds one pose: add --frame to pick one, or choose --format ply or spz for a file a frame.")
+    if format == "web" and frame is not None:
+        raise ConfigError("The page plays whole motions: leave --frame out.")
+    if webcam is not None and format != "web":
+        raise ConfigError(f"--webcam belongs to --format web, not to {format}.")
+    if not makes_folder(format, motion, frame) and out.suffix.lower() not in SUFFIXES[format]:
+        raise ConfigError(f"--out {out} does not end in {' or '.join(SUFFIXES[format])}, as --format {format} needs.")
+
+
+def refuse_export(format: Format, out: Path, motion: str | None, frame: int | None, read: list[Path], *, overwrite: bool) -> None:
+    """Refuse a place that holds something else, before anything is computed.
+
+    Raises:
+        OutputError: it is taken.
+    """
+    if not makes_folder(format, motion, frame):
+        claim(out, overwrite=overwrite, inputs=read)
+        return
+    with open_run(out, "export", inputs=read, overwrite=overwrite):
+        return
+
+
+def refuse_folder(out: Path, kind: str, inputs: Sequence[Path], *, resume: bool = False, overwrite: bool = False) -> None:
+    """Check that a command can fill a folder, before it is opened for good.
+
+    Raises:
+        OutputError: it holds what no run wrote, or a run and no flag is given; another process holds it; it cannot be written.
+    """
+    with open_run(out, kind, inputs=inputs, resume=resume, overwrite=overwrite):
+        return
