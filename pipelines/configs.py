@@ -111,7 +111,7 @@ class GeneralizeConfig(PriorTrainConfig):
 
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     people: PriorSamplerConfig = field(default_factory=PriorSamplerConfig)
-    photo_counts: tuple[float, ...] = (0.7, 0.2, 0.1)
+    photo_counts: tuple[Share, ...] = (0.7, 0.2, 0.1)
     """Shares of the steps with one, two, three ... photos of each person."""
     apart: Share = 0.5
     """Share of the steps with several photos in which each photo makes a map of its own, and the maps should agree."""

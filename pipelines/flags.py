@@ -228,10 +228,11 @@ def unknown_flag(given: str, options: Sequence[Option], other_names: Mapping[str
     known = [option.name for option in options if not option.positional]
     close = difflib.get_close_matches(name, [*other_names, *known], n=1, cutoff=0.6)
     if not close:
-        endings = {text.rpartition(".")[2]: text for text in reversed(known)}
-        close = [endings[ending] for ending in difflib.get_close_matches(name.rpartition(".")[2], endings, n=1, cutoff=0.7)]
-    hint = f" Did you mean --{close[0]}?" if close else ""
-    return f"deja-vu {command} has no flag {given}.{hint} All flags: deja-vu {command} --help-all"
+        endings = {text.rpartition(".")[2] for text in known}
+        for ending in difflib.get_close_matches(name.rpartition(".")[2], endings, n=1, cutoff=0.7):
+            close = [text for text in known if text.rpartition(".")[2] == ending][:3]
+    hint = f" Did you mean {' or '.join(f'--{text}' for text in close)}?" if close else ""
+    return f"{command} has no flag {given}.{hint} All flags: deja-vu {command} --help-all"
 
 
 def is_number(word: str) -> bool:
@@ -299,7 +300,7 @@ def arguments_of(
     positional = take_positional(words.positional, [option for option in options if option.positional], command, example)
     for option in options:
         if option.required and not option.positional and option.path not in words.flags:
-            raise ConfigError(f"deja-vu {command} needs {option.shown}. Example: {example}")
+            raise ConfigError(f"{command} needs {option.shown}. Example: {example}")
     return positional, keywords_of(function, words, defaults)
 
 
@@ -323,7 +324,7 @@ def take_positional(words: Sequence[str], options: Sequence[Option], command: st
         taken = left if option.many else left[:1]
         left = left[len(taken) :]
         if not taken and not option.many:
-            raise ConfigError(f"deja-vu {command} needs {option.shown}. Example: {example}")
+            raise ConfigError(f"{command} needs {option.shown}. Example: {example}")
         values.append(convert(taken, option, option.shown))
     if left:
         raise ConfigError(f"'{left[0]}' is one argument too many. Example: {example}")

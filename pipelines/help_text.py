@@ -8,6 +8,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import is_dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -136,7 +137,15 @@ def arguments_documented(function: Callable[..., object]) -> dict[str, str]:
 
 
 def fields_documented(owner: type) -> dict[str, str]:
-    """The text under each field of a dataclass."""
+    """The text under each field of a dataclass, its bases' among them."""
+    texts: dict[str, str] = {}
+    for kind in reversed([kind for kind in owner.__mro__ if is_dataclass(kind)]):
+        texts |= own_fields_documented(kind)
+    return texts
+
+
+def own_fields_documented(owner: type) -> dict[str, str]:
+    """The same of one class alone."""
     body = next(node for node in parsed(owner.__module__).body if isinstance(node, ast.ClassDef) and node.name == owner.__name__).body
     texts: dict[str, str] = {}
     for statement, following in pairwise(body):

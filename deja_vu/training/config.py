@@ -97,3 +97,4 @@ class TrainConfig:
     picture_every: Positive = 250
     """Steps between pictures, scores of the frames that are only watched, and checkpoints."""
     seed: Count = 0
+    """Of everything random: which frames come when, noise, what starts at random."""

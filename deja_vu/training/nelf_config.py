@@ -18,7 +18,7 @@ class SamplingLaw:
 
     mix: Weight = 0.25
     """Codes lie on the line through two frames' codes, so far beyond each of them, in units of their distance."""
-    rotation: tuple[float, float, float] = (0.08, 0.15, 0.04)
+    rotation: tuple[Weight, Weight, Weight] = (0.08, 0.15, 0.04)
     """Deviation of the turn about the head's x, y and z axes, radians."""
     translation: Weight = 0.008
     """Deviation of the move along each axis, metres."""

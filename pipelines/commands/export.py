@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from deja_vu.core.ranges import Count
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.configs import Format
 from deja_vu.pipelines.requests import check_export, refuse_absent_motion, refuse_export
@@ -16,7 +17,7 @@ def export_command(
     format: Format,
     out: Path,
     motion: str | None = None,
-    frame: int | None = None,
+    frame: Count | None = None,
     webcam: Path | None = None,
     overwrite: bool = False,
 ) -> None:

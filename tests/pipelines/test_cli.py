@@ -19,7 +19,8 @@ from deja_vu.core.config import dump_config
 from deja_vu.heads import load_head
 from deja_vu.io.assets import find
 from deja_vu.io.video import probe, write_video
-from deja_vu.pipelines.cli import main
+from deja_vu.pipelines.cli import load_command, main
+from deja_vu.pipelines.flags import keywords_of, options_of, sort_words
 from deja_vu.pipelines.recipes import Recipe, named_recipe
 from deja_vu.pipelines.run_folder import open_run
 
@@ -301,3 +302,27 @@ def test_a_dumped_recipe_is_a_complete_config(tmp_path, small_recipe) -> None:
     dump_config(recipe, tmp_path / "all.yaml")
     assert named_recipe(str(tmp_path / "all.yaml")) == recipe
     assert named_recipe(None) == Recipe()
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--start", "network"], "prior"),
+        (["--start", "lifted"], "lifted"),
+        (["--start=none"], "grey"),
+        (["--personalize.start", "network"], "prior"),
+        (["--init", "grey"], "grey"),
+        (["--gaussian.init", "grey"], "grey"),
+    ],
+)
+def test_flags_of_older_versions_mean_what_they_meant(flags, expected) -> None:
+    command = load_command("personalize")
+    given = sort_words(flags, options_of(command.run), {short: long for long, short in command.main.items()}, "personalize")
+    assert keywords_of(command.run, given, command.defaults(given))["recipe"].gaussian.init == expected
+
+
+def test_an_older_flag_of_an_item_reaches_that_item() -> None:
+    command = load_command("personalize")
+    given = sort_words(["--personalize.phases.1.steps", "7"], options_of(command.run), {}, "personalize")
+    phases = keywords_of(command.run, given, command.defaults(given))["recipe"].gaussian.phases
+    assert [phase.steps for phase in phases] == [150, 7, 350, 700]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 
@@ -29,9 +30,39 @@ def test_every_command_explains_itself(name, capsys) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_argument_is_documented(name) -> None:
-    arguments = [option for option in options_of(load_command(name).run) if len(option.path) == 1]
-    assert [option.name for option in arguments if not document_of(option)] == []
+def test_every_flag_is_documented_and_every_number_has_a_range(name) -> None:
+    options = options_of(load_command(name).run)
+    assert [option.name for option in options if not document_of(option)] == []
+    numbers = [option for option in options if (get_args(option.kind) or (option.kind,))[0] in (int, float)]
+    assert [option.name for option in numbers if option.range is None] == []
+
+
+def test_no_command_loads_anything_heavy_to_explain_itself_or_to_refuse() -> None:
+    """What costs time is torch (1.5 s of a processor) and what comes with it; counting modules does not depend on the machine's load."""
+    program = """if True:
+        import sys
+        from deja_vu.pipelines.cli import COMMANDS, main
+        for words in [[], ["--version"], *([name, "--help-all"] for name in COMMANDS), *([name, "--nonsense"] for name in COMMANDS)]:
+            try:
+                main(words)
+            except SystemExit:
+                pass
+        for line in (
+            "personalize none.mp4 --out x", "track none.mp4 --out x --config tiny", "drive none --motion x", "view none",
+            "export none --format ply --out x.ply", "reconstruct none.jpg --out x", "personalize none.mp4 --out x --config papr",
+            "generalize --data none --out x",
+        ):
+            try:
+                main(line.split())
+            except SystemExit as ended:
+                assert ended.code == 2, line
+            else:
+                raise AssertionError(line)
+        print("heavy:", sorted({"torch", "numpy", "cv2", "mediapipe", "scipy", "av", "tqdm", "PIL"} & set(sys.modules)))
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "heavy: []"
 
 
 def test_help_shows_what_matters_and_names_the_rest(capsys) -> None:

@@ -139,6 +139,6 @@ def test_an_avatars_file_is_viewed_without_a_video(run, alone) -> None:
     with open_viewer((alone, run), (), ViewerConfig(port=free_port(), size=128)) as viewer:
         first, second = viewer.stage.performers
         assert (first.name, first.sequence) == ("friend", None)
-        assert list(viewer.stage.clips) == ["me's own video"]
+        assert list(viewer.stage.clips) == ["As filmed: me"]
         assert first.fov == second.fov
         assert replace(first.neutral).expression.equal(second.neutral.expression)

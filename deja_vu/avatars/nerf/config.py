@@ -17,6 +17,7 @@ class NerfConfig:
     plane_size: Texels = 160
     """Texels a side."""
     plane_channels: Positive = 16
+    """Learned numbers of each texel."""
     encoder_size: Pixels = 512
     """Side of the source pictures, pixels (encoded planes)."""
     sources: Positive = 2
