@@ -18,6 +18,7 @@ setup: $(READY)  ## install everything into .venv and fetch the model files (onc
 $(READY): setup.py pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(MAKE) --no-print-directory system
+	@echo "Installing PyTorch and the other packages into $(VENV); this takes some minutes ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	-$(BIN)/python -m deja_vu.io.assets
