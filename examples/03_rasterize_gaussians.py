@@ -15,7 +15,7 @@ from deja_vu.core.gaussians import rgb_to_sh
 from deja_vu.core.image import RenderOutput, to_uint8
 
 turn = torch.linspace(0, 6 * math.pi, 400)
-means = torch.stack([0.1 * turn.cos(), 0.012 * (turn - 3 * math.pi), 0.1 * turn.sin()], -1)  # metres
+means = torch.stack([0.1 * turn.cos(), 0.012 * (turn - 3 * math.pi), 0.1 * turn.sin()], -1)  # meters
 rainbow = 0.5 + 0.5 * torch.stack([(turn / 3).sin(), (turn / 3 + 2).sin(), (turn / 3 + 4).sin()], -1)
 color = rgb_to_sh(rainbow).requires_grad_()
 camera = Camera.look_at((0.0, 0.15, 0.6), width=256, height=256)

@@ -72,7 +72,7 @@ def export(
     avatar, subject = with_gaussians(person.avatar, run), person.subject
     rest = face_camera(subject.neutral)
     if format in ("npz", "web") and subject.head_name.startswith("flame"):
-        print("This export contains parts of FLAME: its licence decides to whom you may give it.")
+        print("This export contains parts of FLAME: its license decides to whom you may give it.")
     if format == "npz":
         write_npz(build_rig(avatar, rest), out)
         print(written(out, avatar))

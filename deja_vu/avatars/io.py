@@ -19,6 +19,7 @@ from deja_vu.avatars.nelf import NelfAvatar, NelfConfig
 from deja_vu.avatars.nerf import NerfAvatar, NerfConfig
 from deja_vu.core.errors import FormatError, InputError, OutputError, refuse_other_version
 from deja_vu.core.subject import Subject
+from deja_vu.core.upgrade import upgrade_tensors
 from deja_vu.heads import load_head
 
 FORMAT_VERSION = 1
@@ -127,7 +128,7 @@ def load_avatar(path: Path | str, backend: str = "auto") -> Avatar:
     except (KeyError, TypeError, json.JSONDecodeError, dacite.DaciteError) as error:
         raise FormatError(f"{path}: its header does not describe an avatar this version knows ({error}).") from error
     with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        tensors = upgrade_tensors(header["kind"], {name: file.get_tensor(name) for name in file.keys()})
     shape = tensors.get("shape", torch.empty(0))
     if shape.shape != (head.spec.num_shape,):
         raise FormatError(f"{path}: the identity has shape {tuple(shape.shape)}, expected ({head.spec.num_shape},).")

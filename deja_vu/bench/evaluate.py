@@ -48,7 +48,7 @@ SMALLEST = 6
 """Least side of a box in pixels for which SSIM is defined."""
 
 Scores: TypeAlias = Mapping[str, Mapping[str, Estimate]]
-"""Estimate of every metric, by region; `full` has `temporal` besides where neighbouring frames were scored: the mean absolute difference
+"""Estimate of every metric, by region; `full` has `temporal` besides where neighboring frames were scored: the mean absolute difference
 between how much each pixel changes in the prediction and in the truth, from a frame of the video to the next."""
 
 
@@ -167,7 +167,7 @@ class _Series:
             self._values.setdefault(region, {}).setdefault(name, []).append(value)
 
     def follow(self, pair: FramePair) -> None:
-        """Compare a frame with the one before it, if that is its neighbour in the video."""
+        """Compare a frame with the one before it, if that is its neighbor in the video."""
         if self._before is not None and pair.position == self._before.position + 1:
             self.add(FULL, {"temporal": temporal_error(self._before, pair)})
         self._before = pair

@@ -115,7 +115,7 @@ def peak_memory(scene: Scene) -> Row:
 def accuracy(degree: int) -> Row:
     """Relative L2 error of the cpu rasterizer in float32 against the reference in float64, for the same float32 numbers.
 
-    Gaussians within a micrometre of another's depth are left out: float32 cannot tell which of them is in front.
+    Gaussians within a micrometer of another's depth are left out: float32 cannot tell which of them is in front.
 
     Args:
         degree: of the spherical harmonics.

@@ -68,7 +68,7 @@ def shell(count: int, seed: int = 0) -> Gaussians:
 
 
 def view(size: int, device: torch.device) -> Camera:
-    """A square picture in which the shell fills three quarters of the height, seen from one metre."""
+    """A square picture in which the shell fills three quarters of the height, seen from one meter."""
     camera = Camera.from_focal(0.75 * size / 0.23, size, size)
     camera.camera_from_world[2, 3] = 1.0
     return camera.to(device)

@@ -16,9 +16,9 @@ class Camera:
     """One pinhole camera, or a batch of them with the same image size."""
 
     camera_from_world: Float[Tensor, "*b 4 4"]
-    """Rigid transform into camera space (OpenCV axes), metres."""
+    """Rigid transform into camera space (OpenCV axes), meters."""
     intrinsics: Float[Tensor, "*b 3 3"]
-    """Focal lengths and principal point in pixels; a pixel's centre lies at its index + 0.5."""
+    """Focal lengths and principal point in pixels; a pixel's center lies at its index + 0.5."""
     width: int
     """Image width in pixels."""
     height: int
@@ -26,7 +26,7 @@ class Camera:
 
     @staticmethod
     def from_focal(focal: Float[Tensor, ""] | float, width: int, height: int) -> Camera:
-        """Camera at the world's origin with square pixels and its principal point at the image centre.
+        """Camera at the world's origin with square pixels and its principal point at the image center.
 
         Args:
             focal: focal length in pixels.
@@ -48,12 +48,12 @@ class Camera:
         width: int = 512,
         height: int = 512,
     ) -> Camera:
-        """Camera at one point that looks at another, with square pixels and its principal point at the image centre.
+        """Camera at one point that looks at another, with square pixels and its principal point at the image center.
 
         Args:
-            position: of the camera in the world, metres. A head without a pose of its own stands at the origin and looks along +z,
+            position: of the camera in the world, meters. A head without a pose of its own stands at the origin and looks along +z,
                 with +y up: from (0, 0, 0.6) one sees its face.
-            target: point in the middle of the picture, metres.
+            target: point in the middle of the picture, meters.
             up: direction that is up in the picture.
             fov: vertical angle of view, radians.
             width: image width in pixels.
@@ -74,7 +74,7 @@ class Camera:
         return replace(Camera.from_focal(height / 2 / math.tan(fov / 2), width, height), camera_from_world=pose)
 
     def project(self, points: Float[Tensor, "*p n 3"]) -> tuple[Float[Tensor, "*q n 2"], Float[Tensor, "*q n"]]:
-        """Pixel coordinates and depth (metres along the optical axis) of world points [*b n 3]."""
+        """Pixel coordinates and depth (meters along the optical axis) of world points [*b n 3]."""
         rotation, translation = self.camera_from_world[..., :3, :3], self.camera_from_world[..., :3, 3]
         seen = points @ rotation.transpose(-1, -2) + translation[..., None, :]
         depth = seen[..., 2]

@@ -1,8 +1,8 @@
 """Conventions, stated once. Every module follows them and none repeats them.
 
-Units      metres, radians, seconds.
+Units      meters, radians, seconds.
 Axes       right-handed. Head space: x to the subject's left, y up, z out of the face, origin at the head joint.
-           Camera space (OpenCV): x right, y down, z forward. A pixel's centre lies at its index + 0.5.
+           Camera space (OpenCV): x right, y down, z forward. A pixel's center lies at its index + 0.5.
 Matrices   act on column vectors; ``a_from_b`` maps coordinates in b to coordinates in a.
 Rotations  quaternions are wxyz; joints are axis-angle vectors.
 Images     [..., height, width, 3], float in [0, 1], sRGB as stored in the video; alpha is straight, not premultiplied.

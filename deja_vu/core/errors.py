@@ -45,4 +45,4 @@ class MissingAssetError(DejaVuError):
 
 
 class DivergedError(DejaVuError):
-    """An optimisation produced a value that is not finite; the message names the term and the frames."""
+    """An optimization produced a value that is not finite; the message names the term and the frames."""

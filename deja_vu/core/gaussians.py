@@ -53,11 +53,11 @@ class Gaussians:
     """Activated 3D Gaussians in world space, ready for a rasterizer."""
 
     means: Float[Tensor, "*b N 3"]
-    """Centres, metres."""
+    """Centers, meters."""
     quats: Float[Tensor, "*b N 4"]
-    """Rotations wxyz; need not be normalised."""
+    """Rotations wxyz; need not be normalized."""
     scales: Float[Tensor, "*b N 3"]
-    """Standard deviations along the local axes, metres, positive."""
+    """Standard deviations along the local axes, meters, positive."""
     opacities: Float[Tensor, "*b N"]
     """In [0, 1]."""
     sh: Float[Tensor, "*b N K 3"]
@@ -94,9 +94,9 @@ class UVGaussianMap:
     """
 
     position: Float[Tensor, "*b M 3"]
-    """Offset from the surface point along tangent, bitangent and normal, metres."""
+    """Offset from the surface point along tangent, bitangent and normal, meters."""
     log_scale: Float[Tensor, "*b M 3"]
-    """Logarithm of the standard deviation in metres, along tangent, bitangent and normal before rotation."""
+    """Logarithm of the standard deviation in meters, along tangent, bitangent and normal before rotation."""
     rotation: Float[Tensor, "*b M 3"]
     """x, y, z of a quaternion with w = 1, relative to the tangent frame."""
     opacity_logit: Float[Tensor, "*b M 1"]

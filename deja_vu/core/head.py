@@ -73,7 +73,7 @@ class HeadParams:
     joints: Float[Tensor, "*b J 3"]
     """Axis-angle rotation of each joint, radians."""
     world_from_head: Float[Tensor, "*b 4 4"]
-    """Rigid head pose, metres."""
+    """Rigid head pose, meters."""
 
     def __getitem__(self, index: object) -> HeadParams:
         """Select along the leading batch axis."""

@@ -22,7 +22,7 @@ class RenderOutput:
     alpha: Float[Tensor, "*b H W 1"]
     """Coverage in [0, 1]."""
     depth: Float[Tensor, "*b H W 1"] | None = None
-    """Expected depth in metres where alpha > 0, else 0; None where the representation has none."""
+    """Expected depth in meters where alpha > 0, else 0; None where the representation has none."""
 
 
 def over(rgb: Float[Tensor, "*b H W 3"], alpha: Float[Tensor, "*b H W 1"], background: float | Tensor) -> Float[Tensor, "*b H W 3"]:

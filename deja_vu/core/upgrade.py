@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from torch import Tensor
+
 CONFIG_FORMAT = 3
 """Written into every recipe as `format`; a recipe without it, or with a lower one, may use older names."""
 
@@ -74,7 +76,21 @@ RENAMED_VALUES: tuple[tuple[str, Any, Any], ...] = (
 )
 """New name of a key, old value, new value."""
 
+RENAMED_TENSORS: dict[str, dict[str, str]] = {"nelf": {"centre": "center"}}
+"""New name by old name of an avatar's tensors, by kind of avatar."""
+
 Path = tuple[str, ...]
+
+
+def upgrade_tensors(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors with today's names.
+
+    Args:
+        kind: of avatar, as its file says.
+        tensors: by name as read from the file; today's names stay.
+    """
+    names = RENAMED_TENSORS.get(kind, {})
+    return {names.get(name, name): tensor for name, tensor in tensors.items()}
 
 
 def upgrade_recipe(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def write_gltf(gaussians: Gaussians, path: Path, name: str) -> None:
     """Write one set of Gaussians, losslessly.
 
     Args:
-        gaussians: in head space, metres, which are glTF's own axes and unit; spherical harmonics of degree 0.
+        gaussians: in head space, meters, which are glTF's own axes and unit; spherical harmonics of degree 0.
         path: .glb for the binary container, .gltf for JSON with the data inside.
         name: of the node and the mesh.
 

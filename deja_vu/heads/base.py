@@ -18,15 +18,15 @@ class HeadData:
     """The numbers behind a linear head model with skinned joints (SMPL, SIGGRAPH Asia 2015; FLAME, 2017)."""
 
     template: Float[Tensor, "V 3"]
-    """Mean neutral surface in head space, metres."""
+    """Mean neutral surface in head space, meters."""
     shape_basis: Float[Tensor, "S V 3"]
-    """Displacement for one standard deviation of each identity component, metres."""
+    """Displacement for one standard deviation of each identity component, meters."""
     expression_basis: Float[Tensor, "E V 3"]
-    """Displacement at coefficient one of each expression, metres."""
+    """Displacement at coefficient one of each expression, meters."""
     joint_pivots: Float[Tensor, "J 3"]
-    """Rest positions of the joints on the mean surface, metres."""
+    """Rest positions of the joints on the mean surface, meters."""
     joint_shape_basis: Float[Tensor, "S J 3"]
-    """Displacement of the rest positions for one standard deviation of each identity component, metres."""
+    """Displacement of the rest positions for one standard deviation of each identity component, meters."""
     skin_weights: Float[Tensor, "V J1"]
     """Skinning weights; column 0 belongs to the root, column j + 1 to joint j; rows sum to one."""
     parents: tuple[int, ...]
@@ -68,7 +68,7 @@ class SkinnedModel(nn.Module):
         )
 
     def forward(self, params: HeadParams) -> Float[Tensor, "*b V 3"]:
-        """Points in world space, metres."""
+        """Points in world space, meters."""
         return self.pose(params)[0]
 
     def pose(self, params: HeadParams) -> tuple[Float[Tensor, "*b V 3"], Float[Tensor, "*b V 3 3"]]:
@@ -145,7 +145,7 @@ class SurfacePoints(SkinnedModel):
         )
 
     def displace(self, offset: Float[Tensor, "V 3"]) -> SurfacePoints:
-        """The points moved off the surface in the neutral pose, metres; they go on moving with where they came from."""
+        """The points moved off the surface in the neutral pose, meters; they go on moving with where they came from."""
         return self._replace(template=self.template + offset)
 
     def _replace(self, **changed: Tensor | None) -> SurfacePoints:

@@ -1,4 +1,4 @@
-"""FLAME (Li et al., SIGGRAPH Asia 2017) from the user's own download; its licence does not let us ship it.
+"""FLAME (Li et al., SIGGRAPH Asia 2017) from the user's own download; its license does not let us ship it.
 
 Beside the model file lie the files that belong to it (all from the FLAME project page):
   head_template.obj or FLAME_texture.npz       the texture chart; needed

@@ -26,7 +26,7 @@ def joint_transforms(
 
     Args:
         rotations: rotation of each joint relative to its parent.
-        pivots: rest position of each joint, metres.
+        pivots: rest position of each joint, meters.
         parents: index of each joint's parent, -1 for the root; a parent precedes its children.
     """
     assert all(parent < joint for joint, parent in enumerate(parents)), parents

@@ -59,7 +59,7 @@ SKIN_LANDMARKS = {
     454: (85, 92),
 }
 IRIS_LANDMARKS = {473: 0, 468: 1}
-"""Ids of the iris centres, left and right eye."""
+"""Ids of the iris centers, left and right eye."""
 NECK_ANGLE = 150.0
 """Polar angle at which the ellipsoid ends and the neck begins, degrees."""
 
@@ -101,11 +101,11 @@ def _build_surface() -> _Surface:
     """Skin first, then the left and the right eyeball."""
     vertices, uv, faces, uv_faces = _build_skin()
     part = [np.zeros(len(vertices), dtype=np.int64)]
-    for eye, (centre, disk) in enumerate(zip(EYE_CENTERS, EYE_DISKS, strict=True)):
+    for eye, (center, disk) in enumerate(zip(EYE_CENTERS, EYE_DISKS, strict=True)):
         ball, chart, triangles = _build_eyeball()
         faces = np.concatenate([faces, triangles + len(vertices)])
         uv_faces = np.concatenate([uv_faces, triangles + len(uv)])
-        vertices = np.concatenate([vertices, ball * EYE_RADIUS + centre])
+        vertices = np.concatenate([vertices, ball * EYE_RADIUS + center])
         uv = np.concatenate([uv, chart * EYE_DISK_RADIUS + disk])
         part.append(np.full(len(ball), eye + 1))
     return _Surface(vertices, uv, faces, uv_faces, np.concatenate(part))
@@ -141,7 +141,7 @@ def _build_skin() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _build_eyeball() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Unit ball looking along +z, open at the back, with its chart in the unit disk: distance from the centre is the polar angle."""
+    """Unit ball looking along +z, open at the back, with its chart in the unit disk: distance from the center is the polar angle."""
     ring, column = (grid.ravel() for grid in np.meshgrid(np.arange(1, EYE_RINGS + 1), np.arange(EYE_COLUMNS), indexing="ij"))
     polar, turn = np.radians(ring / EYE_RINGS * 120), 2 * np.pi * column / EYE_COLUMNS
     ball = np.stack([np.cos(turn) * np.sin(polar), np.sin(turn) * np.sin(polar), np.cos(polar)], axis=1)
@@ -157,10 +157,10 @@ def _build_eyeball() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _evaluate_on_surface(surface: _Surface, fields: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Evaluate displacement fields; an eyeball moves as one piece, by the value at its centre."""
+    """Evaluate displacement fields; an eyeball moves as one piece, by the value at its center."""
     anchor = surface.vertices.copy()
-    for eye, centre in enumerate(EYE_CENTERS):
-        anchor[surface.part == eye + 1] = centre
+    for eye, center in enumerate(EYE_CENTERS):
+        anchor[surface.part == eye + 1] = center
     return fields(anchor)
 
 
@@ -198,9 +198,9 @@ def _move_by_expressions(points: np.ndarray) -> np.ndarray:
     )
 
 
-def _bump(points: np.ndarray, centre: np.ndarray, radius: float) -> np.ndarray:
-    """Gaussian of the distance to a centre, 1 there."""
-    return np.exp(-((points - centre) ** 2).sum(1) / (2 * radius**2))
+def _bump(points: np.ndarray, center: np.ndarray, radius: float) -> np.ndarray:
+    """Gaussian of the distance to a center, 1 there."""
+    return np.exp(-((points - center) ** 2).sum(1) / (2 * radius**2))
 
 
 def _step(value: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -226,13 +226,13 @@ def _skin_weights(surface: _Surface) -> np.ndarray:
 
 
 def _find_regions(surface: _Surface) -> dict[str, np.ndarray]:
-    """Named sets of triangles, by the part and the centre of each."""
-    part, centre = surface.part[surface.faces[:, 0]], surface.vertices[surface.faces].mean(1)
+    """Named sets of triangles, by the part and the center of each."""
+    part, center = surface.part[surface.faces[:, 0]], surface.vertices[surface.faces].mean(1)
     skin = part == 0
     neck = skin & (surface.vertices[surface.faces][:, :, 1].min(1) < np.cos(np.radians(NECK_ANGLE)) * RADII[1] - 1e-6)
-    face = skin & ~neck & (centre[:, 2] > 0.02) & (centre[:, 1] < 0.07)
-    lips = face & (np.abs(centre - MOUTH) < [0.03, 0.014, 0.03]).all(1)
-    scalp = skin & ~neck & ~face & (centre[:, 1] > -0.04)
+    face = skin & ~neck & (center[:, 2] > 0.02) & (center[:, 1] < 0.07)
+    lips = face & (np.abs(center - MOUTH) < [0.03, 0.014, 0.03]).all(1)
+    scalp = skin & ~neck & ~face & (center[:, 1] > -0.04)
     return {"skin": skin, "face": face, "lips": lips, "scalp": scalp, "neck": neck, "eye_left": part == 1, "eye_right": part == 2}
 
 

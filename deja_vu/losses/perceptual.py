@@ -62,7 +62,7 @@ class PerceptualDistance(nn.Module):
             self.register_buffer(f"weight_{layer}", weight.detach(), persistent=False)
             self.register_buffer(f"bias_{layer}", bias.detach(), persistent=False)
             self.register_buffer(f"importance_{layer}", importance.detach().sqrt()[None, :, None, None], persistent=False)
-        # The trunk was trained on images normalised so; the values belong to its first layer.
+        # The trunk was trained on images normalized so; the values belong to its first layer.
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188])[:, None, None], persistent=False)
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450])[:, None, None], persistent=False)
         self.register_buffer("binomial", BINOMIAL.outer(BINOMIAL), persistent=False)
@@ -132,7 +132,7 @@ class PerceptualDistance(nn.Module):
         """Compose the first convolution (11 x 11, stride 1) with the blur by two that follows it: both are linear.
 
         At a border the blur sees reflected pixels. Since its kernel is symmetric, the first output (and the last one, where the
-        size is odd) repeats its neighbour; the last one of an even size is the mean of the last two pixels.
+        size is odd) repeats its neighbor; the last one of an even size is the mean of the last two pixels.
         """
         last = torch.tensor([0.5, 0.5])
         for name, vertical, horizontal in (

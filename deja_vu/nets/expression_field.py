@@ -23,7 +23,7 @@ class Neighborhood:
 
     index: Int[Tensor, "n K"]
     weight: Float[Tensor, "n K"]
-    """Inverse distances, normalised over K; 0 beyond the radius."""
+    """Inverse distances, normalized over K; 0 beyond the radius."""
 
 
 def weigh_neighbors(index: Int[Tensor, "n K"], square: Float[Tensor, "n K"]) -> Neighborhood:
@@ -42,7 +42,7 @@ class PointField(nn.Module):
             points: surface points, each with a learned feature.
             features: numbers a point, and numbers out.
             hidden: width of the perceptron.
-            unit_offsets: offsets normalised to length one, as published, which hides the distance; else as they are, times ten.
+            unit_offsets: offsets normalized to length one, as published, which hides the distance; else as they are, times ten.
         """
         super().__init__()
         self.features, self.unit_offsets = features, unit_offsets

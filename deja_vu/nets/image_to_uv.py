@@ -20,7 +20,7 @@ PARAMETERS = 8_584_809
 
 
 def double_convolution(inputs: int, outputs: int) -> nn.Sequential:
-    """Twice: 3 x 3 convolution with reflected border, instance normalisation, ReLU; neither has a bias or scale."""
+    """Twice: 3 x 3 convolution with reflected border, instance normalization, ReLU; neither has a bias or scale."""
     layers: list[nn.Module] = []
     for channels in (inputs, outputs):
         layers += [nn.Conv2d(channels, outputs, 3, padding=1, padding_mode="reflect", bias=False), nn.InstanceNorm2d(outputs), nn.ReLU()]
@@ -60,7 +60,7 @@ class ImageToUV(nn.Module):
 
         Args:
             image: head crop in [-1, 1], its background white.
-            positions: surface of the head by texel, metres.
+            positions: surface of the head by texel, meters.
         """
         assert image.shape[-1] == image.shape[-2] == positions.shape[-1], (image.shape, positions.shape)
         assert image.shape[-1] % 16 == 0, image.shape

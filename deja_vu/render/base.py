@@ -35,14 +35,14 @@ def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "*
     Gradients reach every attribute of the Gaussians, the background and `camera.camera_from_world`, not the intrinsics.
 
     Args:
-        gaussians: in world space, metres; spherical harmonics of degree 0 to 3.
+        gaussians: in world space, meters; spherical harmonics of degree 0 to 3.
         camera: one or b views, all of one size.
-        background: colour behind the Gaussians, in [0, 1].
+        background: color behind the Gaussians, in [0, 1].
         backend: a key of `RASTERIZERS`, or `auto`: gsplat for CUDA tensors, cpu for others, reference for float64 or where the
             native library can be neither found nor compiled (one warning says so).
 
     Returns:
-        Colour over the background, coverage and expected depth; a batch if any argument is one.
+        Color over the background, coverage and expected depth; a batch if any argument is one.
 
     Raises:
         ValueError: an argument has a wrong shape, type, device or a value that is not finite, or the backend is not known.

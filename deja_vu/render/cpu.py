@@ -26,7 +26,7 @@ def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "b
     Args:
         gaussians: batch of b, float32.
         camera: batch of b.
-        background: colour behind each image.
+        background: color behind each image.
 
     Raises:
         ValueError: the tensors are not float32 on the CPU, or not finite.
@@ -111,7 +111,7 @@ class _Rasterize(torch.autograd.Function):
 
 
 def _draw(inputs: dict[str, Tensor], width: int, height: int) -> tuple[_State, tuple[Tensor, Tensor, Tensor]]:
-    """What the gradient needs; and colour, coverage and depth."""
+    """What the gradient needs; and color, coverage and depth."""
     means, sh = inputs["gaussians.means"], inputs["gaussians.sh"]
     images, count, coefficients = sh.shape[:3]
     rgb, alpha, depth = (means.new_empty(images, height, width, channels) for channels in (3, 1, 1))

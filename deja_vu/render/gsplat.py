@@ -18,7 +18,7 @@ def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "b
     Args:
         gaussians: batch of b, float32, on a CUDA device.
         camera: batch of b.
-        background: colour behind each image.
+        background: color behind each image.
 
     Raises:
         ValueError: the tensors are not float32 on a CUDA device.

@@ -15,14 +15,14 @@ from deja_vu.core.errors import MissingAssetError
 
 @dataclass(frozen=True)
 class MeshFragments:
-    """The nearest triangle behind each pixel's centre."""
+    """The nearest triangle behind each pixel's center."""
 
     face_id: Int[Tensor, "*b H W"]
     """Index of the triangle, -1 where there is none."""
     bary: Float[Tensor, "*b H W 3"]
     """Barycentric coordinates of the surface point (perspective correct), 0 where there is none."""
     depth: Float[Tensor, "*b H W"]
-    """Metres along the optical axis, 0 where there is none."""
+    """Meters along the optical axis, 0 where there is none."""
 
 
 def rasterize_mesh(vertices: Float[Tensor, "*b V 3"], faces: Int[Tensor, "F 3"], camera: Camera) -> MeshFragments:
@@ -31,7 +31,7 @@ def rasterize_mesh(vertices: Float[Tensor, "*b V 3"], faces: Int[Tensor, "F 3"],
     Runs on the CPU in float32 whatever the tensors' device; the result lies on the vertices' device.
 
     Args:
-        vertices: world space, metres; one mesh or a batch [b].
+        vertices: world space, meters; one mesh or a batch [b].
         faces: vertex indices.
         camera: one view, or one for each mesh of the batch.
 

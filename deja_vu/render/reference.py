@@ -17,7 +17,7 @@ from deja_vu.core.image import RenderOutput
 from deja_vu.render.sh import sh_sum
 
 NEAR = 0.01
-"""Gaussians whose centre lies nearer than this are not drawn, metres."""
+"""Gaussians whose center lies nearer than this are not drawn, meters."""
 BLUR = 0.3
 """Added to the variance of every projected Gaussian, square pixels."""
 ALPHA_MIN = 1 / 255
@@ -50,7 +50,7 @@ def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "b
     Args:
         gaussians: batch of b.
         camera: batch of b.
-        background: colour behind each image.
+        background: color behind each image.
     """
     views = [
         Camera(pose, intrinsics, camera.width, camera.height)
@@ -62,7 +62,7 @@ def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "b
 
 
 def rotation_matrices(quats: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3 3"]:
-    """Rotation matrices of quaternions wxyz, normalised first."""
+    """Rotation matrices of quaternions wxyz, normalized first."""
     w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
     rows = [
         *(1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
@@ -125,7 +125,7 @@ def _composite(projected: Projected, camera: Camera, background: Float[Tensor, "
 
 
 def _composite_tile(projected: Projected, x: int, y: int, width: int, height: int) -> Float[Tensor, "height width 5"]:
-    """Colour, weighted depth and transmittance of a window of pixels."""
+    """Color, weighted depth and transmittance of a window of pixels."""
     low, high = projected.centers.detach() - projected.reach, projected.centers.detach() + projected.reach
     touches = (high[:, 0] > x) & (low[:, 0] < x + width) & (high[:, 1] > y) & (low[:, 1] < y + height)
     near = projected.centers[touches]

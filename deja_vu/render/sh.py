@@ -1,4 +1,4 @@
-"""Real spherical harmonics up to degree 3, for view-dependent colour."""
+"""Real spherical harmonics up to degree 3, for view-dependent color."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def sh_basis(directions: Float[Tensor, "*b 3"], count: int) -> Float[Tensor, "*b
 
 
 def sh_sum(sh: Float[Tensor, "*b N K 3"], means: Float[Tensor, "*b N 3"], camera: Camera) -> Float[Tensor, "*b N 3"]:
-    """Sum of basis times coefficient, seen along camera centre -> mean; colour is max(0, 0.5 + this).
+    """Sum of basis times coefficient, seen along camera center -> mean; color is max(0, 0.5 + this).
 
     Args:
         sh: coefficients.
-        means: centres, metres.
+        means: centers, meters.
         camera: the viewer; its batch broadcasts against the Gaussians'.
     """
     if sh.shape[-2] == 1:
         return SH_C0 * sh[..., 0, :]
-    centre = torch.linalg.inv(camera.camera_from_world)[..., :3, 3]  # not by the transpose: gsplat's gradient of the pose is this one's
-    directions = torch.nn.functional.normalize(means - centre[..., None, :], dim=-1)
+    center = torch.linalg.inv(camera.camera_from_world)[..., :3, 3]  # not by the transpose: gsplat's gradient of the pose is this one's
+    directions = torch.nn.functional.normalize(means - center[..., None, :], dim=-1)
     return (sh_basis(directions, sh.shape[-2])[..., None] * sh).sum(-2)

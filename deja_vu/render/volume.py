@@ -14,7 +14,7 @@ from torch.nn.functional import max_pool3d, normalize
 from deja_vu.core.camera import Camera
 
 SCENE_SCALE = 5.0
-"""Scene units a metre: a head with its hair fits the cube [-1, 1] (GPAvatar)."""
+"""Scene units a meter: a head with its hair fits the cube [-1, 1] (GPAvatar)."""
 SHELL_CELLS = 40
 """Cells a side of the grid that tells rays near the surface from rays that miss it; the grid covers the cube [-1, 1]."""
 SHELL_STEPS = 96
@@ -22,7 +22,7 @@ SHELL_STEPS = 96
 
 
 def pixel_rays(camera: Camera, world_from_scene: Float[Tensor, "4 4"]) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
-    """Origin and unit direction of the ray through every pixel's centre, in scene coordinates, row by row.
+    """Origin and unit direction of the ray through every pixel's center, in scene coordinates, row by row.
 
     Args:
         camera: one view.
@@ -97,7 +97,7 @@ def sample_stratified(near: Float[Tensor, " n"], far: Float[Tensor, " n"], count
 
 
 def interval_edges(t: Float[Tensor, "n S"], near: Float[Tensor, " n"], far: Float[Tensor, " n"]) -> Float[Tensor, "n S1"]:
-    """Borders of the intervals that sorted samples stand for: halfway between neighbours, the ray's ends at the ends."""
+    """Borders of the intervals that sorted samples stand for: halfway between neighbors, the ray's ends at the ends."""
     return torch.cat([near[:, None], (t[:, 1:] + t[:, :-1]) / 2, far[:, None]], 1)
 
 

@@ -16,7 +16,7 @@ COLORS = ("#1f6feb", "#d1242f", "#1a7f37", "#9a6700", "#8250df", "#bf3989", "#57
 
 @dataclass(frozen=True)
 class Point:
-    """One labelled place."""
+    """One labeled place."""
 
     label: str
     x: float

@@ -47,7 +47,7 @@ class FitConfig:
     rotation_change: Rate = 0.02
     """Deviation of the head's rotation between frames at 30 fps, radians."""
     translation_change: Rate = 0.004
-    """Deviation of the head's position between frames at 30 fps, metres."""
+    """Deviation of the head's position between frames at 30 fps, meters."""
     expression_change: Rate = 0.15
     """Deviation of an expression between frames at 30 fps."""
     identity_frames: Positive = 120

@@ -33,11 +33,11 @@ class FaceObservation:
     """One face in one picture."""
 
     landmarks: Float[np.ndarray, "478 3"]
-    """x right, y down in pixels of the picture (a pixel's centre at index + 0.5); z away from the camera at the same scale."""
+    """x right, y down in pixels of the picture (a pixel's center at index + 0.5); z away from the camera at the same scale."""
     blendshapes: Float[np.ndarray, "52"]
     """Scores in [0, 1], ordered as `ARKIT_NAMES`."""
     transform: Float[np.ndarray, "4 4"]
-    """Pose of MediaPipe's canonical face in front of its own camera: centimetres, x right, y up, looking along -z."""
+    """Pose of MediaPipe's canonical face in front of its own camera: centimeters, x right, y up, looking along -z."""
     num_faces: int = 1
     """Faces seen in this picture, this one included."""
 

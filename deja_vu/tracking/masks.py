@@ -11,22 +11,23 @@ from torch import Tensor
 from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadParams
 from deja_vu.heads.base import HeadModel
+from deja_vu.heads.regions import region_faces
 from deja_vu.render.mesh import rasterize_mesh
 
 GRID = 256
 """Pixels a side at which regions are rendered; they are blurred and enlarged afterwards."""
 BELOW_CHIN = 0.010
-"""Distance of the neck plane below the chin, metres."""
+"""Distance of the neck plane below the chin, meters."""
 TILT = 0.25
-"""Rise of the neck plane per metre towards the back of the head."""
+"""Rise of the neck plane per meter towards the back of the head."""
 HALF_WIDTH = 0.045
-"""Distance from the middle beyond which the border rises, metres: shoulders come up there, and little hair."""
+"""Distance from the middle beyond which the border rises, meters: shoulders come up there, and little hair."""
 SHOULDER_RISE = 3.0
 """Slope of that rise."""
 SHOULDER_TOP = 0.065
-"""Height up to which it rises, metres; it lies under the ears."""
+"""Height up to which it rises, meters; it lies under the ears."""
 SOFTNESS = 0.004
-"""Distance over which what lies beside the mesh fades at the neck plane, metres."""
+"""Distance over which what lies beside the mesh fades at the neck plane, meters."""
 EDGE = 1.5
 """Blur of the border between head and neck, pixels of the grid."""
 EYES_MOUTH_REGIONS = ("lips", "mouth_inner", "teeth_upper", "teeth_lower", "tongue", "eye_left", "eye_right", "lids")
@@ -41,7 +42,7 @@ class HeadMasks:
         lowest = head.at_points(marks.faces, marks.bary).template[:, 1].argmin()[None]
         self.chin = head.at_points(marks.faces[lowest], marks.bary[lowest])
         self.neck_faces = regions["neck"]
-        self.eyes_mouth_faces = torch.stack([regions[name] for name in EYES_MOUTH_REGIONS if name in regions]).any(0)
+        self.eyes_mouth_faces = region_faces(head.topology, EYES_MOUTH_REGIONS)
 
     def render(self, params: HeadParams, camera: Camera, resolution: int) -> tuple[np.ndarray, np.ndarray]:
         """Head weight and mask of eyes and mouth of B frames, uint8 [B resolution resolution].
@@ -66,7 +67,7 @@ class HeadMasks:
         return np.stack(weights), np.stack(eyes_mouth)
 
     def _above_neck(self, params: HeadParams, camera: Camera) -> Float[Tensor, "B H W"]:
-        """Signed height of every pixel's billboard point over the plane under the chin, metres."""
+        """Signed height of every pixel's billboard point over the plane under the chin, meters."""
         chin = self.chin.rest(params)[:, 0]
         points = _to_head(params.world_from_head[:, 2, 3][:, None, None].expand(-1, camera.height, camera.width), params, camera)
         plane = chin[:, 1, None, None] - BELOW_CHIN + TILT * (chin[:, 2, None, None] - points[..., 2])

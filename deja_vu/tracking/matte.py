@@ -198,8 +198,8 @@ def _largest(color: Color) -> Plane:
 
 def face_hull(landmarks: Float[np.ndarray, "n 2"], shape: tuple[int, ...], scale: float) -> Bool[np.ndarray, "H W"]:
     """Pixels within the convex hull of the landmarks, scaled about their mean."""
-    centre = landmarks.mean(0)
-    hull = cv2.convexHull((centre + scale * (landmarks - centre)).astype(np.int32))
+    center = landmarks.mean(0)
+    hull = cv2.convexHull((center + scale * (landmarks - center)).astype(np.int32))
     return cv2.fillConvexPoly(np.zeros(shape[:2], np.uint8), hull, 1).astype(bool)
 
 
@@ -283,7 +283,7 @@ class LocalColor:
 def spread_color(image: Color, known: Bool[np.ndarray, "H W"]) -> LocalColor:
     """Mean color and its variance of the known pixels around each pixel.
 
-    Means over growing neighbourhoods (at a quarter of the size), up to the whole picture; the nearest one that holds enough known
+    Means over growing neighborhoods (at a quarter of the size), up to the whole picture; the nearest one that holds enough known
     pixels counts. Where none is known, a pixel's own color stands for them, and differs without bound.
     """
     if not known.any():

@@ -43,5 +43,5 @@ def doubt_mattes(alpha: UInt8[np.ndarray, "T H W"], valid: UInt8[np.ndarray, "H 
 def find_jumps(area: Float[np.ndarray, " T"], index: Int[np.ndarray, " T"]) -> Int[np.ndarray, " n"]:
     """Source frames at which the area is another than just before; where frames are missing between, it may be."""
     gap = np.diff(index)
-    neighbours = gap <= 2 * gap.min(initial=len(index))
-    return index[1:][neighbours & (np.abs(np.diff(area)) > JUMP * area.mean())]
+    neighbors = gap <= 2 * gap.min(initial=len(index))
+    return index[1:][neighbors & (np.abs(np.diff(area)) > JUMP * area.mean())]

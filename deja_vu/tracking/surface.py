@@ -12,6 +12,7 @@ from torch.nn.functional import grid_sample, normalize
 from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadParams
 from deja_vu.heads.base import HeadModel, surface_points
+from deja_vu.heads.regions import region_faces
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.uv.attach import vertex_normals
 from deja_vu.uv.layout import build_layout
@@ -47,10 +48,10 @@ class HeadSurface:
         Args:
             head: full model.
             grid: texels a side of the grid from which points are taken.
-            heights: how far each point is raised off the bald head along its normal, metres; without it, the scalp's are never visible.
+            heights: how far each point is raised off the bald head along its normal, meters; without it, the scalp's are never visible.
         """
         regions = head.topology.regions
-        keep = torch.stack([regions[name] for name in SURFACE_REGIONS if name in regions]).any(0)
+        keep = region_faces(head.topology, SURFACE_REGIONS)
         self.head, self.layout = head, build_layout(head.topology, grid, drop=~keep)
         self.scalp = regions["scalp"][self.layout.faces]
         self.raised = heights is not None

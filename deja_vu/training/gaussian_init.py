@@ -13,6 +13,7 @@ from deja_vu.avatars.prior.atlas import VISIBLE_DEVIATIONS, load_atlas
 from deja_vu.avatars.prior.network import load_prior, shipped_chart
 from deja_vu.core.errors import ConfigError
 from deja_vu.core.gaussians import CHANNELS, rgb_to_sh
+from deja_vu.core.sampling import evenly_spaced
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
 from deja_vu.io.frames import FrameSource
@@ -59,7 +60,7 @@ def choose_init(avatar: GaussianAvatar, config: GaussianTrainConfig) -> Literal[
 def lift_frames(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig) -> None:
     """Hair height from silhouettes, colors from where texels are seen, and how little each was seen, in place."""
     head, count = avatar.head, len(source.sequence)
-    spread = torch.linspace(0, count - 1, min(config.frames, count)).round().long().unique()
+    spread = evenly_spaced(config.frames, count)
     if avatar.config.axes == "tangent":
         hull = HairHull(len(avatar.layout))
         reach = VISIBLE_DEVIATIONS * avatar.base[:, CHANNELS["log_scale"].start].exp()
@@ -99,7 +100,7 @@ def add_prior(avatar: GaussianAvatar, source: FrameSource, config: GaussianTrain
             "Set the avatar's uv_size and axes to these, or init: lifted."
         )
     count = len(source.sequence)
-    shown = torch.linspace(0, count - 1, min(config.lift.prior_frames, count)).round().long().unique()
+    shown = evenly_spaced(config.lift.prior_frames, count)
     made = [prior.predict(source.batch(pair)) for pair in shown.split(2)]
     learned = torch.stack([lifted.base + avatar.gains * residual for lifted, residual in made]).mean(0)
     color = CHANNELS["color"]

@@ -101,7 +101,7 @@ class RunLogger:
         """Write one value of every curve.
 
         Args:
-            step: optimisation step.
+            step: optimization step.
             values: a number for each curve; names like `loss/huber` are grouped by TensorBoard.
         """
         numbers = {name: float(value) for name, value in values.items()}

@@ -21,7 +21,7 @@ class SamplingLaw:
     rotation: tuple[Weight, Weight, Weight] = (0.08, 0.15, 0.04)
     """Deviation of the turn about the head's x, y and z axes, radians."""
     translation: Weight = 0.008
-    """Deviation of the move along each axis, metres."""
+    """Deviation of the move along each axis, meters."""
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ class SurfaceFrames:
     """Where each texel is on the posed surface and how it is turned."""
 
     points: Float[Tensor, "*b M 3"]
-    """World positions, metres."""
+    """World positions, meters."""
     frames: Float[Tensor, "*b M 3 3"]
     """Orthonormal, right-handed; columns are tangent (u grows), bitangent and outward normal."""
     stretch: Float[Tensor, "*b M"]
-    """Square root of the triangle's area, metres; its ratio to the neutral surface is the local stretch."""
+    """Square root of the triangle's area, meters; its ratio to the neutral surface is the local stretch."""
 
 
 def vertex_normals(vertices: Float[Tensor, "*b V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "*b V 3"]:
@@ -42,7 +42,7 @@ def attach(vertices: Float[Tensor, "*b V 3"], faces: Int[Tensor, "F 3"], layout:
     expression and keeps a training step short.
 
     Args:
-        vertices: posed surface in world space, metres.
+        vertices: posed surface in world space, meters.
         faces: all triangles of the surface.
         layout: texel table of the same surface.
     """

@@ -122,7 +122,7 @@ def pose_gaussians(
 
     Args:
         maps: raw map of every pose.
-        vertices: posed surface in world space, metres, batched like the map's weights.
+        vertices: posed surface in world space, meters, batched like the map's weights.
         binding: texels of the surface.
         rest_stretch: `SurfaceFrames.stretch` of the identity's neutral surface.
         axes: rotations that stand for the tangent frames of all texels of a pose, or None.

@@ -13,15 +13,15 @@ from deja_vu.uv.layout import UVLayout
 from deja_vu.uv.lift import push_pull
 
 MIN_HEIGHT = -0.006
-"""Least height over the surface that is searched, metres."""
+"""Least height over the surface that is searched, meters."""
 MAX_HEIGHT = 0.045
-"""Largest height over the surface that is searched, metres."""
+"""Largest height over the surface that is searched, meters."""
 HEIGHT_STEPS = 18
 """Heights at which every texel's normal is sampled."""
 INSIDE_SHARE = 0.9
 """Share of the frames in which a point must lie on the person; the rest forgives matting and tracking."""
 MAX_HIDDEN_HEIGHT = 0.015
-"""Most that hair is taken to stand off where no silhouette bounds it: at the back of a head that never turns, metres."""
+"""Most that hair is taken to stand off where no silhouette bounds it: at the back of a head that never turns, meters."""
 MIN_FACING = -0.5
 """Cosine between normal and direction to the camera under which a texel's normal does not run into the silhouette in time."""
 BLUR = 5
@@ -51,7 +51,7 @@ class HairHull:
             camera: the frames' camera, at the world's origin.
             foreground: alpha of the whole person, torso included.
             valid: 1 where the picture shows what was filmed.
-            reach: how far beyond its point a texel's Gaussian is seen, metres; heights are less by that much.
+            reach: how far beyond its point a texel's Gaussian is seen, meters; heights are less by that much.
         """
         picture = torch.cat([foreground, valid], -1).permute(0, 3, 1, 2)
         normals = surface.frames[..., 2]
@@ -71,7 +71,7 @@ class HairHull:
             self.total[:, step] += within.sum(0)
 
     def estimate_heights(self, layout: UVLayout, scalp: Bool[Tensor, " M"], tall: Bool[Tensor, " M"] | None = None) -> Float[Tensor, " M"]:
-        """Height of the hair over every texel, metres; 0 where no hair grows.
+        """Height of the hair over every texel, meters; 0 where no hair grows.
 
         Texels that no silhouette bounds, such as the back of a head that never turns, take the height of their surroundings, up to
         `MAX_HIDDEN_HEIGHT`.

@@ -21,18 +21,18 @@ MAX_SIZE = 512
 
 @dataclass(frozen=True)
 class UVLayout:
-    """Texel-to-surface table over the M texels whose centre a triangle covers."""
+    """Texel-to-surface table over the M texels whose center a triangle covers."""
 
     size: int
     """Texels a side, s."""
     texels: Int[Tensor, " M"]
     """Row-major index of each valid texel in the s x s map, ascending."""
     faces: Int[Tensor, " M"]
-    """Triangle under each texel's centre."""
+    """Triangle under each texel's center."""
     corners: Int[Tensor, "M 3"]
     """Vertex indices of that triangle."""
     bary: Float[Tensor, "M 3"]
-    """Barycentric coordinates of the texel's centre."""
+    """Barycentric coordinates of the texel's center."""
     uv_gradient: Float[Tensor, "M 2"]
     """Weights (a, b) of the triangle's edges (p1 - p0, p2 - p0) that give the direction in which u grows."""
     hash: str
@@ -54,7 +54,7 @@ class UVLayout:
 
 
 def build_layout(topology: HeadTopology, size: int, drop: Tensor | None = None) -> UVLayout:
-    """Rasterize the UV chart at texel centres.
+    """Rasterize the UV chart at texel centers.
 
     Args:
         topology: surface with its chart; faces of zero UV area own no texel.
@@ -87,7 +87,7 @@ def build_layout(topology: HeadTopology, size: int, drop: Tensor | None = None) 
 
 
 def _covered_centers(triangles: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Texels whose centre a triangle covers, that triangle, and barycentric coordinates; the first triangle wins on a shared edge."""
+    """Texels whose center a triangle covers, that triangle, and barycentric coordinates; the first triangle wins on a shared edge."""
     low = np.clip(np.ceil(triangles.min(1) - 0.5), 0, size).astype(np.int64)
     high = np.clip(np.floor(triangles.max(1) - 0.5) + 1, 0, size).astype(np.int64)
     extent = np.maximum(high - low, 0)
@@ -96,13 +96,13 @@ def _covered_centers(triangles: np.ndarray, size: int) -> tuple[np.ndarray, np.n
     rank = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
     x = low[owner, 0] + rank % np.maximum(extent[owner, 0], 1)
     y = low[owner, 1] + rank // np.maximum(extent[owner, 0], 1)
-    centre = np.stack([x, y], axis=1) + 0.5
+    center = np.stack([x, y], axis=1) + 0.5
     a, b, c = triangles[owner, 0], triangles[owner, 1], triangles[owner, 2]
     area = _cross(b - a, c - a)
     inside = np.abs(area) > 1e-9
     safe = np.where(inside, area, 1.0)
     bary = (
-        np.stack([_cross(b - centre, c - centre), _cross(c - centre, a - centre), _cross(a - centre, b - centre)], axis=1) / safe[:, None]
+        np.stack([_cross(b - center, c - center), _cross(c - center, a - center), _cross(a - center, b - center)], axis=1) / safe[:, None]
     )
     inside &= (bary >= -1e-9).all(1)
     texels, first = np.unique((y * size + x)[inside], return_index=True)
@@ -116,7 +116,7 @@ def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def resample_weights(coarse: UVLayout, fine: UVLayout) -> tuple[Int[Tensor, "M 4"], Float[Tensor, "M 4"]]:
     """Bilinear taps that carry values from the texels of one layout to those of another of the same chart.
 
-    Taps that fall on invalid texels are dropped and the rest renormalised; a texel with no valid tap takes the nearest
+    Taps that fall on invalid texels are dropped and the rest renormalized; a texel with no valid tap takes the nearest
     valid texel of the coarse layout.
 
     Returns:

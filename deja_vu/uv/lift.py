@@ -14,7 +14,7 @@ from deja_vu.uv.attach import SurfaceFrames
 from deja_vu.uv.layout import UVLayout
 
 DEPTH_TOLERANCE = 0.006
-"""A texel further than this behind the nearest surface is hidden, metres."""
+"""A texel further than this behind the nearest surface is hidden, meters."""
 
 MIN_TRUST = 0.1
 """Squared cosine between normal and view from which on a texel's color is taken: at the rim, the background shines through."""
@@ -54,7 +54,7 @@ def sample_texels(
         depth: depth of the posed mesh on any grid over the same view; 0 where there is none.
         image: colors in [0, 1].
         alpha: where the picture shows the head, in [0, 1].
-        tolerance: how far behind the nearest surface a texel is still seen, metres.
+        tolerance: how far behind the nearest surface a texel is still seen, meters.
     """
     pixels, distance = camera.project(surface.points)
     grid = (pixels / pixels.new_tensor([camera.width / 2, camera.height / 2]) - 1)[:, None]

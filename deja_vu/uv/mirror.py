@@ -25,7 +25,7 @@ def find_mirror_texels(points: Float[Tensor, "M 3"]) -> Int[Tensor, " M"]:
     """The texel nearest to each texel's mirror image.
 
     Args:
-        points: texels on the symmetric mean head in head space (the plane of symmetry is x = 0), metres.
+        points: texels on the symmetric mean head in head space (the plane of symmetry is x = 0), meters.
     """
     flipped = points.double() * points.new_tensor([-1.0, 1.0, 1.0])
     return torch.from_numpy(cKDTree(points.double().numpy()).query(flipped.numpy())[1]).long()

@@ -46,8 +46,8 @@ def looking_at(center: Float[np.ndarray, "3"], position: Float[np.ndarray, "3"],
     """A camera that stands upright and looks at a point.
 
     Args:
-        center: the point, metres.
-        position: of the camera, metres; not straight above or below the point.
+        center: the point, meters.
+        position: of the camera, meters; not straight above or below the point.
         fov: vertical angle of view, radians.
         width: of the picture, pixels.
         height: of the picture, pixels.

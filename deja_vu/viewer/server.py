@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import viser
 
 UNITS = 100.0
-"""Scene units a metre: the browser keeps covariances in half floats, which have no room for square millimetres in metres."""
+"""Scene units a meter: the browser keeps covariances in half floats, which have no room for square millimeters in meters."""
 MOVING = 0.25
 """Seconds after the last change for which pictures may be coarse."""
 SWIFT = 1 / 30
@@ -71,7 +71,7 @@ class Viewer:
         self._server.gui.main_panel.dock_right()
         self._server.scene.set_up_direction("-y")
         camera = self._server.initial_camera
-        camera.look_at, camera.position = tuple(stage.centre * UNITS), tuple(stage.front * UNITS)
+        camera.look_at, camera.position = tuple(stage.center * UNITS), tuple(stage.front * UNITS)
         camera.up, camera.fov = (0.0, -1.0, 0.0), stage.performers[0].fov
         self._sessions: dict[int, Session] = {}
         self._server.on_client_connect(self._welcome)
@@ -276,17 +276,17 @@ class Session:
         camera = self._client.camera
         with self._client.atomic():
             camera.up_direction = (0.0, -1.0, 0.0)
-            camera.position, camera.look_at = tuple(self._stage.front * UNITS), tuple(self._stage.centre * UNITS)
+            camera.position, camera.look_at = tuple(self._stage.front * UNITS), tuple(self._stage.center * UNITS)
             camera.fov = fitted_fov(self._stage.performers[0].fov, camera.aspect)
 
 
 def splats(drawn: Gaussians) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Centres [N 3] and covariances [N 3 3] in scene units, colors [N 3] and opacities [N 1], as the browser wants them."""
+    """Centers [N 3] and covariances [N 3 3] in scene units, colors [N 3] and opacities [N 1], as the browser wants them."""
     axes = rotation_matrices(drawn.quats[0]) * (drawn.scales[0] * UNITS)[:, None, :]
     colors = sh_to_rgb(drawn.sh[0, :, 0])  # the browser knows no color that depends on the view
     parts = (drawn.means[0] * UNITS, axes @ axes.transpose(1, 2), colors.clamp(0, 1), drawn.opacities[0][:, None])
-    centres, covariances, rgbs, opacities = (part.numpy() for part in parts)
-    return centres, covariances, rgbs, opacities
+    centers, covariances, rgbs, opacities = (part.numpy() for part in parts)
+    return centers, covariances, rgbs, opacities
 
 
 def refuse_taken(host: str, port: int) -> None:

@@ -23,7 +23,7 @@ from deja_vu.motion.neutral import face_camera
 from deja_vu.motion.retarget import Retargeter
 
 SPACING = 0.26
-"""Distance between avatars that stand side by side in one scene, metres."""
+"""Distance between avatars that stand side by side in one scene, meters."""
 Image = UInt8[np.ndarray, "H W 3"]
 
 
@@ -57,7 +57,7 @@ class Clip:
     @staticmethod
     def of(source: MotionSource) -> Clip:
         """All frames of a source that ends."""
-        return Clip(source.fps, source.neutral, _joined(list(source.frames())))
+        return Clip(source.fps, source.neutral, HeadParams.cat(list(source.frames())))
 
 
 class Performer:
@@ -88,8 +88,8 @@ class Performer:
         """Vertical angle of view of the tracked crop, radians."""
         self._carried: dict[int, HeadParams] = {}
 
-    def centre(self) -> Float[np.ndarray, "3"]:
-        """Middle of the resting head, at the height at which it was filmed: so the view is framed as the video is. Metres."""
+    def center(self) -> Float[np.ndarray, "3"]:
+        """Middle of the resting head, at the height at which it was filmed: so the view is framed as the video is. Meters."""
         vertices = self.head(self.neutral)[0]
         x, _, z = ((vertices.amin(0) + vertices.amax(0)) / 2).tolist()
         return np.array([x, self._aim, z], np.float32)
@@ -124,15 +124,15 @@ class Stage:
             clips: motions by name.
         """
         self.performers, self.clips = list(performers), dict(clips)
-        self.centre = self.performers[0].centre()
+        self.center = self.performers[0].center()
         for clip in self.clips.values():
             for performer in self.performers:  # once, at the start: a minute's motion takes a second
                 performer.params(Wish(), clip)
 
     @property
     def front(self) -> Float[np.ndarray, "3"]:
-        """Where the camera stands at first, metres: as far as the tracked one, and further back for more than one column."""
-        return self.centre - np.array([0.0, 0.0, self.performers[0].distance * max(1.0, 0.6 * len(self.performers))], np.float32)
+        """Where the camera stands at first, meters: as far as the tracked one, and further back for more than one column."""
+        return self.center - np.array([0.0, 0.0, self.performers[0].distance * max(1.0, 0.6 * len(self.performers))], np.float32)
 
     def clip(self, wish: Wish) -> Clip | None:
         """The motion that a wish names."""
@@ -217,7 +217,7 @@ def view_camera(wxyz: Float[np.ndarray, "4"], position: Float[np.ndarray, "3"], 
 
     Args:
         wxyz: rotation world from camera (OpenCV axes), quaternion.
-        position: of the camera in the world, metres.
+        position: of the camera in the world, meters.
         fov: vertical angle of view, radians.
         width: of the picture, pixels.
         height: of the picture, pixels.
@@ -235,9 +235,3 @@ def view_camera(wxyz: Float[np.ndarray, "4"], position: Float[np.ndarray, "3"], 
     pose[:3, :3] = world_from_camera.T
     pose[:3, 3] = -world_from_camera.T @ torch.as_tensor(position, dtype=torch.float32)
     return replace(camera, camera_from_world=pose)
-
-
-def _joined(frames: list[HeadParams]) -> HeadParams:
-    """One batch of many frames."""
-    names = ("shape", "expression", "joints", "world_from_head")
-    return HeadParams(*(torch.cat([getattr(frame, name) for frame in frames]) for name in names))

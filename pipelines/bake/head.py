@@ -22,7 +22,18 @@ from scipy.spatial import cKDTree
 
 from deja_vu.heads import anny
 from deja_vu.pipelines.bake.landmarks import find_landmarks
-from deja_vu.pipelines.bake.mesh import METRES, PARTS, BaseMesh, Cut, Source, cut_head, lay_out, make_regions, name_charts, read_base_mesh
+from deja_vu.pipelines.bake.mesh import (
+    METERS_PER_UNIT,
+    PARTS,
+    BaseMesh,
+    Cut,
+    Source,
+    cut_head,
+    lay_out,
+    make_regions,
+    name_charts,
+    read_base_mesh,
+)
 
 NECK_SHARE = {"neck01": 0.25, "neck02": 0.5, "neck03": 0.75}
 """How much of a head turn each vertebra makes; everything above turns fully."""
@@ -55,7 +66,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Axes:
-    """Everything identity draws can move, as displacements of the head's rows (vertices, then joints), decimetres."""
+    """Everything identity draws can move, as displacements of the head's rows (vertices, then joints), decimeters."""
 
     macro: dict[str, Float[Array, "R 3"]]
     """Whole-person targets by file stem."""
@@ -64,9 +75,9 @@ class Axes:
 
 
 def head_rows(base: BaseMesh, cut: Cut, names: Array) -> csr_array:
-    """Matrix from body vertices to the head's vertices, then its head centre, then its joints.
+    """Matrix from body vertices to the head's vertices, then its head center, then its joints.
 
-    The neck turns about a point halfway from the head's centre to the middle of the neck: the rig's own vertebrae lie at its skin.
+    The neck turns about a point halfway from the head's center to the middle of the neck: the rig's own vertebrae lie at its skin.
     """
     cubes = base.vertex_groups
     groups = [cubes[name] for name in ("joint-head", "joint-head", "joint-mouth", "helper-l-eye", "helper-r-eye")]
@@ -101,14 +112,14 @@ def read_axes(source: Source, rows: csr_array) -> Axes:
 
 
 def draw_people(axes: Axes, base_rows: Float[Array, "R 3"], count: int, rng: np.random.Generator) -> Float[Array, "n R 3"]:
-    """Random adults, centred on their head joint, metres.
+    """Random adults, centered on their head joint, meters.
 
     Sex is uniform, age between late teens and old, muscle and weight around average, ancestry mixed; local features vary with a
     standard deviation of a quarter of their range (half that where a feature has one side only), left and right alike up to a tenth.
 
     Args:
         axes: displacements that make up a person.
-        base_rows: the base mesh's head rows, decimetres.
+        base_rows: the base mesh's head rows, decimeters.
         count: number of people.
         rng: source of randomness.
     """
@@ -128,7 +139,7 @@ def draw_people(axes: Axes, base_rows: Float[Array, "R 3"], count: int, rng: np.
     local = np.stack([both[_unsided(name)] + rng.normal(0, 0.1, count) for name in axes.local], 1)
     low, high = (np.stack([pair[side].ravel() for pair in axes.local.values()]) for side in (0, 1))
     moved = macro @ np.stack([m.ravel() for m in axes.macro.values()]) - local.clip(-1, 0) @ low + local.clip(0, 1) @ high
-    people = METRES * (base_rows + moved.reshape(count, -1, 3))
+    people = METERS_PER_UNIT * (base_rows + moved.reshape(count, -1, 3))
     return people - people[:, [-len(JOINTS) - 1]]
 
 
@@ -137,7 +148,7 @@ def _unsided(name: str) -> str:
 
 
 def mirror_of(vertices: Float[Array, "V 3"]) -> Int[Array, " R"]:
-    """Row that each row (vertices, head centre, joints) lands on when left and right change places."""
+    """Row that each row (vertices, head center, joints) lands on when left and right change places."""
     distance, partner = cKDTree(vertices).query(vertices * [-1, 1, 1])
     assert distance.max() < 1e-6, distance.max()
     return np.concatenate([partner, len(vertices) + np.array([0, 1, 2, 4, 3])])
@@ -147,25 +158,25 @@ def identity_statistics(people: Float[Array, "n R 3"], mirror: Int[Array, " R"],
     """Mean and principal components [1 + S, R, 3] of the people and their mirror images, each component one standard deviation long.
 
     Args:
-        people: rows in head space, metres.
+        people: rows in head space, meters.
         mirror: partner row under reflection.
         seen: rows whose variance the components explain; the others follow by regression.
         components: number kept.
     """
     people = np.concatenate([people, people[:, mirror] * [-1, 1, 1]])
     mean = people.mean(0)
-    centred = (people - mean).reshape(len(people), -1)
-    visible = centred.reshape(people.shape)[:, seen].reshape(len(people), -1)
+    centered = (people - mean).reshape(len(people), -1)
+    visible = centered.reshape(people.shape)[:, seen].reshape(len(people), -1)
     variance, modes = np.linalg.eigh(visible @ visible.T)
     variance, modes = variance[::-1], modes[:, ::-1][:, :components]
     print(f"variance kept by {components} components: {variance[:components].sum() / variance.sum():.4f}")
-    basis = (modes.T @ centred / np.sqrt(len(people))).reshape(components, *mean.shape)
+    basis = (modes.T @ centered / np.sqrt(len(people))).reshape(components, *mean.shape)
     largest = basis.reshape(components, -1)[np.arange(components), np.abs(basis.reshape(components, -1)).argmax(1)]
     return np.concatenate([mean[None], basis * np.sign(largest)[:, None, None]])
 
 
 def read_expressions(source: Source, rows: csr_array, part_of_row: Array, base_rows: Float[Array, "R 3"]) -> dict[str, Float[Array, "R 3"]]:
-    """ARKit-named displacements, metres.
+    """ARKit-named displacements, meters.
 
     Eyeballs stay still: the eye joints turn them, and nothing else should. Shapes of the eyes and brows also stay out of the mouth and
     one-sided ones out of the other eye's socket, where the sculptor's brush went through the skin.
@@ -173,7 +184,7 @@ def read_expressions(source: Source, rows: csr_array, part_of_row: Array, base_r
     shapes = {}
     for path in source.names("faceunits01/targets/faceunits"):
         name = Path(path).stem
-        offsets = METRES * (rows @ source.target(path, rows.shape[1]))
+        offsets = METERS_PER_UNIT * (rows @ source.target(path, rows.shape[1]))
         still = np.isin(part_of_row, ["eye_left", "eye_right"])
         if name.startswith(("eye", "brow")):
             still |= np.isin(part_of_row, ["mouth_inner", "teeth_upper", "teeth_lower", "tongue"])

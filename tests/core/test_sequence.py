@@ -124,7 +124,7 @@ def test_a_folder_that_is_not_tracked_is_refused(sequence, tmp_path) -> None:
     [
         ({"version": 2}, r"format 2, expected 1\. A newer version of this program wrote it: update the program"),
         ({"version": None}, r"format None, expected 1\. Track the video again"),
-        ({"fps": None, "colour": 3}, "damaged"),
+        ({"fps": None, "color": 3}, "damaged"),
         ({"crop": 5}, "damaged"),
     ],
 )

@@ -81,7 +81,7 @@ def test_the_figure_fills_the_pixels_that_its_vertices_project_to(subject, monke
         rows, columns = np.nonzero(subject.render(index).foreground)
         found = torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
         expected = torch.cat([pixels.amin(0).floor(), pixels.amax(0).ceil()])
-        assert (found - expected).abs().max() <= 3  # the last centimetre of a strand is thinner than a sample and may fall between two
+        assert (found - expected).abs().max() <= 3  # the last centimeter of a strand is thinner than a sample and may fall between two
 
 
 def test_pupils_are_dark_and_lie_where_the_truth_says(subject):
@@ -104,12 +104,12 @@ def test_paint_sits_on_the_face_in_every_pose(subject):
         points, _ = subject.camera.project((vertices[subject.head.topology.faces[marks.faces]] * marks.bary[..., None]).sum(1))
         image = subject.render(index).image.astype(np.float32)
 
-        def colour(*pairs, points=points, image=image):
+        def color(*pairs, points=points, image=image):
             middles = [points[torch.isin(marks.ids, torch.tensor(pair))].mean(0).long().tolist() for pair in pairs]
             return np.mean([image[y, x] for x, y in middles], axis=0)
 
-        brows = colour((105, 52), (66, 65), (334, 282), (296, 295))  # upper and lower edge
-        forehead, lips, chin = colour((151, 9), (108, 337)), colour((0, 11), (16, 17)), colour((199, 200))
+        brows = color((105, 52), (66, 65), (334, 282), (296, 295))  # upper and lower edge
+        forehead, lips, chin = color((151, 9), (108, 337)), color((0, 11), (16, 17)), color((199, 200))
         assert brows.mean() < 0.75 * forehead.mean()
         assert lips[0] / lips[1] > 1.15 * chin[0] / chin[1]  # redder
 
@@ -138,7 +138,7 @@ def test_noise_is_smooth_and_fills_its_range():
     assert np.corrcoef(value, value_noise(points, 0.5, 4))[0, 1] == pytest.approx(0, abs=0.05)
 
 
-def test_an_eye_has_a_black_pupil_in_a_coloured_iris_in_a_white_ball():
+def test_an_eye_has_a_black_pupil_in_a_colored_iris_in_a_white_ball():
     angle = torch.tensor([0.0, 0.6 * IRIS_ANGLE, 1.3 * IRIS_ANGLE])
     direction = torch.stack([angle.sin(), torch.zeros(3), angle.cos()], dim=1)
     color, _ = paint_eye(direction, torch.tensor([0.05, 0.1, 0.3]))

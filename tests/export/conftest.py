@@ -29,7 +29,7 @@ FACING = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
 
 
 def posed(frames: int, seed: int = 3) -> HeadParams:
-    """Turned heads with expressions and joints, half a metre before the camera."""
+    """Turned heads with expressions and joints, half a meter before the camera."""
     generator = torch.Generator().manual_seed(seed)
     still = load_toy().neutral((frames,))
     pose = torch.eye(4).repeat(frames, 1, 1)

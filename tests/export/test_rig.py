@@ -50,7 +50,7 @@ def unit(vectors):
 
 
 def gaussians(rig, facts, expression, joints, pose):
-    """Centres, covariances, opacities and colors."""
+    """Centers, covariances, opacities and colors."""
     weights, expression, pose = code_weights(rig, facts, expression, joints, pose)
     surface = vertices(rig, facts, expression, joints, pose)
     blend = np.einsum("k,kmc->mc", weights, rig["blendmaps"])
@@ -100,7 +100,7 @@ def test_numpy_alone_rebuilds_the_gaussians(config, make_avatar, pose, rest, tmp
         ours = avatar.gaussians(pose)[0]
     rotations = Rotation.from_quat(ours.quats[:, [1, 2, 3, 0]].double().numpy()).as_matrix()
     axes = rotations * ours.scales.double().numpy()[:, None, :]
-    # float32 against float64: a relative rounding of 1e-6 on half a metre, and on products of scales.
+    # float32 against float64: a relative rounding of 1e-6 on half a meter, and on products of scales.
     np.testing.assert_allclose(means, ours.means, rtol=0, atol=2e-6)
     expected = axes @ axes.transpose(0, 2, 1)
     assert np.abs(covariances - expected).max() < 1e-4 * np.abs(expected).max()

@@ -15,7 +15,7 @@ import torch
 from deja_vu.core.errors import InputError
 from deja_vu.core.orbit import ORBIT
 from deja_vu.export.rig import Rig, build_rig
-from deja_vu.export.web import Clip, pack, quantise, script, write_web, write_webcam
+from deja_vu.export.web import Clip, pack, quantize, script, write_web, write_webcam
 
 PLAYER = Path(__file__).parents[2] / "deja_vu" / "export" / "player"
 KINDS = {"f32": np.float32, "i32": np.int32, "u16": np.uint16, "u8": np.uint8}
@@ -74,7 +74,7 @@ def test_arrays_survive_as_far_as_their_levels_allow(avatar, rest):
 def test_levels_reach_the_extremes(bits):
     values = np.random.default_rng(0).normal(size=(3, 50, 4)).astype(np.float32)
     values[1, :, 2] = 0.25  # a channel without any spread
-    steps = quantise(values, bits)
+    steps = quantize(values, bits)
     assert steps.levels.dtype == (np.uint8 if bits == 8 else np.uint16)
     np.testing.assert_allclose(steps.values().max(1), values.max(1), atol=1e-6)
     np.testing.assert_allclose(steps.values().min(1), values.min(1), atol=1e-6)
@@ -88,7 +88,7 @@ def test_large_indices_keep_their_type():
     assert (arrays["many"].dtype, arrays["few"].dtype, arrays["below"].dtype) == (np.int32, np.uint16, np.int32)
 
 
-def test_the_folder_holds_page_binary_and_licences(avatar, rest, camera, controls, motion, tmp_path):
+def test_the_folder_holds_page_binary_and_licenses(avatar, rest, camera, controls, motion, tmp_path):
     write_web(avatar, rest, camera, controls, [Clip("Talk", motion, 25.0)], "some <one>", tmp_path / "page")
     names = {path.name: path.read_bytes() for path in (tmp_path / "page").iterdir()}
     assert names.keys() == {"index.html", "avatar.bin", "deja-vu.js", "NOTICES.txt"}

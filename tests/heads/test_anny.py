@@ -95,7 +95,7 @@ def test_identity_is_mirror_symmetric(head: HeadModel) -> None:
 
 def test_identity_has_unit_scale_and_falling_variance(head: HeadModel) -> None:
     spread = head.shape_basis.square().sum(-1).mean(-1).sqrt()
-    assert 0.003 < spread[0] < 0.010  # metres a vertex moves for one standard deviation of the first component
+    assert 0.003 < spread[0] < 0.010  # meters a vertex moves for one standard deviation of the first component
     assert spread[:10].mean() > 5 * spread[-10:].mean()
 
 
@@ -146,11 +146,11 @@ def test_eye_joint_turns_its_eyeball_rigidly(head: HeadModel, side: str) -> None
     other = torch.ones(len(before), dtype=torch.bool)
     other[eye] = False
     torch.testing.assert_close(after[other], before[other])
-    centre = before[eye].mean(0)
-    assert (after[eye].mean(0) - centre).norm() < 1e-4  # the pivot follows the identity to the eyeball's centre
+    center = before[eye].mean(0)
+    assert (after[eye].mean(0) - center).norm() < 1e-4  # the pivot follows the identity to the eyeball's center
     front = eye[before[eye, 2].argmax()]
     assert after[front, 0] - before[front, 0] > 0.004  # turning about +y looks to the subject's left
-    radius = (before[eye] - centre).norm(dim=1)
+    radius = (before[eye] - center).norm(dim=1)
     assert radius.std() < 0.1 * radius.mean()
 
 
@@ -182,15 +182,15 @@ def test_body_is_one_oriented_surface_open_at_the_neck_only(head: HeadModel) -> 
     assert len(border) > 20
     points = head.template[torch.unique(border)]
     assert points[:, 1].max() < -0.08
-    centred = points - points.mean(0)
-    flatness = torch.linalg.svdvals(centred)[2] / len(points) ** 0.5
-    assert flatness < 0.008  # the base mesh is cut by a plane, which the mean adult bends by millimetres
+    centered = points - points.mean(0)
+    flatness = torch.linalg.svdvals(centered)[2] / len(points) ** 0.5
+    assert flatness < 0.008  # the base mesh is cut by a plane, which the mean adult bends by millimeters
 
 
 def test_faces_look_outwards(head: HeadModel) -> None:
     a, b, c = head.template[head.topology.faces[head.topology.regions["skin"]]].unbind(1)
     volume = (torch.linalg.cross(a, b) * c).sum() / 6
-    assert 0.002 < volume < 0.008  # cubic metres; negative were the triangles wound clockwise
+    assert 0.002 < volume < 0.008  # cubic meters; negative were the triangles wound clockwise
     for eye in ("eye_left", "eye_right"):
         corners = head.template[head.topology.faces[head.topology.regions[eye]]]
         normal = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -199,7 +199,7 @@ def test_faces_look_outwards(head: HeadModel) -> None:
 
 
 def coverage(uv: Tensor, faces: Tensor, size: int) -> Tensor:
-    """How many triangles hold each texel's centre strictly inside, by testing every texel of each triangle's box."""
+    """How many triangles hold each texel's center strictly inside, by testing every texel of each triangle's box."""
     count = torch.zeros(size, size, dtype=torch.int32)
     points = uv.double() * size - 0.5
     for a, b, c in points[faces]:

@@ -37,8 +37,8 @@ def test_faces_look_outwards(head: HeadModel) -> None:
     assert 0.8 * ellipsoid < volume(head, head.topology.faces[regions["skin"]]) < 1.5 * ellipsoid
     for name in ("eye_left", "eye_right"):
         faces = head.topology.faces[regions[name]]
-        centre = head.template[faces.unique()].mean(0)
-        a, b, c = (head.template[faces] - centre).unbind(1)
+        center = head.template[faces.unique()].mean(0)
+        a, b, c = (head.template[faces] - center).unbind(1)
         assert ((torch.linalg.cross(b - a, c - a) * (a + b + c)).sum(-1) > 0).all()
 
 
@@ -95,14 +95,14 @@ def test_landmarks_lie_where_their_names_say(head: HeadModel) -> None:
     assert at[454][0] > at[263][0] > at[362][0] > 0 > at[133][0] > at[33][0] > at[234][0]
 
 
-def test_eyeballs_turn_about_their_centres(head: HeadModel) -> None:
+def test_eyeballs_turn_about_their_centers(head: HeadModel) -> None:
     params = head.neutral((1,))
     params.joints[0, head.spec.joint_names.index("eye_left")] = torch.tensor([0.2, 0.4, 0.0])
     before, after = head(head.neutral((1,)))[0], head(params)[0]
     left = head.skin_weights[:, 3] == 1
     torch.testing.assert_close(after[~left], before[~left])
-    centre = torch.from_numpy(toy.EYE_CENTERS[0]).float()
-    torch.testing.assert_close((after[left] - centre).norm(dim=1), torch.full((int(left.sum()),), toy.EYE_RADIUS), atol=1e-6, rtol=0)
+    center = torch.from_numpy(toy.EYE_CENTERS[0]).float()
+    torch.testing.assert_close((after[left] - center).norm(dim=1), torch.full((int(left.sum()),), toy.EYE_RADIUS), atol=1e-6, rtol=0)
     assert (after[left] - before[left]).norm(dim=1).max() > 0.004
 
 

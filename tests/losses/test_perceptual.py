@@ -123,7 +123,7 @@ def test_gradient_stays_finite_where_all_features_are_zero() -> None:
     assert torch.isfinite(image.grad).all()
 
 
-def test_weights_stay_out_of_checkpoints_and_optimisers() -> None:
+def test_weights_stay_out_of_checkpoints_and_optimizers() -> None:
     metric = random_metric()
     assert metric.state_dict() == {}
     assert list(metric.parameters()) == []

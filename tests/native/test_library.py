@@ -77,7 +77,7 @@ def test_without_a_compiler_rendering_goes_on_with_one_warning(tmp_path):
 
 
 def logging_compiler(folder: Path) -> Path:
-    """A compiler that notes its calls, and does not optimise: it is the calls that count."""
+    """A compiler that notes its calls, and does not optimize: it is the calls that count."""
     script = folder / "noting-c++"
     real = next(found for name in ("c++", "g++", "clang++") if (found := shutil.which(name)))
     script.write_text(f'#!/bin/sh\necho "$@" >> {folder}/calls\nexec {real} "$@" -O0\n')

@@ -40,7 +40,7 @@ def painted() -> GaussianAvatar:
 
 
 def acted(frames: int) -> HeadParams:
-    """The head nods, turns and talks, half a metre before the camera."""
+    """The head nods, turns and talks, half a meter before the camera."""
     time = torch.linspace(0, 1, frames)
     still = load_toy().neutral((frames,))
     pose = torch.eye(4).repeat(frames, 1, 1)

@@ -166,7 +166,7 @@ def test_watched_frames_are_scored_and_teach_nothing(tracked, small_recipe, tmp_
     assert equal(avatars["true"], avatars["moved"])
     scores, wrong = (curve(tmp_path / name, "validation/psnr") for name in runs)
     assert len(scores) == 4  # every seventh of 28 steps
-    assert scores[-1] > wrong[-1] + 2  # two centimetres aside
+    assert scores[-1] > wrong[-1] + 2  # two centimeters aside
 
 
 @pytest.mark.parametrize("renders", [0, 5, 14, 19, 27])

@@ -57,7 +57,7 @@ def native(avatar, params, camera) -> np.ndarray:
 
 
 def read(path: Path) -> tuple[np.ndarray, ...]:
-    """Centres, rotations (wxyz), scales, opacities and colors in axes y up, z out of the face, read by other projects' programs."""
+    """Centers, rotations (wxyz), scales, opacities and colors in axes y up, z out of the face, read by other projects' programs."""
     gsply = pytest.importorskip("gsply")
     if path.suffix in (".glb", ".gltf"):
         found = gltf_arrays(path)

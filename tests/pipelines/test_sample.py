@@ -19,7 +19,7 @@ def test_a_sample_is_a_video_with_the_truth_beside_it(tmp_path):
     assert len(images) == 4
     assert images[0].shape == (96, 96, 3)
     drawn = torch.from_numpy(subject.render(3).image).float()
-    assert (torch.from_numpy(images[3]).float() - drawn).abs().mean() < 6  # the codec halves the colours' resolution and smooths the noise
+    assert (torch.from_numpy(images[3]).float() - drawn).abs().mean() < 6  # the codec halves the colors' resolution and smooths the noise
 
     truth = load_file(path.with_name("person.truth.safetensors"))
     params = HeadParams(truth["shape"].expand(4, -1), truth["expression"], truth["joints"], truth["world_from_head"])

@@ -75,7 +75,7 @@ def test_spherical_harmonics(backend, coefficients, make_scene):
 
 
 def test_gaussians_outside_the_picture(backend, make_scene):
-    gaussians, camera, background = make_scene(150, spread=4.0, width=32, height=32)  # the linearisation's clamp acts on many
+    gaussians, camera, background = make_scene(150, spread=4.0, width=32, height=32)  # the linearization's clamp acts on many
     assert_same((gaussians, camera, background), backend)
 
 
@@ -88,14 +88,14 @@ def test_gaussians_outside_the_picture(backend, make_scene):
         "discs": lambda g: {"scales": g.scales * torch.tensor([3, 3, 0], dtype=torch.float64)},
         "transparent": lambda g: {"opacities": torch.where(torch.arange(g.opacities.shape[-1]) % 2 == 0, 0.0, g.opacities)},
         "opaque": lambda g: {"opacities": torch.ones_like(g.opacities)},
-        "dark": lambda g: {"sh": g.sh - 1.5},  # many colours clamp at zero
+        "dark": lambda g: {"sh": g.sh - 1.5},  # many colors clamp at zero
         "small quaternions": lambda g: {"quats": g.quats * 1e-3},
     }.items(),
     ids=lambda item: item[0],
 )
 def test_extremes(backend, change, make_scene):
     gaussians, camera, background = make_scene(40, width=32, height=32)
-    # A needle two metres long at one metre: its 2D covariance has condition 1e5, and float32 cannot hold its inverse better.
+    # A needle two meters long at one meter: its 2D covariance has condition 1e5, and float32 cannot hold its inverse better.
     tolerance = 2e-3 if change[0] == "needles" else GRADIENTS
     assert_same((Gaussians(**(vars(gaussians) | change[1](gaussians))), camera, background), backend, tolerance)
 

@@ -50,7 +50,7 @@ def test_equals_casting_rays(triangles, width, height):
     fragments = rasterize_mesh(vertices, faces, camera)
     face_id, bary, depth = by_rays(vertices, faces, camera)
     same = fragments.face_id.numpy() == face_id
-    assert same.mean() > 0.998, "float32 may decide differently only where a pixel's centre lies on an edge"
+    assert same.mean() > 0.998, "float32 may decide differently only where a pixel's center lies on an edge"
     assert (face_id >= 0).any()
     np.testing.assert_allclose(fragments.depth.numpy()[same], depth[same], rtol=1e-4)
     np.testing.assert_allclose(fragments.bary.numpy()[same], bary[same], atol=2e-3)  # slivers magnify rounding

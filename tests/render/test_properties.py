@@ -25,7 +25,7 @@ def scenes(draw, batches=(0, 1, 2), least: int = 0):
     batch, count = draw(st.sampled_from(batches)), draw(st.integers(least, 60))
     width, height = draw(st.integers(1, 45)), draw(st.integers(1, 45))
     coefficients = draw(st.sampled_from([1, 4, 9, 16]))
-    size = 10 ** draw(st.floats(-3.0, -0.5))  # metres
+    size = 10 ** draw(st.floats(-3.0, -0.5))  # meters
     stretch = draw(st.floats(0.0, 1.5))
     distance, tilt = draw(st.floats(0.05, 3.0)), draw(st.floats(-1.0, 1.0))
 
@@ -106,7 +106,7 @@ def test_the_order_of_the_gaussians_does_not_matter(scene, random):
 @law
 @given(scenes(batches=(1,), least=1))
 def test_a_picture_mixes_what_is_there(scene):
-    """Coverage lies in [0, 1), depth between the nearest and furthest Gaussian, colour between the darkest and lightest."""
+    """Coverage lies in [0, 1), depth between the nearest and furthest Gaussian, color between the darkest and lightest."""
     gaussians, camera, background = single(replace_sh(scene))
     output = rasterize(gaussians, camera, background, "cpu")
     assert ((output.alpha >= 0) & (output.alpha < 1)).all()
@@ -129,7 +129,7 @@ def replace_sh(scene):
 @law
 @given(scenes(batches=(1,)), st.integers(0, 2**31))
 def test_moving_world_and_camera_together_changes_nothing(scene, seed):
-    gaussians, camera, background = replace_sh(scene)  # view-dependent colours are fixed to the world's axes
+    gaussians, camera, background = replace_sh(scene)  # view-dependent colors are fixed to the world's axes
     generator = torch.Generator().manual_seed(seed)
     skew = torch.randn(3, 3, generator=generator, dtype=torch.float64)
     motion = torch.eye(4, dtype=torch.float64)
@@ -144,6 +144,6 @@ def test_moving_world_and_camera_together_changes_nothing(scene, seed):
     view = replace(camera, camera_from_world=camera.camera_from_world @ torch.linalg.inv(motion))
     before, after = rasterize(gaussians, camera, background, "reference"), rasterize(moved, view, background, "reference")
     torch.testing.assert_close(after.rgb, before.rgb, atol=1e-9, rtol=0)
-    # In float32 the positions of a world shifted by metres are known to 1e-7 of those metres, seen from a few centimetres.
+    # In float32 the positions of a world shifted by meters are known to 1e-7 of those meters, seen from a few centimeters.
     drawn = rasterize(*single((moved, view, background)), "cpu")
     assert (drawn.rgb - before.rgb).norm() <= 1e-3 * before.rgb.norm() + 1e-4

@@ -92,7 +92,7 @@ def test_basis_equals_scipy():
 
 
 def test_expected_depth_of_a_wall():
-    """A wide opaque Gaussian at two metres has its depth wherever it covers the picture."""
+    """A wide opaque Gaussian at two meters has its depth wherever it covers the picture."""
     mean, quat, scale = torch.tensor([[0.0, 0, 2]]), torch.tensor([[1.0, 0, 0, 0]]), torch.tensor([[9.0, 9, 0.01]])
     wall = Gaussians(mean, quat, scale, torch.tensor([0.9]), torch.zeros(1, 1, 3))
     output = rasterize(wall, Camera.from_focal(40.0, 16, 16), torch.ones(3), "reference")

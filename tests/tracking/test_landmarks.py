@@ -121,8 +121,8 @@ class TestVideo:
         assert np.isfinite(found.landmarks[found.found]).all()
         assert calls[-1] == (12, 12)
         np.testing.assert_allclose(found.times, np.arange(12) / 25, atol=1e-6)
-        centre = found.landmarks[found.found, :, 0].mean(1)
-        np.testing.assert_allclose(np.polyfit(found.index[found.found], centre, 1)[0], 2, atol=0.1)
+        center = found.landmarks[found.found, :, 0].mean(1)
+        np.testing.assert_allclose(np.polyfit(found.index[found.found], center, 1)[0], 2, atol=0.1)
         crop = found.crop
         inside = (found.landmarks[found.found, :, :2] - [crop.x0, crop.y0]) / crop.size
         assert inside.min() > 0.05

@@ -79,10 +79,10 @@ def test_hair_beside_and_above_the_head_counts_and_shoulders_do_not(scene) -> No
     row = float(CAMERA.project(chin)[0][0, 1])
     columns = np.arange(SIDE)[None]
     middle = float(CAMERA.project(params.world_from_head[:1, None, :3, 3])[0][0, 0, 0])
-    pixels_a_metre = float(CAMERA.intrinsics[0, 0] / params.world_from_head[0, 2, 3])
-    out = np.abs(columns - middle) / pixels_a_metre
+    pixels_a_meter = float(CAMERA.intrinsics[0, 0] / params.world_from_head[0, 2, 3])
+    out = np.abs(columns - middle) / pixels_a_meter
     # The plane rises by 2 cm, 15 pixels, from chin to ear, and beyond half the head's width it rises towards the shoulders.
-    over_shoulders = (SHOULDER_RISE * (out - HALF_WIDTH).clip(0)).clip(max=SHOULDER_TOP) * pixels_a_metre
+    over_shoulders = (SHOULDER_RISE * (out - HALF_WIDTH).clip(0)).clip(max=SHOULDER_TOP) * pixels_a_meter
     assert weight[0][beside[0] & (rows < row - 35 - over_shoulders)].min() == 255
     assert weight[0][beside[0] & (rows > row - over_shoulders + 20)].max() == 0
     assert weight[0][beside[0] & (rows > row - 10) & (out > HALF_WIDTH + 0.04)].max() == 0

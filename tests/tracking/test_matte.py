@@ -15,10 +15,10 @@ needs_model = pytest.mark.skipif(find("selfie_segmenter") is None, reason="the s
 SIDE = 256
 
 
-def disc(radius, soft=2.0, centre=(SIDE / 2, SIDE / 2)):
+def disc(radius, soft=2.0, center=(SIDE / 2, SIDE / 2)):
     """Coverage of a soft-edged disc."""
     y, x = np.mgrid[:SIDE, :SIDE] + 0.5
-    return np.clip((radius - np.hypot(x - centre[0], y - centre[1])) / soft + 0.5, 0, 1).astype(np.float32)
+    return np.clip((radius - np.hypot(x - center[0], y - center[1])) / soft + 0.5, 0, 1).astype(np.float32)
 
 
 def cutout(rgb, matte, background):
@@ -76,7 +76,7 @@ def test_spread_color_is_the_mean_of_known_pixels():
 
 
 def test_only_what_hangs_together_with_the_face_is_kept():
-    face, stranger = disc(50), disc(20, centre=(30, 30))
+    face, stranger = disc(50), disc(20, center=(30, 30))
     kept = _connected(np.maximum(face, stranger), disc(10) > 0.5)
     assert kept[30, 30] == 0
     np.testing.assert_array_equal(kept[80:180, 80:180], face[80:180, 80:180])

@@ -25,7 +25,7 @@ WINDOW = Camera.from_focal(1.8 * SIDE, SIDE, SIDE)
 
 
 def painted(head: HeadModel) -> torch.Tensor:
-    """A color for every vertex: waves a few centimetres long, dark eyes."""
+    """A color for every vertex: waves a few centimeters long, dark eyes."""
     x, y, z = head.template.T
     color = 0.5 + 0.35 * torch.stack([torch.sin(160 * x + 1), torch.sin(150 * y), torch.cos(140 * x + 130 * z)], -1)
     eyes = (head.topology.regions["eye_left"] | head.topology.regions["eye_right"])[:, None].expand(-1, 3)
@@ -184,7 +184,7 @@ def test_frames_that_training_may_not_see_do_not_reach_the_texture() -> None:
     assert torch.equal(first.color, second.color)
 
 
-def test_a_sample_at_a_pixels_centre_is_the_pixel() -> None:
+def test_a_sample_at_a_pixels_center_is_the_pixel() -> None:
     images = torch.randint(0, 256, (2, 7, 9, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     rows, columns = torch.meshgrid(torch.arange(7), torch.arange(9), indexing="ij")
     pixels = torch.stack([columns, rows], -1).flatten(0, 1).expand(2, -1, -1) + 0.5

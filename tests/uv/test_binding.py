@@ -105,7 +105,7 @@ def test_native_pass_equals_the_definition_in_double(variant, poses, axes, coars
     ours, theirs = pose_gaussians(maps, vertices, binding, rest, turned), definition(maps, vertices, binding, rest, turned)
     for ours_field, theirs_field in zip(fields(ours), fields(theirs), strict=True):
         assert ours_field.dtype == torch.float32
-        # float32 edges of millimetre triangles about 1 m from the origin are good to 1e-4; frames inherit that
+        # float32 edges of millimeter triangles about 1 m from the origin are good to 1e-4; frames inherit that
         torch.testing.assert_close(ours_field.double(), theirs_field, rtol=3e-4, atol=3e-4)
     ours_grads, theirs_grads = gradients(ours, maps, vertices), gradients(theirs, maps, vertices)
     for name, grad in theirs_grads.items():

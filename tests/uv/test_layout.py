@@ -13,13 +13,13 @@ def test_texels_lie_where_their_triangle_says() -> None:
     layout = build_layout(topology, 64)
     corners = topology.uv[topology.uv_faces[layout.faces]]
     found = (corners * layout.bary[..., None]).sum(1) * 64
-    centres = torch.stack([layout.texels % 64, layout.texels // 64], 1) + 0.5
+    centers = torch.stack([layout.texels % 64, layout.texels // 64], 1) + 0.5
     # Texture coordinates are float32 in [0, 1]: 64 * 6e-8 with a margin for the division by a sliver's area.
-    torch.testing.assert_close(found, centres, rtol=0, atol=1e-3)
+    torch.testing.assert_close(found, centers, rtol=0, atol=1e-3)
     assert len(layout.texels.unique()) == len(layout)
 
 
-def test_every_centre_inside_a_triangle_is_found() -> None:
+def test_every_center_inside_a_triangle_is_found() -> None:
     topology = load_toy().topology
     layout = build_layout(topology, 64)
     generator = torch.Generator().manual_seed(0)

@@ -20,7 +20,7 @@ LAYOUT = build_layout(HEAD.topology, 64, drop=HEAD.topology.regions["neck"])
 
 
 def posed(*yaw: float) -> HeadParams:
-    """The toy head, half a metre before the camera, turned about its own axis."""
+    """The toy head, half a meter before the camera, turned about its own axis."""
     still = HEAD.neutral((len(yaw),))
     pose = torch.eye(4).repeat(len(yaw), 1, 1)
     turn = torch.tensor([[0.0, angle, 0.0] for angle in yaw])

@@ -21,8 +21,8 @@ def test_splats_are_the_gaussians_in_scene_units() -> None:
     scales = torch.rand(1, 5, 3) * 2e-3 + 2e-4
     sh = torch.rand(1, 5, 1, 3) - 0.5
     drawn = Gaussians(torch.randn(1, 5, 3), quats, scales, torch.rand(1, 5), sh)
-    centres, covariances, rgbs, opacities = splats(drawn)
-    assert centres == pytest.approx(100 * drawn.means[0].numpy())
+    centers, covariances, rgbs, opacities = splats(drawn)
+    assert centers == pytest.approx(100 * drawn.means[0].numpy())
     from scipy.spatial.transform import Rotation
 
     for place in range(5):

@@ -24,7 +24,7 @@ SIDE = 64
 
 
 def sequence(frames: int = 6) -> TrackedSequence:
-    """A toy person half a metre away who opens the mouth, without pictures."""
+    """A toy person half a meter away who opens the mouth, without pictures."""
     still = load_toy().neutral((frames,))
     pose = torch.eye(4).repeat(frames, 1, 1)
     pose[:, :3, :3] = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
@@ -89,11 +89,11 @@ def test_the_front_view_is_the_tracked_one(performer) -> None:
     """Standing at the origin before a camera at the tracked distance looks as filmed, but for being in the middle."""
     assert performer.distance == pytest.approx(math.sqrt(0.02**2 + 0.01**2 + 0.5**2), abs=1e-6)
     picture = Stage([performer], {}).picture(Wish(), front(performer)).astype(int)
-    centred = performer.neutral.world_from_head.clone()
-    centred[:, :3, 3] = torch.tensor([0.0, 0.0, performer.distance])
+    centered = performer.neutral.world_from_head.clone()
+    centered[:, :3, 3] = torch.tensor([0.0, 0.0, performer.distance])
     with torch.no_grad():
         camera = performer.sequence.camera
-        filmed = performer.avatar.render(replace(performer.neutral, world_from_head=centred), camera, torch.ones(3)).rgb[0]
+        filmed = performer.avatar.render(replace(performer.neutral, world_from_head=centered), camera, torch.ones(3)).rgb[0]
     assert np.abs(picture - (255 * filmed).round().numpy()).max() <= 2
 
 

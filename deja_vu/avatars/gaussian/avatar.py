@@ -157,7 +157,7 @@ class GaussianAvatar(Avatar):
         """Lift the base map off the surface and widen it accordingly, in place.
 
         Args:
-            height: of the hair over every texel, along the normal, metres.
+            height: of the hair over every texel, along the normal, meters.
         """
         neutral = replace(self.head.neutral((1,)), shape=self.shape[None])
         rest = attach(self.head(neutral), self.binding.faces, self.layout)
@@ -195,13 +195,13 @@ def init_map(rest: SurfaceFrames, layout: UVLayout) -> Float[Tensor, "M 13"]:
 
 
 def spacing_log_scale(points: Float[Tensor, "M 3"], layout: UVLayout) -> Float[Tensor, "M 3"]:
-    """Deviations of 0.7 of the distance to neighboring texels in the plane, and a third of that across (log of metres)."""
+    """Deviations of 0.7 of the distance to neighboring texels in the plane, and a third of that across (log of meters)."""
     log_sigma = (0.7 * texel_spacing(points, layout)).clamp(2e-4, 6e-3).log()
     return log_sigma[:, None] + torch.tensor([0.0, 0.0, -1.1])
 
 
 def texel_spacing(points: Float[Tensor, "M 3"], layout: UVLayout) -> Float[Tensor, " M"]:
-    """Root mean square distance from each texel to its valid neighbors on the same part of the surface, metres."""
+    """Root mean square distance from each texel to its valid neighbors on the same part of the surface, meters."""
     image = torch.full((layout.size * layout.size, 3), torch.nan)
     image[layout.texels] = points
     image = image.unflatten(0, (layout.size, layout.size))

@@ -18,7 +18,7 @@ from deja_vu.heads.skinning import axis_angle_to_matrix
 ROTATION_STEP = 0.05
 """Rotation that one unit of the learned weights stands for, radians."""
 TRANSLATION_STEP = 0.005
-"""Translation that one unit stands for, metres."""
+"""Translation that one unit stands for, meters."""
 EXPRESSION_STEP = 0.3
 """Expression coefficient that one unit stands for."""
 

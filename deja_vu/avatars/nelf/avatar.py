@@ -44,7 +44,7 @@ class NelfAvatar(Avatar):
     middle: Tensor
     scale: Tensor
     """What the code's numbers are taken from and divided by."""
-    centre: Tensor
+    center: Tensor
     radii: Tensor
     """Of the ellipsoid through face and scalp, scene units."""
 
@@ -64,8 +64,8 @@ class NelfAvatar(Avatar):
         self.register_buffer("high", torch.full((self.code_size,), 1.0))
         self.register_buffer("middle", torch.zeros(self.code_size))
         self.register_buffer("scale", torch.ones(self.code_size))
-        centre, radii = fit_ellipsoid(_skull_points(head, shape))
-        self.register_buffer("centre", centre)
+        center, radii = fit_ellipsoid(_skull_points(head, shape))
+        self.register_buffer("center", center)
         self.register_buffer("radii", radii)
         self.network = NelfNetwork(config, self.code_size)
 
@@ -128,7 +128,7 @@ class NelfAvatar(Avatar):
         """Distance along each ray at which its points lie."""
         if self.config.around == "origin":
             return -(origins * directions).sum(-1, keepdim=True)
-        o, d = (origins - self.centre) / self.radii, directions / self.radii
+        o, d = (origins - self.center) / self.radii, directions / self.radii
         square, along = d.square().sum(-1), (o * d).sum(-1)
         inside = along.square() - square * (o.square().sum(-1) - 1)  # negative where the ray misses: then its nearest place counts
         return (-(along + inside.clamp_min(0).sqrt()) / square)[:, None]
@@ -170,12 +170,12 @@ def _raw_code(params: HeadParams) -> Float[Tensor, "B E"]:
 
 
 def fit_ellipsoid(points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
-    """Centre and radii of the ellipsoid along the axes that is nearest to some points, by the squares of its equation."""
+    """Center and radii of the ellipsoid along the axes that is nearest to some points, by the squares of its equation."""
     exact = points.double()  # a solver's last bits depend on where memory lies: two runs of one seed would differ
     columns = torch.cat([exact.square(), exact], 1)
     square, linear = torch.linalg.lstsq(columns, torch.ones(len(points), 1).to(exact)).solution[:, 0].split(3)
-    centre = -linear / (2 * square)
-    return centre.to(points), ((1 + (square * centre.square()).sum()) / square).sqrt().to(points)
+    center = -linear / (2 * square)
+    return center.to(points), ((1 + (square * center.square()).sum()) / square).sqrt().to(points)
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ class NelfConfig:
     span: Rate = 0.6
     """Length of a ray that its points cover, scene units of 20 cm."""
     point_octaves: Annotated[int, Range(0, 20)] = 7
-    """Frequencies of their coordinates; seven reach down to two centimetres, which a short training needs to become sharp."""
+    """Frequencies of their coordinates; seven reach down to two centimeters, which a short training needs to become sharp."""
     code_octaves: Annotated[int, Range(0, 20)] = 1
     """Frequencies of expressions and joints."""
     bank: Positive = 32

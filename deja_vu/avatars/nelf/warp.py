@@ -50,8 +50,8 @@ class WarpField(nn.Module):
             return points
         x = points.unflatten(-1, (-1, 3))
         latent = self.latents[rows][:, None, None, None].expand(*x.shape[:-1], -1)
-        angle, centre, shift = self.motion(torch.cat([harmonic(x, self.config.point_octaves), latent], -1)).split(3, -1)
-        moved = (axis_angle_to_matrix(angle) @ (x + centre)[..., None])[..., 0] - centre + shift
+        angle, center, shift = self.motion(torch.cat([harmonic(x, self.config.point_octaves), latent], -1)).split(3, -1)
+        moved = (axis_angle_to_matrix(angle) @ (x + center)[..., None])[..., 0] - center + shift
         return torch.where((rows > 0)[:, None, None, None, None], moved, x).flatten(-2)
 
     def code(self, code: Float[Tensor, "B E"], rows: Int[Tensor, " B"]) -> Float[Tensor, "B E"]:

@@ -31,9 +31,9 @@ class NerfConfig:
     nearest: Annotated[int, Range(1, 16)] = 4
     """Surface points that a sample looks at, 1 to 16."""
     unit_offsets: bool = False
-    """Offsets to points normalised to length one, as published, which hides how far they are (perceptron only)."""
+    """Offsets to points normalized to length one, as published, which hides how far they are (perceptron only)."""
     radius: Weight = 0.05
-    """Samples farther than this from every surface point are empty, metres; 0 evaluates all of the box, as published."""
+    """Samples farther than this from every surface point are empty, meters; 0 evaluates all of the box, as published."""
     canonical: bool = True
     """Read the planes where the sample would be on the expressionless head, instead of where it is."""
     surface_prior: bool = True

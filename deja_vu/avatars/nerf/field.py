@@ -16,7 +16,7 @@ from deja_vu.nets.mlp import perceptron
 from deja_vu.nets.triplane import sample_planes
 
 DENSITY = 100.0
-"""Density of a sample whose logit is one, per scene unit: one centimetre of it lets through less than a hundredth of the light."""
+"""Density of a sample whose logit is one, per scene unit: one centimeter of it lets through less than a hundredth of the light."""
 SHARPNESS = 10.0
 """Of the softplus from logit to density."""
 PRIOR_WIDTH = 0.02

@@ -33,9 +33,9 @@ PHOTO_CHANNELS = 9
 SHARED_CHANNELS = 9
 """Of each texel: lifted color 3, hair height, how well it is known, 1 where hair may grow, place on the neutral head 3."""
 HEIGHT_UNIT = 0.02
-"""Hair height that stands for one in the evidence, metres."""
+"""Hair height that stands for one in the evidence, meters."""
 PLACE_UNIT = 0.1
-"""Coordinate that stands for one in the evidence, metres."""
+"""Coordinate that stands for one in the evidence, meters."""
 VISIBLE_DEVIATIONS = 1.5
 """Deviations from its middle to which a Gaussian of a dense surface is seen: a hull of the middles alone would be that much too large."""
 RIM_COSINE = 0.4
@@ -48,14 +48,14 @@ MOUTH = {
 }
 """Colors of what closed lips hide, on a face of brightness `FACE_LIGHT`."""
 MOUTH_DEPTH = 0.06
-"""Distance behind the front teeth at which the mouth is as dark as it gets, metres."""
+"""Distance behind the front teeth at which the mouth is as dark as it gets, meters."""
 MIN_MOUTH_LIGHT = 0.12
 """Share of the light that is left there: a throat is dark, and so is what shows of it under the hair from behind, where no neck hides
 it."""
 FACE_LIGHT = 0.55
 """Brightness of the face for which `MOUTH` is given, in [0, 1]."""
 BEHIND_LIPS = 0.0015
-"""How far behind the nearest surface what lies in the mouth counts as seen, metres: lips are thin."""
+"""How far behind the nearest surface what lies in the mouth counts as seen, meters: lips are thin."""
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,11 @@ MAX_ROLL = math.radians(5.0)
 NECK_SHARE = 0.85
 """Part of a turn that the neck makes; the torso follows with the rest."""
 SWAY = (0.012, 0.008, 0.02)
-"""Largest shifts of the torso in camera axes, metres."""
+"""Largest shifts of the torso in camera axes, meters."""
 DISTANCE = 0.62
-"""Of the head joint in front of the camera, metres."""
+"""Of the head joint in front of the camera, meters."""
 HEIGHT = 0.032
-"""Of the head joint below the camera's axis, metres."""
+"""Of the head joint below the camera's axis, meters."""
 TURN_SECONDS = 2.4
 """Period of a turn of the head."""
 VISEME_SECONDS = 0.26

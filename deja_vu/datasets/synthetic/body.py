@@ -32,13 +32,13 @@ OPENNESS_VIEWS = 64
 OPENNESS_SIZE = 192
 """Side of each of those depth maps, pixels."""
 OPENNESS_FIELD = 0.62
-"""Width of what each sees, metres."""
+"""Width of what each sees, meters."""
 OPENNESS_BIAS = 0.003
-"""Distance by which a vertex is lifted before it is looked up, metres."""
+"""Distance by which a vertex is lifted before it is looked up, meters."""
 LASH_REACH = 0.0200
-"""Lashes are kept up to this distance from the eyeball's centre, metres."""
+"""Lashes are kept up to this distance from the eyeball's center, meters."""
 LASH_HEIGHT = 0.0388
-"""Lashes are kept above this height on the mean head, metres."""
+"""Lashes are kept above this height on the mean head, meters."""
 
 
 class Figure:
@@ -66,7 +66,7 @@ class Figure:
         """Triangles that throw shadows: of the hair every third strand will do."""
 
     def pose(self, params: HeadParams) -> tuple[Float[Tensor, "V 3"], Float[Tensor, "V 3"], Float[Tensor, "V 3"]]:
-        """World-space vertices, unit normals and fibre directions (zero on the head) of one frame."""
+        """World-space vertices, unit normals and fiber directions (zero on the head) of one frame."""
         head_vertices = self.head(params)
         moved = self.head.world_from_parts(params)
         skull, torso = moved[self.head.spec.joint_names.index("neck") + 1], moved[0]

@@ -10,7 +10,7 @@ def value_noise(points: Float[np.ndarray, "n d"], scale: float, seed: int) -> Fl
     """Random values on a lattice, smoothly interpolated; mean about 0.5, range [0, 1].
 
     Args:
-        points: positions, metres or other units; two or three axes.
+        points: positions, meters or other units; two or three axes.
         scale: lattice spacing in the same units.
         seed: another seed gives another field.
     """

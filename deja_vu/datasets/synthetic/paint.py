@@ -1,7 +1,7 @@
 """The skin of a synthetic person, painted once into the head's texture chart.
 
-Everything is a function of the position on the mean neutral head, in metres (x to the subject's left, y up, z out of the face),
-so it sits at the same place on every identity and moves with every expression. Colours are linear, not sRGB.
+Everything is a function of the position on the mean neutral head, in meters (x to the subject's left, y up, z out of the face),
+so it sits at the same place on every identity and moves with every expression. Colors are linear, not sRGB.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MOLES = np.array(
 """Where moles may be."""
 HAIRLINE_ANGLE = [0.0, 20.0, 38.0, 50.0, 60.0, 68.0, 76.0, 84.0, 92.0, 104.0, 118.0, 135.0, 180.0]
 HAIRLINE_HEIGHT = [0.104, 0.104, 0.097, 0.082, 0.066, 0.05, 0.022, 0.036, 0.05, 0.046, 0.02, -0.02, -0.04]
-"""Lowest hair on the mean head by the angle from the front in the horizontal plane, degrees and metres."""
+"""Lowest hair on the mean head by the angle from the front in the horizontal plane, degrees and meters."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Appearance:
 
     @staticmethod
     def draw(seed: int) -> Appearance:
-        """A person's colours, chosen by a seed."""
+        """A person's colors, chosen by a seed."""
         rng = np.random.default_rng([seed, 1])
         melanin = rng.beta(1.6, 2.6)
         skin = LIGHT_SKIN ** (1 - melanin) * DARK_SKIN**melanin
@@ -128,18 +128,18 @@ def brow_coverage(rest: Float[np.ndarray, "n 3"], appearance: Appearance) -> Flo
 
 
 def _paint_complexion(rest: np.ndarray, appearance: Appearance) -> tuple[np.ndarray, np.ndarray]:
-    """Colour and gloss of bare skin."""
+    """Color and gloss of bare skin."""
     x, y, z = np.abs(rest[:, 0]), rest[:, 1], rest[:, 2]
     mirrored = np.stack([x, y, z], axis=1)
     blotches = fractal_noise(rest, 0.022, 3, appearance.seed)
     redness = 0.10 * fractal_noise(rest, 0.012, 3, appearance.seed + 1)
-    for centre, radius, strength in (
+    for center, radius, strength in (
         ((0.045, 0.0, 0.085), 0.018, 0.28),
         ((0.0, 0.006, 0.116), 0.012, 0.26),
         ((0.08, 0.02, 0.0), 0.03, 0.22),
         ((0.0, -0.05, 0.1), 0.014, 0.12),
     ):
-        redness += strength * _bump(mirrored, centre, radius)
+        redness += strength * _bump(mirrored, center, radius)
     tired = 0.22 * _bump(mirrored, (0.028, 0.027, 0.086), 0.009)
     value = 1 + 0.10 * blotches - 0.5 * tired
     color = appearance.skin * value[:, None] * (1 + redness[:, None] * np.array([0.25, -0.55, -0.45], np.float32))
@@ -214,5 +214,5 @@ def _blend(below: np.ndarray, above: np.ndarray, cover: np.ndarray) -> np.ndarra
     return (below + (above - below) * cover[:, None]).astype(np.float32)
 
 
-def _bump(points: np.ndarray, centre: tuple[float, float, float], radius: float) -> np.ndarray:
-    return np.exp(-((points - np.array(centre, np.float32)) ** 2).sum(1) / np.float32(2 * radius**2))
+def _bump(points: np.ndarray, center: tuple[float, float, float], radius: float) -> np.ndarray:
+    return np.exp(-((points - np.array(center, np.float32)) ** 2).sum(1) / np.float32(2 * radius**2))

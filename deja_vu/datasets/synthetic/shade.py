@@ -1,4 +1,4 @@
-"""Light on skin, eyes, hair and cloth. Directions are in camera axes (x right, y down, z forward), colours linear."""
+"""Light on skin, eyes, hair and cloth. Directions are in camera axes (x right, y down, z forward), colors linear."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ SKIN_WRAP = (0.38, 0.20, 0.15)
 SHADOW_SIZE = 320
 """Side of the shadow map, pixels."""
 SHADOW_DISTANCE = 4.0
-"""Distance of its camera, metres."""
+"""Distance of its camera, meters."""
 SHADOW_FIELD = 0.62
-"""Width of what it sees, metres."""
+"""Width of what it sees, meters."""
 IRIS_ANGLE = math.asin(0.0062 / 0.0149)
-"""Half angle of the iris seen from the eyeball's centre."""
+"""Half angle of the iris seen from the eyeball's center."""
 PUPIL_ANGLE = math.asin(0.0023 / 0.0149)
-"""Half angle of the pupil seen from the eyeball's centre."""
+"""Half angle of the pupil seen from the eyeball's center."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class ShadowMap:
 
     camera: Camera
     depth: Float[Tensor, "s s"]
-    """Metres; 9 where there is nothing."""
+    """Meters; 9 where there is nothing."""
 
     def lit(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
         """1 where the key light reaches a world point, 0 where something is well in front of it."""
@@ -100,28 +100,28 @@ class ShadowMap:
         return 1 - ((depth - blocker - 0.004) / 0.006).clamp(0, 1)
 
 
-def cast_shadows(vertices: Float[Tensor, "V 3"], faces: Tensor, centre: Float[Tensor, "3"], key: Lamp) -> ShadowMap:
+def cast_shadows(vertices: Float[Tensor, "V 3"], faces: Tensor, center: Float[Tensor, "3"], key: Lamp) -> ShadowMap:
     """The shadow map of a mesh.
 
     Args:
-        vertices: world space, metres.
+        vertices: world space, meters.
         faces: vertex indices.
-        centre: middle of what has to be covered.
+        center: middle of what has to be covered.
         key: the lamp.
     """
-    camera = camera_along(-lamp_direction(key), centre, SHADOW_DISTANCE, SHADOW_FIELD, SHADOW_SIZE)
+    camera = camera_along(-lamp_direction(key), center, SHADOW_DISTANCE, SHADOW_FIELD, SHADOW_SIZE)
     fragments = rasterize_mesh(vertices, faces, camera)
     return ShadowMap(camera, torch.where(fragments.face_id >= 0, fragments.depth, torch.full_like(fragments.depth, 9.0)))
 
 
-def camera_along(forward: Float[Tensor, "3"], centre: Float[Tensor, "3"], distance: float, field: float, size: int) -> Camera:
+def camera_along(forward: Float[Tensor, "3"], center: Float[Tensor, "3"], distance: float, field: float, size: int) -> Camera:
     """A square camera far off, so that it is nearly orthographic.
 
     Args:
         forward: unit viewing direction in the world.
-        centre: point in the middle of the picture.
-        distance: of the camera from it, metres.
-        field: width of what is seen there, metres.
+        center: point in the middle of the picture.
+        distance: of the camera from it, meters.
+        field: width of what is seen there, meters.
         size: pixels a side.
     """
     helper = torch.tensor([1.0, 0.0, 0.0]) if forward[1].abs() > 0.9 else torch.tensor([0.0, 1.0, 0.0])
@@ -129,7 +129,7 @@ def camera_along(forward: Float[Tensor, "3"], centre: Float[Tensor, "3"], distan
     right = right / right.norm()
     rotation = torch.stack([right, torch.linalg.cross(forward, right), forward])
     pose = torch.eye(4)
-    pose[:3, :3], pose[:3, 3] = rotation, -rotation @ (centre - forward * distance)
+    pose[:3, :3], pose[:3, 3] = rotation, -rotation @ (center - forward * distance)
     flat = Camera.from_focal(size * distance / field, size, size)
     return Camera(pose, flat.intrinsics, size, size)
 
@@ -184,11 +184,11 @@ def shade_cloth(color: Float[Tensor, "3"], at: ShadingPoints) -> Float[Tensor, "
 
 
 def shade_hair(color: Float[Tensor, "n 3"], along: Float[Tensor, "n 3"], at: ShadingPoints) -> Float[Tensor, "n 3"]:
-    """Radiance of hair (Kajiya and Kay, SIGGRAPH 1989): fibres scatter round their axis, with two highlights.
+    """Radiance of hair (Kajiya and Kay, SIGGRAPH 1989): fibers scatter round their axis, with two highlights.
 
     Args:
         color: reflectance.
-        along: unit direction of the fibre.
+        along: unit direction of the fiber.
         at: the points, with normals outward from the tuft.
     """
     normal, view, lit, lighting = at.normal, at.view, at.lit, at.lighting
@@ -209,7 +209,7 @@ def shade_eyes(q: Float[Tensor, "n 3"], iris: Float[Tensor, "3"], lids: Float[Te
     """Radiance of eyeballs.
 
     Args:
-        q: unit direction from the eyeball's centre in the eyeball's own axes (z through the pupil).
+        q: unit direction from the eyeball's center in the eyeball's own axes (z through the pupil).
         iris: reflectance of the iris.
         lids: 1 far from the lids, less beside them.
         at: the points.
@@ -234,16 +234,16 @@ def paint_eye(q: Float[Tensor, "n 3"], iris: Float[Tensor, "3"]) -> tuple[Float[
     """Reflectance of the eyeball, and how clearly it mirrors lamps (the cornea more than the white).
 
     Args:
-        q: unit direction from the eyeball's centre, z through the pupil.
+        q: unit direction from the eyeball's center, z through the pupil.
         iris: mean reflectance of the iris.
     """
     angle = torch.acos(q[:, 2].clamp(-1, 1))
     turn = torch.atan2(q[:, 1], q[:, 0])
     r = angle / IRIS_ANGLE
-    fibres = 0.5 + 0.25 * torch.sin(turn * 23 + 3 * torch.sin(turn * 5)) + 0.25 * torch.sin(turn * 41 + 7 * r)
+    fibers = 0.5 + 0.25 * torch.sin(turn * 23 + 3 * torch.sin(turn * 5)) + 0.25 * torch.sin(turn * 41 + 7 * r)
     collar = torch.exp(-(((r - 0.52) / 0.13) ** 2))
     ring = _step(r, 0.72, 1.0)
-    inside = iris * ((0.7 + 0.9 * fibres * r) * (1 - 0.75 * ring) + 0.7 * collar)[:, None]
+    inside = iris * ((0.7 + 0.9 * fibers * r) * (1 - 0.75 * ring) + 0.7 * collar)[:, None]
     inside = inside + (torch.tensor([0.10, 0.06, 0.02]) * (collar * 0.35)[:, None])
     inside = inside * (1 - _step(angle, PUPIL_ANGLE * 1.06, PUPIL_ANGLE * 0.94) * 0.985)[:, None]
     pink = _step(angle, 0.5, 1.15)
@@ -268,7 +268,7 @@ def _ambient_light(normal: Float[Tensor, "n 3"], lighting: Lighting) -> Float[Te
 
 
 def _bounce_light(open_: Float[Tensor, " n"], color: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
-    """Darkening of a hollow whose walls have this colour: bright walls return some of the light."""
+    """Darkening of a hollow whose walls have this color: bright walls return some of the light."""
     o = open_[:, None]
     return o / (1 - color.clamp(0, 0.9) * (1 - o))
 

@@ -29,7 +29,7 @@ CLOSE_FOCAL = 2.4
 SAMPLES = 2
 """Samples of a pixel along each axis, where something ends in it."""
 SMOOTH_STEP = 0.002
-"""Depths in a pixel may differ by this much before it counts as one where something ends, metres."""
+"""Depths in a pixel may differ by this much before it counts as one where something ends, meters."""
 IDENTITY_SPREAD = 0.7
 """Standard deviation of the identity's coefficients."""
 IDENTITY_LIMIT = 1.6
@@ -59,7 +59,7 @@ class SyntheticFrame:
     foreground: UInt8[np.ndarray, "H W"]
     """Alpha of the figure, shirt and hair included."""
     parts: UInt8[np.ndarray, "H W"]
-    """Index into `PARTS` of what the pixel's centre shows."""
+    """Index into `PARTS` of what the pixel's center shows."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class SyntheticSubject:
             yield self.render(index).image
 
     def pupils(self, index: int) -> Float[Tensor, "2 3"]:
-        """World position of the left and the right pupil's front in one frame, metres."""
+        """World position of the left and the right pupil's front in one frame, meters."""
         vertices = self.head(self.params[index])
         return torch.stack([_interpolate(vertices, *self._find_eye_front(side))[0] for side in ("left", "right")])
 
@@ -199,8 +199,8 @@ class SyntheticSubject:
         if name == "lashes":
             return torch.from_numpy(0.5 * self.appearance.hair + 0.04 * self.appearance.skin).repeat(len(points.face), 1)
         if name == "hair":
-            fibre = _normalize(_interpolate(posed.along, points.corners, points.bary))
-            return shade.shade_hair(torch.from_numpy(self.appearance.hair) * points.shading.openness[:, None], fibre, points.shading)
+            fiber = _normalize(_interpolate(posed.along, points.corners, points.bary))
+            return shade.shade_hair(torch.from_numpy(self.appearance.hair) * points.shading.openness[:, None], fiber, points.shading)
         return shade.shade_cloth(torch.from_numpy(self.appearance.shirt), points.shading)
 
     def _key_light(self, grid: _SampleGrid, vertices: Tensor) -> Float[Tensor, " n"]:
@@ -214,7 +214,7 @@ class SyntheticSubject:
         return torch.from_numpy(np.clip(blurred[..., 0] / np.maximum(blurred[..., 1], 1e-3), 0.0, 1.0)).flatten()
 
     def _sample_texture(self, points: _SurfacePoints) -> Float[Tensor, "n 4"]:
-        """Colour and gloss of the skin."""
+        """Color and gloss of the skin."""
         corners = self.head.topology.uv_faces.index_select(0, points.face)
         uv = _interpolate(self.head.topology.uv, corners, points.bary).numpy() * len(self._texture) - 0.5
         rows = -(-len(uv) // 1024)  # cv2.remap wants a picture, no side over 32,767
@@ -249,7 +249,7 @@ class SyntheticSubject:
         return np.clip(developed + SENSOR_NOISE * noise + 0.5, 0, 255).astype(np.uint8)
 
     def _find_eye_directions(self) -> Float[Tensor, "V 3"]:
-        """Direction of each eyeball vertex from its centre, z along the eyeball's axis; zero elsewhere."""
+        """Direction of each eyeball vertex from its center, z along the eyeball's axis; zero elsewhere."""
         directions = torch.zeros_like(self.head.template)
         for side in ("left", "right"):
             ball = self.head.topology.faces[self.head.topology.regions[f"eye_{side}"]].unique()

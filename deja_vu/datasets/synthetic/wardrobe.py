@@ -17,9 +17,9 @@ STRANDS = 4800
 STRAND_POINTS = 5
 """Points along each strand."""
 STRAND_WIDTH = [0.0009, 0.0019, 0.0017, 0.0006]
-"""From root to tip, metres."""
+"""From root to tip, meters."""
 EAR_CLEARANCE = 0.0045
-"""Strands that come nearer to an ear are left out, metres."""
+"""Strands that come nearer to an ear are left out, meters."""
 SHIRT_COLUMNS = 96
 """Vertices around the shirt."""
 SHIRT_ROWS = 40
@@ -38,9 +38,9 @@ SHIRT_RINGS = np.array(
         [-0.400, -0.014, 0.212, 0.112],
     ]
 )
-"""Height, depth of the axis, half width and half depth of the shirt's cross sections from the collar down, metres."""
+"""Height, depth of the axis, half width and half depth of the shirt's cross sections from the collar down, meters."""
 COLLAR_SLOPE = 0.28
-"""How much lower the collar runs in front, per metre."""
+"""How much lower the collar runs in front, per meter."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Haircut:
     lift: float = 1.0
     """How far they stand off, in units of a short cut's."""
     parting: float = 0.024
-    """Where the hair parts on top, metres to the subject's left."""
+    """Where the hair parts on top, meters to the subject's left."""
 
     @staticmethod
     def draw(seed: int) -> Haircut:
@@ -68,7 +68,7 @@ class Garment:
     vertices: Float[np.ndarray, "V 3"]
     faces: Int[np.ndarray, "F 3"]
     along: Float[np.ndarray, "V 3"]
-    """Unit direction of the fibre."""
+    """Unit direction of the fiber."""
     normal: Float[np.ndarray, "V 3"]
     """Unit outward direction."""
     shade: Float[np.ndarray, " V"]

@@ -107,7 +107,7 @@ struct Kernels {
 // Run body(context, item, worker) for every item; worker < threads. Items are claimed in order, results must not depend on it.
 void parallel_for(int items, int threads, void (*body)(void*, int, int), void* context);
 
-// Uninitialised memory on a cache line; throws std::bad_alloc. Give it back with the same number of bytes.
+// Uninitialized memory on a cache line; throws std::bad_alloc. Give it back with the same number of bytes.
 void* take_memory(size_t bytes);
 void give_memory(void* memory, size_t bytes);
 

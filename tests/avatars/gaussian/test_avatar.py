@@ -145,11 +145,11 @@ def test_hair_may_travel_further_than_skin(config) -> None:
 
 
 def test_brightness_has_the_slope_that_the_conventions_say(random_avatar, params, camera) -> None:
-    """One unit more of every colour raises a channel by SH_C0 * gain wherever the avatar covers the background."""
+    """One unit more of every color raises a channel by SH_C0 * gain wherever the avatar covers the background."""
     with torch.no_grad():
         random_avatar.blendmaps[..., CHANNELS["color"]] = 0.0
     out = random_avatar.render(params, camera, WHITE)
-    assert out.rgb.min() > 0.05  # a colour clamped to zero would have no slope
+    assert out.rgb.min() > 0.05  # a color clamped to zero would have no slope
     out.rgb.sum().backward()
     slope = random_avatar.rectification.grad[:, CHANNELS["color"]].sum(0)
     torch.testing.assert_close(slope, SH_C0 * GAINS["color"] * out.alpha.detach().sum().expand(3), rtol=1e-4, atol=0)

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from deja_vu.avatars.io import load_avatar, save_avatar
 from deja_vu.avatars.nelf import PUBLISHED, NelfAvatar, NelfConfig, WarpField
 from deja_vu.avatars.nelf.avatar import fit_ellipsoid
 from deja_vu.avatars.nelf.network import NelfNetwork, RayNetwork
 from deja_vu.core.camera import Camera
+from deja_vu.core.head import HeadParams
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
 from deja_vu.nets.cost import multiply_adds
@@ -100,7 +104,7 @@ def test_points_lie_on_their_rays_around_the_head_however_far_the_camera_is(para
 def test_points_lie_where_rays_meet_the_ellipsoid_whoever_looks(params, camera) -> None:
     avatar = build(replace(SMALL, points=3))
     middle = avatar.ray_points(params, camera).unflatten(-1, (3, 3))[..., 1, :]
-    height = ((middle - avatar.centre) / avatar.radii).norm(dim=-1)
+    height = ((middle - avatar.center) / avatar.radii).norm(dim=-1)
     assert ((height - 1).abs() < 1e-3).sum() > 20  # rays that meet it
     assert (height > 1 - 1e-3).all()  # the others pass outside of it
     seen = middle[0].flatten(0, 1)[(height[0].flatten() - 1).abs().argmin()]
@@ -120,8 +124,8 @@ def test_points_lie_where_rays_meet_the_ellipsoid_whoever_looks(params, camera) 
 def test_the_ellipsoid_of_an_ellipsoids_points() -> None:
     points = torch.nn.functional.normalize(torch.randn(50, 3, dtype=torch.float64), dim=1)
     wanted = torch.tensor([[0.3, -0.2, 0.1], [0.7, 1.3, 0.9]], dtype=torch.float64)
-    centre, radii = fit_ellipsoid(points * wanted[1] + wanted[0])
-    assert torch.allclose(torch.stack([centre, radii]), wanted)
+    center, radii = fit_ellipsoid(points * wanted[1] + wanted[0])
+    assert torch.allclose(torch.stack([center, radii]), wanted)
 
 
 def test_moving_head_and_camera_together_changes_nothing(params, camera) -> None:
@@ -207,3 +211,17 @@ def test_every_parameter_receives_gradients(params, camera) -> None:
     (out.full.rgb.square().mean() + out.rays.rgb.square().mean() + out.full.alpha.mean()).backward()
     assert {id(p) for group in avatar.param_groups().values() for p in group} == {id(p) for p in avatar.parameters()}
     assert all(parameter.grad is not None for parameter in avatar.parameters())
+
+
+def test_a_file_with_an_older_tensor_name_loads(tmp_path: Path, params: HeadParams) -> None:
+    avatar = build()
+    avatar.fit(params)
+    path = tmp_path / "avatar.safetensors"
+    save_avatar(avatar, path, {})
+    with safe_open(path, framework="pt") as file:
+        header, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
+    tensors["centre"] = tensors.pop("center")
+    save_file(tensors, path, metadata=header)
+    loaded = load_avatar(path)
+    assert isinstance(loaded, NelfAvatar)
+    assert torch.equal(loaded.center, avatar.center)

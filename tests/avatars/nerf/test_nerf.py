@@ -121,7 +121,7 @@ def test_canonical_reading_undoes_the_expression() -> None:
         assert torch.allclose(ours, theirs, atol=1e-5)
 
 
-def test_one_centimetre_of_solid_head_is_opaque() -> None:
+def test_one_centimeter_of_solid_head_is_opaque() -> None:
     assert math.exp(-DENSITY * 0.01 * SCENE_SCALE) < 0.01
 
 
