@@ -8,6 +8,7 @@ from typing import Literal
 from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.core.ranges import Count, Pixels, Positive, Rate, Share, Weight
 from deja_vu.training.config import AdamConfig, Phase, TrainConfig, ValidationConfig
+from deja_vu.uv.config import HullConfig
 
 Init = Literal["auto", "prior", "lifted", "grey"]
 
@@ -20,6 +21,13 @@ class LiftConfig:
     """Side of the frames from which hair height and colors are taken, pixels."""
     frames: Positive = 24
     """Training frames whose colors are lifted."""
+    hull: HullConfig = field(default_factory=HullConfig)
+    """Height of the hair."""
+    visible_deviations: Weight = 1.5
+    """Deviations from its middle to which a Gaussian of a dense surface is seen: a hull of the middles alone would be that much too
+    large."""
+    min_trust: Share = 0.1
+    """Squared cosine between normal and view from which on a texel's color is taken: at the rim, the background shines through."""
     prior_frames: Positive = 12
     """Training frames that the prior is shown, two at a time."""
     unseen_below: Rate = 0.06
@@ -48,7 +56,7 @@ class NovelViewConfig:
 
 @dataclass(frozen=True)
 class GaussianPhase(Phase):
-    """Its rates are in units of `deja_vu.avatars.gaussian.avatar.GAINS`."""
+    """Its rates are in units of the avatar's gains."""
 
     batch: Positive = 1
     """Frames a step."""

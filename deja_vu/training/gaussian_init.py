@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from deja_vu.avatars import GaussianAvatar
-from deja_vu.avatars.prior.atlas import VISIBLE_DEVIATIONS, load_atlas
+from deja_vu.avatars.prior.atlas import load_atlas
 from deja_vu.avatars.prior.network import load_prior, shipped_chart
 from deja_vu.core.errors import ConfigError
 from deja_vu.core.gaussians import CHANNELS, rgb_to_sh
@@ -62,13 +62,13 @@ def lift_frames(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig)
     head, count = avatar.head, len(source.sequence)
     spread = evenly_spaced(config.frames, count)
     if avatar.config.axes == "tangent":
-        hull = HairHull(len(avatar.layout))
-        reach = VISIBLE_DEVIATIONS * avatar.base[:, CHANNELS["log_scale"].start].exp()
+        hull = HairHull(len(avatar.layout), config.hull)
+        reach = config.visible_deviations * avatar.base[:, CHANNELS["log_scale"].start].exp()
         for position in spread:
             batch = source.batch(position[None])
             hull.add(avatar.surface(batch.params), batch.camera, batch.foreground, batch.valid, reach)
         avatar.raise_hair(hull.estimate_heights(avatar.layout, avatar.scalp))
-    lift = ColorLift(len(avatar.layout))
+    lift = ColorLift(len(avatar.layout), config.min_trust)
     for position in spread:
         batch = source.batch(position[None])
         depth = rasterize_mesh(head(batch.params), head.topology.faces, batch.camera).depth
@@ -102,7 +102,7 @@ def add_prior(avatar: GaussianAvatar, source: FrameSource, config: GaussianTrain
     count = len(source.sequence)
     shown = evenly_spaced(config.lift.prior_frames, count)
     made = [prior.predict(source.batch(pair)) for pair in shown.split(2)]
-    learned = torch.stack([lifted.base + avatar.gains * residual for lifted, residual in made]).mean(0)
+    learned = torch.stack([lifted.base + prior.atlas.gains * residual for lifted, residual in made]).mean(0)
     color = CHANNELS["color"]
     avatar.base[:, color] = learned[:, color]
     avatar.rectification.copy_((learned - avatar.base) / avatar.gains)

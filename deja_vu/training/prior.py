@@ -99,7 +99,7 @@ class PriorTask(Task[PriorPhase, PriorBatch]):
         return {name: value for name, value in terms.items() if self.weights[name]}
 
     def disagreement(self, batch: PriorBatch, residuals: Float[Tensor, "P M 13"]) -> Float[Tensor, ""]:
-        """Mean squared difference of one person's maps from their mean, in units of `GAINS`."""
+        """Mean squared difference of one person's maps from their mean, in units of the gains."""
         maps = torch.stack([start.base for start in batch.starts]) / self.prior.atlas.gains + residuals
         by_person = maps.unflatten(0, (len(batch.targets), -1))
         return (by_person - by_person.mean(1, keepdim=True)).square().mean()

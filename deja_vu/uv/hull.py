@@ -9,31 +9,24 @@ from torch.nn.functional import grid_sample, normalize
 
 from deja_vu.core.camera import Camera
 from deja_vu.uv.attach import SurfaceFrames
+from deja_vu.uv.config import HullConfig
 from deja_vu.uv.layout import UVLayout
 from deja_vu.uv.lift import push_pull
-
-MIN_HEIGHT = -0.006
-"""Least height over the surface that is searched, meters."""
-MAX_HEIGHT = 0.045
-"""Largest height over the surface that is searched, meters."""
-HEIGHT_STEPS = 18
-"""Heights at which every texel's normal is sampled."""
-INSIDE_SHARE = 0.9
-"""Share of the frames in which a point must lie on the person; the rest forgives matting and tracking."""
-MAX_HIDDEN_HEIGHT = 0.015
-"""Most that hair is taken to stand off where no silhouette bounds it: at the back of a head that never turns, meters."""
-MIN_FACING = -0.5
-"""Cosine between normal and direction to the camera under which a texel's normal does not run into the silhouette in time."""
-BLUR = 5
-"""Window over which heights are averaged in the chart, texels of a 256-texel map."""
 
 
 class HairHull:
     """Counts, for heights along every texel's normal, how often the point lies on the person."""
 
-    def __init__(self, count: int) -> None:
-        self.heights = torch.linspace(MIN_HEIGHT, MAX_HEIGHT, HEIGHT_STEPS)
-        self.inside, self.total = torch.zeros(count, HEIGHT_STEPS), torch.zeros(count, HEIGHT_STEPS)
+    def __init__(self, count: int, config: HullConfig = HullConfig()) -> None:
+        """Begin without a silhouette.
+
+        Args:
+            count: texels.
+            config: range of heights, and what bounds them.
+        """
+        self.config = config
+        self.heights = torch.linspace(config.min_height, config.max_height, config.steps)
+        self.inside, self.total = torch.zeros(count, config.steps), torch.zeros(count, config.steps)
         self.facing = torch.full((count,), -1.0)
 
     def add(
@@ -74,28 +67,29 @@ class HairHull:
         """Height of the hair over every texel, meters; 0 where no hair grows.
 
         Texels that no silhouette bounds, such as the back of a head that never turns, take the height of their surroundings, up to
-        `MAX_HIDDEN_HEIGHT`.
+        `max_hidden_height`.
 
         Args:
             layout: the texels' chart.
             scalp: texels on which hair may grow.
-            tall: texels whose hair is known to reach `MAX_HEIGHT` at least; their surroundings say nothing about them.
+            tall: texels whose hair is known to reach `max_height` at least; their surroundings say nothing about them.
         """
-        kept = self.inside >= INSIDE_SHARE * self.total
+        config = self.config
+        kept = self.inside >= config.inside_share * self.total
         reached = kept.float().cumprod(1).sum(1).long()
         height = self.heights[(reached - 1).clamp_min(0)]
-        bounded = scalp & (reached < HEIGHT_STEPS) & (self.facing > MIN_FACING)
+        bounded = scalp & (reached < config.steps) & (self.facing > config.min_facing)
         if tall is not None:
-            height = torch.where(tall, MAX_HEIGHT, height)
+            height = torch.where(tall, config.max_height, height)
             bounded = bounded | (scalp & tall)
         if not bounded.any():
             return torch.zeros(len(layout))
         valid = bounded | ~scalp
         filled = push_pull(torch.where(bounded, height, torch.zeros_like(height))[:, None], valid, layout)
-        heights = torch.where(valid[:, None], filled, filled.clamp_max(MAX_HIDDEN_HEIGHT))
-        window = max(1, BLUR * layout.size // 256) | 1
+        heights = torch.where(valid[:, None], filled, filled.clamp_max(config.max_hidden_height))
+        window = max(1, config.blur * layout.size // 256) | 1
         weight = layout.scatter(torch.ones(len(layout), 1)).permute(2, 0, 1)[None]
         image = layout.scatter(heights).permute(2, 0, 1)[None]
         smooth, share = (torch.nn.functional.avg_pool2d(x, window, 1, window // 2) for x in (image, weight))
         flat = (smooth / share.clamp_min(1e-6))[0, 0].flatten()[layout.texels]
-        return torch.where(scalp, flat.clamp_min(MIN_HEIGHT), torch.zeros_like(flat))
+        return torch.where(scalp, flat.clamp_min(config.min_height), torch.zeros_like(flat))

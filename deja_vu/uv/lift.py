@@ -16,9 +16,6 @@ from deja_vu.uv.layout import UVLayout
 DEPTH_TOLERANCE = 0.006
 """A texel further than this behind the nearest surface is hidden, meters."""
 
-MIN_TRUST = 0.1
-"""Squared cosine between normal and view from which on a texel's color is taken: at the rim, the background shines through."""
-
 
 @dataclass(frozen=True)
 class TexelView:
@@ -69,7 +66,15 @@ def sample_texels(
 class ColorLift:
     """Weighted mean of the colors that texels show in some frames; squarely seen texels weigh more."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, min_trust: float = 0.1) -> None:
+        """Begin without a frame.
+
+        Args:
+            count: texels.
+            min_trust: squared cosine between normal and view from which on a texel's color is taken: at the rim, the background shines
+                through.
+        """
+        self.min_trust = min_trust
         self.total, self.weight, self.best = torch.zeros(count, 3), torch.zeros(count), torch.zeros(count)
 
     def add(
@@ -94,7 +99,7 @@ class ColorLift:
             scalp: texels that are filled from each other alone, so that the back of a head gets the color of hair, not of skin.
         """
         mean = self.total / self.weight.clamp_min(1e-6)[:, None]
-        known = self.best > MIN_TRUST
+        known = self.best > self.min_trust
         if scalp is None or not (known & scalp).any():
             return push_pull(mean, known, layout)
         filled = torch.where((scalp & ~known)[:, None], push_pull(mean, reject_outliers(mean, known & scalp), layout), mean)

@@ -8,7 +8,8 @@ from deja_vu.core.camera import Camera
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
 from deja_vu.uv.attach import attach
-from deja_vu.uv.hull import MAX_HEIGHT, HairHull
+from deja_vu.uv.config import HullConfig
+from deja_vu.uv.hull import HairHull
 from deja_vu.uv.layout import build_layout
 
 FRAMES, SIDE, HAIR = 24, 128, 0.02
@@ -53,7 +54,7 @@ def test_unknown_pixels_carve_nothing() -> None:
     thickness, layout, scalp = silhouettes(known_rows=40)
     scalp = scalp[layout.faces]
     assert thickness[scalp].median() > HAIR - 0.008
-    assert thickness.max() <= MAX_HEIGHT
+    assert thickness.max() <= HullConfig().max_height
 
 
 def test_hair_beyond_reach_is_tall_where_it_is_known_to_be() -> None:
@@ -66,7 +67,7 @@ def test_hair_beyond_reach_is_tall_where_it_is_known_to_be() -> None:
     hull.add(surface, Camera.from_focal(300.0, SIDE, SIDE), everywhere, everywhere)
     scalp = head.topology.regions["scalp"][layout.faces]
     assert hull.estimate_heights(layout, scalp).max() == 0, "no silhouette bounds anything"
-    assert (hull.estimate_heights(layout, scalp, scalp)[scalp].median() - MAX_HEIGHT).abs() < 1e-6
+    assert (hull.estimate_heights(layout, scalp, scalp)[scalp].median() - HullConfig().max_height).abs() < 1e-6
 
 
 def test_a_gaussian_that_reaches_farther_stands_lower() -> None:

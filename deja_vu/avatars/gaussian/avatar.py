@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from deja_vu.avatars.base import Avatar, Draw
 from deja_vu.avatars.gaussian.blend_weights import LinearCode, SoftmaxCode
-from deja_vu.avatars.gaussian.config import GaussianConfig
+from deja_vu.avatars.gaussian.config import ChannelGains, GaussianConfig
 from deja_vu.avatars.gaussian.correction import ParamCorrection
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError
@@ -26,13 +26,10 @@ from deja_vu.uv.attach import SurfaceFrames, attach
 from deja_vu.uv.binding import Resample, SummedMap, bind_texels, pose_gaussians
 from deja_vu.uv.layout import UVLayout, build_layout
 
-GAINS: dict[str, float] = {"position": 0.01, "log_scale": 2.0, "rotation": 1.0, "opacity_logit": 3.0, "color": 4.0}
-"""Raw change of each channel for one unit of a rectification parameter, so that one learning rate serves all."""
 
-
-def channel_gains() -> Float[Tensor, "13"]:
-    """`GAINS` by raw channel, in the order of `CHANNELS`."""
-    return torch.cat([torch.full((channel.stop - channel.start,), GAINS[name]) for name, channel in CHANNELS.items()])
+def channel_gains(gains: ChannelGains) -> Float[Tensor, "13"]:
+    """Gains by raw channel, in the order of `CHANNELS`."""
+    return torch.cat([torch.full((channel.stop - channel.start,), getattr(gains, name)) for name, channel in CHANNELS.items()])
 
 
 class GaussianAvatar(Avatar):
@@ -75,7 +72,7 @@ class GaussianAvatar(Avatar):
         self.register_buffer("rest_stretch", rest.stretch[0], persistent=False)
         self.register_buffer("unseen", torch.zeros(len(self.layout)), persistent=False)
         self.register_buffer("base", init_map(rest, self.layout))
-        self.register_buffer("gains", channel_gains(), persistent=False)
+        self.register_buffer("gains", channel_gains(config.gains), persistent=False)
         self.rectification = nn.Parameter(torch.zeros(len(self.layout), NUM_CHANNELS))
         self.blendmaps = nn.Parameter(torch.zeros(config.blendmaps, len(self.blend_layout), NUM_CHANNELS))
         features = head.spec.num_expression + 3 * head.spec.num_joints + 3

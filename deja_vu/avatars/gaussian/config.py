@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from deja_vu.core.ranges import Range, Texels
+from deja_vu.core.ranges import Range, Rate, Texels
+
+
+@dataclass(frozen=True)
+class ChannelGains:
+    """Raw change of each channel for one unit of a rectification parameter, so that one learning rate serves all."""
+
+    position: Rate = 0.01
+    """Metres."""
+    log_scale: Rate = 2.0
+    """Natural logarithm."""
+    rotation: Rate = 1.0
+    """Quaternion components."""
+    opacity_logit: Rate = 3.0
+    """Logit."""
+    color: Rate = 4.0
+    """Spherical-harmonic coefficients."""
 
 
 @dataclass(frozen=True)
@@ -24,5 +40,7 @@ class GaussianConfig:
     """Correct tracked pose and expression as a linear function of the blend code's coordinates (which only the linear code has)."""
     axes: Literal["tangent", "head"] = "tangent"
     """Frame of offsets and rotations: the surface's tangent frame, or the head's own axes as in the paper."""
+    gains: ChannelGains = field(default_factory=ChannelGains)
+    """What one unit of a parameter changes."""
     backend: Literal["auto", "reference", "cpu", "gsplat"] = "auto"
     """Rasterizer."""

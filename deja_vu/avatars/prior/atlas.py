@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deja_vu.avatars.gaussian.avatar import GaussianAvatar, channel_gains, init_map, spacing_log_scale
-from deja_vu.avatars.gaussian.config import GaussianConfig
+from deja_vu.avatars.gaussian.config import ChannelGains, GaussianConfig
+from deja_vu.avatars.prior.config import PhotoLiftConfig
 from deja_vu.core.batch import Batch
 from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, Gaussians, rgb_to_sh
 from deja_vu.core.head import HeadParams
@@ -23,9 +24,9 @@ from deja_vu.heads.regions import dropped_faces
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.uv.attach import SurfaceFrames, attach
 from deja_vu.uv.binding import SummedMap, bind_texels, pose_gaussians
-from deja_vu.uv.hull import MAX_HEIGHT, HairHull
+from deja_vu.uv.hull import HairHull
 from deja_vu.uv.layout import build_layout
-from deja_vu.uv.lift import DEPTH_TOLERANCE, sample_texels
+from deja_vu.uv.lift import sample_texels
 from deja_vu.uv.mirror import KNOWN_WEIGHT, complete_texels, find_mirror_texels
 
 PHOTO_CHANNELS = 9
@@ -36,10 +37,6 @@ HEIGHT_UNIT = 0.02
 """Hair height that stands for one in the evidence, meters."""
 PLACE_UNIT = 0.1
 """Coordinate that stands for one in the evidence, meters."""
-VISIBLE_DEVIATIONS = 1.5
-"""Deviations from its middle to which a Gaussian of a dense surface is seen: a hull of the middles alone would be that much too large."""
-RIM_COSINE = 0.4
-"""Cosine between normal and view below which a texel lies on the outline: hair that leaves it upwards is seen to be as high."""
 MOUTH = {
     "mouth_inner": (0.30, 0.12, 0.11),
     "teeth_upper": (0.80, 0.75, 0.68),
@@ -54,8 +51,6 @@ MIN_MOUTH_LIGHT = 0.12
 it."""
 FACE_LIGHT = 0.55
 """Brightness of the face for which `MOUTH` is given, in [0, 1]."""
-BEHIND_LIPS = 0.0015
-"""How far behind the nearest surface what lies in the mouth counts as seen, meters: lips are thin."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +72,16 @@ class Lifted:
 class Atlas:
     """Texels of a head model at one size, and everything about them that no identity changes."""
 
-    def __init__(self, head: HeadModel, size: int) -> None:
+    def __init__(self, head: HeadModel, size: int, lift: PhotoLiftConfig, gains: ChannelGains) -> None:
         """Build the tables (a second).
 
         Args:
             head: parametric head.
             size: texels a side, 64 to 512.
+            lift: how photos are lifted.
+            gains: units of residuals.
         """
-        self.head, self.size = head, size
+        self.head, self.size, self.config = head, size, lift
         self.layout = build_layout(head.topology, size, drop=dropped_faces(head.topology))
         self.binding = bind_texels(head.topology.faces, len(head.template), self.layout, None, len(self.layout))
         surface = attach(head.template, head.topology.faces, self.layout)
@@ -97,8 +94,8 @@ class Atlas:
                 self.mouth[head.topology.regions[name][self.layout.faces]] = torch.tensor(color)
         depth = points[~self.mouth[:, 0].isnan(), 2].amax() - points[:, 2] if self.mouth.isfinite().any() else points[:, 2]
         self.mouth *= (1 - depth / MOUTH_DEPTH).clamp(MIN_MOUTH_LIGHT, 1)[:, None]
-        self.tolerance = torch.where(self.mouth[:, 0].isnan(), DEPTH_TOLERANCE, BEHIND_LIPS)
-        self.gains = channel_gains()
+        self.tolerance = torch.where(self.mouth[:, 0].isnan(), lift.depth_tolerance, lift.lips_tolerance)
+        self.gains = channel_gains(gains)
         self._no_blendmaps = (torch.zeros(0, len(self.layout), NUM_CHANNELS), torch.zeros(1, 0))
 
     def rest_surface(self, shape: Float[Tensor, " S"]) -> SurfaceFrames:
@@ -116,13 +113,13 @@ class Atlas:
         params = replace(photos.params, shape=shape.expand(count, -1))
         rest, vertices = self.rest_surface(shape), self.head(params)
         surface = attach(vertices, self.head.topology.faces, self.layout)
-        hull = HairHull(len(self.layout))
+        hull = HairHull(len(self.layout), self.config.hull)
         base = init_map(rest, self.layout)
-        reach = VISIBLE_DEVIATIONS * base[:, CHANNELS["log_scale"].start].exp()
+        reach = self.config.visible_deviations * base[:, CHANNELS["log_scale"].start].exp()
         hull.add(surface, photos.camera, photos.foreground, photos.valid, reach)
-        beyond = replace(surface, points=surface.points + MAX_HEIGHT * surface.frames[..., 2])
+        beyond = replace(surface, points=surface.points + self.config.hull.max_height * surface.frames[..., 2])
         edge = sample_texels(beyond, photos.camera, torch.zeros_like(photos.head[..., 0]), photos.image, photos.head)
-        tall = ((edge.facing.abs() < RIM_COSINE) & (edge.alpha > 0.5)).all(0)
+        tall = ((edge.facing.abs() < self.config.rim_cosine) & (edge.alpha > 0.5)).all(0)
         height = hull.estimate_heights(self.layout, self.scalp, tall)
         raised = replace(surface, points=surface.points + height[:, None] * surface.frames[..., 2])
         depth = rasterize_mesh(vertices, self.head.topology.faces, photos.camera).depth
@@ -156,7 +153,7 @@ class Atlas:
 
         Args:
             lifted: start.
-            residual: of the prior, in units of `GAINS`; None for none.
+            residual: of the prior, in units of the gains; None for none.
             params: poses and expressions; the identity is the start's.
         """
         ours = replace(params, shape=lifted.shape.expand(len(params), -1))
@@ -176,7 +173,7 @@ class Atlas:
 
         Args:
             lifted: start.
-            residual: of the prior, in units of `GAINS`; None for none.
+            residual: of the prior, in units of the gains; None for none.
             config: sizes, of which `uv_size` is this atlas' and offsets lie in the tangent frame.
         """
         assert (config.uv_size, config.axes) == (self.size, "tangent"), config
@@ -185,7 +182,11 @@ class Atlas:
         return avatar
 
 
-@functools.lru_cache(maxsize=2)
-def load_atlas(head_name: str, size: int) -> Atlas:
+def load_atlas(head_name: str, size: int, lift: PhotoLiftConfig = PhotoLiftConfig(), gains: ChannelGains = ChannelGains()) -> Atlas:
     """The atlas of a head model; the same one on every call."""
-    return Atlas(load_head(head_name), size)
+    return _build_atlas(head_name, size, lift, gains)
+
+
+@functools.lru_cache(maxsize=2)
+def _build_atlas(head_name: str, size: int, lift: PhotoLiftConfig, gains: ChannelGains) -> Atlas:
+    return Atlas(load_head(head_name), size, lift, gains)

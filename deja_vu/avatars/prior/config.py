@@ -5,8 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from deja_vu.core.ranges import Pixels, Texels
+from deja_vu.avatars.gaussian.config import ChannelGains
+from deja_vu.core.ranges import Pixels, Share, Texels, Weight
 from deja_vu.nets.config import UVNetConfig
+from deja_vu.uv.config import HullConfig
+
+
+@dataclass(frozen=True)
+class PhotoLiftConfig:
+    """How photos are lifted: a network's input depends on it."""
+
+    hull: HullConfig = field(default_factory=HullConfig)
+    """Height of the hair."""
+    visible_deviations: Weight = 1.5
+    """Deviations from its middle to which a Gaussian of a dense surface is seen: a hull of the middles alone would be that much too
+    large."""
+    rim_cosine: Share = 0.4
+    """Cosine between normal and view below which a texel lies on the outline: hair that leaves it upwards is seen to be as high."""
+    depth_tolerance: Weight = 0.006
+    """A texel further than this behind the nearest surface is hidden, meters."""
+    lips_tolerance: Weight = 0.0015
+    """The same of what lies in the mouth: lips are thin."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +38,10 @@ class PriorConfig:
     """Texels a side of the map."""
     architecture: Literal["evidence", "image"] = "evidence"
     """A U-Net on the texels' evidence, on top of the lifted start; or the paper's network from picture to map, on top of a plain head."""
+    lift: PhotoLiftConfig = field(default_factory=PhotoLiftConfig)
+    """How the photos were lifted on which the network was trained, and are for it."""
+    gains: ChannelGains = field(default_factory=ChannelGains)
+    """What one unit of the network's output changes."""
     network: UVNetConfig = field(default_factory=UVNetConfig)
     """Sizes of the U-Net; the paper's network has none to choose."""
     picture: Pixels = 128

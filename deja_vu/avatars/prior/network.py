@@ -41,7 +41,7 @@ MAX_HAIR_SHIFT = 0.1 / SH_C0
 
 
 class HeadPrior(nn.Module):
-    """Residuals of lifted starts, in units of `deja_vu.avatars.gaussian.avatar.GAINS`."""
+    """Residuals of lifted starts, in units of its config's gains."""
 
     def __init__(self, config: PriorConfig, atlas: Atlas) -> None:
         """Build the network with random weights.
@@ -131,7 +131,7 @@ def _ramp(values: Tensor, span: tuple[float, float]) -> Tensor:
 
 def build_prior(config: PriorConfig) -> HeadPrior:
     """A network with random weights, on the atlas of its head."""
-    return HeadPrior(config, load_atlas(config.head, config.uv_size))
+    return HeadPrior(config, load_atlas(config.head, config.uv_size, config.lift, config.gains))
 
 
 def save_prior(prior: HeadPrior, path: Path, provenance: dict[str, str]) -> None:

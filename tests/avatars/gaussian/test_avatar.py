@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from deja_vu.avatars.gaussian.avatar import GAINS, GaussianAvatar, texel_spacing
-from deja_vu.avatars.gaussian.config import GaussianConfig
+from deja_vu.avatars.gaussian.avatar import GaussianAvatar, texel_spacing
+from deja_vu.avatars.gaussian.config import ChannelGains, GaussianConfig
 from deja_vu.core.camera import Camera
 from deja_vu.core.conventions import SH_C0
 from deja_vu.core.errors import ConfigError
@@ -17,6 +17,8 @@ from deja_vu.heads.toy import load as load_toy
 from deja_vu.render.mesh import rasterize_mesh
 
 WHITE = torch.ones(3)
+
+GAINS = ChannelGains()
 
 
 def toy_avatar(config: GaussianConfig) -> GaussianAvatar:
@@ -68,7 +70,7 @@ def test_blendmaps_of_zero_equal_the_global_map_alone(random_avatar, config, par
 def test_the_map_is_the_sum_of_its_terms(random_avatar, params) -> None:
     """Base, plus gain times (global map + weighted, upsampled blendmaps), written out with loops."""
     weights = random_avatar.code(params)
-    gains = torch.cat([torch.full((channel.stop - channel.start,), GAINS[name]) for name, channel in CHANNELS.items()])
+    gains = torch.cat([torch.full((channel.stop - channel.start,), getattr(GAINS, name)) for name, channel in CHANNELS.items()])
     for frame in range(2):
         blend = sum(weights[frame, k] * random_avatar.blendmaps[k] for k in range(3))
         expected = random_avatar.base + gains * (random_avatar.rectification + random_avatar.upsample(blend))
@@ -86,7 +88,7 @@ def test_a_position_offset_moves_along_the_normal_in_tangent_axes_and_along_z_in
             direction = avatar.surface(params).frames[..., 2]
         else:
             direction = params.world_from_head[:, None, :3, 2].expand_as(moved)
-        torch.testing.assert_close(moved, 0.3 * GAINS["position"] * direction, rtol=0, atol=1e-6)
+        torch.testing.assert_close(moved, 0.3 * GAINS.position * direction, rtol=0, atol=1e-6)
 
 
 def test_gaussians_turn_with_the_head(random_avatar, params) -> None:
@@ -152,7 +154,7 @@ def test_brightness_has_the_slope_that_the_conventions_say(random_avatar, params
     assert out.rgb.min() > 0.05  # a color clamped to zero would have no slope
     out.rgb.sum().backward()
     slope = random_avatar.rectification.grad[:, CHANNELS["color"]].sum(0)
-    torch.testing.assert_close(slope, SH_C0 * GAINS["color"] * out.alpha.detach().sum().expand(3), rtol=1e-4, atol=0)
+    torch.testing.assert_close(slope, SH_C0 * GAINS.color * out.alpha.detach().sum().expand(3), rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize(
