@@ -21,9 +21,10 @@ from deja_vu.io.video import read_frames
 from deja_vu.pipelines.benchmark_paths import benchmark_paths
 from deja_vu.pipelines.demo import MOTION_FRAMES, MOTION_SEED
 from deja_vu.pipelines.evaluate import evaluate_run
+from deja_vu.pipelines.identity import refuse_other_source
 from deja_vu.pipelines.personalize import personalize
 from deja_vu.pipelines.recipes import Recipe
-from deja_vu.pipelines.run_folder import amended, find_track, open_run
+from deja_vu.pipelines.run_folder import amended, find_track, is_whole, open_run
 from deja_vu.pipelines.sample import write_sample
 from deja_vu.pipelines.track import track_into
 from deja_vu.report.bench_report import write_report
@@ -97,8 +98,10 @@ def score_clips(
     for clip in find_clips(clips):
         run = out / clip.name
         try:
-            if not (reuse and (run / METRICS_FILE).is_file()):
-                personalize(clip.video, run, recipe, resume=False, overwrite=overwrite, read=read)
+            if not (reuse and is_whole(run)):
+                personalize(clip.video, run, recipe, resume=False, overwrite=overwrite or reuse, read=read)
+            elif find_track(run) == run / "track" and clip.video.is_file():  # which it tracked itself
+                refuse_other_source(run, clip.video)
             metrics = evaluate_run(run, frames=SCORED_FRAMES, others=video_predictors(clip.others, TrackedSequence.load(find_track(run))))
             with amended(run, METRICS_FILE) as path:
                 write_json(path, metrics)
@@ -171,7 +174,7 @@ def sample_driver(folder: Path, recipe: Recipe, like: Path, *, reuse: bool, over
     if not (reuse and (target / "track.json").is_file()):
         write_sample(folder / "motion.mp4", MOTION_FRAMES, seed=MOTION_SEED)
         config = replace(recipe.track, head=TrackedSequence.load(like).info.head_name)
-        track_into(folder / "motion.mp4", target, config, overwrite=overwrite)
+        track_into(folder / "motion.mp4", target, config, overwrite=overwrite or reuse)
     return target
 
 
@@ -182,7 +185,7 @@ def shared_track(clip: BenchmarkClip, folder: Path, recipe: Recipe, *, reuse: bo
     target = folder / "track"
     if reuse and (target / "track.json").is_file():
         return target
-    track_into(clip.video, target, recipe.track, overwrite=overwrite)
+    track_into(clip.video, target, recipe.track, overwrite=overwrite or reuse)
     return target
 
 

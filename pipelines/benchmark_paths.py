@@ -100,7 +100,7 @@ def benchmark_paths(
         recipe: of all paths.
         others: rendered videos of other systems.
         drivers: tracked folders whose motion the avatars follow.
-        reuse: keep results that are there already.
+        reuse: keep results that are there already, and make those anew that are not whole.
         overwrite: replace results that are there already.
         isolate: a process for each path, so that its peak memory is its own.
         seconds: for each latency measurement.
@@ -126,7 +126,7 @@ def benchmark_paths(
         chosen = known[name]()
         kind = chosen.nelf.teacher if chosen.path == "nelf" and chosen.nelf.pseudo_share else "none"
         taught = out / kind if (out / kind / RESULT_FILE).is_file() else None
-        with open_run(folder, "benchmark path", inputs=[track, *drivers], overwrite=overwrite) as run:
+        with open_run(folder, "benchmark path", inputs=[track, *drivers], overwrite=overwrite or reuse) as run:
             run.note()
             job = Job(
                 clip=clip,
@@ -280,7 +280,7 @@ def assess_untrained(clip: str, sequence: TrackedSequence, out: Path, others: Se
         folder = out / predictor.name
         if reuse and (folder / RESULT_FILE).is_file():
             continue
-        with open_run(folder, "benchmark path", inputs=[sequence.folder], overwrite=overwrite) as run:
+        with open_run(folder, "benchmark path", inputs=[sequence.folder], overwrite=overwrite or reuse) as run:
             run.note()
             assessed = assess(sequence, predictor, head, run.folder, out)
             facts = origin(clip, predictor.name, sequence)

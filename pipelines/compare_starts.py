@@ -12,7 +12,7 @@ import torch
 
 from deja_vu.avatars import save_avatar
 from deja_vu.bench.curve import Curve, crossing_times
-from deja_vu.core.config import dump_config, load_config
+from deja_vu.core.config import config_text, load_config
 from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.files import write_atomic, write_json
@@ -20,6 +20,7 @@ from deja_vu.io.names import distinct_names
 from deja_vu.io.provenance import commit, machine
 from deja_vu.pipelines.run_folder import find_track, open_run
 from deja_vu.report.bench_plots import curves
+from deja_vu.training.checkpoint import video_print
 from deja_vu.training.devices import pick_device
 from deja_vu.training.gaussian import train_gaussian
 from deja_vu.training.gaussian_config import GaussianPhase, GaussianTrainConfig
@@ -57,7 +58,7 @@ def compare_starts(
         When each way is as good as the starts without the network are at their end, as a Markdown table.
 
     Raises:
-        InputError: an unknown way, no clip, or one clip twice.
+        InputError: an unknown way, no clip, one clip twice, or a finished run of another video.
         ConfigError: a finished run was made with another recipe.
         OutputError: `out` holds what no comparison wrote; it is in use, or cannot be written.
     """
@@ -84,12 +85,16 @@ def learn_all(clips: Mapping[str, Path], out: Path, ways: Mapping[str, GaussianT
     for clip, folder in clips.items():
         for name in ways:
             run = out / clip / name.replace(", ", "-").replace(" ", "-")
+            print_ = video_print(TrackedSequence.load(find_track(folder)))
             if not (run / FIGURES).is_file():
                 run.mkdir(parents=True, exist_ok=True)
-                dump_config(ways[name], run / RECIPE)
-                write_json(run / FIGURES, {"clip": clip, "way": name, **measure_start(find_track(folder), run, ways[name])})
+                write_atomic(run / RECIPE, config_text(ways[name]))
+                figures = measure_start(find_track(folder), run, ways[name])
+                write_json(run / FIGURES, {"clip": clip, "way": name, "video": print_, **figures})
             elif load_config(GaussianTrainConfig, run / RECIPE) != ways[name]:
                 raise ConfigError(f"{run} was made with another recipe. Choose another --out.")
+            elif json.loads((run / FIGURES).read_text()).get("video") != print_:
+                raise InputError(f"{run} was made of another video than {clip}. Choose another --out, or give the clip another name.")
 
 
 def measure_start(track: Path, run: Path, config: GaussianTrainConfig) -> dict[str, Any]:

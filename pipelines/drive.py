@@ -35,7 +35,7 @@ from deja_vu.pipelines.configs import DriveConfig
 from deja_vu.pipelines.painter import Background, Painter, open_background
 from deja_vu.pipelines.person import load
 from deja_vu.pipelines.requests import VIRTUAL_CAMERA, WEBCAM, makes_pictures, refuse_output
-from deja_vu.pipelines.run_folder import find_avatar, find_track, open_run
+from deja_vu.pipelines.run_folder import find_track, open_run, read_by_look
 from deja_vu.tracking.config import TrackConfig
 from deja_vu.tracking.tracker import track_video
 from deja_vu.tracking.webcam import LiveMotion, Webcam
@@ -52,7 +52,7 @@ def drive_run(run: Path, motion: str, out: Path, config: DriveConfig, *, overwri
         config: how the motion is carried over and shown.
         overwrite: replace the video, or the pictures of an earlier drive, that `out` names.
     """
-    read = [find_avatar(run), *([] if WEBCAM.fullmatch(motion) else [Path(motion)])]
+    read = [*read_by_look(run), *([] if WEBCAM.fullmatch(motion) else [Path(motion)])]
     read += [Path(config.background)] if config.background else []
     refuse_output(out, read, overwrite=overwrite)
     if str(out) == VIRTUAL_CAMERA:

@@ -22,7 +22,7 @@ from deja_vu.io.frames import FrameSource
 from deja_vu.io.images import write_png
 from deja_vu.pipelines.own_files import claim
 from deja_vu.pipelines.person import load_pair
-from deja_vu.pipelines.run_folder import open_run
+from deja_vu.pipelines.run_folder import open_run, read_by_look
 
 
 def score_run(
@@ -47,7 +47,7 @@ def score_run(
     """
     count = None if frames == "all" else frames
     if json_path is not None:
-        claim(json_path, overwrite=overwrite)
+        claim(json_path, overwrite=overwrite, inputs=read_by_look(run))
     if save_frames is None:
         metrics = evaluate_run(run, frames=count)
     else:

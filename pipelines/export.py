@@ -31,7 +31,7 @@ from deja_vu.pipelines.configs import DriveConfig, Format
 from deja_vu.pipelines.drive import open_motion, performed, turntable_of
 from deja_vu.pipelines.person import Person, load
 from deja_vu.pipelines.requests import SUFFIXES, check_export, refuse_export
-from deja_vu.pipelines.run_folder import find_avatar, open_run
+from deja_vu.pipelines.run_folder import open_run, read_by_look
 
 OWN_SECONDS = 10.0
 """Length of the person's own motion that every page can play."""
@@ -65,7 +65,7 @@ def export(
         webcam: folder of the npm package @mediapipe/tasks-vision, to let the page follow the user's face (web; adds 9 MB).
         overwrite: replace the file, or what an earlier export wrote into the folder, that `out` names.
     """
-    read = [find_avatar(run), *([Path(motion)] if motion is not None else []), *([webcam] if webcam is not None else [])]
+    read = [*read_by_look(run), *([Path(motion)] if motion is not None else []), *([webcam] if webcam is not None else [])]
     check_export(format, out, motion, frame, webcam)
     refuse_export(format, out, motion, frame, [run, *read], overwrite=overwrite)
     person = load(run)

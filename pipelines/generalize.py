@@ -19,18 +19,20 @@ import torch
 from deja_vu.avatars.prior.network import HeadPrior, save_prior
 from deja_vu.bench.metrics import METRICS
 from deja_vu.bench.prior_scores import PriorScores, head_makers
-from deja_vu.core.config import dump_config
+from deja_vu.core.config import config_text
 from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.datasets.prior_examples import PriorSampler
 from deja_vu.datasets.shards import ShardSet, is_shards
-from deja_vu.io.files import write_json
+from deja_vu.io.files import write_atomic, write_json
 from deja_vu.io.provenance import commit, machine
 from deja_vu.pipelines.configs import STAGE, GeneralizeConfig
 from deja_vu.pipelines.evaluate_prior import score_photos
+from deja_vu.pipelines.identity import refuse_other_recipe
 from deja_vu.pipelines.prepare import prepare
-from deja_vu.pipelines.run_folder import open_run, refuse_other_recipe, working_folder
+from deja_vu.pipelines.run_folder import open_run, working_folder
 from deja_vu.report.prior_report import portrait_rows, prior_table
 from deja_vu.tracking.masks import HeadMasks
+from deja_vu.training.checkpoint import fingerprint
 from deja_vu.training.logging import RunLogger, log_hparams
 from deja_vu.training.prior import PriorBatch, PriorTask
 from deja_vu.training.prior_config import PriorPhase
@@ -63,9 +65,9 @@ def generalize(data: list[Path], out: Path, config: GeneralizeConfig, *, resume:
             run = stack.enter_context(open_run(out, STAGE, inputs=[*data, *read], resume=resume, overwrite=overwrite))
             if resume:
                 refuse_other_recipe(run.folder, config)
-            run.note()
+            run.note(source=" ".join(map(str, data)), recipe_sha256=fingerprint(config))
             if not (resume and (run.folder / "config.yaml").is_file()):
-                dump_config(config, run.folder / "config.yaml")
+                write_atomic(run.folder / "config.yaml", config_text(config))
             if photos := [folder for folder in data if not is_shards(folder)]:
                 prepare(photos, out / "shards", config.prepare)
         processes.wait()
@@ -134,6 +136,7 @@ class GeneralizeTask(PriorTask):
     def __init__(self, config: GeneralizeConfig, processes: Processes, shards: ShardSet) -> None:
         super().__init__(config, processes)
         self.recipe, self.shards = config, shards
+        self.learned_from = fingerprint([(entry.key, entry.split, sorted(entry.places.items())) for entry in shards.entries])
         self.masks = HeadMasks(self.prior.atlas.head)
 
     def batches(self, phase: PriorPhase, begin: int, start: int) -> Iterator[PriorBatch]:

@@ -21,6 +21,8 @@ from deja_vu.io.files import LOCK, PART, digest
 RECORD = "run.json"
 STAGE = ".deja-vu-new"
 PROGRAM = "deja-vu"
+LITTER = frozenset({LOCK, STAGE, "lost+found", ".DS_Store", "Thumbs.db", "desktop.ini"})
+"""What makes no folder the user's: the first two are ours, the others are put there by file systems and desktops."""
 
 _TRACKED = r"track\.json|params\.safetensors|overlay\.mp4|(frames|masks)|frames/\d{6,}\.jpg|masks/\d{6,}\.png"
 _TRAINED = r"(avatar|global_only|prior)\.safetensors|checkpoint\.pt|metrics\.jsonl?|events\.out\.tfevents\.[^/]+|config\.yaml"
@@ -40,7 +42,7 @@ NAMES = {
     "compare-starts": rf"curves\.json|[^/]+\.svg|[^/]+/[^/]+/(curves\.json|{_TRAINED})",
     "drive": r"\d{6}\.png",
     "evaluate": r"frames\.json|(render|target|head|person)_\d{6,}\.png",
-    "export": r"index\.html|NOTICES\.txt|(avatar|webcam)\.bin|frame_\d{5,}\.(ply|spz)",
+    "export": r"index\.html|NOTICES\.txt|deja-vu\.js|(avatar|webcam)\.bin|frame_\d{5,}\.(ply|spz)",
 }
 """What each command writes into its folder, as patterns of names below it; folders that it makes stand alone."""
 OLDER = (
@@ -58,14 +60,14 @@ def own_files(folder: Path) -> set[str]:
         return set()
     names = [name for name in walk(folder) if not (folder / name).is_symlink() and (folder / name).is_file()]
     if listed is None:
-        return {name for name in names if by_name(folder, name, kind)}
+        return {name for name in names if by_name(folder, name, NAMES[kind])}
     return {name for name in names if leavings(name, kind) or (name in listed and digest(folder / name) == listed[name])}
 
 
-def by_name(folder: Path, name: str, kind: str) -> bool:
-    """Whether something is a file with a name that a command writes."""
+def by_name(folder: Path, name: str, pattern: str) -> bool:
+    """Whether something is a plain file whose name follows a pattern, such as one of `NAMES`."""
     path = folder / name
-    return path.is_file() and not path.is_symlink() and bool(re.fullmatch(NAMES[kind], name))
+    return path.is_file() and not path.is_symlink() and bool(re.fullmatch(pattern, name))
 
 
 def leavings(name: str, kind: str) -> bool:
@@ -140,7 +142,7 @@ def claim(path: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
         raise OutputError(f"{path} is a folder. Expected a file to write.")
     if not os.path.lexists(path) or (path.exists() and not path.is_file()):  # a device may be written
         return
-    if any(given.is_file() and path.exists() and given.samefile(path) for given in inputs):
+    if path.exists() and any(given.is_file() and given.samefile(path) for given in inputs):
         raise OutputError(f"{path} is an input of this command. Choose another name to write to.")
     for place in (path.parent.resolve() / path.name, path.resolve()):
         for folder in place.parents:
@@ -153,4 +155,4 @@ def claim(path: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
 def _written(folder: Path, name: str) -> bool:
     """Whether a folder's run wrote something of this name."""
     kind = kind_of(folder)
-    return kind is not None and (name == RECORD or name in read_record(folder).get("files", ()) or by_name(folder, name, kind))
+    return kind is not None and (name == RECORD or name in read_record(folder).get("files", ()) or by_name(folder, name, NAMES[kind]))

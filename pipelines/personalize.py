@@ -11,20 +11,21 @@ from pathlib import Path
 
 from deja_vu.avatars import Avatar, GaussianAvatar, load_avatar, save_avatar
 from deja_vu.bench.results import METRICS_FILE, RunFacts, write_result
-from deja_vu.core.config import dump_config
+from deja_vu.core.config import config_text
 from deja_vu.core.sequence import TrackedSequence
-from deja_vu.io.files import write_json
+from deja_vu.io.files import write_atomic, write_json
 from deja_vu.io.provenance import machine
 from deja_vu.pipelines.drive import show
 from deja_vu.pipelines.evaluate import compare_sheet, evaluate_run, summary
+from deja_vu.pipelines.identity import refuse_other_recipe, refuse_other_source, source_facts
 from deja_vu.pipelines.own_files import read_record
 from deja_vu.pipelines.person import subject_of
 from deja_vu.pipelines.recipes import Recipe
 from deja_vu.pipelines.report import write_report
-from deja_vu.pipelines.run_folder import Run, find_track, open_run, refuse_other_recipe
+from deja_vu.pipelines.run_folder import Run, find_track, open_run
 from deja_vu.tracking.config import TrackConfig
 from deja_vu.tracking.tracker import track_video
-from deja_vu.training.checkpoint import spent_seconds
+from deja_vu.training.checkpoint import fingerprint, spent_seconds
 from deja_vu.training.devices import pick_device
 from deja_vu.training.gaussian import train_gaussian
 from deja_vu.training.gaussian_init import init_avatar
@@ -65,6 +66,7 @@ def personalize(video: Path, out: Path, recipe: Recipe, *, resume: bool, overwri
     source = find_track(video) if video.is_dir() else video
     with open_run(out, "personalize", inputs=[source, *read, *network(recipe)], resume=resume, overwrite=overwrite) as run:
         if resume:
+            refuse_other_source(run.folder, source)
             refuse_other_recipe(run.folder, recipe)
         make_avatar(source, run, recipe, resume=resume)
 
@@ -78,12 +80,12 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
     """Fill an open run; see `personalize`."""
     out, started = run.folder, time.monotonic()
     earlier = float(read_record(out).get("track_seconds", 0.0)) if resume else 0.0
-    run.note(video=video.name, track_seconds=str(earlier))
+    run.note(**source_facts(video), recipe_sha256=fingerprint(recipe), track_seconds=str(earlier))
     sequence = tracked(video, run, recipe.track, resume=resume)
     seconds = {"track": earlier + time.monotonic() - started}
     provenance = run.note(tracked=str(run.place(sequence.folder).resolve()), track_seconds=f"{seconds['track']:.2f}")
     if not (resume and (out / "config.yaml").is_file()):
-        dump_config(recipe, out / "config.yaml")
+        write_atomic(out / "config.yaml", config_text(recipe))
     try:
         learned = learn(sequence.train_part(), recipe, out, resume=resume)
     except KeyboardInterrupt:

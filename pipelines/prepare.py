@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from deja_vu.core.errors import ConfigError, InputError
+from deja_vu.core.errors import ConfigError, InputError, OutputError
 from deja_vu.core.portrait import Portrait
 from deja_vu.core.sampling import evenly_spaced
 from deja_vu.core.sequence import Frame, TrackedSequence
@@ -26,10 +26,13 @@ from deja_vu.io.files import write_json
 from deja_vu.io.images import read_picture
 from deja_vu.io.names import distinct_names
 from deja_vu.pipelines.configs import PrepareConfig
+from deja_vu.pipelines.identity import source_facts
+from deja_vu.pipelines.own_files import read_record
 from deja_vu.pipelines.run_folder import Run, open_run
 from deja_vu.tracking.crop import crop_frame, find_crop
 from deja_vu.tracking.masks import HeadMasks, head_alpha
 from deja_vu.tracking.photo import PhotoFitter
+from deja_vu.training.checkpoint import fingerprint
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
 SYNTHETIC = "synthetic"
@@ -67,7 +70,13 @@ def fill(data: Sequence[Path], run: Run, config: PrepareConfig) -> ShardSet:
     sources = (*photos, *clips, *(f"{SYNTHETIC}:{seed}" for seed in range(1, config.made_up + 1)))
     if not sources:
         raise InputError(f"{', '.join(map(str, data))}: no photo was found. Expected files ending in {', '.join(sorted(SUFFIXES))}.")
-    run.note()
+    contents = fingerprint([(source, photos[source].path.stat().st_size) if source in photos else source for source in sources])
+    clip_prints = fingerprint(*(source_facts(folder)["source_sha256"] for folder in clips.values()))
+    facts = {"source_sha256": fingerprint(contents, clip_prints), "recipe_sha256": fingerprint(config)}
+    begun = read_record(out)
+    if not run.fresh and any(begun.get(name, value) != value for name, value in facts.items()):
+        raise OutputError(f"{out} holds shards of other photos or of another recipe. Choose another --out.")
+    run.note(source=" ".join(map(str, data)), **facts)
     missing = begin_shards(out, ShardInfo(config.head, config.photo.resolution, sources, config.per_shard))
     head = load_head(config.head)
     with ExitStack() as stack, tqdm(total=len(missing) * config.per_shard, desc="prepare", unit="photo") as bar:

@@ -21,20 +21,24 @@ from deja_vu.avatars.prior.network import load_prior
 from deja_vu.bench.evaluate import Evaluator, means
 from deja_vu.bench.predictors import avatar_predictor
 from deja_vu.bench.results import METRICS_FILE, PhotoFacts, write_result
-from deja_vu.core.config import dump_config
+from deja_vu.core.config import config_text
 from deja_vu.core.image import WHITE, over, tile_images, to_uint8
-from deja_vu.core.sequence import TrackedSequence, TrackInfo, write_frame, write_masks
+from deja_vu.core.sequence import TrackedSequence, TrackInfo
 from deja_vu.datasets.prior_examples import stack_portraits
 from deja_vu.heads import load_head
+from deja_vu.io.files import write_atomic
 from deja_vu.io.images import read_picture, write_png
 from deja_vu.io.provenance import machine
+from deja_vu.io.tracked_folder import write_frame, write_masks, write_sequence
 from deja_vu.motion.appearance import EXPRESSIONS, SIDES, Appearance, pose_subject
 from deja_vu.pipelines.configs import ReconstructConfig
 from deja_vu.pipelines.drive import show
+from deja_vu.pipelines.identity import source_facts
 from deja_vu.pipelines.person import subject_of
 from deja_vu.pipelines.run_folder import Run, open_run
 from deja_vu.tracking.frames import begin_track
 from deja_vu.tracking.photo import FittedPhoto, fit_photo
+from deja_vu.training.checkpoint import fingerprint
 
 
 def reconstruct(photo: Path, out: Path, config: ReconstructConfig, *, overwrite: bool) -> None:
@@ -69,9 +73,9 @@ def fill(photo: Path, run: Run, config: ReconstructConfig) -> None:
     batch = stack_portraits([fitted.portrait.resize(config.side)], 0)
     start, correction = (atlas.lift(batch), None) if prior is None else prior.predict(batch)
     avatar = atlas.avatar(start, correction, GaussianConfig(uv_size=atlas.size, blendmaps=0)).eval()
-    provenance = run.note(photo=photo.name, tracked=str(run.place(out / "track").resolve()))
+    provenance = run.note(**source_facts(photo), recipe_sha256=fingerprint(config), tracked=str(run.place(out / "track").resolve()))
     sequence = as_sequence(fitted, photo, head.spec.name, out / "track")
-    dump_config(config, out / "config.yaml")
+    write_atomic(out / "config.yaml", config_text(config))
     subject = subject_of(sequence, avatar.head)
     save_avatar(avatar, out / "avatar.safetensors", provenance, subject)
     seconds = time.monotonic() - started
@@ -116,7 +120,7 @@ def as_sequence(fitted: FittedPhoto, photo: Path, head_name: str, folder: Path) 
     )
     index = torch.zeros(1, dtype=torch.long)
     sequence = TrackedSequence(folder, info, portrait.params, portrait.camera, index, torch.zeros(1), torch.zeros(1, dtype=torch.bool))
-    sequence.save()
+    write_sequence(sequence)
     return sequence
 
 

@@ -25,7 +25,7 @@ from deja_vu.motion.retarget import Retargeter
 from deja_vu.pipelines.own_files import RECORD, STAGE, claim
 from deja_vu.pipelines.painter import Painter
 from deja_vu.pipelines.person import load_pair
-from deja_vu.pipelines.run_folder import amended
+from deja_vu.pipelines.run_folder import amended, read_by_look
 from deja_vu.report import html as page
 from deja_vu.report.coverage import Course, Finding, findings, follow
 
@@ -54,7 +54,7 @@ def report(run: Path, out: Path | None, *, overwrite: bool = False) -> Path:
     if out is None:
         with amended(run, REPORT) as page_of_run:
             return write_report(run, page_of_run)
-    claim(out, overwrite=overwrite)
+    claim(out, overwrite=overwrite, inputs=read_by_look(run))
     return write_report(run, out)
 
 

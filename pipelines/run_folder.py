@@ -29,11 +29,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from deja_vu.core.config import load_config
-from deja_vu.core.errors import ConfigError, FormatError, InputError, OutputError
-from deja_vu.io.files import LOCK, digest, held, write_json
+from deja_vu.core.errors import FormatError, InputError, OutputError
+from deja_vu.io.files import PART, digest, held, write_json
 from deja_vu.io.provenance import commit, machine
 from deja_vu.pipelines.own_files import (
+    LITTER,
     NAMES,
     PROGRAM,
     RECORD,
@@ -149,7 +149,7 @@ def refuse_strange(out: Path, kind: str) -> None:
         raise OutputError(f"{out / STAGE} is a link. Remove it, or choose another --out.")
     held_kind = kind_of(out)
     if held_kind is None and out.is_dir():
-        strange = [item.name for item in out.iterdir() if item.name not in (LOCK, STAGE) and not (kind in ADDING and kind_of(item))]
+        strange = [item.name for item in out.iterdir() if item.name not in LITTER and not (kind in ADDING and kind_of(item))]
         if strange:
             shown = ", ".join(sorted(strange)[:3]) + (" ..." if len(strange) > 3 else "")
             raise OutputError(f"{out} holds files, but no run of this program ({shown}). They are not touched: choose another --out.")
@@ -193,6 +193,8 @@ def _opened(out: Path, kind: str, inputs: list[Path], *, resume: bool, overwrite
             raise OutputError(f"{out / name} was not written by the run there, or changed since. Move it away, or choose another --out.")
     if overwrite:
         _discard(stage, staged)
+        if stage.exists():
+            raise OutputError(f"{stage} holds files that no run wrote, where the new run is to be made. Move them away.")
         return Run(out, stage, kind, kept=kept)
     return Run(out, stage if staged else out, staged or found or kind, fresh=False, kept=kept)
 
@@ -217,10 +219,12 @@ def _kept(out: Path, own: Collection[str], inputs: list[Path], kind: str) -> fro
 
 def _finish(run: Run) -> None:
     """List the files of a run, which makes it whole, and let it take its place."""
-    files = {name: digest(run.folder / name) for name in walk(run.folder) if by_name(run.folder, name, run.kind)}
+    staged = run.folder != run.out  # where nobody else writes
+    names = [name for name in walk(run.folder) if by_name(run.folder, name, r".*" if staged else NAMES[run.kind])]
+    files = {name: digest(run.folder / name) for name in names if not PART.fullmatch(name)}
     files |= {name: digest(run.out / name) for name in sorted(run.kept)}
     write_json(run.folder / RECORD, run.facts | {"files": files})
-    if run.folder != run.out:
+    if staged:
         _take_place(run.out)
 
 
@@ -253,7 +257,7 @@ def _take_place(out: Path) -> None:
 
 def _worth_keeping(run: Run, error: BaseException) -> bool:
     """Whether something can go on from what a failed run wrote."""
-    written = [name for name in walk(run.folder) if by_name(run.folder, name, run.kind)]
+    written = [name for name in walk(run.folder) if by_name(run.folder, name, NAMES[run.kind])]
     if run.kind in ADDING:
         return bool(written)
     begun = any(name.endswith(("checkpoint.pt", "track.json")) for name in written)
@@ -271,7 +275,7 @@ def _remove(folder: Path, names: Iterable[str]) -> None:
 
 def _discard(folder: Path, kind: str | None) -> None:
     """Remove a run that nobody can go on from, and its folder if that is empty then."""
-    _remove(folder, [name for name in walk(folder) if kind and (by_name(folder, name, kind) or leavings(name, kind))])
+    _remove(folder, [name for name in walk(folder) if kind and (by_name(folder, name, NAMES[kind]) or leavings(name, kind))])
     (folder / RECORD).unlink(missing_ok=True)
     for place in [*sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True), folder]:
         with contextlib.suppress(OSError):
@@ -294,15 +298,16 @@ def amended(run: Path, name: str) -> Iterator[Path]:
             write_json(run / RECORD, record | {"files": record["files"] | {name: digest(path)}})
 
 
-def refuse_other_recipe(folder: Path, recipe: object) -> None:
-    """Refuse to resume a run with another recipe than it was started with, which would give a mixture of both.
+def is_whole(folder: Path) -> bool:
+    """Whether a folder holds a run that ended well; of older versions, which did not say so, any run."""
+    record = read_record(folder)
+    return "files" in record or ("kind" not in record and kind_of(folder) is not None)
 
-    Raises:
-        ConfigError: a value differs.
-    """
-    path = folder / "config.yaml"
-    if path.is_file() and load_config(type(recipe), path) != recipe:
-        raise ConfigError(f"{folder} was started with another recipe. Add --config {path} to resume with it, or --overwrite to start anew.")
+
+def read_by_look(run: Path) -> list[Path]:
+    """Files of a run that the commands read which show or score it."""
+    names = ("avatar.safetensors", "global_only.safetensors", "metrics.json", "metrics.jsonl", "compare.png", "turntable.mp4", RECORD)
+    return [find_avatar(run), *(run / name for name in names if run.is_dir())]
 
 
 def find_avatar(run: Path) -> Path:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from tqdm import tqdm
 
 from deja_vu.core.errors import OutputError
 from deja_vu.datasets.synthetic import SyntheticSubject
+from deja_vu.io.arrays import write_tensors
 from deja_vu.io.video import Image, write_video
 from deja_vu.pipelines.configs import TRUTH_SUFFIX
 
@@ -63,10 +63,7 @@ def save_truth(subject: SyntheticSubject, path: Path) -> None:
         "intrinsics": subject.camera.intrinsics,
     }
     metadata = {"head": subject.head.spec.name, "size": str(subject.size), "fps": str(subject.fps), "seed": str(subject.seed)}
-    try:
-        save_file({name: value.contiguous() for name, value in tensors.items()}, path, metadata)
-    except OSError as error:
-        raise OutputError(f"{path} could not be written ({error}). Make room or choose another place.") from error
+    write_tensors(path, tensors, metadata)
 
 
 def _shown(images: Iterable[Image], frames: int) -> Iterator[Image]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from deja_vu.pipelines.identity import source_facts
 from deja_vu.pipelines.run_folder import open_run
 from deja_vu.tracking.config import TrackConfig
 from deja_vu.tracking.tracker import track_video
+from deja_vu.training.checkpoint import fingerprint
 
 
 def track_into(video: Path, out: Path, config: TrackConfig, *, overwrite: bool, read: Sequence[Path] = ()) -> None:
@@ -25,5 +27,5 @@ def track_into(video: Path, out: Path, config: TrackConfig, *, overwrite: bool, 
         OutputError: `out` holds what no run wrote, or a tracked video and the flag is missing; it is in use, or cannot be written.
     """
     with open_run(out, "track", inputs=[video, *read], overwrite=overwrite) as run:
-        run.note(video=video.name)
+        run.note(**source_facts(video), recipe_sha256=fingerprint(config))
         track_video(video, run.folder, config)

@@ -10,17 +10,17 @@ from typing import Any
 import dacite
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from deja_vu.avatars.base import Avatar
 from deja_vu.avatars.gaussian.avatar import GaussianAvatar
 from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.avatars.nelf import NelfAvatar, NelfConfig
 from deja_vu.avatars.nerf import NerfAvatar, NerfConfig
-from deja_vu.core.errors import FormatError, InputError, OutputError, refuse_other_version
+from deja_vu.core.errors import FormatError, InputError, refuse_other_version
 from deja_vu.core.subject import Subject
 from deja_vu.core.upgrade import upgrade_tensors
 from deja_vu.heads import load_head
+from deja_vu.io.arrays import write_tensors
 
 FORMAT_VERSION = 1
 AVATARS: dict[str, tuple[type, type]] = {
@@ -58,14 +58,7 @@ def save_avatar(avatar: Avatar, path: Path, provenance: dict[str, str], subject:
         **({"subject": subject.to_json()} if subject is not None else {}),
         **provenance,
     }
-    part = path.with_suffix(".part")
-    try:
-        save_file({name: value.detach().cpu().contiguous() for name, value in avatar.state_dict().items()}, part, metadata=header)
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        if part.is_file():
-            part.unlink()
-        raise OutputError(f"{path} could not be written ({error}). Make room or choose another --out.") from error
+    write_tensors(path, avatar.state_dict(), header)
 
 
 def read_header(path: Path) -> dict[str, str]:

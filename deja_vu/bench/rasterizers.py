@@ -7,7 +7,6 @@ reported beside wall time. Memory and accuracy are those of the cpu rasterizer.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import platform
 import statistics
@@ -26,6 +25,7 @@ from deja_vu.bench.roofline import measure_work, vector_rate
 from deja_vu.bench.scenes import Scene, avatar_scene, shell, shell_scene
 from deja_vu.core.camera import Camera
 from deja_vu.core.gaussians import ACTIVATIONS, Gaussians
+from deja_vu.io.files import write_atomic, write_json
 from deja_vu.losses.photometric import dssim_loss
 from deja_vu.render import RASTERIZERS, rasterize
 
@@ -63,9 +63,9 @@ def main() -> None:
         for name in ("roofline", "memory", "accuracy", "training"):
             print(f"\n{name}\n\n{markdown(result[name])}", flush=True)
     if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        write_json(options.json, result)
     if options.plot:
-        options.plot.write_text(bar_chart(times))
+        write_atomic(options.plot, bar_chart(times))
 
 
 def time_scene(scene: Scene, backends: list[str], threads: list[int], repeats: int) -> list[Row]:

@@ -62,11 +62,6 @@ def _overlay(defaults: dict[str, Any], overrides: dict[str, Any]) -> dict[str, A
     return defaults | overrides | nested
 
 
-def dump_config(config: Any, path: Path) -> None:
-    """Write every value of a config as YAML that `load_config` reads back."""
-    path.write_text(config_text(config))
-
-
 def config_text(config: Any) -> str:
     """Every value of a config as YAML."""
     return yaml.safe_dump({"format": CONFIG_FORMAT} | _to_plain(asdict(config)), sort_keys=False)

@@ -11,7 +11,7 @@ Layout of the folder (format version 1):
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -19,15 +19,14 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from deja_vu.core.camera import Camera
-from deja_vu.core.errors import FormatError, InputError, OutputError, refuse_other_version
+from deja_vu.core.errors import FormatError, InputError, refuse_other_version
 from deja_vu.core.head import HeadParams
 
 FORMAT_VERSION = 1
-JPEG_QUALITY = 97
 
 
 @dataclass(frozen=True)
@@ -118,28 +117,6 @@ class TrackedSequence:
         """The frames kept for evaluation."""
         return self.select(self.test)
 
-    def save(self) -> None:
-        """Write track.json and params.safetensors beside frames that are already there.
-
-        Raises:
-            OutputError: they could not be written.
-        """
-        tensors = {
-            "shape": self.params.shape[0],
-            "expression": self.params.expression,
-            "joints": self.params.joints,
-            "world_from_head": self.params.world_from_head,
-            "intrinsics": self.camera.intrinsics,
-            "index": self.index,
-            "times": self.times,
-            "test": self.test,
-        }
-        try:
-            save_file({name: value.contiguous() for name, value in tensors.items()}, self.folder / "params.safetensors")
-            (self.folder / "track.json").write_text(json.dumps(asdict(self.info), indent=2) + "\n")
-        except (OSError, SafetensorError) as error:
-            raise OutputError(f"{self.folder} could not be written ({error}). Make room or choose another --out.") from error
-
     @staticmethod
     def load(folder: Path) -> TrackedSequence:
         """Read a tracked folder.
@@ -179,30 +156,3 @@ def _check_shapes(tensors: dict[str, Tensor], count: int) -> None:
         found = tuple(tensors[name].shape)
         if len(found) != len(sizes) or any(size not in (None, side) for side, size in zip(found, sizes, strict=True)):
             raise ValueError(f"{name} has shape {found}, expected {sizes}")
-
-
-def write_frame(folder: Path, index: int, image: UInt8[np.ndarray, "H W 3"]) -> None:
-    """Store one crop in a tracked folder.
-
-    Raises:
-        OutputError: it could not be written.
-    """
-    _write(folder / "frames" / f"{index:06d}.jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-
-
-def write_masks(folder: Path, index: int, planes: UInt8[np.ndarray, "H W 4"]) -> None:
-    """Store one frame's foreground, head, eyes_mouth and valid masks in a tracked folder.
-
-    Raises:
-        OutputError: they could not be written.
-    """
-    _write(folder / "masks" / f"{index:06d}.png", planes, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-
-
-def _write(path: Path, image: np.ndarray, options: list[int]) -> None:
-    encoded, data = cv2.imencode(path.suffix, image, options)
-    assert encoded, path.suffix
-    try:
-        path.write_bytes(data.tobytes())
-    except OSError as error:
-        raise OutputError(f"{path} could not be written ({error.strerror}). Make room or choose another --out.") from error

@@ -27,7 +27,9 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.errors import FormatError, InputError, OutputError
 from deja_vu.core.head import HeadParams
 from deja_vu.core.portrait import Portrait
-from deja_vu.core.sequence import JPEG_QUALITY, Frame
+from deja_vu.core.sequence import Frame
+from deja_vu.io.files import whole, write_json
+from deja_vu.io.tracked_folder import JPEG_QUALITY
 
 FORMAT_VERSION = 1
 DESCRIPTION = "shards.json"
@@ -81,11 +83,7 @@ def begin_shards(folder: Path, info: ShardInfo) -> list[int]:
     path = folder / DESCRIPTION
     if path.is_file() and read_info(folder) != info:
         raise OutputError(f"{folder} holds shards of other photos or of another recipe. Choose another --out, or delete it.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(info), indent=1) + "\n")
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written ({error.strerror}). Choose another --out.") from error
+    write_json(path, asdict(info))
     count = -(-len(info.sources) // info.per_shard)
     return [number for number in range(count) if not (folder / f"{number:06d}.tar").is_file()]
 
@@ -103,18 +101,13 @@ def write_shard(folder: Path, number: int, samples: Sequence[Sample], refused: d
         OutputError: it cannot be written.
     """
     target = folder / f"{number:06d}.tar"
-    part = target.with_suffix(".part")
-    try:
-        target.with_suffix(".json").write_text(json.dumps({"refused": refused}, indent=1) + "\n")
-        with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for sample in samples:
-                for suffix, content in _encode_sample(sample).items():
-                    member = tarfile.TarInfo(f"{sample.portrait.key}.{suffix}")
-                    member.size = len(content)
-                    tar.addfile(member, io.BytesIO(content))
-        part.replace(target)
-    except OSError as error:
-        raise OutputError(f"{target} could not be written ({error}). Make room or choose another --out.") from error
+    write_json(target.with_suffix(".json"), {"refused": refused})
+    with whole(target) as part, tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for sample in samples:
+            for suffix, content in _encode_sample(sample).items():
+                member = tarfile.TarInfo(f"{sample.portrait.key}.{suffix}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
 
 
 def _encode_sample(sample: Sample) -> dict[str, bytes]:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from deja_vu.core.errors import MissingAssetError, OutputError
+from deja_vu.io.arrays import write_picture
 
 
 class FrameSink(Protocol):
@@ -57,8 +58,7 @@ class PngSequence:
         """
         path = self._folder / f"{self._count:06d}.png"
         order = cv2.COLOR_RGBA2BGRA if frame.shape[2] == 4 else cv2.COLOR_RGB2BGR
-        if not cv2.imwrite(str(path), cv2.cvtColor(frame, order), [cv2.IMWRITE_PNG_COMPRESSION, 3]):
-            raise OutputError(f"{path} could not be written. Make room or choose another --out.")
+        write_picture(path, cv2.cvtColor(frame, order), [cv2.IMWRITE_PNG_COMPRESSION, 3], durable=False)
         self._count += 1
 
 

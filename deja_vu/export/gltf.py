@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from deja_vu.core.gaussians import Gaussians, sh_to_rgb
-from deja_vu.export.files import write_whole
+from deja_vu.io.files import write_atomic
 
 EXTENSION = "KHR_gaussian_splatting"
 FLOAT = 5126
@@ -64,7 +64,7 @@ def write_gltf(gaussians: Gaussians, path: Path, name: str) -> None:
         "bufferViews": views,
         "buffers": [{"byteLength": len(data)}],
     }
-    write_whole(path, _text(document, data) if path.suffix == ".gltf" else _binary(document, data))
+    write_atomic(path, _text(document, data) if path.suffix == ".gltf" else _binary(document, data))
 
 
 def _attributes(gaussians: Gaussians) -> dict[str, np.ndarray]:

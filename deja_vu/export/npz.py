@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deja_vu.export.files import write_whole
 from deja_vu.export.rig import Rig
+from deja_vu.io.files import write_atomic
 
 FORMAT = "deja-vu rig/1"
 
@@ -27,4 +27,4 @@ def write_npz(rig: Rig, path: Path) -> None:
     buffer = io.BytesIO()
     texts = {"format": np.array(FORMAT), "facts": np.array(json.dumps(rig.facts))}
     np.savez_compressed(buffer, **(texts | rig.arrays))  # type: ignore[arg-type]
-    write_whole(path, buffer.getvalue())
+    write_atomic(path, buffer.getvalue())

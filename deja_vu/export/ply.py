@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from deja_vu.core.gaussians import ACTIVATIONS, Gaussians
-from deja_vu.export.files import write_whole
 from deja_vu.export.space import RIGHT_DOWN_FORWARD, turned
+from deja_vu.io.files import write_atomic
 
 FIELDS = ("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity", *(f"scale_{k}" for k in range(3)))
 """Before the quaternion `rot_0` to `rot_3`; normals are zero, as 3DGS writes them."""
@@ -40,4 +40,4 @@ def write_ply(gaussians: Gaussians, path: Path) -> None:
     names = (*FIELDS, *(f"rot_{k}" for k in range(4)))
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(table)}"]
     header += [f"property float {name}" for name in names] + ["end_header", ""]
-    write_whole(path, "\n".join(header).encode() + np.ascontiguousarray(table).tobytes())
+    write_atomic(path, "\n".join(header).encode() + np.ascontiguousarray(table).tobytes())

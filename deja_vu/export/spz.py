@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from deja_vu.core.gaussians import Gaussians
-from deja_vu.export.files import write_whole
+from deja_vu.io.files import write_atomic
 
 MAGIC = 0x5053474E
 VERSION = 3
@@ -45,7 +45,7 @@ def write_spz(gaussians: Gaussians, path: Path) -> None:
         _bytes((gaussians.scales.log() + 10) * 16),
         _smallest_three(gaussians.quats),
     ]
-    write_whole(path, gzip.compress(header + b"".join(part.tobytes() for part in parts), mtime=0))
+    write_atomic(path, gzip.compress(header + b"".join(part.tobytes() for part in parts), mtime=0))
 
 
 def _bytes(values: Float[Tensor, "..."]) -> UInt8[np.ndarray, "..."]:

@@ -29,8 +29,8 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.errors import InputError
 from deja_vu.core.head import HeadParams
 from deja_vu.core.orbit import ORBIT
-from deja_vu.export.files import write_whole
 from deja_vu.export.rig import Rig, build_rig
+from deja_vu.io.files import write_atomic
 from deja_vu.motion.labels import HEAD_AND_GAZE, TURNS, WORDS, Section, presets, sections
 
 FORMAT = "deja-vu web/2"
@@ -137,10 +137,10 @@ def write_web(
     content = pack(Rig(facts, arrays))
     player = resources.files("deja_vu.export") / "player"
     page = (player / "player.html").read_text(encoding="utf-8").replace(TITLE, f"<title>{html.escape(name)} · Déjà-vu</title>", 1)
-    write_whole(out / "index.html", page.encode())
+    write_atomic(out / "index.html", page)
     for copied in ("deja-vu.js", "NOTICES.txt"):
-        write_whole(out / copied, (player / copied).read_bytes())
-    write_whole(out / "avatar.bin", content)
+        write_atomic(out / copied, (player / copied).read_bytes())
+    write_atomic(out / "avatar.bin", content)
 
 
 def write_webcam(package: Path, model: Path, out: Path) -> None:
@@ -163,7 +163,7 @@ def write_webcam(package: Path, model: Path, out: Path) -> None:
                 f"{package} holds no {path.name}. Expected the folder of the npm package @mediapipe/tasks-vision "
                 "(npm install @mediapipe/tasks-vision, then node_modules/@mediapipe/tasks-vision)."
             )
-    write_whole(out / "webcam.bin", pack(Rig({}, {name: np.frombuffer(path.read_bytes(), np.uint8) for name, path in files.items()})))
+    write_atomic(out / "webcam.bin", pack(Rig({}, {name: np.frombuffer(path.read_bytes(), np.uint8) for name, path in files.items()})))
 
 
 def pack(rig: Rig) -> bytes:

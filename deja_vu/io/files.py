@@ -27,44 +27,66 @@ PART = re.compile(r"((?:.*/)?)\.([^/]+)\.\d+\.part((?:\.\w+)?)")
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a place to write a file to; the file takes its name when the block ends well, and leaves no trace when it does not.
 
     The place ends in the file's own suffix and lies beside it, so that the last step is a rename. A device or pipe is written itself.
 
     Args:
         path: file to write or replace; its folder is made. Its mode is what the umask asks for.
+        durable: wait until it is on the disk, so that not even a power cut leaves half of it.
 
     Raises:
         OutputError: the system refuses; a former file is kept.
     """
-    if path.exists() and not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
-        yield path
-        return
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.touch()
-        mode = stat.S_IMODE(part.stat().st_mode)
-        yield part
-        part.chmod(mode)  # some writers replace the file by a private one
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        if path.exists() and not path.is_file() and not path.is_dir():
+            yield path
+            return
+        part = begin_part(path)
+        try:
+            mode = stat.S_IMODE(part.stat().st_mode)
+            yield part
+            part.chmod(mode)  # some writers replace the file by a private one
+            finish_part(part, path, durable=durable)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"{path} could not be written ({error.strerror or error}). Make room or choose another place.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
+def begin_part(path: Path) -> Path:
+    """An empty file beside another, of the same suffix, to be written and then given its name by `finish_part`.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    part.unlink(missing_ok=True)  # of a killed process that had this number before
+    part.touch(exist_ok=False)
+    return part
+
+
+def finish_part(part: Path, path: Path, *, durable: bool = True) -> None:
+    """Give a written part its name.
+
+    Raises:
+        OSError: it cannot be.
+    """
+    if durable:
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+    part.replace(path)
+
+
+def write_atomic(path: Path, content: bytes | str, *, durable: bool = True) -> None:
     """Write a file in one step; text as UTF-8. See `whole`.
 
     Raises:
         OutputError: it cannot be written; a former file is kept.
     """
-    with whole(path) as part:
+    with whole(path, durable=durable) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
@@ -121,7 +143,10 @@ def held(folder: Path) -> Iterator[None]:
 def _lock(place: Path, shown: Path) -> int:
     """The descriptor of a folder's lock, which stands as long as it is open."""
     while True:
-        lock = os.open(place / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        lock = os.open(place / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        if os.fstat(lock).st_size and not _owner(place):
+            os.close(lock)
+            raise OutputError(f"{place / LOCK} is no file of this program, and stands where it notes who uses {shown}. Move it away.")
         if not _try(lock):
             os.close(lock)
             raise OutputError(_holder(place, shown))

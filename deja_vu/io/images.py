@@ -7,14 +7,13 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image as Pillow
 from PIL import ImageCms, ImageOps, UnidentifiedImageError
 
 from deja_vu.core.errors import InputError
-from deja_vu.io.files import write_atomic
+from deja_vu.io.arrays import write_picture
 from deja_vu.io.video import Image
 
 MIN_SIDE = 96
@@ -135,6 +134,4 @@ def write_png(path: Path, image: UInt8[np.ndarray, "H W *C"]) -> None:
     """
     if image.ndim == 3:
         image = image[..., [2, 1, 0, *range(3, image.shape[-1])]]  # OpenCV's order of channels
-    encoded, data = cv2.imencode(".png", image)
-    assert encoded
-    write_atomic(path, data.tobytes())
+    write_picture(path, image)

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from deja_vu.core.errors import InputError, OutputError
+from deja_vu.io.files import begin_part, finish_part
 
 if TYPE_CHECKING:
     from av import VideoFrame, VideoStream
@@ -243,7 +244,7 @@ class VideoWriter:
         if not (math.isfinite(fps) and fps > 0):
             raise OutputError(f"A video cannot be written at {fps} frames a second. Expected a positive rate.")
         self.path, self.fps, self.crf, self.webm = Path(path), fps, crf, webm
-        self._temporary = self.path.with_name(f".{self.path.name}.part.{'webm' if webm else 'mp4'}")
+        self._part: Path | None = None
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
         self._size: tuple[int, int] | None = None
@@ -295,12 +296,12 @@ class VideoWriter:
         Raises:
             OutputError: no frame was written, or the disk is full.
         """
-        if self._container is None or self._stream is None:
+        if self._container is None or self._stream is None or self._part is None:
             raise OutputError(f"{self.path.name} was to be written without a single frame.")
         with self._report_errors():
             self._container.mux(self._stream.encode(None))
             self._container.close()
-            os.replace(self._temporary, self.path)
+            finish_part(self._part, self.path)
 
     def _start(self, width: int, height: int) -> None:
         import av
@@ -308,7 +309,9 @@ class VideoWriter:
         rate, options = Fraction(self.fps).limit_denominator(1001), {"crf": str(self.crf)}
         fast = {"b": "0", "deadline": "good", "cpu-used": "5", "auto-alt-ref": "0"}
         with self._report_errors():
-            container = av.open(str(self._temporary.resolve()), "w", options={} if self.webm else {"movflags": "+faststart"})
+            self._part = begin_part(self.path)
+            kind, options_of_file = ("webm", {}) if self.webm else ("mp4", {"movflags": "+faststart"})
+            container = av.open(str(self._part.resolve()), "w", format=kind, options=options_of_file)
             self._container = container
             if self.webm:
                 stream = container.add_stream("libvpx-vp9", rate=rate, options=options | fast)
@@ -337,7 +340,8 @@ class VideoWriter:
         if self._container is not None:
             with suppress(av.FFmpegError, OSError):
                 self._container.close()
-        self._temporary.unlink(missing_ok=True)
+        if self._part is not None:
+            self._part.unlink(missing_ok=True)
 
 
 def write_video(path: Path | str, frames: Iterable[Image], fps: float, crf: int = 16) -> None:

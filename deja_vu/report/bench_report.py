@@ -14,6 +14,8 @@ from deja_vu.bench.predictors import BASELINES
 from deja_vu.bench.results import RESULT_FILE, RESULT_SCHEMA
 from deja_vu.bench.statistics import Estimate, differs
 from deja_vu.core.errors import FormatError, InputError
+from deja_vu.io.arrays import write_picture
+from deja_vu.io.files import write_atomic
 from deja_vu.report.bench_plots import Point, curves, scatter
 
 BUDGETS = (30, 60, 120, 300, 600, 1200, 3600, 10800)
@@ -70,7 +72,7 @@ def write_report(folder: Path) -> str:
             plot = scatter(
                 points, "frames a second at full size, parameters to picture", "ST-LPIPS (lower is better)", f"{clip}: speed and quality"
             )
-            (folder / f"{clip}-pareto.svg").write_text(plot)
+            write_atomic(folder / f"{clip}-pareto.svg", plot)
             parts.append(f"\n![speed and quality]({clip}-pareto.svg)\n")
         series = {
             result["path"]: [(mark["seconds"], mark["psnr"]) for mark in result["train"]["curve"]]
@@ -79,15 +81,16 @@ def write_report(folder: Path) -> str:
         }
         series = {name: marks for name, marks in series.items() if marks}
         if series:
-            (folder / f"{clip}-curves.svg").write_text(
-                curves(series, "seconds of training, teacher included", "PSNR, dB", f"{clip}: quality by time")
+            write_atomic(
+                folder / f"{clip}-curves.svg",
+                curves(series, "seconds of training, teacher included", "PSNR, dB", f"{clip}: quality by time"),
             )
             parts.append(f"\n![quality by time]({clip}-curves.svg)\n")
         for name in ("test", "driven", "sweep"):
             if write_sheet(results, name, folder / f"{clip}-{name}.png"):
                 parts.append(f"\n![{name}]({clip}-{name}.png)\n")
     text = "".join(parts)
-    (folder / "table.md").write_text(text)
+    write_atomic(folder / "table.md", text)
     return text
 
 
@@ -247,7 +250,8 @@ def write_sheet(results: list[Result], kind: str, path: Path) -> bool:
     strips = [_strip(name, files) for name, files in rows.items()]
     width = max(strip.shape[1] for strip in strips)
     padded = [cv2.copyMakeBorder(strip, 0, 0, 0, width - strip.shape[1], cv2.BORDER_CONSTANT, value=(255, 255, 255)) for strip in strips]
-    return bool(cv2.imwrite(str(path), np.concatenate(padded)))
+    write_picture(path, np.concatenate(padded))
+    return True
 
 
 def _strip(name: str, files: list[Path]) -> np.ndarray:

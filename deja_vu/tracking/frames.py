@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import FormatError, OutputError
-from deja_vu.core.sequence import write_frame, write_masks
 from deja_vu.heads.base import HeadModel
+from deja_vu.io.tracked_folder import write_frame, write_masks
 from deja_vu.io.video import read_frames
 from deja_vu.tracking.crop import crop_frame, crop_valid, shrink
 from deja_vu.tracking.landmarks import Detections

@@ -17,6 +17,7 @@ from deja_vu.core.errors import InputError
 from deja_vu.core.sequence import TrackedSequence, TrackInfo
 from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
+from deja_vu.io.tracked_folder import write_sequence
 from deja_vu.tracking.config import TrackConfig
 from deja_vu.tracking.frames import FrameWriter, begin_track
 from deja_vu.tracking.landmarks import Detections, detect_video
@@ -75,7 +76,7 @@ def track_video(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
         times=observations.times,
         test=test,
     )
-    sequence.save()
+    write_sequence(sequence)
     write_overlay(head, sequence, out / "overlay.mp4")
     return sequence
 

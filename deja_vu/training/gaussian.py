@@ -17,6 +17,7 @@ from deja_vu.core.image import RenderOutput
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.frames import FrameSource, shuffle_positions
 from deja_vu.losses.photometric import psnr
+from deja_vu.training.checkpoint import video_print
 from deja_vu.training.divergence import refuse_broken, refuse_broken_frames
 from deja_vu.training.gaussian_config import GaussianPhase, GaussianTrainConfig
 from deja_vu.training.logging import RunLogger
@@ -73,6 +74,7 @@ class GaussianTask(Task[GaussianPhase, Batch]):
     def __init__(self, avatar: GaussianAvatar, sequence: TrackedSequence, config: GaussianTrainConfig, run: Path) -> None:
         self.model = self.avatar = avatar
         self.config, self.run, self.device = config, run, avatar.base.device
+        self.learned_from = video_print(sequence)
         self.rates = config.learning_rates
         self.trained, watched = hold_out(sequence, config.validation.share)
         self.validation = Validation(self.trained, watched, config.validation)

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deja_vu.core.errors import OutputError
+from deja_vu.io.files import write_atomic
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -85,10 +87,9 @@ class RunLogger:
             OutputError: the folder cannot be written.
         """
         path = folder / METRICS_FILE
+        kept = [] if resume_step is None or not path.exists() else _entries_before(path, resume_step)
+        write_atomic(path, "".join(kept))
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            kept = [] if resume_step is None or not path.exists() else _entries_before(path, resume_step)
-            path.write_text("".join(kept))
             self._file = path.open("a")
             self._board = open_board(folder, resume_step)
             if self._board is None:
@@ -170,6 +171,10 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, bool | int | float | str
 
 
 def _entries_before(path: Path, step: int) -> list[str]:
-    """Complete lines of a log with a smaller step; an interrupted run may have left half a line at the end."""
-    lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("}\n")]
-    return [line for line in lines if json.loads(line)["step"] < step]
+    """Lines of a log with a smaller step; what a killed process or a full disk left half written is dropped."""
+    kept = []
+    for line in path.read_text(errors="replace").splitlines(keepends=True):
+        with suppress(ValueError, KeyError, TypeError):
+            if line.endswith("\n") and json.loads(line)["step"] < step:
+                kept.append(line)
+    return kept

@@ -20,6 +20,7 @@ from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
 from deja_vu.io.frames import FrameSource, shuffle_positions
 from deja_vu.losses.photometric import absolute_difference, psnr
+from deja_vu.training.checkpoint import video_print
 from deja_vu.training.distill import render_teacher, sample_params
 from deja_vu.training.divergence import refuse_broken_frames
 from deja_vu.training.logging import RunLogger
@@ -87,6 +88,7 @@ class NelfTask(Task[NelfPhase, Batch]):
         if config.avatar.warp != "none":
             self.warp = WarpField(config.avatar, len(self.trained), avatar.code_size).to(self.device)
         self.model = avatar if self.warp is None else nn.ModuleList([avatar, self.warp])
+        self.learned_from = video_print(sequence)
         self.rates = config.learning_rates
         loss = config.loss if config.avatar.coverage else replace(config.loss, alpha=0.0)
         self.objective = ImageObjective(loss, load_perceptual([loss.perceptual], config.phases, self.device))

@@ -22,6 +22,7 @@ from deja_vu.io.frames import FrameSource, shuffle_positions
 from deja_vu.losses.perceptual import MIN_SIZE
 from deja_vu.losses.photometric import absolute_difference, psnr
 from deja_vu.render.volume import SCENE_SCALE
+from deja_vu.training.checkpoint import video_print
 from deja_vu.training.divergence import refuse_broken_frames
 from deja_vu.training.logging import RunLogger
 from deja_vu.training.nerf_config import NerfPhase, NerfTrainConfig
@@ -102,6 +103,7 @@ class NerfTask(Task[NerfPhase, Batch]):
     def __init__(self, avatar: NerfAvatar, sequence: TrackedSequence, config: NerfTrainConfig) -> None:
         self.model = self.avatar = avatar
         self.config, self.sequence, self.device = config, sequence, avatar.shape.device
+        self.learned_from = video_print(sequence)
         self.rates = config.learning_rates
         self.trained, watched = hold_out(sequence, config.validation.share)
         self.validation = Validation(self.trained, watched, config.validation)

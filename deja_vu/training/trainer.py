@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from deja_vu.core.config import config_text
 from deja_vu.io.provenance import commit
-from deja_vu.training.checkpoint import load_checkpoint, save_checkpoint
+from deja_vu.training.checkpoint import fingerprint, load_checkpoint, save_checkpoint
 from deja_vu.training.config import Phase, TrainConfig
 from deja_vu.training.divergence import refuse_divergence
 from deja_vu.training.interrupt import interrupts_wait
@@ -66,6 +66,8 @@ class Task(ABC, Generic[AnyPhase, AnyBatch]):
     """All that is trained, as checkpoints hold it."""
     phase: AnyPhase
     """Where it is now: set by `batches`."""
+    learned_from: str
+    """Fingerprint of the video or the photos."""
     rates: Any
     """Dataclass with a field for every parameter group, see `make_adam`."""
 
@@ -117,10 +119,11 @@ class Trainer:
         """
         self.task, self.config, self.run, self.resume, self.lead = task, config, run, resume, lead
         self.started = time.monotonic() if started is None else started
+        self.whose = {"recipe": fingerprint(config), "source": task.learned_from}
         self.optimizer = make_adam(task.param_groups(), task.rates, config.adam)
         self.step, self.earlier, self.means = 0, 0.0, RunningMeans()
         if resume and (run / CHECKPOINT).is_file():
-            self.step, kept = load_checkpoint(run / CHECKPOINT, task.model, self.optimizer)
+            self.step, kept = load_checkpoint(run / CHECKPOINT, task.model, self.optimizer, whose=self.whose)
             self.earlier, self.means = kept["seconds"], RunningMeans(kept["means"])
 
     def fit(self, on_step: Callable[[int], None] | None = None) -> float:
@@ -201,7 +204,7 @@ class Trainer:
     def _save(self) -> None:
         if self.lead:
             extra = {"seconds": self._seconds(), "means": self.means.state}
-            save_checkpoint(self.run / CHECKPOINT, self.step, self.task.model, self.optimizer, extra)
+            save_checkpoint(self.run / CHECKPOINT, self.step, self.task.model, self.optimizer, extra, whose=self.whose)
 
     def _seconds(self) -> float:
         return self.earlier + time.monotonic() - self.started

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def test_the_file_carries_no_head_model(saved) -> None:
 
 def test_a_failed_save_keeps_the_former_file(random_avatar, saved, tmp_path) -> None:
     before = saved.read_bytes()
-    (tmp_path / "avatar.part").mkdir()  # where the new file would be written first
+    (tmp_path / f".avatar.{os.getpid()}.part.safetensors").mkdir()  # where the new file would be written first
     with pytest.raises(OutputError, match="could not be written"):
         save_avatar(random_avatar, saved, {})
     assert saved.read_bytes() == before

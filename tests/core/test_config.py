@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from deja_vu.core.config import dump_config, load_config
+from deja_vu.core.config import config_text, load_config
 from deja_vu.core.errors import ConfigError, FormatError
 from deja_vu.core.upgrade import CONFIG_FORMAT, RENAMED_KEYS
+from deja_vu.io.files import write_atomic
 from deja_vu.pipelines.configs import GeneralizeConfig
 from deja_vu.pipelines.recipes import Recipe
 from deja_vu.training.config import ImageLossWeights
@@ -37,7 +38,7 @@ def test_a_field_keeps_its_own_defaults_where_its_class_has_others(tmp_path: Pat
 
 
 def test_a_dumped_recipe_reads_back_equal(tmp_path: Path) -> None:
-    dump_config(Recipe(), tmp_path / "all.yaml")
+    write_atomic(tmp_path / "all.yaml", config_text(Recipe()))
     assert load_config(Recipe, tmp_path / "all.yaml") == Recipe()
 
 

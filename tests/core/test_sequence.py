@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import FormatError, InputError, OutputError
 from deja_vu.core.head import HeadParams
-from deja_vu.core.sequence import Frame, TrackedSequence, TrackInfo, write_frame, write_masks
+from deja_vu.core.sequence import Frame, TrackedSequence, TrackInfo
+from deja_vu.io.tracked_folder import write_frame, write_masks, write_sequence
 
 FRAMES, SIDE = 6, 32
 
@@ -44,7 +45,7 @@ def sequence(tmp_path: Path) -> TrackedSequence:
     params = HeadParams(shape, torch.rand(FRAMES, 5, generator=generator), torch.randn(FRAMES, 2, 3, generator=generator), pose)
     info = TrackInfo("me", "toy", 29.97, "me.mp4", "0" * 64, 10, (-4, 3, 60, 67), SIDE, "tail", ("two faces",))
     made = TrackedSequence(tmp_path, info, params, Camera.from_focal(77.5, SIDE, SIDE), index, index / 30, index > 5)
-    made.save()
+    write_sequence(made)
     return made
 
 
@@ -174,6 +175,6 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path, sequence) -> None:
     with pytest.raises(OutputError, match="could not be written"):
         write_frame(tmp_path / "file", 0, picture(0))
     with pytest.raises(OutputError, match="could not be written"):
-        write_masks(tmp_path / "absent", 0, planes(0))
+        write_masks(tmp_path / "file", 0, planes(0))
     with pytest.raises(OutputError, match="could not be written"):
-        replace(sequence, folder=tmp_path / "file").save()
+        write_sequence(replace(sequence, folder=tmp_path / "file"))

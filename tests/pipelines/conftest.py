@@ -16,9 +16,11 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.conventions import SH_C0
 from deja_vu.core.gaussians import CHANNELS
 from deja_vu.core.head import HeadParams
-from deja_vu.core.sequence import TrackedSequence, TrackInfo, write_frame, write_masks
+from deja_vu.core.sequence import TrackedSequence, TrackInfo
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
+from deja_vu.io.tracked_folder import write_frame, write_masks, write_sequence
+from deja_vu.pipelines.own_files import own_files
 from deja_vu.pipelines.recipes import Recipe
 from deja_vu.training.gaussian_config import GaussianPhase
 
@@ -83,7 +85,7 @@ def film(painted: GaussianAvatar) -> Callable[..., TrackedSequence]:
         test = torch.arange(frames) >= round(0.8 * frames)
         info = TrackInfo("toy", "toy", 25.0, "toy.mp4", "0" * 64, 2 * frames, (10, 20, 10 + SIDE, 20 + SIDE), SIDE, split)
         sequence = TrackedSequence(folder, info, params, camera, index, index / 50, test)
-        sequence.save()
+        write_sequence(sequence)
         return sequence
 
     return write
@@ -105,6 +107,13 @@ def small_recipe() -> Recipe:
     )
     avatar = replace(recipe.gaussian.avatar, uv_size=64, blend_size=64, blendmaps=4)
     return replace(recipe, gaussian=replace(recipe.gaussian, avatar=avatar, phases=phases, log_every=1, picture_every=7))
+
+
+def unlisted(folder: Path) -> set[str]:
+    """Files of a finished run that it does not know to be its own, and could therefore never replace; of runs below it, too."""
+    runs = [path.parent for path in folder.rglob("run.json")]
+    known = {run / name for run in runs for name in ("run.json", *own_files(run))}
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path not in known}
 
 
 def psnr(image: torch.Tensor, target: torch.Tensor) -> float:

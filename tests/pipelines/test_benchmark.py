@@ -20,6 +20,7 @@ from deja_vu.pipelines.recipes import Recipe, shipped_recipe, sizes_name
 from deja_vu.report.bench_report import write_report
 from deja_vu.training.nelf_config import NelfPhase
 from deja_vu.training.nerf_config import NerfPhase
+from tests.pipelines.conftest import unlisted
 
 needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.io.assets")
 SCORES = {"psnr": 25.123, "ssim": 0.9, "st_lpips": 0.05, "l1": 0.01}
@@ -95,6 +96,7 @@ def test_a_clip_that_fails_does_not_stop_the_others(film, small_recipe, tmp_path
     write_video(clip / "gt.mp4", (stripes(index) for index in range(30)), 50)
     write_video(clip / "Rival.mp4", (stripes(index) for index in range(30)), 50)
     table = benchmark([tmp_path / "missing.mp4", clip], out, recipe, reuse=True)
+    assert unlisted(out) == set()
     assert "missing: There is no file" in capsys.readouterr().out
     assert table == (out / "table.md").read_text()
     assert len(table.splitlines()) == 3
@@ -156,6 +158,7 @@ def test_paths_are_compared_on_one_clip(tracked, film, small_recipe, tmp_path, m
     assert found["nerf"]["train"]["curve"][-1]["step"] == 6  # the finished avatar
     assert (out / "clip-driven.png").is_file()
     assert (out / "clip-sweep.png").is_file()
+    assert unlisted(out / "clip") == set()
     before = {path: path.read_bytes() for path in out.glob("clip/*/result.json")}
     benchmark_paths("clip", tracked.folder, ["gaussian", "nerf", "nelf"], out / "clip", recipe, **common)
     assert {path: path.read_bytes() for path in before} == before  # kept, not measured again
@@ -171,6 +174,7 @@ def test_a_light_field_is_told_from_a_teacher_of_its_own(tracked, small_recipe, 
     monkeypatch.setattr(cost, "SWEEP", ())
     plain = {"reuse": False, "isolate": False, "seconds": 0.02}
     benchmark_paths("clip", tracked.folder, ["nelf", "nelf-real"], tmp_path / "clip", tiny_recipe(small_recipe), **plain)
+    assert unlisted(tmp_path / "clip") == set()
     taught, alone = (json.loads((tmp_path / "clip" / name / "result.json").read_text()) for name in ("nelf", "nelf-real"))
     assert taught["delta_vs_teacher"]["path"] == "gaussian"
     assert taught["train"]["teacher_seconds"] > 0

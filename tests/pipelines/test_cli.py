@@ -15,9 +15,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from deja_vu.avatars import GaussianAvatar, save_avatar
-from deja_vu.core.config import dump_config
+from deja_vu.core.config import config_text
 from deja_vu.heads import load_head
 from deja_vu.io.assets import find
+from deja_vu.io.files import write_atomic
 from deja_vu.io.video import probe, write_video
 from deja_vu.pipelines.cli import load_command, main
 from deja_vu.pipelines.flags import keywords_of, options_of, sort_words
@@ -266,7 +267,7 @@ def test_a_full_disk_is_said(refused, run, tmp_path) -> None:
 def test_from_a_tracked_folder_to_scores_and_a_driven_video(film, small_recipe: Recipe, tmp_path, capfd) -> None:
     """Personalize with a recipe file and a flag over it, then evaluate and drive, all from the command line."""
     film(tmp_path / "tracked")
-    dump_config(small_recipe, tmp_path / "recipe.yaml")
+    write_atomic(tmp_path / "recipe.yaml", config_text(small_recipe))
     run, saved = tmp_path / "run", tmp_path / "saved"
     options = ["--config", str(tmp_path / "recipe.yaml"), "--gaussian.avatar.blendmaps", "3"]
     main(["personalize", str(tmp_path / "tracked"), "--out", str(run), *options])
@@ -299,7 +300,7 @@ def test_the_installed_command_ends_with_2_and_one_message(tmp_path) -> None:
 def test_a_dumped_recipe_is_a_complete_config(tmp_path, small_recipe) -> None:
     """The command line turns it back into the same values."""
     recipe = replace(small_recipe, track=replace(small_recipe.track, max_frames=7))
-    dump_config(recipe, tmp_path / "all.yaml")
+    write_atomic(tmp_path / "all.yaml", config_text(recipe))
     assert named_recipe(str(tmp_path / "all.yaml")) == recipe
     assert named_recipe(None) == Recipe()
 

@@ -12,6 +12,7 @@ from deja_vu.avatars.prior.network import build_prior, save_prior
 from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.nets.config import UVNetConfig
 from deja_vu.pipelines.compare_starts import LIFTED, NETWORK, PLAIN, QUICK, compare_starts
+from tests.pipelines.conftest import unlisted
 
 
 def test_every_way_is_trained_once_and_compared(tracked, small_recipe, tmp_path):
@@ -20,6 +21,7 @@ def test_every_way_is_trained_once_and_compared(tracked, small_recipe, tmp_path)
     recipe = replace(small_recipe.gaussian, prior=str(tmp_path / "prior.safetensors"))
     quick = tuple(replace(phase, steps=phase.steps // 2) for phase in recipe.phases)
     table = compare_starts([tracked.folder], tmp_path / "out", recipe, quick)
+    assert unlisted(tmp_path / "out") == set()
     figures = json.loads((tmp_path / "out" / "curves.json").read_text())
     ends = {run["way"]: run["points"][-1] for run in figures["runs"]}
     assert set(ends) == {PLAIN, LIFTED, NETWORK, QUICK}

@@ -13,6 +13,7 @@ from deja_vu.io.video import probe, read_frames
 from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.drive import framed
 from deja_vu.pipelines.painter import Painter, covering, open_background
+from tests.pipelines.conftest import unlisted
 from tests.pipelines.test_cli import refused, snapshot
 
 __all__ = ["refused"]
@@ -49,6 +50,7 @@ def test_backgrounds_and_transparency_agree(run, script, tmp_path) -> None:
     for name, flags in outs.items():
         main(["drive", str(run), "--motion", str(script), "--out", str(tmp_path / name), "--frames", "2", *flags])
         assert len(list((tmp_path / name).glob("*.png"))) == 2
+        assert unlisted(tmp_path / name) == set()
     read = {name: cv2.imread(str(tmp_path / name / "000001.png"), cv2.IMREAD_UNCHANGED).astype(float) for name in outs}
     assert {name: image.shape[2] for name, image in read.items()} == {"clear": 4, "white": 3, "room": 3}
     alpha = read["clear"][..., 3:] / 255

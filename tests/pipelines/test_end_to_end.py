@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from deja_vu.avatars.io import load_avatar
-from deja_vu.core.config import dump_config
+from deja_vu.core.config import config_text
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.assets import ASSETS, find
+from deja_vu.io.files import write_atomic
 from deja_vu.io.video import probe, read_frames
 from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.recipes import Recipe
@@ -43,7 +44,7 @@ def recipe() -> Recipe:
 def test_from_a_video_to_a_driven_avatar(tmp_path) -> None:
     video, run, saved = tmp_path / "person.mp4", tmp_path / "run", tmp_path / "saved"
     write_sample(video, FRAMES, size=256)
-    dump_config(recipe(), tmp_path / "recipe.yaml")
+    write_atomic(tmp_path / "recipe.yaml", config_text(recipe()))
     started = time.monotonic()
     main(["personalize", str(video), "--out", str(run), "--config", str(tmp_path / "recipe.yaml")])
 

@@ -16,9 +16,11 @@ from deja_vu.core.errors import OutputError
 from deja_vu.core.image import over
 from deja_vu.io.assets import find
 from deja_vu.io.frames import FrameSource
+from deja_vu.io.tracked_folder import write_sequence
 from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.commands.evaluate import evaluate_command
 from deja_vu.pipelines.evaluate import compare_sheet, evaluate_run, frame_writer
+from tests.pipelines.conftest import unlisted
 from tests.pipelines.test_cli import refused
 
 __all__ = ["refused"]
@@ -166,7 +168,7 @@ def test_an_even_sample_is_scored_unless_all_are_asked_for(film, painted, tmp_pa
 def test_a_photos_run_is_scored_on_its_photo(film, painted, tmp_path, capsys) -> None:
     """It has no held-out frame, so no baseline either; the command works and says so."""
     sequence = film(tmp_path / "run" / "track", 1)
-    replace(sequence, test=torch.zeros(1, dtype=torch.bool)).save()
+    write_sequence(replace(sequence, test=torch.zeros(1, dtype=torch.bool)))
     save_avatar(painted, tmp_path / "run" / "avatar.safetensors", {})
     (tmp_path / "run" / "metrics.json").write_text(json.dumps({"photo": "me.jpg", "seconds": {"avatar": 5.0, "total": 9.0}}))
     main(["evaluate", str(tmp_path / "run"), "--save-frames", str(tmp_path / "saved")])
@@ -176,6 +178,7 @@ def test_a_photos_run_is_scored_on_its_photo(film, painted, tmp_path, capsys) ->
     assert metrics["input_view"]["psnr"] > 33
     assert "test" not in metrics
     assert "no held-out frames" in shown.err
+    assert unlisted(tmp_path / "saved") == set()
     assert {path.name for path in (tmp_path / "saved").glob("*_*.png")} == {
         f"{kind}_000000.png" for kind in ("render", "target", "head", "person")
     }

@@ -22,6 +22,7 @@ from deja_vu.pipelines.export import page_controls
 from deja_vu.pipelines.person import load
 from deja_vu.pipelines.requests import check_export, refuse_export
 from deja_vu.viewer.stage import Performer, Wish
+from tests.pipelines.conftest import unlisted
 
 
 @pytest.fixture
@@ -68,6 +69,7 @@ def test_a_motion_becomes_a_file_a_frame(run, tracked, film, tmp_path):
     out = tmp_path / "frames"
     export(run, out, "--format", "ply", "--motion", str(film(tmp_path / "longer", frames=len(tracked) + 3).folder))
     export(run, out, "--format", "ply", "--motion", str(tracked.folder), "--overwrite")
+    assert unlisted(out) == set()
     names = sorted(path.name for path in out.iterdir() if path.name != "run.json")
     assert names == [f"frame_{k:05d}.ply" for k in range(len(tracked))]
     contents = {path.read_bytes() for path in out.glob("frame_*")}
@@ -96,6 +98,7 @@ def test_the_person_at_rest_stands_upright_at_the_origin(run, tmp_path):
 def test_a_page_is_written_with_its_motions(run, tracked, tmp_path, capsys):
     export(run, tmp_path / "page", "--format", "web", "--motion", str(tracked.folder))
     assert {path.name for path in (tmp_path / "page").iterdir()} == {"index.html", "avatar.bin", "deja-vu.js", "NOTICES.txt", "run.json"}
+    assert unlisted(tmp_path / "page") == set()
     assert "open index.html" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="2"):
         export(run, tmp_path / "page", "--format", "web")

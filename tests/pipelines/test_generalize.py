@@ -17,11 +17,12 @@ import torch
 from deja_vu.avatars import GaussianAvatar
 from deja_vu.avatars.prior.config import PriorConfig
 from deja_vu.avatars.prior.network import load_prior
-from deja_vu.core.config import dump_config
+from deja_vu.core.config import config_text
 from deja_vu.core.errors import ConfigError, InputError, OutputError
 from deja_vu.core.portrait import Portrait
 from deja_vu.datasets.shards import Sample, ShardInfo, ShardSet, begin_shards, write_shard
 from deja_vu.heads import load_head
+from deja_vu.io.files import write_atomic
 from deja_vu.nets.config import UVNetConfig
 from deja_vu.pipelines.configs import GeneralizeConfig, PrepareConfig, SetRule
 from deja_vu.pipelines.evaluate_prior import evaluate_prior
@@ -32,6 +33,7 @@ from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.training.config import ImageLossWeights
 from deja_vu.training.ema import AveragedModel
 from deja_vu.training.prior_config import PriorPhase
+from tests.pipelines.conftest import unlisted
 
 TINY = PriorConfig(head="toy", uv_size=64, network=UVNetConfig(widths=(8, 16), code=8, code_widths=(8, 8)), picture=32)
 RECIPE = GeneralizeConfig(
@@ -81,6 +83,7 @@ def trained(shards, tmp_path_factory) -> Path:
 def test_a_run_leaves_weights_curves_and_a_table(trained):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    assert unlisted(trained) == set()
     prior = load_prior(trained / "prior.safetensors")
     assert prior.config == TINY
     metrics = json.loads((trained / "metrics.json").read_text())
@@ -121,7 +124,7 @@ def test_an_interrupted_run_goes_on_exactly(shards, trained, tmp_path, monkeypat
 
 def test_two_processes_do_what_one_does_with_twice_the_batch(shards, trained, tmp_path):
     config = tmp_path / "recipe.yaml"
-    dump_config(RECIPE, config)
+    write_atomic(config, config_text(RECIPE))
     call = [*("--nproc_per_node=2", "--master-port=29611", "-m", "deja_vu.pipelines.entry", "generalize")]
     call += ["--data", str(shards), "--out", str(tmp_path / "two"), "--config", str(config)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -162,7 +165,7 @@ def test_refusals(shards, tmp_path):
     empty.mkdir()
     with open_run(started, "generalize") as run:
         run.note()
-        dump_config(RECIPE, started / "config.yaml")
+        write_atomic(started / "config.yaml", config_text(RECIPE))
     with pytest.raises(ConfigError, match="another recipe"):
         generalize([shards], started, replace(RECIPE, batch=4), resume=True, overwrite=False)
     with pytest.raises(OutputError, match="holds a run of `prepare`"):

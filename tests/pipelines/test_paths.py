@@ -26,6 +26,7 @@ from deja_vu.training.nelf import init_nelf, train_nelf
 from deja_vu.training.nelf_config import NelfPhase, SamplingLaw
 from deja_vu.training.nerf import init_nerf, train_nerf
 from deja_vu.training.nerf_config import NerfPhase
+from tests.pipelines.conftest import unlisted
 
 WHITE = torch.ones(3)
 CPU = torch.device("cpu")
@@ -215,6 +216,7 @@ def test_a_field_run_is_personalized_evaluated_and_driven(tracked, tiny, tmp_pat
     recipe = replace(tiny, path=path, nerf=nerf, nelf=nelf)
     out = tmp_path / "run"
     personalize(tracked.folder, out, recipe, resume=False, overwrite=False)
+    assert unlisted(out) == set()
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["path"] == path
     assert metrics["parameters"] == sum(parameter.numel() for parameter in load_avatar(out / "avatar.safetensors").parameters())

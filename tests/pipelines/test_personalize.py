@@ -30,6 +30,7 @@ from deja_vu.training.divergence import refuse_divergence
 from deja_vu.training.gaussian import train_gaussian
 from deja_vu.training.gaussian_config import GaussianPhase, GaussianTrainConfig
 from deja_vu.training.gaussian_init import choose_init, init_avatar
+from tests.pipelines.conftest import unlisted
 
 needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.io.assets")
 WHITE = torch.ones(3)
@@ -210,9 +211,16 @@ def test_ctrl_c_during_an_update_is_not_lost_and_not_counted_twice(tracked, smal
 
 def test_an_interrupt_at_the_end_of_a_phase_keeps_the_global_snapshot(tracked, small_recipe, tmp_path) -> None:
     config = small_recipe.gaussian
-    only_first = replace(config, phases=config.phases[:1])
-    run_training(tracked, only_first, tmp_path / "run")
-    assert not (tmp_path / "run" / "global_only.safetensors").exists()  # the avatar is global itself
+    last = config.phases[0].steps
+
+    def press(step: int) -> None:
+        if step == last:
+            raise KeyboardInterrupt
+
+    avatar = init_avatar(tracked.train_part(), config)
+    with pytest.raises(KeyboardInterrupt):
+        train_gaussian(avatar, tracked.train_part(), config, tmp_path / "run", device=CPU, resume=False, on_step=press)
+    assert not (tmp_path / "run" / "global_only.safetensors").exists()
     resumed = init_avatar(tracked.train_part(), config)
     train_gaussian(resumed, tracked.train_part(), config, tmp_path / "run", device=CPU, resume=True)
     assert (tmp_path / "run" / "global_only.safetensors").exists()
@@ -273,6 +281,7 @@ def test_personalize_fills_the_run_folder(tracked, small_recipe, tmp_path, capsy
         *("metrics.json", "metrics.jsonl", "compare.png", "report.html", "turntable.mp4"),
     }
     assert any(path.name.startswith("events") for path in out.iterdir())
+    assert unlisted(out) == set()
     metrics = json.loads((out / "metrics.json").read_text())
     assert set(metrics) == set(
         "video frames resolution device path parameters gaussians seconds peak_mb config commit".split()

@@ -17,6 +17,7 @@ from deja_vu.pipelines.configs import ReconstructConfig
 from deja_vu.pipelines.person import load_pair
 from deja_vu.pipelines.reconstruct import reconstruct
 from deja_vu.tracking.config import PhotoConfig
+from tests.pipelines.conftest import unlisted
 
 WOMAN = Path(__file__).parents[1] / "data" / "faces" / "female_00.jpg"
 QUICK = {"photo": PhotoConfig(resolution=256), "turntable_frames": 3, "turntable_side": 64}
@@ -29,6 +30,7 @@ def test_photo_to_run(tmp_path):
     assert {"avatar.safetensors", "compare.png", "expressions.png", "turntable.mp4", "metrics.json", "track"} <= {
         p.name for p in out.iterdir()
     }
+    assert unlisted(out) == set()
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["input_view"]["psnr"] > 15
     avatar, subject = load_pair(out)

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from deja_vu.avatars import save_avatar
-from deja_vu.core.config import dump_config
+from deja_vu.core.config import config_text
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.assets import find
+from deja_vu.io.files import write_atomic
 from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.evaluate import compare_sheet
 from deja_vu.pipelines.report import filming, touches_border, view_sheet
@@ -130,7 +131,7 @@ def test_views_show_the_avatar_from_both_sides(run, painted) -> None:
 @pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.io.assets")
 def test_personalize_writes_it(film, small_recipe, tmp_path) -> None:
     film(tmp_path / "tracked")
-    dump_config(small_recipe, tmp_path / "recipe.yaml")
+    write_atomic(tmp_path / "recipe.yaml", config_text(small_recipe))
     main(["personalize", str(tmp_path / "tracked"), "--out", str(tmp_path / "run"), "--config", str(tmp_path / "recipe.yaml")])
     text = (tmp_path / "run" / "report.html").read_text()
     assert "data:video/mp4" in text

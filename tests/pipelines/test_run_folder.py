@@ -14,15 +14,16 @@ import pytest
 import torch
 
 from deja_vu.avatars import GaussianAvatar, save_avatar
-from deja_vu.core.config import dump_config
+from deja_vu.core.config import config_text
 from deja_vu.core.errors import ConfigError, FormatError, InputError, OutputError
 from deja_vu.heads.toy import load as load_toy
-from deja_vu.io.files import LOCK
+from deja_vu.io.files import LOCK, write_atomic
 from deja_vu.io.provenance import commit, machine
+from deja_vu.pipelines.identity import refuse_other_recipe
 from deja_vu.pipelines.own_files import NAMES, STAGE, claim, own_files
 from deja_vu.pipelines.person import load_pair
 from deja_vu.pipelines.recipes import Recipe
-from deja_vu.pipelines.run_folder import amended, find_avatar, find_track, open_run, refuse_other_recipe
+from deja_vu.pipelines.run_folder import amended, find_avatar, find_track, open_run
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -402,7 +403,7 @@ def test_a_damaged_record_of_the_video_is_refused(content, tmp_path) -> None:
 
 def test_another_recipe_cannot_be_resumed(tmp_path) -> None:
     refuse_other_recipe(tmp_path, Recipe())  # interrupted before it was written
-    dump_config(Recipe(), tmp_path / "config.yaml")
+    write_atomic(tmp_path / "config.yaml", config_text(Recipe()))
     refuse_other_recipe(tmp_path, Recipe())
     other = replace(Recipe(), gaussian=replace(Recipe().gaussian, code_noise=0.123))
     with pytest.raises(ConfigError, match=r"--config .*config.yaml"):

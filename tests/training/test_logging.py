@@ -78,7 +78,7 @@ def test_a_number_that_is_not_finite_stays_valid_json(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="could not be written"):
         RunLogger(tmp_path / "file" / "run")
 
 

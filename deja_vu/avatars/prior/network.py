@@ -12,7 +12,6 @@ import dacite
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -21,9 +20,10 @@ from deja_vu.avatars.prior.atlas import PHOTO_CHANNELS, SHARED_CHANNELS, Atlas, 
 from deja_vu.avatars.prior.config import PriorConfig
 from deja_vu.core.batch import Batch
 from deja_vu.core.conventions import SH_C0
-from deja_vu.core.errors import FormatError, MissingAssetError, OutputError
+from deja_vu.core.errors import FormatError, MissingAssetError
 from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS
 from deja_vu.core.image import over
+from deja_vu.io.arrays import write_tensors
 from deja_vu.nets.image_to_uv import ImageToUV
 from deja_vu.nets.uv_unet import UVNet
 
@@ -142,12 +142,7 @@ def save_prior(prior: HeadPrior, path: Path, provenance: dict[str, str]) -> None
     """
     header = {"format": FORMAT, "version": str(FORMAT_VERSION), "config": json.dumps(asdict(prior.config))}
     header |= {"uv_hash": prior.atlas.layout.hash, **provenance}
-    part = path.with_suffix(".part")
-    try:
-        save_file({name: value.detach().cpu().half().contiguous() for name, value in prior.state_dict().items()}, part, metadata=header)
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"{path} could not be written ({error}). Make room or choose another --out.") from error
+    write_tensors(path, {name: value.half() for name, value in prior.state_dict().items()}, header)
 
 
 def shipped_chart() -> str | None:

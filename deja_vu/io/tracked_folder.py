@@ -1,0 +1,55 @@
+"""Write a tracked folder, whose layout stands in `deja_vu.core.sequence`: frames and masks first, then what makes it whole."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from deja_vu.core.sequence import TrackedSequence
+from deja_vu.io.arrays import write_picture, write_tensors
+from deja_vu.io.files import write_json
+
+JPEG_QUALITY = 97
+
+
+def write_frame(folder: Path, index: int, image: UInt8[np.ndarray, "H W 3"]) -> None:
+    """Store one crop in a tracked folder.
+
+    Raises:
+        OutputError: it could not be written.
+    """
+    write_picture(folder / "frames" / f"{index:06d}.jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY], durable=False)
+
+
+def write_masks(folder: Path, index: int, planes: UInt8[np.ndarray, "H W 4"]) -> None:
+    """Store one frame's foreground, head, eyes_mouth and valid masks in a tracked folder.
+
+    Raises:
+        OutputError: they could not be written.
+    """
+    write_picture(folder / "masks" / f"{index:06d}.png", planes, [cv2.IMWRITE_PNG_COMPRESSION, 1], durable=False)
+
+
+def write_sequence(sequence: TrackedSequence) -> None:
+    """Write params.safetensors, and then track.json, beside frames that are already there.
+
+    Raises:
+        OutputError: they could not be written.
+    """
+    params = sequence.params
+    tensors = {
+        "shape": params.shape[0],
+        "expression": params.expression,
+        "joints": params.joints,
+        "world_from_head": params.world_from_head,
+        "intrinsics": sequence.camera.intrinsics,
+        "index": sequence.index,
+        "times": sequence.times,
+        "test": sequence.test,
+    }
+    write_tensors(sequence.folder / "params.safetensors", tensors)
+    write_json(sequence.folder / "track.json", asdict(sequence.info))

@@ -1,0 +1,49 @@
+"""What a run was begun with, and that it goes on with the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deja_vu.core.config import load_config
+from deja_vu.core.errors import ConfigError, InputError
+from deja_vu.io.files import digest
+from deja_vu.pipelines.own_files import read_record
+
+
+def source_facts(source: Path) -> dict[str, str]:
+    """What a run notes of the video, photo or tracked folder it begins from.
+
+    Raises:
+        InputError: there is none.
+    """
+    file = source / "params.safetensors" if source.is_dir() else source
+    if not file.is_file():
+        raise InputError(f"There is no file {source}. Expected the path of a video.")
+    return {"source": str(source), "source_sha256": digest(file)}
+
+
+def refuse_other_source(run: Path, source: Path) -> None:
+    """Refuse to resume a run with another video or tracked folder than it was begun with.
+
+    Raises:
+        InputError: it was begun with another, or by a version that did not note with which.
+    """
+    begun = read_record(run)
+    if "source_sha256" not in begun:
+        raise InputError(f"{run} was begun by an older version, which did not note with what. Add --overwrite to start anew.")
+    if begun["source_sha256"] != source_facts(source)["source_sha256"]:
+        raise InputError(
+            f"{run} was begun with {begun['source']}, and {source} has another content. "
+            "Resume it with what it was begun with, or add --overwrite to start anew."
+        )
+
+
+def refuse_other_recipe(folder: Path, recipe: object) -> None:
+    """Refuse to resume a run with another recipe than it was started with, which would give a mixture of both.
+
+    Raises:
+        ConfigError: a value differs.
+    """
+    path = folder / "config.yaml"
+    if path.is_file() and load_config(type(recipe), path) != recipe:
+        raise ConfigError(f"{folder} was started with another recipe. Add --config {path} to resume with it, or --overwrite to start anew.")
