@@ -7,7 +7,7 @@ SYSTEM_LIBRARIES := libegl1 libgles2 libgl1 libglib2.0-0
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system test lint graph docs picture sanitize demo web browser clean
+.PHONY: help setup system test lint results graph docs picture sanitize demo web browser clean
 
 help:  ## this text
 	@echo "make TARGET, on a fresh machine too:"
@@ -43,6 +43,9 @@ test: $(READY)  ## run the tests; pages are opened in Chromium, which is install
 lint: $(READY)  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+results: $(READY)  ## write the table in README again from docs/results
+	$(BIN)/python -m deja_vu.report.readme_table
 
 graph: $(READY)  ## draw the rooms and who imports whom, as a Mermaid diagram
 	@$(BIN)/python -m tests.helpers.import_graph

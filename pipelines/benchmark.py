@@ -27,7 +27,8 @@ from deja_vu.pipelines.recipes import Recipe
 from deja_vu.pipelines.run_folder import amended, find_track, is_whole, open_run
 from deja_vu.pipelines.sample import write_sample
 from deja_vu.pipelines.track import track_into
-from deja_vu.report.bench_report import write_report
+from deja_vu.report.bench_report import write_bench_report
+from deja_vu.report.scores_table import explain_better_baselines, scores_table
 from deja_vu.tracking.crop import Crop, crop_frame
 
 INPUT_NAME = "gt.mp4"
@@ -85,7 +86,8 @@ def benchmark(clips: list[Path], out: Path, recipe: Recipe, *, reuse: bool, over
     inputs = [*clips, *read]
     with open_run(out, "benchmark", inputs=inputs, add=reuse or overwrite) as opened:
         opened.note()
-        table = markdown(score_clips(clips, out, recipe, reuse=reuse, overwrite=overwrite, read=read))
+        rows = score_clips(clips, out, recipe, reuse=reuse, overwrite=overwrite, read=read)
+        table = scores_table(rows) + explain_better_baselines(rows)
         write_atomic(out / "table.md", table)
     return table
 
@@ -146,7 +148,7 @@ def compare_paths(
     with open_run(out, "benchmark", inputs=[*clips, *frames, *read], add=reuse or overwrite) as run:
         run.note()
         compare(clips, paths, frames, out, recipe, drive=drive, reuse=reuse, overwrite=overwrite)
-        return write_report(out)
+        return write_bench_report(out)
 
 
 def compare(
@@ -223,27 +225,3 @@ def video_predictor(name: str, video: Path, sequence: TrackedSequence) -> Predic
         return kept[int(order[batch.positions[0]])].float() / 255
 
     return Predictor(name, predict)
-
-
-def markdown(rows: list[tuple[str, dict[str, Any]]]) -> str:
-    """Table of every clip: times, and PSNR / SSIM / ST-LPIPS of the avatar, its ablation, the baselines and other systems."""
-    lines = [
-        "| clip | frames | track + personalize s | peak MB | avatar | global only | mean image | nearest frame | other systems |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    named = ("global_only", "mean_image", "nearest_frame")
-    for name, metrics in rows:
-        baselines, seconds = metrics["baselines"], metrics["seconds"]
-        cells = [cell(metrics["test"]), *(cell(baselines[key]) if key in baselines else "" for key in named)]
-        others = "; ".join(f"{key} {cell(value)}" for key, value in baselines.items() if key not in named)
-        lines.append(
-            f"| {name} | {metrics['frames']} | {seconds['track']:.0f} + {seconds['personalize']:.0f} | {metrics['peak_mb']} | "
-            + " | ".join(cells)
-            + f" | {others} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def cell(row: dict[str, float]) -> str:
-    """PSNR / SSIM / ST-LPIPS as one cell."""
-    return f"{row['psnr']:.2f}/{row['ssim']:.3f}/{row['st_lpips']:.3f}"

@@ -27,6 +27,7 @@ from deja_vu.bench.unseen import follow_drivers, render_unseen
 from deja_vu.core.errors import DejaVuError, InputError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
+from deja_vu.heads.base import HeadModel
 from deja_vu.motion.retarget import refuse_other_head
 from deja_vu.pipelines.personalize import TrainResult, learn
 from deja_vu.pipelines.recipes import Recipe, shipped_recipe, sizes_name
@@ -116,9 +117,10 @@ def benchmark_paths(
     sequence = TrackedSequence.load(track)
     refuse_short(sequence)
     refuse_stale(sequence, out, [] if reuse else [*names, *BASELINES, *(predictor.name for predictor in others)])
+    head = load_head(sequence.info.head_name)
     for driver in drivers:
-        refuse_other_head(TrackedSequence.load(driver).info.head_name, load_head(sequence.info.head_name))
-    assess_untrained(clip, sequence, out, others, reuse=reuse, overwrite=overwrite)
+        refuse_other_head(TrackedSequence.load(driver).info.head_name, head)
+    assess_untrained(clip, sequence, head, out, others, reuse=reuse, overwrite=overwrite)
     for name in names:
         folder = out / name
         if reuse and (folder / RESULT_FILE).is_file():
@@ -271,9 +273,10 @@ def teacher_gap(job: Job, sequence: TrackedSequence, learned: TrainResult, quali
     return {"path": job.recipe.nelf.teacher, **gain(means(quality), theirs)}
 
 
-def assess_untrained(clip: str, sequence: TrackedSequence, out: Path, others: Sequence[Predictor], *, reuse: bool, overwrite: bool) -> None:
+def assess_untrained(
+    clip: str, sequence: TrackedSequence, head: HeadModel, out: Path, others: Sequence[Predictor], *, reuse: bool, overwrite: bool
+) -> None:
     """Rows that nothing is trained for: the mean image, the nearest training frame, and other systems' rendered videos."""
-    head = load_head(sequence.info.head_name)
     missing = [name for name in BASELINES if not (reuse and (out / name / RESULT_FILE).is_file())]
     baselines = baseline_predictors(sequence.train_part()) if missing else []
     for predictor in [*baselines, *others]:

@@ -19,7 +19,8 @@ from deja_vu.io.files import write_atomic, write_json
 from deja_vu.io.names import distinct_names
 from deja_vu.io.provenance import commit, machine
 from deja_vu.pipelines.run_folder import find_track, open_run
-from deja_vu.report.bench_plots import curves
+from deja_vu.report.markdown import markdown_table
+from deja_vu.report.plots import LARGE, Chart, line_chart
 from deja_vu.training.checkpoint import video_print
 from deja_vu.training.devices import pick_device
 from deja_vu.training.gaussian import train_gaussian
@@ -74,10 +75,9 @@ def compare_starts(
         runs = [json.loads(path.read_text()) for path in sorted(out.glob(f"*/*/{FIGURES}"))]
         for name in {run["clip"] for run in runs}:
             chosen = {run["way"]: run["points"] for run in runs if run["clip"] == name}
-            series = {way: [(max(point["cpu_seconds"], 0.1), point["psnr"]) for point in points] for way, points in chosen.items()}
-            write_atomic(out / f"{name}.svg", curves(series, "processor seconds of personalization, start included", "PSNR, dB", name))
+            write_atomic(out / f"{name}.svg", draw_curves(name, chosen))
         write_json(out / FIGURES, {"device": machine(), "commit": commit(), "threads": torch.get_num_threads(), "runs": runs})
-    return table(runs)
+    return starts_table(runs)
 
 
 def learn_all(clips: Mapping[str, Path], out: Path, ways: Mapping[str, GaussianTrainConfig]) -> None:
@@ -117,20 +117,27 @@ def measure_start(track: Path, run: Path, config: GaussianTrainConfig) -> dict[s
     return {"points": curve.points}
 
 
-def table(runs: Sequence[dict[str, Any]]) -> str:
+def draw_curves(clip: str, points: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """Quality by time of every way, as a plot."""
+    series = {way: ([max(one["cpu_seconds"], 0.1) for one in each], [one["psnr"] for one in each]) for way, each in points.items()}
+    label = "processor seconds of personalization, start included"
+    return line_chart(Chart(clip, series, x_label=label, y_label="PSNR, dB", log_x=True, marked=True), LARGE, standalone=True)
+
+
+def starts_table(runs: Sequence[dict[str, Any]]) -> str:
     """One row a clip and way: where it starts and ends, and when it is as good as the starts without the network are at their end."""
-    lines = ["| clip | start | first look | end | time | none's end: PSNR | ST-LPIPS | lifted's end: PSNR | ST-LPIPS |"]
-    lines.append("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    header = ["clip", "start", "first look", "end", "time", "none's end: PSNR", "ST-LPIPS", "lifted's end: PSNR", "ST-LPIPS"]
     order = (PLAIN, LIFTED, NETWORK, QUICK)
     ends = {(run["clip"], run["way"]): run["points"][-1] for run in runs}
+    rows = []
     for run in sorted(runs, key=lambda run: (run["clip"], order.index(run["way"]))):
         first, last = run["points"][0], run["points"][-1]
         cells = [run["clip"], run["way"], f"{first['psnr']:.2f}", f"{last['psnr']:.2f} / {last['st_lpips']:.4f}"]
         cells.append(f"{last['cpu_seconds']:.0f} s")
         for other in (PLAIN, LIFTED):
             cells += [_share(run["points"], ends.get((run["clip"], other)), measure) for measure in ("psnr", "st_lpips")]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown_table(header, rows)
 
 
 def _share(points: Sequence[dict[str, float]], other: dict[str, float] | None, measure: str) -> str:

@@ -8,17 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-from deja_vu.avatars import Avatar, load_avatar
-from deja_vu.bench.evaluate import SAMPLE, FramePair, Keep, evaluate, held_out, means
+from deja_vu.avatars import load_avatar
+from deja_vu.bench.evaluate import SAMPLE, FramePair, Keep, evaluate, means
 from deja_vu.bench.predictors import Predictor, avatar_predictor, baseline_predictors
 from deja_vu.bench.results import METRICS_FILE, PhotoScores, RunScores, result_fields
-from deja_vu.core.image import WHITE, over, to_uint8
-from deja_vu.core.sampling import evenly_spaced
+from deja_vu.core.image import to_uint8
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.files import write_json
-from deja_vu.io.frames import FrameSource
 from deja_vu.io.images import write_png
 from deja_vu.pipelines.own_files import claim
 from deja_vu.pipelines.person import load_pair
@@ -100,20 +96,6 @@ def summary(metrics: dict[str, Any], out: Path) -> str:
     lines.append(f"track {seconds['track']:.0f} s, personalize {seconds['personalize']:.0f} s, peak memory {metrics['peak_mb']} MB")
     lines.append(f"look at {out / 'report.html'}, {out / 'compare.png'} and {out / 'turntable.mp4'}")
     return "\n".join(lines)
-
-
-def compare_sheet(sequence: TrackedSequence, avatar: Avatar, path: Path, count: int = 6) -> None:
-    """Picture of held-out frames: target, render and absolute error (times four), a row each."""
-    part = held_out(sequence)
-    source = FrameSource(part, sequence.info.resolution, cache_bytes=0)
-    render = avatar_predictor("render", avatar).predict
-    rows = []
-    for position in evenly_spaced(count, len(part)):
-        batch = source.batch(position[None])
-        target, image = over(batch.image, batch.head, WHITE)[0], render(batch)
-        error = ((image - target).abs() * batch.loss_mask[0] * 4).clamp(0, 1)
-        rows.append(torch.cat([target, image, error], dim=1))
-    write_png(path, to_uint8(torch.cat(rows, dim=0)))
 
 
 def frame_writer(folder: Path, sequence: TrackedSequence, predictor: Predictor) -> Keep:

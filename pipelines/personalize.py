@@ -14,15 +14,17 @@ from deja_vu.bench.results import METRICS_FILE, RunFacts, write_result
 from deja_vu.core.config import config_text
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.files import write_atomic, write_json
+from deja_vu.io.images import write_png
 from deja_vu.io.provenance import machine
 from deja_vu.pipelines.drive import show
-from deja_vu.pipelines.evaluate import compare_sheet, evaluate_run, summary
+from deja_vu.pipelines.evaluate import evaluate_run, summary
 from deja_vu.pipelines.identity import refuse_other_recipe, refuse_other_source, source_facts
 from deja_vu.pipelines.own_files import read_record
 from deja_vu.pipelines.person import subject_of
 from deja_vu.pipelines.recipes import Recipe
 from deja_vu.pipelines.report import write_report
 from deja_vu.pipelines.run_folder import Run, find_track, open_run
+from deja_vu.report.sheets import comparison_sheet
 from deja_vu.tracking.config import TrackConfig
 from deja_vu.tracking.tracker import track_video
 from deja_vu.training.checkpoint import fingerprint, spent_seconds
@@ -114,7 +116,7 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
     metrics = evaluate_run(out)
     write_json(out / METRICS_FILE, metrics)
     log_hparams(out, recipe, metrics["test"])
-    compare_sheet(sequence, avatar, out / "compare.png")
+    write_png(out / "compare.png", comparison_sheet(sequence, avatar))
     show(avatar, subject, out / "turntable.mp4")
     write_report(out)
     print(summary(metrics, run.out))

@@ -22,7 +22,7 @@ from deja_vu.bench.evaluate import Evaluator, means
 from deja_vu.bench.predictors import avatar_predictor
 from deja_vu.bench.results import METRICS_FILE, PhotoFacts, write_result
 from deja_vu.core.config import config_text
-from deja_vu.core.image import WHITE, over, tile_images, to_uint8
+from deja_vu.core.image import WHITE, over
 from deja_vu.core.sequence import TrackedSequence, TrackInfo
 from deja_vu.datasets.prior_examples import stack_portraits
 from deja_vu.heads import load_head
@@ -36,6 +36,7 @@ from deja_vu.pipelines.drive import show
 from deja_vu.pipelines.identity import source_facts
 from deja_vu.pipelines.person import subject_of
 from deja_vu.pipelines.run_folder import Run, open_run
+from deja_vu.report.sheets import labelled_sheet
 from deja_vu.tracking.frames import begin_track
 from deja_vu.tracking.photo import FittedPhoto, fit_photo
 from deja_vu.training.checkpoint import fingerprint
@@ -137,5 +138,7 @@ def write_pictures(avatar: GaussianAvatar, fitted: FittedPhoto, out: Path) -> No
 
     view = avatar.render(portrait.params, portrait.camera, WHITE).rgb.clamp(0, 1)
     compared = torch.cat([over(photo.image, photo.head, WHITE), view, shown(SIDES, side)])
-    write_png(out / "compare.png", to_uint8(tile_images(compared, len(compared))))
-    write_png(out / "expressions.png", to_uint8(tile_images(shown(EXPRESSIONS, side // 2), 4)))
+    labels = ["photo", "avatar", *(appearance.label for appearance in SIDES)]
+    write_png(out / "compare.png", labelled_sheet(compared, labels, columns=len(labels)))
+    faces = labelled_sheet(shown(EXPRESSIONS, side // 2), [appearance.label for appearance in EXPRESSIONS], columns=4)
+    write_png(out / "expressions.png", faces)

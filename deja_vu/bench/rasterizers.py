@@ -1,4 +1,4 @@
-"""Times, memory, accuracy and roofline of the rasterizers: `python -m deja_vu.bench.rasterizers --json FILE --plot FILE.svg`.
+"""Times, memory and accuracy of the rasterizers; `deja_vu.report.rasterizer_report` prints and draws them.
 
 On a busy machine only minima and ratios within one run mean something: every round times every thread count once, and CPU time is
 reported beside wall time. Memory and accuracy are those of the cpu rasterizer.
@@ -6,66 +6,25 @@ reported beside wall time. Memory and accuracy are those of the cpu rasterizer.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from deja_vu import native
-from deja_vu.bench.bar_chart import bar_chart
-from deja_vu.bench.roofline import measure_work, vector_rate
-from deja_vu.bench.scenes import Scene, avatar_scene, shell, shell_scene
+from deja_vu.bench.scenes import Scene, shell, shell_scene
 from deja_vu.core.camera import Camera
 from deja_vu.core.gaussians import ACTIVATIONS, Gaussians
-from deja_vu.io.files import write_atomic, write_json
 from deja_vu.losses.photometric import dssim_loss
-from deja_vu.render import RASTERIZERS, rasterize
+from deja_vu.render import rasterize
 
 Row = dict[str, Any]
 """Figures by name."""
-
-
-def main() -> None:
-    """Measure, print a Markdown table, and write JSON and a plot where asked."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--backends", choices=[*RASTERIZERS], nargs="+", default=["gsplat" if torch.cuda.is_available() else "cpu"])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512])
-    parser.add_argument("--counts", type=int, nargs="+", default=[16384, 32768, 65536])
-    parser.add_argument("--avatar", type=Path, help="run folder of a trained avatar, drawn too")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--only-times", action="store_true", help="leave out roofline, memory, accuracy and the training step")
-    parser.add_argument("--json", type=Path, help="write every figure there")
-    parser.add_argument("--plot", type=Path, help="write a bar chart there (SVG)")
-    options = parser.parse_args()
-    scenes = [shell_scene(size, count) for size in options.sizes for count in options.counts]
-    scenes += [avatar_scene(options.avatar, size) for size in options.sizes] if options.avatar else []
-    result: dict[str, Any] = {"machine": {"processor": _processor(), "torch": torch.__version__, "variant": native.variant()}}
-    times = [row for scene in scenes for row in time_scene(scene, options.backends, options.threads, options.repeats)]
-    result["times"] = times
-    print(markdown(times), flush=True)
-    if not options.only_times:
-        rate = vector_rate()
-        result["roofline"] = [_named(scene, asdict(measure_work(scene, rate))) for scene in scenes]
-        result["memory"] = [_named(scene, peak_memory(scene)) for scene in scenes]
-        result["accuracy"] = [{"degree": degree, **accuracy(degree)} for degree in (0, 3)]
-        result["training"] = [
-            {"threads": threads, **training_step(256, 16384, threads, 3 * options.repeats)} for threads in options.threads
-        ]
-        for name in ("roofline", "memory", "accuracy", "training"):
-            print(f"\n{name}\n\n{markdown(result[name])}", flush=True)
-    if options.json:
-        write_json(options.json, result)
-    if options.plot:
-        write_atomic(options.plot, bar_chart(times))
 
 
 def time_scene(scene: Scene, backends: list[str], threads: list[int], repeats: int) -> list[Row]:
@@ -92,7 +51,7 @@ def time_scene(scene: Scene, backends: list[str], threads: list[int], repeats: i
     torch.set_num_threads(before)
     names = ("forward", "forward_cpu", "both", "both_cpu")
     return [
-        _named(scene, {"backend": backend, "threads": count})
+        label_row(scene, {"backend": backend, "threads": count})
         | {
             f"{name}_{kind.__name__}": kind(values)
             for name, values in zip(names, columns, strict=True)
@@ -161,14 +120,6 @@ def training_step(size: int, count: int, threads: int, repeats: int) -> Row:
     return {"size": size, "gaussians": count, "steps_per_second": fastest, "median_steps_per_second": middle, "cpu_ms_min": min(cpus)}
 
 
-def markdown(rows: list[Row]) -> str:
-    """Rows of one shape as a Markdown table."""
-    lines = ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
-    for row in rows:
-        lines.append("| " + " | ".join(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()) + " |")
-    return "\n".join(lines)
-
-
 def _runs(scene: Scene, backend: str) -> tuple[Callable[[], object], Callable[[], object]]:
     device = "cuda" if backend == "gsplat" else "cpu"
     leaves = [value.to(device, copy=True).requires_grad_() for value in vars(scene.gaussians).values()]
@@ -229,14 +180,6 @@ def _status(field: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
-def _named(scene: Scene, row: Row) -> Row:
+def label_row(scene: Scene, row: Row) -> Row:
+    """A row of figures with the scene that they are of."""
     return {"scene": scene.name, "count": scene.gaussians.means.shape[0]} | row
-
-
-def _processor() -> str:
-    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return f"{names[0]} ({len(names)} processors)" if names else platform.processor()
-
-
-if __name__ == "__main__":
-    main()

@@ -9,19 +9,24 @@ from typing import Any
 
 import cv2
 import numpy as np
+from jaxtyping import UInt8
 
 from deja_vu.bench.predictors import BASELINES
 from deja_vu.bench.results import RESULT_FILE, RESULT_SCHEMA
 from deja_vu.bench.statistics import Estimate, differs
 from deja_vu.core.errors import FormatError, InputError
-from deja_vu.io.arrays import write_picture
 from deja_vu.io.files import write_atomic
-from deja_vu.report.bench_plots import Point, curves, scatter
+from deja_vu.io.images import write_png
+from deja_vu.report.markdown import markdown_table
+from deja_vu.report.plots import LARGE, Chart, Point, line_chart, scatter
+from deja_vu.report.sheets import draw_label
 
 BUDGETS = (30, 60, 120, 300, 600, 1200, 3600, 10800)
 """Seconds of training after which paths are compared."""
 SHEET_SIDE = 256
 """Side of a picture in a sheet, pixels."""
+PLOTS = {"pareto": "speed and quality", "curves": "quality by time"}
+"""Plots of a clip, and what they show."""
 
 Result = dict[str, Any]
 
@@ -56,42 +61,46 @@ def _order(result: Result) -> tuple[bool, bool, float]:
     return result["path"] in BASELINES, "train" not in result, -full["psnr"]["mean"]
 
 
-def write_report(folder: Path) -> str:
+def write_bench_report(folder: Path) -> str:
     """Write table.md, and two plots and up to three sheets a clip; returns the table."""
     clips = read_results(folder)
     parts = ["# Benchmark\n", _environment(clips)]
     for clip, results in clips.items():
         tables = [table(results) for table in (quality_table, cost_table, speed_table, budget_table)]
-        parts += [f"\n## {clip}\n", "\n".join(tables), *_verdicts(results), *_teacher_gaps(results)]
-        points = [
-            Point(result["path"], result["render"]["end_to_end"]["fps"], result["quality"]["full"]["st_lpips"]["mean"])
-            for result in results
-            if "render" in result and "st_lpips" in result["quality"]["full"]
-        ]
-        if points:
-            plot = scatter(
-                points, "frames a second at full size, parameters to picture", "ST-LPIPS (lower is better)", f"{clip}: speed and quality"
-            )
-            write_atomic(folder / f"{clip}-pareto.svg", plot)
-            parts.append(f"\n![speed and quality]({clip}-pareto.svg)\n")
-        series = {
-            result["path"]: [(mark["seconds"], mark["psnr"]) for mark in result["train"]["curve"]]
-            for result in results
-            if "train" in result
-        }
-        series = {name: marks for name, marks in series.items() if marks}
-        if series:
-            write_atomic(
-                folder / f"{clip}-curves.svg",
-                curves(series, "seconds of training, teacher included", "PSNR, dB", f"{clip}: quality by time"),
-            )
-            parts.append(f"\n![quality by time]({clip}-curves.svg)\n")
+        parts += [f"\n## {clip}\n", *_verdicts(results), *_teacher_gaps(results), "\n", "\n".join(tables)]
+        for name, plot in (("pareto", _speed_plot(clip, results)), ("curves", _curve_plot(clip, results))):
+            if plot:
+                write_atomic(folder / f"{clip}-{name}.svg", plot)
+                parts.append(f"\n![{PLOTS[name]}]({clip}-{name}.svg)\n")
         for name in ("test", "driven", "sweep"):
             if write_sheet(results, name, folder / f"{clip}-{name}.png"):
                 parts.append(f"\n![{name}]({clip}-{name}.png)\n")
     text = "".join(parts)
     write_atomic(folder / "table.md", text)
     return text
+
+
+def _speed_plot(clip: str, results: list[Result]) -> str:
+    """Speed and quality of the trained paths; nothing where there is none."""
+    points = [
+        Point(result["path"], result["render"]["end_to_end"]["fps"], result["quality"]["full"]["st_lpips"]["mean"])
+        for result in results
+        if "render" in result and "st_lpips" in result["quality"]["full"]
+    ]
+    if not points:
+        return ""
+    label = "frames a second at full size, parameters to picture"
+    return scatter(points, x_label=label, y_label="ST-LPIPS (lower is better)", title=f"{clip}: speed and quality")
+
+
+def _curve_plot(clip: str, results: list[Result]) -> str:
+    """Quality by time of the trained paths; nothing where there is none."""
+    series = {
+        result["path"]: ([mark["seconds"] for mark in result["train"]["curve"]], [mark["psnr"] for mark in result["train"]["curve"]])
+        for result in _trained(results)
+    }
+    title, label = f"{clip}: quality by time", "seconds of training, teacher included"
+    return line_chart(Chart(title, series, x_label=label, y_label="PSNR, dB", log_x=True, marked=True), LARGE, standalone=True)
 
 
 def _environment(clips: dict[str, list[Result]]) -> str:
@@ -104,18 +113,9 @@ def _environment(clips: dict[str, list[Result]]) -> str:
 
 def quality_table(results: list[Result]) -> str:
     """Scores on held-out frames: mean with its 95 % interval over the whole picture, means on face and mouth."""
-    head = [
-        "path",
-        "PSNR dB",
-        "SSIM",
-        "ST-LPIPS",
-        "L1 x255",
-        "temporal x255",
-        "face PSNR / ST-LPIPS",
-        "mouth PSNR",
-        "over mean, nearest dB",
-    ]
-    lines = _header(head)
+    head = ["path", "PSNR dB", "SSIM", "ST-LPIPS", "L1 x255", "temporal x255", "face PSNR / ST-LPIPS", "mouth PSNR"]
+    head.append("over mean, nearest dB")
+    rows = []
     for result in results:
         quality, gains = result["quality"], result.get("delta_vs", {})
         full, face, mouth = (quality.get(region, {}) for region in ("full", "face", "mouth"))
@@ -123,24 +123,15 @@ def quality_table(results: list[Result]) -> str:
         face_cell = f"{_mean(face, 'psnr', 2)} / {_mean(face, 'st_lpips', 3)}"
         cells = [_interval(full, "psnr", 2), _interval(full, "ssim", 4), _interval(full, "st_lpips", 4)]
         cells += [_mean(full, "l1", 2, 255), _mean(full, "temporal", 2, 255), face_cell, _mean(mouth, "psnr", 2), over or "–"]
-        lines.append(f"| {result['path']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append([result["path"], *cells])
+    return markdown_table(head, rows)
 
 
 def cost_table(results: list[Result]) -> str:
     """What each path costs; rows without training are left out."""
-    head = [
-        "path",
-        "train s (processor s)",
-        "teacher s",
-        "train peak MB",
-        "render peak MB",
-        "parameters",
-        "trained besides",
-        "MB fp32 / fp16",
-        "GMAC",
-    ]
-    lines = _header([*head, "driven: found, expression error"])
+    head = ["path", "train s (processor s)", "teacher s", "train peak MB", "render peak MB", "parameters", "trained besides"]
+    head += ["MB fp32 / fp16", "GMAC", "driven: found, expression error"]
+    rows = []
     for result in _trained(results):
         train, size, driven = result["train"], result["size"], result.get("driven", {})
         cells = [result["path"], f"{train['seconds']:.0f} ({train['cpu_seconds']:.0f})", f"{train['teacher_seconds']:.0f}"]
@@ -149,20 +140,19 @@ def cost_table(results: list[Result]) -> str:
         cells += [f"{size['bytes_fp32'] / 1e6:.1f} / {size['bytes_fp16'] / 1e6:.1f}", f"{result['flops']['macs'] / 1e9:.2f}"]
         found = f"{driven['found']:.0%}" if driven else "–"
         cells += [f"{found}, {driven['expression_error']:.4f}" if "expression_error" in driven else found]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append(cells)
+    return markdown_table(head, rows)
 
 
 def speed_table(results: list[Result]) -> str:
     """Frames a second at every size, rendering alone / from parameters to picture."""
     sides = sorted({int(side) for result in _trained(results) for side in result["render"]["sweep"]})
-    lines = _header(["FPS alone / end to end", *(f"{side}²" for side in sides)])
+    rows = []
     for result in _trained(results):
-        sweep = result["render"]["sweep"]
-        speeds = [sweep.get(str(side)) for side in sides]
+        speeds = [result["render"]["sweep"].get(str(side)) for side in sides]
         cells = ["–" if speed is None else f"{speed['render_only']['fps']:.1f} / {speed['end_to_end']['fps']:.1f}" for speed in speeds]
-        lines.append("| " + " | ".join([result["path"], *cells]) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append([result["path"], *cells])
+    return markdown_table(["FPS alone / end to end", *(f"{side}²" for side in sides)], rows)
 
 
 def budget_table(results: list[Result]) -> str:
@@ -170,20 +160,15 @@ def budget_table(results: list[Result]) -> str:
     marks = {result["path"]: result["train"]["curve"] for result in _trained(results)}
     longest = max((mark["seconds"] for curve in marks.values() for mark in curve), default=0.0)
     budgets = [budget for before, budget in itertools.pairwise((0, *BUDGETS)) if before < longest]
-    lines = _header(["after", *(f"{budget} s" for budget in budgets)])
+    rows = []
     for name, curve in marks.items():
         known = [[mark for mark in curve if mark["seconds"] <= budget] for budget in budgets]
-        cells = [f"{reached[-1]['psnr']:.2f} / {reached[-1]['st_lpips']:.3f}" if reached else "–" for reached in known]
-        lines.append("| " + " | ".join([name, *cells]) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append([name, *(f"{done[-1]['psnr']:.2f} / {done[-1]['st_lpips']:.3f}" if done else "–" for done in known)])
+    return markdown_table(["after", *(f"{budget} s" for budget in budgets)], rows)
 
 
 def _trained(results: list[Result]) -> list[Result]:
     return [result for result in results if "train" in result]
-
-
-def _header(cells: list[str]) -> list[str]:
-    return ["| " + " | ".join(cells) + " |", "| " + " | ".join("---" for _ in cells) + " |"]
 
 
 def _teacher_gaps(results: list[Result]) -> list[str]:
@@ -249,18 +234,23 @@ def write_sheet(results: list[Result], kind: str, path: Path) -> bool:
         rows = {"truth": rows.pop("truth"), **rows}
     strips = [_strip(name, files) for name, files in rows.items()]
     width = max(strip.shape[1] for strip in strips)
-    padded = [cv2.copyMakeBorder(strip, 0, 0, 0, width - strip.shape[1], cv2.BORDER_CONSTANT, value=(255, 255, 255)) for strip in strips]
-    write_picture(path, np.concatenate(padded))
+    padded = [np.pad(strip, ((0, 0), (0, width - strip.shape[1]), (0, 0)), constant_values=255) for strip in strips]
+    write_png(path, np.concatenate(padded))
     return True
 
 
-def _strip(name: str, files: list[Path]) -> np.ndarray:
+def _strip(name: str, files: list[Path]) -> UInt8[np.ndarray, "h w 3"]:
+    """Pictures side by side, under a name.
+
+    Raises:
+        FormatError: one is missing or damaged.
+    """
     pictures = []
     for file in files:
-        picture = cv2.imread(str(file))
+        picture = cv2.imdecode(np.frombuffer(file.read_bytes() if file.is_file() else b"0", np.uint8), cv2.IMREAD_COLOR)
         if picture is None:
             raise FormatError(f"{file} is missing or damaged. Run the benchmark again.")
-        pictures.append(cv2.resize(picture, (SHEET_SIDE, SHEET_SIDE), interpolation=cv2.INTER_AREA))
-    strip = np.concatenate(pictures, 1)
-    cv2.putText(strip, name, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (90, 90, 90), 1, cv2.LINE_AA)
-    return strip
+        pictures.append(cv2.resize(picture, (SHEET_SIDE, SHEET_SIDE), interpolation=cv2.INTER_AREA)[..., ::-1])
+    row = np.concatenate(pictures, 1)
+    label = draw_label(name, SHEET_SIDE)
+    return np.concatenate([np.pad(label, ((0, 0), (0, row.shape[1] - SHEET_SIDE), (0, 0)), constant_values=255), row])

@@ -34,7 +34,7 @@ SHORTEST = 8.0
 
 
 @dataclass(frozen=True)
-class Finding:
+class Shortcoming:
     """Something that the video did not show."""
 
     lack: str
@@ -87,13 +87,13 @@ def follow(params: HeadParams, head: HeadModel) -> Course:
     return Course(yaw, pitch - pitch.median(), lips, eyes, smile, brows)
 
 
-def blinks(eyes: Float[Tensor, " T"]) -> int:
+def count_blinks(eyes: Float[Tensor, " T"]) -> int:
     """How often the eyes shut."""
     shut = eyes < EYES_SHUT
     return int(shut[0]) + int((shut[1:] & ~shut[:-1]).sum())
 
 
-def findings(course: Course, test: Bool[Tensor, " T"], seconds: float) -> list[Finding]:
+def find_shortcomings(course: Course, test: Bool[Tensor, " T"], seconds: float) -> list[Shortcoming]:
     """What the training frames do not show.
 
     Args:
@@ -109,24 +109,25 @@ def findings(course: Course, test: Bool[Tensor, " T"], seconds: float) -> list[F
             beyond = max(float(values[test].max() - values[train].max()), float(values[train].min() - values[test].min()))
             if beyond > BEYOND:
                 found.append(
-                    Finding(
+                    Shortcoming(
                         f"The test frames turn {beyond:.0f}° further {name} than anything in training, so the scores are those of a guess.",
                         "For a fair score spread all movements over the whole video, or test on blocks: --split blocks.",
                     )
                 )
     if int(train.sum()) < FEWEST_FRAMES or seconds < SHORTEST:
-        found.append(Finding(f"The video is short: {int(train.sum())} training frames in {seconds:.0f} s.", "Film for 15 to 60 seconds."))
+        lack = f"The video is short: {int(train.sum())} training frames in {seconds:.0f} s."
+        found.append(Shortcoming(lack, "Film for 15 to 60 seconds."))
     return found
 
 
-def _views(yaw: Float[Tensor, " T"], pitch: Float[Tensor, " T"]) -> list[Finding]:
+def _views(yaw: Float[Tensor, " T"], pitch: Float[Tensor, " T"]) -> list[Shortcoming]:
     found = []
     left, right = max(0.0, float(yaw.max())), max(0.0, -float(yaw.min()))
     sides = [name for name, reach in (("left", left), ("right", right)) if reach < SIDE]
     if sides:
         reach = " and ".join(f"{value:.0f}° to the {name}" for name, value in (("left", left), ("right", right)) if name in sides)
         found.append(
-            Finding(
+            Shortcoming(
                 f"Side views are missing: the head turns only {reach}. Cheeks and ears beyond are guessed.",
                 f"Turn the head slowly to the {' and to the '.join(sides)}, until the far ear disappears.",
             )
@@ -135,7 +136,7 @@ def _views(yaw: Float[Tensor, " T"], pitch: Float[Tensor, " T"]) -> list[Finding
     nods = [name for name, reach in (("up", up), ("down", down)) if reach < NOD]
     if nods:
         found.append(
-            Finding(
+            Shortcoming(
                 f"The head hardly looks {' or '.join(nods)} ({up:.0f}° up, {down:.0f}° down). Chin and crown are seen at one angle only.",
                 f"Look {' and '.join(nods)} slowly.",
             )
@@ -143,23 +144,23 @@ def _views(yaw: Float[Tensor, " T"], pitch: Float[Tensor, " T"]) -> list[Finding
     return found
 
 
-def _faces(course: Course, train: Bool[Tensor, " T"]) -> list[Finding]:
+def _faces(course: Course, train: Bool[Tensor, " T"]) -> list[Shortcoming]:
     found = []
     if course.lips is not None and (widest := float(course.lips[train].max())) < MOUTH_OPEN:
         found.append(
-            Finding(
+            Shortcoming(
                 f"The mouth never opens wide ({max(0.0, widest):.0%} of its width). Teeth, tongue and throat are guessed.",
                 "Open the mouth wide once, and say a few sentences.",
             )
         )
-    if course.eyes is not None and blinks(course.eyes[train]) == 0:
+    if course.eyes is not None and count_blinks(course.eyes[train]) == 0:
         found.append(
-            Finding(
+            Shortcoming(
                 "The eyes never shut. Closed lids are stretched from open ones.", "Blink a few times, and keep the eyes shut for a second."
             )
         )
     if course.smile is not None and float(course.smile[train].max()) < SMILE:
-        found.append(Finding("There is no smile. Its folds are unknown.", "Smile broadly once, with and without showing the teeth."))
+        found.append(Shortcoming("There is no smile. Its folds are unknown.", "Smile broadly once, with and without showing the teeth."))
     if course.brows is not None and float(course.brows[train].max()) < BROWS:
-        found.append(Finding("The brows are never raised.", "Raise the brows once."))
+        found.append(Shortcoming("The brows are never raised.", "Raise the brows once."))
     return found

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import html
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -15,23 +15,55 @@ from jaxtyping import UInt8
 
 JPEG_QUALITY = 88
 STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; --accent: #2563eb; --warn: #b45309; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.7rem; margin-bottom: 0; } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid var(--line); }
-p.lead, figcaption { opacity: .75; } figure { margin: 1rem 0; }
-img, video { max-width: 100%; border-radius: 4px; background: #fff; }
-table { border-collapse: collapse; margin: 1rem 0; }
-td, th { padding: .25rem .9rem .25rem 0; text-align: left; border-bottom: 1px solid var(--line); }
-td.number { text-align: right; font-variant-numeric: tabular-nums; } tr.first { font-weight: 600; }
-.tiles { display: flex; flex-wrap: wrap; gap: 1rem; } .tile { background: var(--soft); border-radius: 6px; padding: .6rem 1rem; }
-.tile b { display: block; font-size: 1.4rem; } li.warning { margin: .5rem 0; } li.warning b { color: var(--warn); font-weight: 600; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1rem; }
-svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; fill: currentColor; opacity: .75; }
-pre { background: var(--soft); padding: 1rem; overflow: auto; font-size: .85rem; } summary { cursor: pointer; }
+:root { color-scheme: light dark; --ground: #f6f7f9; --card: #fff; --ink: #1f2328; --soft: #636c76; --line: #d8dee4;
+  --good: #1a7f37; --note: #0969da; --bad: #b35900; }
+@media (prefers-color-scheme: dark) { :root { --ground: #0d1117; --card: #161b22; --ink: #e6edf3; --soft: #9198a1; --line: #30363d;
+  --good: #3fb950; --note: #58a6ff; --bad: #e3a008; } }
+* { box-sizing: border-box; }
+body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--ground); margin: 0; }
+header, main { max-width: 68rem; margin: 0 auto; padding: 0 1rem; }
+header { padding-top: 2rem; } main { padding-bottom: 4rem; }
+h1 { font-size: 1.75rem; line-height: 1.2; margin: 0; overflow-wrap: anywhere; }
+h2 { font-size: 1.1rem; margin: 0 0 .5rem; }
+section { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 1.1rem 1.2rem; margin: 1rem 0; }
+p { margin: .5rem 0; max-width: 46rem; } p.lead, figcaption { color: var(--soft); } p.lead { overflow-wrap: anywhere; }
+figure { margin: .6rem 0; } figure.tall img { max-width: min(100%, 44rem); } figure video { max-height: 80vh; }
+figcaption { font-size: .9rem; margin-top: .2rem; }
+img, video { display: block; max-width: 100%; height: auto; border-radius: 6px; background: #fff; }
+ul.verdicts { list-style: none; padding: 0; margin: 0; }
+ul.verdicts li { border-left: 4px solid var(--note); padding: .1rem 0 .1rem .8rem; margin: .7rem 0; max-width: 48rem; }
+ul.verdicts li.good { border-color: var(--good); } ul.verdicts li.bad { border-color: var(--bad); }
+ul.verdicts b { display: block; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); gap: .7rem; margin: 1rem 0; }
+.tile { border: 1px solid var(--line); border-radius: 8px; padding: .5rem .8rem; font-size: .85rem; color: var(--soft); }
+.tile b { display: block; font-size: 1.45rem; line-height: 1.3; color: var(--ink); font-variant-numeric: tabular-nums; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; margin: .8rem 0; }
+td, th { padding: .3rem 1rem .3rem 0; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th { font-weight: 600; font-size: .9rem; color: var(--soft); }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; } tr.first td { font-weight: 600; }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(44%, 10.5rem), 1fr)); gap: .7rem; }
+.gallery figure { margin: 0; } .gallery img { width: 100%; } .gallery figcaption { text-align: center; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); gap: 1rem; }
+svg { width: 100%; height: auto; }
+pre { background: var(--ground); border-radius: 6px; padding: .8rem; overflow: auto; font-size: .8rem; }
+summary { cursor: pointer; font-weight: 600; padding: .2rem 0; }
+@media (max-width: 40rem) { header { padding-top: 1.2rem; } section { padding: .9rem; border-radius: 8px; }
+  h1 { font-size: 1.4rem; } .tile b { font-size: 1.15rem; } }
 """
 
 
-def text(value: object) -> str:
+@dataclass(frozen=True)
+class Verdict:
+    """One thing that a reader is told."""
+
+    mood: Literal["good", "note", "bad"]
+    claim: str
+    """What is so, in a sentence."""
+    detail: str = ""
+    """What follows from it, or what to do."""
+
+
+def escape(value: object) -> str:
     """Plain text, safe inside HTML."""
     return html.escape(str(value))
 
@@ -39,133 +71,81 @@ def text(value: object) -> str:
 def page(title: str, lead: str, sections: Sequence[str]) -> str:
     """A whole page of finished parts."""
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{text(title)}</title><style>{STYLE}</style></head>\n<body><h1>{text(title)}</h1><p class=lead>{text(lead)}</p>\n"
-        + "\n".join(sections)
-        + "\n</body></html>\n"
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body><header><h1>{escape(title)}</h1>"
+        f"<p class=lead>{escape(lead)}</p></header>\n<main>" + "\n".join(sections) + "\n</main></body></html>\n"
     )
 
 
 def section(title: str, *parts: str, lead: str = "") -> str:
     """A heading, a sentence, and finished parts."""
-    return f"<section><h2>{text(title)}</h2>" + (f"<p class=lead>{text(lead)}</p>" if lead else "") + "".join(parts) + "</section>"
+    return f"<section><h2>{escape(title)}</h2>" + (f"<p class=lead>{escape(lead)}</p>" if lead else "") + "".join(parts) + "</section>"
+
+
+def paragraph(text: str) -> str:
+    """Plain text of its own."""
+    return f"<p>{escape(text)}</p>"
 
 
 def tiles(values: Mapping[str, str]) -> str:
     """Large numbers side by side, by label."""
-    return "<div class=tiles>" + "".join(f"<div class=tile><b>{text(v)}</b>{text(k)}</div>" for k, v in values.items()) + "</div>"
+    return "<div class=tiles>" + "".join(f"<div class=tile><b>{escape(v)}</b>{escape(k)}</div>" for k, v in values.items()) + "</div>"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Rows of texts and numbers; the first row is set off."""
-    lines = ["<tr>" + "".join(f"<th>{text(cell)}</th>" for cell in header) + "</tr>"]
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows of a name and of numbers, ready for reading; the first row is set off."""
+    kinds = ["", *[" class=number"] * (len(header) - 1)]
+    lines = ["<tr>" + "".join(f"<th{kind}>{escape(cell)}</th>" for kind, cell in zip(kinds, header, strict=True)) + "</tr>"]
     for place, row in enumerate(rows):
-        cells = (f"<td{' class=number' if isinstance(cell, int | float) else ''}>{text(cell)}</td>" for cell in row)
+        cells = (f"<td{kind}>{escape(cell)}</td>" for kind, cell in zip(kinds, row, strict=True))
         lines.append(f"<tr{' class=first' if place == 0 else ''}>" + "".join(cells) + "</tr>")
-    return "<table>" + "".join(lines) + "</table>"
+    return "<div class=scroll><table>" + "".join(lines) + "</table></div>"
 
 
-def warnings(items: Sequence[tuple[str, str]]) -> str:
-    """What is wrong, each with what to do."""
-    return "<ul>" + "".join(f"<li class=warning><b>{text(lack)}</b> {text(advice)}</li>" for lack, advice in items) + "</ul>"
+def verdicts(items: Sequence[Verdict]) -> str:
+    """What a reader is told, each with what follows."""
+    shown = (f"<li class={item.mood}><b>{escape(item.claim)}</b> {escape(item.detail)}</li>" for item in items)
+    return "<ul class=verdicts>" + "".join(shown) + "</ul>"
 
 
 def picture(image: UInt8[np.ndarray, "H W 3"], caption: str) -> str:
     """An RGB picture, as JPEG."""
-    encoded, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    assert encoded
-    source = f"data:image/jpeg;base64,{_base64(data.tobytes())}"
-    return f'<figure><img src="{source}" alt="{text(caption)}"><figcaption>{text(caption)}</figcaption></figure>'
+    kind = " class=tall" if image.shape[0] > image.shape[1] else ""
+    return f'<figure{kind}><img src="{_jpeg(image)}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
+
+
+def gallery(pictures: Mapping[str, UInt8[np.ndarray, "H W 3"]]) -> str:
+    """Small pictures side by side, each with its label."""
+    return "<div class=gallery>" + "".join(picture(image, label) for label, image in pictures.items()) + "</div>"
 
 
 def clip(path: Path, caption: str) -> str:
     """A short MP4, playing by itself without sound."""
     source = f"data:video/mp4;base64,{_base64(path.read_bytes())}"
-    return (
-        f'<figure><video src="{source}" autoplay loop muted playsinline controls></video><figcaption>{text(caption)}</figcaption></figure>'
-    )
+    video = f'<video src="{source}" autoplay loop muted playsinline controls></video>'
+    return f"<figure>{video}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def folded(summary: str, content: str) -> str:
-    """Text that one opens."""
-    return f"<details><summary>{text(summary)}</summary><pre>{text(content)}</pre></details>"
+def charts(drawings: Sequence[str]) -> str:
+    """Small charts in a grid; empty ones are left out."""
+    return '<div class="charts">' + "".join(drawing for drawing in drawings if drawing) + "</div>"
+
+
+def folded(summary: str, *parts: str) -> str:
+    """Finished parts that one opens."""
+    return f"<details><summary>{escape(summary)}</summary>" + "".join(parts) + "</details>"
+
+
+def preformatted(text: str) -> str:
+    """Plain text with its line breaks."""
+    return f"<pre>{escape(text)}</pre>"
+
+
+def _jpeg(image: UInt8[np.ndarray, "H W 3"]) -> str:
+    encoded, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    assert encoded
+    return f"data:image/jpeg;base64,{_base64(data.tobytes())}"
 
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
-
-
-@dataclass(frozen=True)
-class Chart:
-    """One curve, or several on the same axes."""
-
-    title: str
-    series: Mapping[str, tuple[Sequence[float], Sequence[float]]]
-    """x and y by name; y that is not finite breaks the line."""
-    log: bool = False
-    """Logarithmic y axis; values that are not positive break the line."""
-    shaded: tuple[tuple[float, float], ...] = ()
-    """Ranges of x set off."""
-
-
-WIDTH = 360
-"""Of a chart, pixels."""
-HEIGHT = 180
-LEFT = 46
-"""Room beside the axes, pixels."""
-BOTTOM = 22
-TOP = 22
-COLORS = ("#2563eb", "#dc2626", "#059669", "#9333ea")
-
-
-def charts(items: Sequence[Chart]) -> str:
-    """Small charts in a grid; those without any value are left out."""
-    return '<div class="charts">' + "".join(_chart(item) for item in items) + "</div>"
-
-
-def _chart(chart: Chart) -> str:
-    def scaled(value: float) -> float:
-        return math.log10(value) if chart.log and value > 0 else math.nan if chart.log else value
-
-    series = {name: (list(xs), [scaled(float(y)) for y in ys]) for name, (xs, ys) in chart.series.items()}
-    xs = [float(x) for given, _ in series.values() for x in given]
-    ys = [y for _, given in series.values() for y in given if math.isfinite(y)]
-    if not xs or not ys:
-        return ""
-    x0, x1, y0, y1 = min(xs), max(xs), min(ys), max(ys)
-    x1, y0, y1 = (x1 if x1 > x0 else x0 + 1), (y0 if y1 > y0 else y0 - 0.5), (y1 if y1 > y0 else y0 + 0.5)
-
-    def across(x: float) -> float:
-        return LEFT + (x - x0) / (x1 - x0) * (WIDTH - LEFT - 6)
-
-    def down(y: float) -> float:
-        return HEIGHT - BOTTOM - (y - y0) / (y1 - y0) * (HEIGHT - BOTTOM - TOP)
-
-    parts = [f'<text x="{LEFT}" y="14">{text(chart.title)}</text>']
-    tall = HEIGHT - BOTTOM - TOP
-    for start, end in chart.shaded:
-        wide = across(end) - across(start)
-        parts.append(f'<rect x="{across(start):.1f}" y="{TOP}" width="{wide:.1f}" height="{tall}" fill="#8883"/>')
-    for value in np.linspace(y0, y1, 4):
-        label = f"{10**value:.1e}" if chart.log else f"{value:.2g}"
-        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - 6}" y1="{down(value):.1f}" y2="{down(value):.1f}" stroke="#8884"/>')
-        parts.append(f'<text x="{LEFT - 4}" y="{down(value) + 4:.1f}" text-anchor="end">{label}</text>')
-    parts += [f'<text x="{across(x):.1f}" y="{HEIGHT - 6}" text-anchor="{at}">{x:.4g}</text>' for x, at in ((x0, "start"), (x1, "end"))]
-    for place, (name, (given, values)) in enumerate(series.items()):
-        color = COLORS[place % len(COLORS)]
-        points = [(across(float(x)), down(y)) if math.isfinite(y) else None for x, y in zip(given, values, strict=True)]
-        parts.append(f'<path d="{_path(points)}" fill="none" stroke="{color}" stroke-width="1.5"/>')
-        if len(series) > 1:
-            parts.append(
-                f'<text x="{WIDTH - 6}" y="{TOP + 12 + 13 * place}" text-anchor="end" style="fill:{color};opacity:1">{text(name)}</text>'
-            )
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(chart.title)}">' + "".join(parts) + "</svg>"
-
-
-def _path(points: Sequence[tuple[float, float] | None]) -> str:
-    commands, drawing = [], False
-    for point in points:
-        if point is not None:
-            commands.append(f"{'L' if drawing else 'M'}{point[0]:.1f} {point[1]:.1f}")
-        drawing = point is not None
-    return "".join(commands)

@@ -17,15 +17,15 @@ from deja_vu.datasets.prior_examples import stack_portraits
 from deja_vu.datasets.shards import ShardSet
 from deja_vu.losses.photometric import psnr
 from deja_vu.motion.appearance import FACES, SIDES, pose_subject
+from deja_vu.report.markdown import markdown_table
 
 
 def prior_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Scores as Markdown."""
-    lines = ["| set | view | frames | method | PSNR | SSIM | ST-LPIPS |", "| --- | --- | --- | --- | --- | --- | --- |"]
-    for row in rows:
-        figures = f"{row['psnr']:.2f} | {row['ssim']:.4f} | {row['st_lpips']:.4f}"
-        lines.append(f"| {row['set']} | {row['task']} | {row['frames']} | {row['method']} | {figures} |")
-    return "\n".join(lines)
+    header = ["set", "view", "frames", "method", "PSNR", "SSIM", "ST-LPIPS"]
+    names = ("set", "task", "frames", "method")
+    figures = [[f"{row['psnr']:.2f}", f"{row['ssim']:.4f}", f"{row['st_lpips']:.4f}"] for row in rows]
+    return markdown_table(header, [[*(row[name] for name in names), *cells] for row, cells in zip(rows, figures, strict=True)])
 
 
 @dataclass(frozen=True)

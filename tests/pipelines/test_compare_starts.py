@@ -31,7 +31,7 @@ def test_every_way_is_trained_once_and_compared(tracked, small_recipe, tmp_path)
     assert starts[NETWORK] == starts[QUICK]
     assert min(starts[LIFTED], starts[NETWORK]) > starts[PLAIN] + 3, "an untrained network is lifting, from fewer frames"
     assert all(run["points"][-1]["psnr"] > run["points"][0]["psnr"] for run in figures["runs"])
-    assert (tmp_path / "out" / f"{tracked.folder.name}.svg").read_text().count("<polyline") == 4
+    assert (tmp_path / "out" / f"{tracked.folder.name}.svg").read_text().count("<path") == 4
     assert len(table.splitlines()) == 6
     made = (tmp_path / "out" / tracked.folder.name / "lifted" / "checkpoint.pt").stat().st_mtime_ns
     assert compare_starts([tracked.folder], tmp_path / "out", recipe, quick) == table

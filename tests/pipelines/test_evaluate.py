@@ -12,14 +12,14 @@ import torch
 from deja_vu.avatars import save_avatar
 from deja_vu.bench.evaluate import SAMPLE, evaluate, means
 from deja_vu.bench.predictors import Predictor, avatar_predictor, baseline_predictors
-from deja_vu.core.errors import OutputError
 from deja_vu.core.image import over
 from deja_vu.io.assets import find
 from deja_vu.io.frames import FrameSource
 from deja_vu.io.tracked_folder import write_sequence
 from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.commands.evaluate import evaluate_command
-from deja_vu.pipelines.evaluate import compare_sheet, evaluate_run, frame_writer
+from deja_vu.pipelines.evaluate import evaluate_run, frame_writer
+from deja_vu.report.sheets import comparison_sheet, draw_label, label_height
 from tests.pipelines.conftest import unlisted
 from tests.pipelines.test_cli import refused
 
@@ -188,17 +188,12 @@ def test_a_number_of_frames_that_cannot_be_is_refused(refused, tmp_path) -> None
     assert "--frames 0: expected" in refused("evaluate", tmp_path, "--frames", 0)
 
 
-def test_the_comparison_shows_target_render_and_error(tracked, painted, tmp_path) -> None:
-    compare_sheet(tracked, painted, tmp_path / "compare.png")
-    sheet = cv2.imread(str(tmp_path / "compare.png"))
-    assert sheet.shape == (3 * 96, 3 * 96, 3)
-    target, render, error = (sheet[:, 96 * k : 96 * (k + 1)].astype(int) for k in range(3))
+def test_the_comparison_shows_target_render_and_error_under_headings(tracked, painted) -> None:
+    sheet = comparison_sheet(tracked, painted)
+    tall = label_height(96)
+    assert sheet.shape == (tall + 3 * 96, 3 * 96, 3)
+    np.testing.assert_array_equal(sheet[:tall, 96:192], draw_label("render", 96))
+    target, render, error = (sheet[tall:, 96 * k : 96 * (k + 1)].astype(int) for k in range(3))
     assert np.abs(target - render).mean() < 4
     bound = np.minimum(4 * np.abs(target - render), 255)
     assert (error <= bound + 4).all()  # both pictures are rounded before they are compared here
-
-
-def test_a_comparison_that_cannot_be_written_is_not_forgotten(tracked, painted, tmp_path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="could not be written"):
-        compare_sheet(tracked, painted, tmp_path / "file" / "compare.png")

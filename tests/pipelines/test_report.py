@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,9 +16,14 @@ from deja_vu.core.config import config_text
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.assets import find
 from deja_vu.io.files import write_atomic
+from deja_vu.io.images import write_png
+from deja_vu.io.tracked_folder import write_sequence
+from deja_vu.motion.actor import PRESETS
+from deja_vu.motion.appearance import pose_subject
 from deja_vu.pipelines.cli import main
-from deja_vu.pipelines.evaluate import compare_sheet
-from deja_vu.pipelines.report import filming, touches_border, view_sheet
+from deja_vu.report.filming import find_filming_faults, touches_border
+from deja_vu.report.run_report import VIEWS
+from deja_vu.report.sheets import comparison_sheet, render_poses
 from tests.pipelines.test_cli import refused
 
 __all__ = ["refused"]
@@ -42,7 +48,7 @@ def run(film, painted, tmp_path) -> Path:
     lines = [{"step": step, "seconds": step / 10, "loss/huber": 1 / step, "metric/psnr": 20 + step} for step in range(1, 9)]
     lines[3]["loss/huber"] = None
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    compare_sheet(sequence, painted, folder / "compare.png")
+    write_png(folder / "compare.png", comparison_sheet(sequence, painted))
     return folder
 
 
@@ -54,8 +60,11 @@ def test_one_page_holds_everything(run, capfd) -> None:
         "31.50",
         "0.940",
         "51,716",
-        "nearest frame",
+        "most similar training frame",
         "27.6",
+        "the avatar reaches 31.5 dB",
+        "better ST-LPIPS (0.0150 against 0.0170)",
+        "6 dB more is half the error",
         "abc&lt;def&gt;",
         "loss/huber",
         "metric/psnr",
@@ -65,8 +74,11 @@ def test_one_page_holds_everything(run, capfd) -> None:
     # Of the toy's video: it turns to both sides, and is short.
     assert "The video is short: 12 training frames" in text
     assert "Film for 15 to 60 seconds" in text
-    assert text.count("data:image/jpeg") == 3  # comparison, expressions, views
+    assert text.count("data:image/jpeg") == 1 + len(PRESETS) + 10  # comparison, expressions, views
+    for label in (*PRESETS, "below, 45° left", "above, front"):
+        assert f"<figcaption>{label}</figcaption>" in text  # one by one
     assert text.count("<svg") == 3 + 2  # turns; mouth; smile and brows; two curves
+    assert text.index("In short") < text.index("Held-out frames") < text.index("What the video did not show") < text.index("Training")
     assert not re.search(r"(?:src|href)=\"(?!data:)", text)
 
 
@@ -97,15 +109,45 @@ def test_a_score_below_copying_is_said(run) -> None:
     assert "scores higher than the avatar (27.6 dB against 25.0)" in (run / "report.html").read_text()
 
 
+def test_a_photos_run_has_a_page_that_says_what_it_has(run) -> None:
+    """One frame, no split, other figures, no log."""
+    one = TrackedSequence.load(run / "track").select(torch.tensor([0]))
+    write_sequence(replace(one, test=torch.zeros(1, dtype=torch.bool)))
+    view = {"psnr": 26.4, "ssim": 0.9, "st_lpips": 0.03, "l1": 0.01}
+    facts = {"photo": "me.jpg", "gaussians": 51716, "input_view": view, "landmark_error_px": 1.9, "seconds": {"avatar": 5.1, "total": 9.3}}
+    (run / "metrics.json").write_text(json.dumps(facts))
+    (run / "metrics.jsonl").unlink()
+    main(["report", str(run)])
+    text = (run / "report.html").read_text()
+    assert "made from one photo" in text
+    assert "Its own photo is met to 26.4 dB" in text
+    assert text.count("data:image/jpeg") == 1 + len(PRESETS) + 10
+    for absent in ("Held-out frames", "What the video did not show", "What the person does", "Training", "held-out"):
+        assert f"<h2>{absent}</h2>" not in text
+    assert "frames at" not in text
+
+
+def test_the_page_fits_a_phone_and_a_desktop(run, browser, screenshots) -> None:
+    """Nothing is wider than the screen, in either theme."""
+    main(["report", str(run)])
+    for width in (390, 1280):
+        for theme in ("light", "dark"):
+            page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=theme)
+            page.goto((run / "report.html").as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            page.screenshot(path=screenshots / f"report_{width}_{theme}.png", full_page=True)
+            page.close()
+
+
 def test_light_and_framing_are_looked_at(film, tmp_path) -> None:
     sequence = film(tmp_path / "track")
-    said = " ".join(finding.lack for finding in filming(sequence))
+    said = " ".join(one.lack for one in find_filming_faults(sequence))
     assert said == "The head fills only 96 pixels of the video."
     for place in range(len(sequence)):
         path = sequence.folder / "frames" / f"{int(sequence.index[place]):06d}.jpg"
         image = cv2.imread(str(path)).astype(float)
         cv2.imwrite(str(path), np.clip(image * (0.5 + place / 7), 0, 255).astype(np.uint8))
-    said = " ".join(finding.lack for finding in filming(TrackedSequence.load(sequence.folder)))
+    said = " ".join(one.lack for one in find_filming_faults(TrackedSequence.load(sequence.folder)))
     assert "light on the face changes" in said
     assert "burnt out" in said
 
@@ -121,11 +163,11 @@ def test_a_head_at_the_border_is_cut() -> None:
     assert touches_border(head, valid & (torch.arange(64)[:, None] >= 20))  # a bar above
 
 
-def test_views_show_the_avatar_from_both_sides(run, painted) -> None:
-    sheet = view_sheet(painted, TrackedSequence.load(run / "track"))
-    assert sheet.shape == (512, 1280, 3)
-    tiles = [sheet[:256, column : column + 256].astype(int) for column in range(0, 1280, 256)]
-    assert all(np.abs(a - b).mean() > 1 for a, b in itertools.pairwise(tiles))
+def test_views_show_the_avatar_from_both_sides(painted, film, tmp_path) -> None:
+    sequence = film(tmp_path / "track", 3)
+    pictures = render_poses(painted, sequence, pose_subject(painted.head, sequence.params, VIEWS), side=64)
+    assert pictures.shape == (len(VIEWS), 64, 64, 3)
+    assert all((a - b).abs().mean() > 0.004 for a, b in itertools.pairwise(pictures))
 
 
 @pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.io.assets")

@@ -11,8 +11,8 @@ import pytest
 
 from deja_vu.bench.results import RESULT_FILE, RESULT_SCHEMA
 from deja_vu.core.errors import FormatError, InputError
-from deja_vu.report.bench_plots import Point, curves, front, scatter
-from deja_vu.report.bench_report import read_results, write_report
+from deja_vu.report.bench_report import read_results, write_bench_report
+from deja_vu.report.sheets import label_height
 
 
 def summary(mean: float, width: float = 0.1) -> dict[str, float]:
@@ -64,7 +64,7 @@ def test_everything_is_made_from_the_json_files(tmp_path) -> None:
     result(tmp_path / "anna" / "nelf", "nelf", 27.0, 0.05, 8.0)
     result(tmp_path / "anna" / "mean_image", "mean_image", 18.0, 0.2, None)
     result(tmp_path / "anna" / "Other", "Other", 26.0, 0.06, None)
-    text = write_report(tmp_path)
+    text = write_bench_report(tmp_path)
     assert (tmp_path / "table.md").read_text() == text
     names = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ") and "…" in line]
     assert names == ["gaussian", "nelf", "Other", "mean_image"]
@@ -80,13 +80,13 @@ def test_everything_is_made_from_the_json_files(tmp_path) -> None:
     for name in ("anna-pareto.svg", "anna-curves.svg"):
         ElementTree.parse(tmp_path / name)
     sheet = cv2.imread(str(tmp_path / "anna-test.png"))
-    assert sheet.shape == (5 * 256, 256, 3)  # the truth once, and a row for each path
+    assert sheet.shape == (5 * (256 + label_height(256)), 256, 3)  # the truth once, and a row for each path, each under its name
 
 
 def test_paths_that_cannot_be_told_apart_are_not_ranked(tmp_path) -> None:
     result(tmp_path / "c" / "a", "a", 30.0, 0.02, 40.0)
     result(tmp_path / "c" / "b", "b", 30.1, 0.03, 40.0)
-    text = write_report(tmp_path)
+    text = write_bench_report(tmp_path)
     assert "psnr: b leads, not told apart from a." in text
     assert "st_lpips: a leads, intervals apart from all others." in text
 
@@ -112,18 +112,4 @@ def test_a_missing_picture_is_named(tmp_path) -> None:
     result(tmp_path / "c" / "a", "a", 30.0, 0.02, 40.0)
     (tmp_path / "c" / "a" / "a.png").unlink()
     with pytest.raises(FormatError, match=r"a.png is missing"):
-        write_report(tmp_path)
-
-
-def test_the_front_keeps_what_nothing_beats() -> None:
-    points = [Point("slow and good", 1, 0.1), Point("fast and bad", 9, 0.5), Point("beaten", 0.5, 0.4), Point("between", 4, 0.2)]
-    assert [point.label for point in front(points)] == ["slow and good", "between", "fast and bad"]
-
-
-def test_plots_are_drawings_with_every_label() -> None:
-    for text in (
-        scatter([Point("a<b", 1, 0.2), Point("c", 100, 0.2)], "x", "y", "t"),
-        curves({"a<b": [(1, 2), (10, 3)], "c": [(5, 2.5)]}, "x", "y", "t"),
-    ):
-        texts = [node.text for node in ElementTree.fromstring(text).iter() if node.tag.endswith("text")]
-        assert {"a<b", "c", "x", "y", "t"} <= set(texts)
+        write_bench_report(tmp_path)

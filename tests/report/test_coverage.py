@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from deja_vu.heads import load_head
-from deja_vu.report.coverage import Course, blinks, findings, follow
+from deja_vu.report.coverage import Course, count_blinks, find_shortcomings, follow
 from tests.helpers.people import posed
 
 FRAMES = 200
@@ -29,7 +29,7 @@ def course(**changes: torch.Tensor | None) -> Course:
 
 def lacks(what: Course, test: torch.Tensor | None = None, seconds: float = 20.0) -> str:
     test = torch.arange(FRAMES) >= 160 if test is None else test
-    return " ".join(finding.lack for finding in findings(what, test, seconds))
+    return " ".join(one.lack for one in find_shortcomings(what, test, seconds))
 
 
 def test_nothing_is_said_of_a_video_that_shows_everything() -> None:
@@ -68,7 +68,7 @@ def test_short_videos_and_unknowns() -> None:
 
 def test_blinks_are_counted() -> None:
     eyes = torch.tensor([0.1, 0.2, 1, 1, 0.3, 0.1, 0.5, 1, 0.0])
-    assert blinks(eyes) == 3
+    assert count_blinks(eyes) == 3
 
 
 def test_the_course_is_read_from_the_parameters(anny, talker) -> None:
@@ -80,7 +80,7 @@ def test_the_course_is_read_from_the_parameters(anny, talker) -> None:
     read = follow(still, anny)
     assert read.yaw[[0, -1]].tolist() == pytest.approx([-math.degrees(0.5), math.degrees(0.5)], abs=0.05)
     assert read.pitch.abs().max() < 0.05
-    assert blinks(read.eyes) == 1
+    assert count_blinks(read.eyes) == 1
     assert read.lips.max() > 0.3 > read.lips.median() > read.lips.min()
     assert read.smile.abs().max() < 1e-5
     nod = torch.zeros(60, 3)

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from deja_vu.report.verdicts import duration, headline, judge_run, score_rows
+
+OURS = {"psnr": 40.0, "ssim": 0.97, "st_lpips": 0.03, "l1": 0.01}
+
+
+def metrics(**changes: Any) -> dict[str, Any]:
+    """A run that is better than a copy in everything."""
+    nearest = {"psnr": 30.0, "ssim": 0.9, "st_lpips": 0.05, "l1": 0.02}
+    whole = {
+        "test": OURS,
+        "baselines": {"nearest_frame": nearest, "global_only": OURS | {"psnr": 38.0}},
+        "intervals": {"test": {"psnr": [39.0, 41.0]}},
+        "frames_scored": 12,
+        "seconds": {"track": 100.0, "personalize": 140.0, "total": 240.0},
+        "peak_mb": 2400,
+        "device": "two cores",
+    }
+    return whole | changes
+
+
+def said(of: dict[str, Any]) -> str:
+    return " ".join(f"[{verdict.mood}] {verdict.claim} {verdict.detail}" for verdict in judge_run(of))
+
+
+def test_figures_become_sentences() -> None:
+    text = said(metrics())
+    assert "[good] On 12 frames that training never saw, the avatar reaches 40.0 dB." in text
+    assert "typical error is 1.0 % of full brightness" in text  # 40 dB
+    assert "from 39.0 to 41.0 dB" in text
+    assert "10.0 dB closer than the most similar training frame" in text
+    assert "gives +2.0 dB" in text
+    assert "It took 4 min 0 s on two cores. Tracking 1 min 40 s, learning 2 min 20 s; at most 2.4 GB of memory." in text
+    assert "[bad]" not in text
+    assert "better ST-LPIPS" not in text
+
+
+def test_a_better_baseline_is_explained() -> None:
+    nearest = metrics()["baselines"]["nearest_frame"]
+    sharper = said(metrics(baselines={"nearest_frame": nearest | {"st_lpips": 0.0176}}))
+    assert "[note] The most similar training frame has the better ST-LPIPS (0.0176 against 0.0300). It is a photograph" in sharper
+    worse = said(metrics(baselines={"nearest_frame": nearest | {"psnr": 41.0}}))
+    assert "[bad] The most similar training frame scores higher than the avatar (41.0 dB against 40.0)." in worse
+    assert "[bad] The part that follows the expression gives -1.0 dB" in said(metrics(baselines={"global_only": OURS | {"psnr": 41.0}}))
+
+
+def test_a_photos_run_has_other_figures() -> None:
+    photo = {"photo": "me.jpg", "input_view": OURS | {"psnr": 27.0}, "landmark_error_px": 2.13, "seconds": {"avatar": 5.2, "total": 9.0}}
+    text = said(photo)
+    assert "made from one photo" in text
+    assert "[good] Its own photo is met to 27.0 dB." in text
+    assert "fitted to 2.1 pixels" in text
+    assert "It took 5 s." in text
+    assert headline(photo)["dB PSNR"] == "27.00"
+    assert score_rows(photo) == []
+
+
+def test_runs_of_older_versions_can_be_read() -> None:
+    """They know neither how many frames were scored nor an interval; and one may not be scored at all."""
+    old = {"test": OURS, "baselines": {}, "seconds": {"track": 0.0, "total": 5.0, "personalize": 5.0}}
+    assert "On frames that training never saw" in said(old)
+    assert score_rows(old) == [["avatar", "40.00", "", "0.9700", "0.0300"]]
+    assert "has not been scored" in said({})
+    assert headline({}) == {}
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(5.4, "5 s"), (89, "89 s"), (267, "4 min 27 s"), (7500, "2 h 5 min")])
+def test_times_are_said_as_people_do(seconds, expected) -> None:
+    assert duration(seconds) == expected
