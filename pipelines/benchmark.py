@@ -24,7 +24,7 @@ from deja_vu.pipelines.evaluate import evaluate_run
 from deja_vu.pipelines.identity import refuse_other_source
 from deja_vu.pipelines.personalize import personalize
 from deja_vu.pipelines.recipes import Recipe
-from deja_vu.pipelines.run_folder import amended, find_track, is_whole, open_run
+from deja_vu.pipelines.run_folder import amend_run, find_track, is_whole, open_run
 from deja_vu.pipelines.sample import write_sample
 from deja_vu.pipelines.track import track_into
 from deja_vu.report.bench_report import write_bench_report
@@ -105,7 +105,7 @@ def score_clips(
             elif find_track(run) == run / "track" and clip.video.is_file():  # which it tracked itself
                 refuse_other_source(run, clip.video)
             metrics = evaluate_run(run, frames=SCORED_FRAMES, others=video_predictors(clip.others, TrackedSequence.load(find_track(run))))
-            with amended(run, METRICS_FILE) as path:
+            with amend_run(run, METRICS_FILE) as path:
                 write_json(path, metrics)
         except DejaVuError as error:
             print(f"{clip.name}: {error}")

@@ -142,13 +142,13 @@ def drive(
     """
     if config.fps is not None and source.live:
         raise ConfigError("A camera's motion comes at its own rate: leave --fps out.")
-    paint = Painter(avatar, framed(subject.camera, config.size), background)
+    paint = Painter(avatar, frame_camera(subject.camera, config.size), background)
     latency: list[float] = []
     length = round(len(source) * (config.fps or source.fps) / source.fps)
     total = min(length or sys.maxsize, config.frames or sys.maxsize)
     with tqdm(desc="drive", unit="frame", total=None if total == sys.maxsize else total) as bar:
         try:
-            for params in at_rate(performed(subject, source, config, avatar.head), source.fps, config.fps):
+            for params in at_rate(perform(subject, source, config, avatar.head), source.fps, config.fps):
                 sink.write(paint(params))
                 bar.update()
                 if isinstance(source, LiveMotion):
@@ -163,7 +163,7 @@ def drive(
         print(f"latency from picture to picture: median {1000 * float(np.median(latency)):.0f} ms over {len(latency)} frames")
 
 
-def framed(camera: Camera, size: tuple[int, ...] | None) -> Camera:
+def frame_camera(camera: Camera, size: tuple[int, ...] | None) -> Camera:
     """A camera on another picture: a square, or one whose shorter side shows what the square does."""
     if size is None:
         return camera
@@ -184,7 +184,7 @@ def at_rate(frames: Iterator[HeadParams], fps: float, wanted: float | None) -> I
             shown += 1
 
 
-def performed(subject: Subject, source: MotionSource, config: DriveConfig, head: HeadModel) -> Iterator[HeadParams]:
+def perform(subject: Subject, source: MotionSource, config: DriveConfig, head: HeadModel) -> Iterator[HeadParams]:
     """The person's frames: the source's, carried over and smoothed."""
     carry = Retargeter(head, source.neutral, subject.neutral, config.transfer)
     smooth = config.smooth == "on" or (config.smooth == "auto" and isinstance(source, LiveMotion | ArkitCsvMotion))
@@ -207,6 +207,6 @@ def turntable_of(head: HeadModel, subject: Subject, frames: int) -> HeadParams:
 def show(avatar: Avatar, subject: Subject, out: Path, frames: int = 150, side: int | None = None) -> None:
     """Write the turntable video, of the tracked video's size or of another side."""
     motion = turntable_of(avatar.head, subject, frames)
-    paint = Painter(avatar, framed(subject.camera, None if side is None else (side,)), torch.ones(3))
+    paint = Painter(avatar, frame_camera(subject.camera, None if side is None else (side,)), torch.ones(3))
     pictures = (paint(motion[place : place + 1]) for place in tqdm(range(frames), desc="turntable", unit="frame"))
     write_video(out, pictures, 30.0)

@@ -28,7 +28,7 @@ from deja_vu.motion.actor import PRESETS, Actor, Angles
 from deja_vu.motion.neutral import face_camera
 from deja_vu.motion.retarget import Retargeter
 from deja_vu.pipelines.configs import DriveConfig, Format
-from deja_vu.pipelines.drive import open_motion, performed, turntable_of
+from deja_vu.pipelines.drive import open_motion, perform, turntable_of
 from deja_vu.pipelines.person import Person, load
 from deja_vu.pipelines.requests import SUFFIXES, check_export, refuse_export
 from deja_vu.pipelines.run_folder import open_run, read_by_look
@@ -84,7 +84,7 @@ def export(
         size = sum((out / name).stat().st_size for name in ("index.html", "avatar.bin"))
         print(f"{out}: open index.html ({len(avatar.layout)} Gaussians, {size / 1e6:.1f} MB)")
         return
-    poses = rest if motion is None else carried(motion, avatar.head, subject)[0]
+    poses = rest if motion is None else retarget_motion(motion, avatar.head, subject)[0]
     if frame is not None:
         poses = chosen(poses, frame, motion)
     if motion is not None and frame is None:
@@ -127,7 +127,7 @@ def write_page(avatar: GaussianAvatar, person: Person, motion: str | None, webca
         own = person.video.params[: round(OWN_SECONDS * subject.fps)]
         clips.append(Clip("As filmed", replace(own, shape=rest.shape.expand(len(own), -1)), subject.fps))
     if motion is not None:
-        poses, fps = carried(motion, avatar.head, subject)
+        poses, fps = retarget_motion(motion, avatar.head, subject)
         clips.insert(0, Clip(Path(motion).stem, poses, fps))
     model = None if webcam is None else locate("face_landmarker")
     controls = page_controls(avatar.head, rest)
@@ -147,13 +147,13 @@ def page_controls(head: HeadModel, rest: HeadParams) -> Controls:
     return Controls(swing.clamp_min(LEAST_SWING), dict(zip(PRESETS, together, strict=True)))
 
 
-def carried(motion: str, head: HeadModel, subject: Subject) -> tuple[HeadParams, float]:
+def retarget_motion(motion: str, head: HeadModel, subject: Subject) -> tuple[HeadParams, float]:
     """All frames of a motion carried over to the person, and how many there are in a second; a video is tracked first."""
     with ExitStack() as stack:
         source = open_motion(motion, head, None, stack)
         for note in source.notes:
             print(f"note: {note}")
-        frames = list(performed(subject, source, DriveConfig(), head))
+        frames = list(perform(subject, source, DriveConfig(), head))
     return HeadParams.cat(frames), source.fps
 
 

@@ -78,7 +78,7 @@ def generalize(data: list[Path], out: Path, config: GeneralizeConfig, *, resume:
 def learn(data: list[Path], out: Path, config: GeneralizeConfig, processes: Processes, *, resume: bool) -> None:
     """Train and measure in the open run of the leading process; see `generalize`."""
     folder = working_folder(out)
-    shards = ShardSet(gathered(data, out))
+    shards = ShardSet(gather_shards(data, out))
     if shards.head_name != config.prior.head or not shards.part("train"):
         raise InputError(f"The shards hold {len(shards.part('train'))} portraits to train on, of head '{shards.head_name}'.")
     torch.manual_seed(config.seed)
@@ -102,7 +102,7 @@ def learn(data: list[Path], out: Path, config: GeneralizeConfig, processes: Proc
         print(prior_table(scores.rows()))
 
 
-def gathered(data: list[Path], out: Path) -> list[Path]:
+def gather_shards(data: list[Path], out: Path) -> list[Path]:
     """Folders of shards: those that are given, and the one that photos were prepared into."""
     shards = [folder for folder in data if is_shards(folder)]
     return shards if len(shards) == len(data) else [*shards, out / "shards"]

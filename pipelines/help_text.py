@@ -117,11 +117,11 @@ def document_of(option: Option) -> str:
     """What the function's docstring, or the lines under a dataclass' field, say about an option."""
     name = [part for part in option.path if part != ITEM][-1]
     if inspect.isfunction(option.owner):
-        return arguments_documented(option.owner).get(name, "")
-    return fields_documented(option.owner).get(name, "")
+        return document_arguments(option.owner).get(name, "")
+    return document_fields(option.owner).get(name, "")
 
 
-def arguments_documented(function: Callable[..., object]) -> dict[str, str]:
+def document_arguments(function: Callable[..., object]) -> dict[str, str]:
     """The texts of `Args:` in a docstring."""
     texts: dict[str, str] = {}
     name = ""
@@ -136,17 +136,17 @@ def arguments_documented(function: Callable[..., object]) -> dict[str, str]:
     return texts
 
 
-def fields_documented(owner: type) -> dict[str, str]:
+def document_fields(owner: type) -> dict[str, str]:
     """The text under each field of a dataclass, its bases' among them."""
     texts: dict[str, str] = {}
     for kind in reversed([kind for kind in owner.__mro__ if is_dataclass(kind)]):
-        texts |= own_fields_documented(kind)
+        texts |= document_own_fields(kind)
     return texts
 
 
-def own_fields_documented(owner: type) -> dict[str, str]:
+def document_own_fields(owner: type) -> dict[str, str]:
     """The same of one class alone."""
-    body = next(node for node in parsed(owner.__module__).body if isinstance(node, ast.ClassDef) and node.name == owner.__name__).body
+    body = next(node for node in parse_module(owner.__module__).body if isinstance(node, ast.ClassDef) and node.name == owner.__name__).body
     texts: dict[str, str] = {}
     for statement, following in pairwise(body):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and isinstance(following, ast.Expr):
@@ -156,6 +156,6 @@ def own_fields_documented(owner: type) -> dict[str, str]:
 
 
 @cache
-def parsed(module: str) -> ast.Module:
+def parse_module(module: str) -> ast.Module:
     """The source of a loaded module."""
     return ast.parse(inspect.getsource(sys.modules[module]))

@@ -44,7 +44,7 @@ class Painter:
     def __init__(self, avatar: Avatar, camera: Camera, background: Background | None) -> None:
         self._device = next(avatar.parameters()).device
         self._avatar, self._camera, self._transparent = avatar, camera.to(self._device), background is None
-        self._picture = covering(background, camera.width, camera.height) if isinstance(background, np.ndarray) else None
+        self._picture = fill_frame(background, camera.width, camera.height) if isinstance(background, np.ndarray) else None
         self._color = background if isinstance(background, Tensor) else torch.zeros(3)
 
     @torch.no_grad()
@@ -57,7 +57,7 @@ class Painter:
         return to_uint8(rgb if self._picture is None else rgb + (1 - alpha) * self._picture)
 
 
-def covering(picture: UInt8[np.ndarray, "h w 3"], width: int, height: int) -> Float[Tensor, "H W 3"]:
+def fill_frame(picture: UInt8[np.ndarray, "h w 3"], width: int, height: int) -> Float[Tensor, "H W 3"]:
     """The middle of a picture, scaled to fill a frame."""
     scale = max(width / picture.shape[1], height / picture.shape[0])
     size = (max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale)))

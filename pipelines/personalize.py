@@ -83,7 +83,7 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
     out, started = run.folder, time.monotonic()
     earlier = float(read_record(out).get("track_seconds", 0.0)) if resume else 0.0
     run.note(**source_facts(video), recipe_sha256=fingerprint(recipe), track_seconds=str(earlier))
-    sequence = tracked(video, run, recipe.track, resume=resume)
+    sequence = track_or_load(video, run, recipe.track, resume=resume)
     seconds = {"track": earlier + time.monotonic() - started}
     provenance = run.note(tracked=str(run.place(sequence.folder).resolve()), track_seconds=f"{seconds['track']:.2f}")
     if not (resume and (out / "config.yaml").is_file()):
@@ -169,7 +169,7 @@ def learn_teacher(sequence: TrackedSequence, recipe: Recipe, folder: Path, *, re
     return load_avatar(path), spent_seconds(folder / CHECKPOINT)
 
 
-def tracked(video: Path, run: Run, config: TrackConfig, *, resume: bool) -> TrackedSequence:
+def track_or_load(video: Path, run: Run, config: TrackConfig, *, resume: bool) -> TrackedSequence:
     """The tracked sequence of a run: read where it is there, made where it is not."""
     if video.is_dir():
         return TrackedSequence.load(video)

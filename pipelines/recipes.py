@@ -70,7 +70,7 @@ def named_stage(name: str | None) -> GeneralizeConfig:
     """The same for the generalize stage, whose recipes are its own."""
     if name is None:
         return GeneralizeConfig()
-    return load_config(GeneralizeConfig, Path(name)) if is_file_name(name) else shipped(GeneralizeConfig, name, STAGE)
+    return load_config(GeneralizeConfig, Path(name)) if is_file_name(name) else load_shipped(GeneralizeConfig, name, STAGE)
 
 
 def is_file_name(name: str) -> bool:
@@ -121,10 +121,10 @@ def shipped_recipe(name: str) -> Recipe:
     Raises:
         ConfigError: there is none of that name.
     """
-    return shipped(Recipe, name)
+    return load_shipped(Recipe, name)
 
 
-def shipped(kind: type[Config], name: str, folder: str = "") -> Config:
+def load_shipped(kind: type[Config], name: str, folder: str = "") -> Config:
     """A recipe of any stage that comes with the package.
 
     Args:

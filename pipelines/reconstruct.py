@@ -132,13 +132,13 @@ def write_pictures(avatar: GaussianAvatar, fitted: FittedPhoto, out: Path) -> No
     photo = stack_portraits([portrait], 0)
     side = portrait.camera.width
 
-    def shown(appearances: Sequence[Appearance], side: int) -> Tensor:
+    def render_appearances(appearances: Sequence[Appearance], side: int) -> Tensor:
         params = pose_subject(avatar.head, portrait.params, appearances)
         return avatar.render(params, portrait.camera.resize(side, side), WHITE).rgb.clamp(0, 1)
 
     view = avatar.render(portrait.params, portrait.camera, WHITE).rgb.clamp(0, 1)
-    compared = torch.cat([over(photo.image, photo.head, WHITE), view, shown(SIDES, side)])
+    compared = torch.cat([over(photo.image, photo.head, WHITE), view, render_appearances(SIDES, side)])
     labels = ["photo", "avatar", *(appearance.label for appearance in SIDES)]
     write_png(out / "compare.png", labelled_sheet(compared, labels, columns=len(labels)))
-    faces = labelled_sheet(shown(EXPRESSIONS, side // 2), [appearance.label for appearance in EXPRESSIONS], columns=4)
+    faces = labelled_sheet(render_appearances(EXPRESSIONS, side // 2), [appearance.label for appearance in EXPRESSIONS], columns=4)
     write_png(out / "expressions.png", faces)

@@ -123,7 +123,7 @@ def open_run(
     refuse_strange(out, kind)
     with held(out):
         settle(out)
-        run = _opened(out, kind, list(inputs), resume=resume, overwrite=overwrite, add=add)
+        run = _open(out, kind, list(inputs), resume=resume, overwrite=overwrite, add=add)
         try:
             yield run
         except BaseException as error:
@@ -175,7 +175,7 @@ def working_folder(out: Path) -> Path:
     return out / STAGE if kind_of(out / STAGE) else out
 
 
-def _opened(out: Path, kind: str, inputs: list[Path], *, resume: bool, overwrite: bool, add: bool) -> Run:
+def _open(out: Path, kind: str, inputs: list[Path], *, resume: bool, overwrite: bool, add: bool) -> Run:
     """Choose where to write; nothing changes but that the leavings of an older `--overwrite` go where this one begins anew."""
     stage = out / STAGE
     staged, found = kind_of(stage), kind_of(out)
@@ -283,7 +283,7 @@ def _discard(folder: Path, kind: str | None) -> None:
 
 
 @contextlib.contextmanager
-def amended(run: Path, name: str) -> Iterator[Path]:
+def amend_run(run: Path, name: str) -> Iterator[Path]:
     """Write a further file of a run, or one of its own anew; gives its path.
 
     Raises:

@@ -40,7 +40,7 @@ def write_sample(
     except OSError as error:
         raise OutputError(f"The folder {path.parent} cannot be made ({error.strerror}). Choose another place for {path.name}.") from error
     subject = SyntheticSubject(frames, size, seed, fps, close=close)
-    write_video(path, _shown(subject.frames(), frames), fps)
+    write_video(path, _show(subject.frames(), frames), fps)
     save_truth(subject, path.with_suffix(TRUTH_SUFFIX))
     return subject
 
@@ -66,5 +66,5 @@ def save_truth(subject: SyntheticSubject, path: Path) -> None:
     write_tensors(path, tensors, metadata)
 
 
-def _shown(images: Iterable[Image], frames: int) -> Iterator[Image]:
+def _show(images: Iterable[Image], frames: int) -> Iterator[Image]:
     yield from tqdm(images, desc="sample", total=frames, unit="frame")

@@ -58,14 +58,14 @@ def open_viewer(runs: tuple[Path, ...], motion: tuple[str, ...], config: ViewerC
         performers.append(Performer(name, person.avatar, person.subject, person.video))
         if person.video is not None:
             film = "As filmed" if len(runs) == 1 else f"As filmed: {name}"
-            clips[named(clips, film)] = Clip.of(TrackedMotion(person.video))
+            clips[unique_name(clips, film)] = Clip.of(TrackedMotion(person.video))
     with ExitStack() as stack:
         for text in motion:
-            clips[named(clips, Path(text).name)] = Clip.of(recorded(text, performers[0], stack))
+            clips[unique_name(clips, Path(text).name)] = Clip.of(open_recording(text, performers[0], stack))
     return Viewer(Stage(performers, clips), config)
 
 
-def recorded(text: str, performer: Performer, stack: ExitStack) -> MotionSource:
+def open_recording(text: str, performer: Performer, stack: ExitStack) -> MotionSource:
     """A motion that ends, for the head on the stage.
 
     Raises:
@@ -80,6 +80,6 @@ def recorded(text: str, performer: Performer, stack: ExitStack) -> MotionSource:
     return source
 
 
-def named(taken: dict[str, Clip], name: str) -> str:
+def unique_name(taken: dict[str, Clip], name: str) -> str:
     """A name that no other motion has."""
     return name if name not in taken else next(f"{name} ({n})" for n in range(2, len(taken) + 3) if f"{name} ({n})" not in taken)

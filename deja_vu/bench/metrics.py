@@ -37,7 +37,7 @@ class FrameMetrics:
     @torch.no_grad()
     def reference(self, target: Float[Tensor, "H W 3"], mask: Float[Tensor, "H W 1"], *, perceptual: bool) -> Reference:
         """Prepare a target; its perceptual features, the dearest part, are computed once for all methods."""
-        features = self.perceptual.encode(_masked(target, mask)[None]) if perceptual else None
+        features = self.perceptual.encode(_mask(target, mask)[None]) if perceptual else None
         return Reference(target, mask, features)
 
     @torch.no_grad()
@@ -46,8 +46,8 @@ class FrameMetrics:
         target, mask = reference.target, reference.mask
         difference = (image - target) * mask
         total = 3 * mask.sum()
-        shown = _masked(image, mask)
-        similarity = ssim_map(shown, _masked(target, mask))
+        shown = _mask(image, mask)
+        similarity = ssim_map(shown, _mask(target, mask))
         scores = {
             "psnr": float(-10 * torch.log10(((image - target) * difference).sum().clamp_min(1e-10) / total)),
             "ssim": float((similarity * mask).sum() / total),
@@ -58,7 +58,7 @@ class FrameMetrics:
         return scores
 
 
-def _masked(image: Tensor, mask: Tensor) -> Tensor:
+def _mask(image: Tensor, mask: Tensor) -> Tensor:
     return image * mask + (1 - mask)
 
 

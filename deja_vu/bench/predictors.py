@@ -52,12 +52,12 @@ def baseline_predictors(train: TrackedSequence) -> list[Predictor]:
     pictures, total = torch.empty(len(train), NEAREST_SIDE, NEAREST_SIDE, 3), torch.zeros(side, side, 3)
     for batch in source.stream(iter(torch.arange(len(train))[:, None])):
         picture = _over_white(batch)
-        pictures[int(batch.positions[0])] = _reduced(picture)
+        pictures[int(batch.positions[0])] = _reduce(picture)
         total += picture
     mean = total / len(train)
 
     def nearest(batch: Batch) -> Tensor:
-        found = (pictures - _reduced(_over_white(batch))).square().flatten(1).sum(1).argmin()
+        found = (pictures - _reduce(_over_white(batch))).square().flatten(1).sum(1).argmin()
         return _over_white(source.batch(found[None]))
 
     mean_image, nearest_frame = BASELINES
@@ -68,5 +68,5 @@ def _over_white(batch: Batch) -> Float[Tensor, "H W 3"]:
     return over(batch.image, batch.head, WHITE)[0]
 
 
-def _reduced(picture: Float[Tensor, "H W 3"]) -> Float[Tensor, "h w 3"]:
+def _reduce(picture: Float[Tensor, "H W 3"]) -> Float[Tensor, "h w 3"]:
     return torch.from_numpy(cv2.resize(picture.numpy(), (NEAREST_SIDE, NEAREST_SIDE), interpolation=cv2.INTER_AREA))

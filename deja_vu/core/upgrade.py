@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
-
-from torch import Tensor
+from typing import Any, TypeVar
 
 CONFIG_FORMAT = 3
 """Written into every recipe as `format`; a recipe without it, or with a lower one, may use older names."""
@@ -80,9 +78,10 @@ RENAMED_TENSORS: dict[str, dict[str, str]] = {"nelf": {"centre": "center"}}
 """New name by old name of an avatar's tensors, by kind of avatar."""
 
 Path = tuple[str, ...]
+TensorLike = TypeVar("TensorLike")  # torch takes seconds to load, and recipes need none of it
 
 
-def upgrade_tensors(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def upgrade_tensors(kind: str, tensors: Mapping[str, TensorLike]) -> dict[str, TensorLike]:
     """The same tensors with today's names.
 
     Args:
@@ -101,11 +100,11 @@ def upgrade_recipe(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     upgraded: dict[str, Any] = {}
     for old, value in _leaves(values, ()):
-        place = _renamed(old)
+        place = _rename(old)
         if place is None:
             continue
         if isinstance(value, list):
-            value = [_upgraded_item(item, old) if isinstance(item, Mapping) else item for item in value]
+            value = [_upgrade_item(item, old) if isinstance(item, Mapping) else item for item in value]
         inner = upgraded
         for name in place[:-1]:
             inner = inner.setdefault(name, {})
@@ -122,13 +121,13 @@ def _leaves(values: Mapping[str, Any], parents: Path) -> Iterator[tuple[Path, An
             yield path, value
 
 
-def _upgraded_item(item: Mapping[str, Any], parents: Path) -> dict[str, Any]:
+def _upgrade_item(item: Mapping[str, Any], parents: Path) -> dict[str, Any]:
     """One of a list's mappings, whose keys may have been renamed but have not moved."""
-    places = {key: _renamed((*parents, str(key))) for key in item}
+    places = {key: _rename((*parents, str(key))) for key in item}
     return {place[-1]: item[key] for key, place in places.items() if place is not None}
 
 
-def _renamed(path: Path) -> Path | None:
+def _rename(path: Path) -> Path | None:
     """Today's place of an old one; None for what is left out."""
     for old, new in RENAMED_KEYS:
         parts = tuple(old.removeprefix(".").split("."))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from deja_vu.core.gaussians import ACTIVATIONS, Gaussians
-from deja_vu.export.space import RIGHT_DOWN_FORWARD, turned
+from deja_vu.export.space import RIGHT_DOWN_FORWARD, rotate_gaussians
 from deja_vu.io.files import write_atomic
 
 FIELDS = ("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity", *(f"scale_{k}" for k in range(3)))
@@ -31,7 +31,7 @@ def write_ply(gaussians: Gaussians, path: Path) -> None:
         Kerbl et al., 3D Gaussian Splatting, SIGGRAPH 2023: raw values (logit of opacity, logarithm of scales), quaternions wxyz,
         axes right, down, forward.
     """
-    there = turned(gaussians, RIGHT_DOWN_FORWARD)
+    there = rotate_gaussians(gaussians, RIGHT_DOWN_FORWARD)
     opacity = there.opacities.clamp(LEAST, 1 - LEAST)
     logit = ACTIVATIONS["opacity_logit"].inverse(opacity)[:, None]
     log_scale = ACTIVATIONS["log_scale"].inverse(there.scales)

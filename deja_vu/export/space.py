@@ -24,7 +24,7 @@ RIGHT_DOWN_FORWARD = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
 """From head axes to those of 3DGS's PLY files."""
 
 
-def moved(gaussians: Gaussians, transform: Float[Tensor, "4 4"]) -> Gaussians:
+def move_gaussians(gaussians: Gaussians, transform: Float[Tensor, "4 4"]) -> Gaussians:
     """Gaussians under a rigid motion; their colors stay, so only degree 0 is accepted.
 
     Args:
@@ -38,11 +38,11 @@ def moved(gaussians: Gaussians, transform: Float[Tensor, "4 4"]) -> Gaussians:
     return replace(gaussians, means=means, quats=torch.nn.functional.normalize(quats, dim=-1))
 
 
-def turned(gaussians: Gaussians, rotation: Float[Tensor, "3 3"]) -> Gaussians:
+def rotate_gaussians(gaussians: Gaussians, rotation: Float[Tensor, "3 3"]) -> Gaussians:
     """Gaussians in other axes about the same origin."""
     transform = torch.eye(4)
     transform[:3, :3] = rotation
-    return moved(gaussians, transform)
+    return move_gaussians(gaussians, transform)
 
 
 @torch.no_grad()
@@ -62,4 +62,4 @@ def at_rest(avatar: Avatar, params: HeadParams, rest: HeadParams) -> Gaussians:
             f"A {type(avatar).__name__} has no Gaussians to export: it computes pictures in another way. Render videos of it with "
             "`deja-vu drive`, or personalize a Gaussian avatar."
         )
-    return moved(avatar.gaussians(params)[0], torch.linalg.inv(rest.world_from_head[0]))
+    return move_gaussians(avatar.gaussians(params)[0], torch.linalg.inv(rest.world_from_head[0]))

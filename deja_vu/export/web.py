@@ -172,7 +172,7 @@ def pack(rig: Rig) -> bytes:
     body = bytearray()
     for name, values in rig.arrays.items():
         kind = "clip" if name.startswith("clip_") else name
-        entry, stored = _stored(values, LEVELS.get(kind))
+        entry, stored = _store_array(values, LEVELS.get(kind))
         entries[name] = {**entry, "shape": list(values.shape), "offset": len(body)}
         body += stored.tobytes() + b"\0" * (-stored.nbytes % 4)
     text = json.dumps({"format": FORMAT, "facts": rig.facts, "arrays": entries}, separators=(",", ":")).encode()
@@ -186,7 +186,7 @@ def script(payload: bytes) -> bytes:
     return b'dejavu("' + escaped + b'")\n'
 
 
-def _stored(values: np.ndarray, bits: int | None) -> tuple[dict, np.ndarray]:
+def _store_array(values: np.ndarray, bits: int | None) -> tuple[dict, np.ndarray]:
     """Header fields of an array, and what is written."""
     if values.dtype == np.uint8:
         return {"type": "u8"}, values

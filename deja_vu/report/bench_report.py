@@ -97,14 +97,14 @@ def _curve_plot(clip: str, results: list[Result]) -> str:
     """Quality by time of the trained paths; nothing where there is none."""
     series = {
         result["path"]: ([mark["seconds"] for mark in result["train"]["curve"]], [mark["psnr"] for mark in result["train"]["curve"]])
-        for result in _trained(results)
+        for result in _select_trained(results)
     }
     title, label = f"{clip}: quality by time", "seconds of training, teacher included"
     return line_chart(Chart(title, series, x_label=label, y_label="PSNR, dB", log_x=True, marked=True), LARGE, standalone=True)
 
 
 def _environment(clips: dict[str, list[Result]]) -> str:
-    runs = [result for results in clips.values() for result in _trained(results)]
+    runs = [result for results in clips.values() for result in _select_trained(results)]
     lines = sorted(
         {f"{run['device']}, {run['threads']} threads, torch {run['torch']}, commit {run['commit']}, sizes: {run['sizes']}" for run in runs}
     )
@@ -132,7 +132,7 @@ def cost_table(results: list[Result]) -> str:
     head = ["path", "train s (processor s)", "teacher s", "train peak MB", "render peak MB", "parameters", "trained besides"]
     head += ["MB fp32 / fp16", "GMAC", "driven: found, expression error"]
     rows = []
-    for result in _trained(results):
+    for result in _select_trained(results):
         train, size, driven = result["train"], result["size"], result.get("driven", {})
         cells = [result["path"], f"{train['seconds']:.0f} ({train['cpu_seconds']:.0f})", f"{train['teacher_seconds']:.0f}"]
         cells += [f"{train['peak_mb']}", f"{result['render']['peak_mb']}"]
@@ -146,9 +146,9 @@ def cost_table(results: list[Result]) -> str:
 
 def speed_table(results: list[Result]) -> str:
     """Frames a second at every size, rendering alone / from parameters to picture."""
-    sides = sorted({int(side) for result in _trained(results) for side in result["render"]["sweep"]})
+    sides = sorted({int(side) for result in _select_trained(results) for side in result["render"]["sweep"]})
     rows = []
-    for result in _trained(results):
+    for result in _select_trained(results):
         speeds = [result["render"]["sweep"].get(str(side)) for side in sides]
         cells = ["–" if speed is None else f"{speed['render_only']['fps']:.1f} / {speed['end_to_end']['fps']:.1f}" for speed in speeds]
         rows.append([result["path"], *cells])
@@ -157,7 +157,7 @@ def speed_table(results: list[Result]) -> str:
 
 def budget_table(results: list[Result]) -> str:
     """PSNR / ST-LPIPS on a few held-out frames after equal times of training, the teacher's included."""
-    marks = {result["path"]: result["train"]["curve"] for result in _trained(results)}
+    marks = {result["path"]: result["train"]["curve"] for result in _select_trained(results)}
     longest = max((mark["seconds"] for curve in marks.values() for mark in curve), default=0.0)
     budgets = [budget for before, budget in itertools.pairwise((0, *BUDGETS)) if before < longest]
     rows = []
@@ -167,7 +167,7 @@ def budget_table(results: list[Result]) -> str:
     return markdown_table(["after", *(f"{budget} s" for budget in budgets)], rows)
 
 
-def _trained(results: list[Result]) -> list[Result]:
+def _select_trained(results: list[Result]) -> list[Result]:
     return [result for result in results if "train" in result]
 
 

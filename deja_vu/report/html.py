@@ -131,7 +131,7 @@ def charts(drawings: Sequence[str]) -> str:
     return '<div class="charts">' + "".join(drawing for drawing in drawings if drawing) + "</div>"
 
 
-def folded(summary: str, *parts: str) -> str:
+def fold(summary: str, *parts: str) -> str:
     """Finished parts that one opens."""
     return f"<details><summary>{escape(summary)}</summary>" + "".join(parts) + "</details>"
 

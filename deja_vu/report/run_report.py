@@ -170,14 +170,14 @@ def _tracking(sequence: TrackedSequence) -> list[str]:
 def _training(folder: Path) -> list[str]:
     """Curves of the run's log, if it has one."""
     charts = [line_chart(chart) for chart in training_charts(folder / "metrics.jsonl")]
-    return [html.section("Training", html.folded(f"{len(charts)} curves over steps", html.charts(charts)))] if charts else []
+    return [html.section("Training", html.fold(f"{len(charts)} curves over steps", html.charts(charts)))] if charts else []
 
 
 def _recipe(folder: Path, metrics: Mapping[str, Any]) -> list[str]:
     """Every value of the recipe, and the command."""
-    parts = [html.folded("every value of the recipe", html.preformatted(json.dumps(metrics.get("config", {}), indent=2)))]
+    parts = [html.fold("every value of the recipe", html.preformatted(json.dumps(metrics.get("config", {}), indent=2)))]
     record = folder / "run.json"
     if record.is_file():
         facts = {name: value for name, value in read_json(record).items() if name != "files"}
-        parts.append(html.folded("command and machine", html.preformatted(json.dumps(facts, indent=2))))
+        parts.append(html.fold("command and machine", html.preformatted(json.dumps(facts, indent=2))))
     return parts

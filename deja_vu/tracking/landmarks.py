@@ -95,7 +95,7 @@ def detect_video(path: Path | str, max_frames: int | None = None, progress: Call
         scores=np.stack([face.blendshapes for face in full]),
         transforms=np.stack([face.transform for face in full]),
         crop=find_crop(np.stack([face.landmarks for face in shown]), info.width, info.height),
-        filmed=letterbox.filmed(info.height, info.width),
+        filmed=letterbox.find_filmed(info.height, info.width),
     )
 
 

@@ -56,7 +56,7 @@ class LetterboxFinder:
             elif begin == best:
                 self.width[side] = max(self.width[side], share)
 
-    def filmed(self, height: int, width: int) -> Filmed:
+    def find_filmed(self, height: int, width: int) -> Filmed:
         """What the bars leave of the picture."""
         bars = [0] * 4
         for side in range(4):

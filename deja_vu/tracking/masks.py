@@ -61,9 +61,9 @@ class HeadMasks:
             near = cv2.GaussianBlur(mesh, (0, 0), EDGE)
             blurred = cv2.GaussianBlur(mesh - neck, (0, 0), EDGE) / np.maximum(near, 1e-3)
             weight = near * blurred + (1 - near) * air
-            weights.append(_enlarged(weight, resolution))
+            weights.append(_enlarge(weight, resolution))
             grown = cv2.GaussianBlur(cv2.dilate(eyes_and_mouth, np.ones((5, 5))), (0, 0), 2.0)
-            eyes_mouth.append(_enlarged(grown, resolution))
+            eyes_mouth.append(_enlarge(grown, resolution))
         return np.stack(weights), np.stack(eyes_mouth)
 
     def _above_neck(self, params: HeadParams, camera: Camera) -> Float[Tensor, "B H W"]:
@@ -80,7 +80,7 @@ def head_alpha(foreground: UInt8[np.ndarray, "*b H W"], weight: UInt8[np.ndarray
     return np.rint(foreground * (weight / 255.0)).astype(np.uint8)
 
 
-def _enlarged(image: np.ndarray, resolution: int) -> np.ndarray:
+def _enlarge(image: np.ndarray, resolution: int) -> np.ndarray:
     return np.rint(255 * cv2.resize(image, (resolution, resolution), interpolation=cv2.INTER_LINEAR)).astype(np.uint8)
 
 

@@ -142,7 +142,7 @@ class Matting:
         else:
             doubt = DOUBT if plain is None else PLAIN_DOUBT
             alpha = _project(image, trimap, front, back, guided_filter(image, trimap), doubt)
-        alpha = np.where(filmed, _connected(np.where(filmed, alpha, 0), sure), 0)
+        alpha = np.where(filmed, _keep_connected(np.where(filmed, alpha, 0), sure), 0)
         return Matte(np.rint(alpha * 255).astype(np.uint8), _unmix(rgb, image, alpha, front.mean, back.mean))
 
     def reset(self) -> None:
@@ -358,7 +358,7 @@ def _solve_symmetric(matrix: list[Plane], right: Color) -> Color:
     return cv2.merge([(c00 * x + c01 * y + c02 * z) * scale, (c01 * x + c11 * y + c12 * z) * scale, (c02 * x + c12 * y + c22 * z) * scale])
 
 
-def _connected(alpha: Plane, sure: Bool[np.ndarray, "H W"]) -> Plane:
+def _keep_connected(alpha: Plane, sure: Bool[np.ndarray, "H W"]) -> Plane:
     """Keep what hangs together with the sure pixels (else the largest part), and close small holes in it."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats((alpha > 0.3).astype(np.uint8))
     if count <= 1:

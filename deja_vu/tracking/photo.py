@@ -91,7 +91,7 @@ class PhotoFitter:
         landmarks = crop.map_points(face.landmarks[:, :2], side)
         letterbox = LetterboxFinder()
         letterbox.add(rgb)
-        filmed = letterbox.filmed(height, width)
+        filmed = letterbox.find_filmed(height, width)
         valid = crop_valid(filmed, crop, side)
         self._matting.reset()
         matte = self._matting(crop_frame(rgb, crop, side, filmed=filmed), landmarks, valid=valid)

@@ -111,7 +111,7 @@ class NelfTask(Task[NelfPhase, Batch]):
         background = draw_background(config.random_background, generator).to(self.device)
         if phase.window:
             batch = batch.crop(*head_window(batch.head, phase.window, generator))
-        batch, rows = self.real_or_taught(batch.to(self.device), generator)
+        batch, rows = self.pick_batch(batch.to(self.device), generator)
         if not config.avatar.coverage:
             background = torch.ones_like(background)
         out = avatar.render_all(batch.params, batch.camera, background, self.warp, rows)
@@ -128,7 +128,7 @@ class NelfTask(Task[NelfPhase, Batch]):
         scaled = compensate(weights, {"perceptual": phase.perceptual_every})
         return StepResult(terms, scaled, psnr(out.full, batch, background).mean(), len(batch.positions))
 
-    def real_or_taught(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, Int[Tensor, " B"]]:
+    def pick_batch(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, Int[Tensor, " B"]]:
         """The step's frames, or the teacher's in their place, and the rows of the warping field's latents, 0 for no warp."""
         config = self.config
         if torch.rand((), generator=generator) < config.pseudo_share:

@@ -107,5 +107,5 @@ class PriorTask(Task[PriorPhase, PriorBatch]):
     def follow(self) -> None:
         self.averaged.follow(self.prior)
 
-    def reduced(self, values: Mapping[str, Tensor]) -> dict[str, float]:
+    def reduce(self, values: Mapping[str, Tensor]) -> dict[str, float]:
         return {name: float(value) for name, value in self.processes.mean(values).items()}

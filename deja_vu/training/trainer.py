@@ -87,7 +87,7 @@ class Task(ABC, Generic[AnyPhase, AnyBatch]):
     def validate(self, logger: RunLogger, step: int) -> None:
         """Pictures, and scores on what is not trained on."""
 
-    def reduced(self, values: Mapping[str, Tensor]) -> dict[str, float]:
+    def reduce(self, values: Mapping[str, Tensor]) -> dict[str, float]:
         """Named scalars as numbers; their means where several processes work on one step."""
         return {name: float(value.detach()) for name, value in values.items()}
 
@@ -152,7 +152,7 @@ class Trainer:
                     for group in optimizer.param_groups:
                         group["lr"] = phase.rate(self.step - begin, group["relative"])
                     result = task.compute(batch, self.step, generator)
-                    values = task.reduced({**result.terms, "psnr": result.psnr})
+                    values = task.reduce({**result.terms, "psnr": result.psnr})
                     refuse_divergence({name: values[name] for name in result.terms}, batch.positions, self.step)
                     optimizer.zero_grad(set_to_none=True)
                     result.total().backward()

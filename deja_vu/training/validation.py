@@ -8,6 +8,7 @@ from torch import Tensor
 from deja_vu.avatars.base import Avatar
 from deja_vu.core.batch import Batch
 from deja_vu.core.image import over
+from deja_vu.core.sampling import evenly_spaced
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.frames import FrameSource
 from deja_vu.losses.photometric import psnr
@@ -49,7 +50,7 @@ class Validation:
         logger.image(step, TRAIN_PICTURE, self._look(avatar, FrameSource(self.trained, resolution).batch(middle))[0])
         if len(self.watched):
             source = FrameSource(self.watched, resolution)
-            spread = torch.linspace(0, len(self.watched) - 1, min(len(self.watched), self.config.frames)).round().long().unique()
+            spread = evenly_spaced(self.config.frames, len(self.watched))
             looks = [self._look(avatar, batch) for batch in source.stream(iter(spread[:, None]))]
             logger.image(step, VALIDATION_PICTURE, looks[len(looks) // 2][0])
             logger.scalars(step, {VALIDATION_PSNR: sum(score for _, score in looks) / len(looks)})

@@ -186,7 +186,7 @@ class Stage:
         filmed = cv2.resize(filmed, (side, side), interpolation=cv2.INTER_AREA if side < len(filmed) else cv2.INTER_CUBIC)
         camera = sequence.camera.resize(side, side)
         drawn = self._shot(performer, sequence.params[place : place + 1], camera, wish)
-        parts = [_captioned(picture, text, band, wish.background) for picture, text in ((filmed, "Filmed"), (drawn, "Rendered"))]
+        parts = [_caption(picture, text, band, wish.background) for picture, text in ((filmed, "Filmed"), (drawn, "Rendered"))]
         both = np.concatenate(parts, axis=0 if upright else 1)
         canvas = np.empty((height, width, 3), np.uint8)
         canvas[...] = wish.background
@@ -200,7 +200,7 @@ class Stage:
         return (rgb.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
 
-def _captioned(picture: Image, text: str, band: int, background: tuple[int, int, int]) -> Image:
+def _caption(picture: Image, text: str, band: int, background: tuple[int, int, int]) -> Image:
     """A picture under a band of the background's color with words in it."""
     above = np.empty((band, picture.shape[1], 3), np.uint8)
     above[...] = background

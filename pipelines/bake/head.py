@@ -133,17 +133,17 @@ def draw_people(axes: Axes, base_rows: Float[Array, "R 3"], count: int, rng: np.
     blends |= dict(zip(("african", "asian", "caucasian"), rng.dirichlet([0.5] * 3, count).T, strict=True))
     for column, name in enumerate(axes.macro):
         macro[:, column] = np.prod([blends[key] for key in name.split("-") if key != "universal"], axis=0)
-    one_sided = {_unsided(name) for name, (low, _) in axes.local.items() if not low.any()}
-    spread = {name: 0.0 if name.startswith(LOPSIDED) else 0.12 if name in one_sided else 0.25 for name in map(_unsided, axes.local)}
+    one_sided = {_strip_side(name) for name, (low, _) in axes.local.items() if not low.any()}
+    spread = {name: 0.0 if name.startswith(LOPSIDED) else 0.12 if name in one_sided else 0.25 for name in map(_strip_side, axes.local)}
     both = {name: rng.normal(0, sigma, count) for name, sigma in spread.items()}
-    local = np.stack([both[_unsided(name)] + rng.normal(0, 0.1, count) for name in axes.local], 1)
+    local = np.stack([both[_strip_side(name)] + rng.normal(0, 0.1, count) for name in axes.local], 1)
     low, high = (np.stack([pair[side].ravel() for pair in axes.local.values()]) for side in (0, 1))
     moved = macro @ np.stack([m.ravel() for m in axes.macro.values()]) - local.clip(-1, 0) @ low + local.clip(0, 1) @ high
     people = METERS_PER_UNIT * (base_rows + moved.reshape(count, -1, 3))
     return people - people[:, [-len(JOINTS) - 1]]
 
 
-def _unsided(name: str) -> str:
+def _strip_side(name: str) -> str:
     return name.removeprefix("l-").removeprefix("r-")
 
 

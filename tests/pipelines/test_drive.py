@@ -11,8 +11,8 @@ from deja_vu.avatars import save_avatar
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.video import probe, read_frames
 from deja_vu.pipelines.cli import main
-from deja_vu.pipelines.drive import framed
-from deja_vu.pipelines.painter import Painter, covering, open_background
+from deja_vu.pipelines.drive import frame_camera
+from deja_vu.pipelines.painter import Painter, fill_frame, open_background
 from tests.pipelines.conftest import unlisted
 from tests.pipelines.test_cli import refused, snapshot
 
@@ -56,7 +56,7 @@ def test_backgrounds_and_transparency_agree(run, script, tmp_path) -> None:
     alpha = read["clear"][..., 3:] / 255
     assert alpha.min() == 0
     assert alpha.max() > 0.95
-    room = covering(picture, 96, 96).numpy()[..., ::-1] * 255
+    room = fill_frame(picture, 96, 96).numpy()[..., ::-1] * 255
     for name, behind in (("white", 255.0), ("room", room)):
         # Half a step of 8 bits in color and in alpha, and again when the result is rounded.
         assert np.abs(read["clear"][..., :3] * alpha + behind * (1 - alpha) - read[name]).max() < 2
@@ -106,7 +106,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(refused, run,
 def test_a_picture_behind_is_scaled_to_fill_and_cut_in_the_middle() -> None:
     picture = np.zeros((10, 40, 3), np.uint8)
     picture[:, 13:27] = 255
-    filled = covering(picture, 20, 20)
+    filled = fill_frame(picture, 20, 20)
     assert filled.shape == (20, 20, 3)
     assert filled.min() == 1  # only the middle quarter of its width
 
@@ -129,7 +129,7 @@ def test_a_wide_picture_shows_the_square_one_in_its_middle(tracked) -> None:
     points = torch.tensor([[0.02, -0.01, 0.5], [-0.05, 0.04, 0.55]])
     square, _ = tracked.camera.resize(48, 48).project(points)
     for size, shift in (((64, 48), (8.0, 0.0)), ((48, 64), (0.0, 8.0)), ((48,), (0.0, 0.0))):
-        camera = framed(tracked.camera, size)
+        camera = frame_camera(tracked.camera, size)
         assert (camera.width, camera.height) == (size[0], size[-1])
         torch.testing.assert_close(camera.project(points)[0], square + torch.tensor(shift))
 

@@ -23,7 +23,7 @@ from deja_vu.pipelines.identity import refuse_other_recipe
 from deja_vu.pipelines.own_files import NAMES, STAGE, claim, own_files
 from deja_vu.pipelines.person import load_pair
 from deja_vu.pipelines.recipes import Recipe
-from deja_vu.pipelines.run_folder import amended, find_avatar, find_track, open_run
+from deja_vu.pipelines.run_folder import amend_run, find_avatar, find_track, open_run
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -347,11 +347,11 @@ def test_an_output_file_replaces_neither_an_input_nor_a_runs_file_nor_anything_u
 def test_a_further_file_of_a_run_is_the_runs_unless_the_user_has_one_of_that_name(tmp_path) -> None:
     make_run(tmp_path)
     for content in ("page", "newer page"):
-        with amended(tmp_path, "report.html") as path:
+        with amend_run(tmp_path, "report.html") as path:
             path.write_text(content)
     assert "report.html" in own_files(tmp_path)
     (tmp_path / "report.html").write_text("mine")
-    with pytest.raises(OutputError, match="changed since"), amended(tmp_path, "report.html"):
+    with pytest.raises(OutputError, match="changed since"), amend_run(tmp_path, "report.html"):
         pass
 
 

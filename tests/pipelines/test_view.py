@@ -21,7 +21,7 @@ from deja_vu.avatars import save_avatar
 from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.core.orbit import ORBIT
 from deja_vu.pipelines.person import Person, load
-from deja_vu.pipelines.view import named, open_viewer
+from deja_vu.pipelines.view import open_viewer, unique_name
 from deja_vu.viewer.config import ViewerConfig
 from deja_vu.viewer.look import DARK, LIGHT
 from deja_vu.viewer.server import Viewer
@@ -273,8 +273,8 @@ def test_avatars_of_different_heads_are_refused(run, tmp_path, monkeypatch) -> N
 
 
 def test_names_are_unique() -> None:
-    assert named({}, "a") == "a"
-    assert named({"a": None, "a (2)": None}, "a") == "a (3)"  # type: ignore[dict-item]
+    assert unique_name({}, "a") == "a"
+    assert unique_name({"a": None, "a (2)": None}, "a") == "a (3)"  # type: ignore[dict-item]
 
 
 def test_no_run_is_refused() -> None:

@@ -25,7 +25,7 @@ def test_whatever_is_said_is_text() -> None:
         [
             page.section(evil, page.tiles({evil: evil}), page.table([evil, evil], [[evil, evil]]), lead=evil),
             page.verdicts([page.Verdict("bad", evil, evil)]),
-            page.folded(evil, page.preformatted(evil), page.paragraph(evil)),
+            page.fold(evil, page.preformatted(evil), page.paragraph(evil)),
             page.gallery({evil: np.zeros((8, 8, 3), np.uint8)}),
         ],
     )

@@ -9,7 +9,7 @@ def found(frames: list[np.ndarray]) -> Filmed:
     finder = LetterboxFinder()
     for frame in frames:
         finder.add(frame)
-    return finder.filmed(*frames[0].shape[:2])
+    return finder.find_filmed(*frames[0].shape[:2])
 
 
 def textured(seed: int) -> np.ndarray:

@@ -29,7 +29,7 @@ def images(subject) -> list[np.ndarray]:
     return list(subject.frames())
 
 
-def filmed(images: list[np.ndarray], still: int) -> Iterator[Shot]:
+def find_filmed(images: list[np.ndarray], still: int) -> Iterator[Shot]:
     """A camera of 25 pictures a second before somebody who first keeps still."""
     for number, image in enumerate([images[0]] * still + images):
         yield Shot(image, 100.0 + number / 25)
@@ -49,7 +49,7 @@ def turn_error(found: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 def test_a_face_is_followed_as_it_moves(subject, images) -> None:
     """Against the made-up person's true turns, jaw and lids."""
     said: list[str] = []
-    motion = LiveMotion(filmed(images, LiveConfig().calibration_frames), 25.0, "anny", said.append)
+    motion = LiveMotion(find_filmed(images, LiveConfig().calibration_frames), 25.0, "anny", said.append)
     found, taken = [], []
     for params in motion.frames():
         found.append(params)
@@ -77,7 +77,7 @@ def test_pictures_without_a_face_are_passed_over(images) -> None:
     blank = np.full_like(images[0], 90)
 
     def shots() -> Iterator[Shot]:
-        for number, shot in enumerate(filmed(images[:3], LiveConfig().calibration_frames)):
+        for number, shot in enumerate(find_filmed(images[:3], LiveConfig().calibration_frames)):
             yield shot
             if number % 9 == 0:
                 yield Shot(blank, shot.seconds + 0.01)
