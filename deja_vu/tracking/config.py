@@ -18,6 +18,14 @@ class SilhouetteConfig:
     """Deviations at which a contour point counts a quarter."""
     correlation: Annotated[float, Range(1)] = 3.0
     """How many neighboring sectors count as one independent measurement."""
+    sectors: Annotated[int, Range(8, 1024)] = 96
+    """Directions from the head's middle, each with one contour point."""
+    max_distance: Rate = 12.0
+    """Distance from the matte's border beyond which a contour point is another's, pixels of a 256-pixel crop."""
+    unknown_margin: Positive = 13
+    """Width of the window about a contour point in which all must have been filmed, pixels of a 256-pixel crop."""
+    unknown_nearer: Weight = 2.0
+    """Pixels by which the matte's border must be nearer than anything unknown, where it may go on unseen."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,8 @@ class FitConfig:
     """Deviation of the head's position between frames at 30 fps, meters."""
     expression_change: Rate = 0.15
     """Deviation of an expression between frames at 30 fps."""
+    steady_weight: Share = 0.3
+    """Trust above which a landmark stays on its place of the surface, so that it can tell a pose on its own."""
     identity_frames: Positive = 120
     """Frames, spread over the video, from which identity and focal length are solved."""
     steps: Annotated[int, Range(1, 1000)] = 8
@@ -109,6 +119,109 @@ class PhotometricConfig:
 
 
 @dataclass(frozen=True)
+class LetterboxConfig:
+    """How bars at the picture's border are told from what was filmed."""
+
+    tolerance: Annotated[int, Range(0, 255)] = 24
+    """Largest channel difference from the corner's color that still counts as the bar's own; codecs blur the edge."""
+    min_cut: Share = 0.15
+    """Share of the border line that must change at once where a bar ends."""
+    abruptness: Share = 0.7
+    """Least ratio of that change to the widest one of the next lines; a head before a plain wall begins narrow and widens."""
+    next_lines: Positive = 8
+    """How many lines these are."""
+    min_width: Positive = 2
+    """Bars thinner than this are codec borders, pixels."""
+    soft_width: Count = 2
+    """Pixels behind a bar's end that scaling and codecs mix with it."""
+
+
+@dataclass(frozen=True)
+class DetectionConfig:
+    """How one face is found and followed, and which videos are refused."""
+
+    min_face_px: Positive = 64
+    """Narrowest face that still shows eyes and lips, pixels."""
+    min_found: Share = 0.3
+    """Share of a video's frames that must show the face."""
+    small_face: Share = 0.16
+    """Face width over the picture's longer side below which MediaPipe's detector starts to miss it (measured: 250 of 1920 found, 150
+    lost)."""
+    window_faces: Annotated[float, Range(1, 20)] = 4.0
+    """Side of the search window around a small face, in face widths."""
+    same_face_overlap: Share = 0.2
+    """Overlap of two boxes from which a face counts as the same one in the next frame."""
+    crowded: Share = 0.02
+    """Share of the frames with several faces from which the user is told."""
+    letterbox: LetterboxConfig = field(default_factory=LetterboxConfig)
+
+
+@dataclass(frozen=True)
+class MatteConfig:
+    """How the segmenter's coverage is refined to the edge."""
+
+    inner_band: Share = 0.016
+    """Depth inside the segmenter's edge to which it is not believed, shares of the picture's side."""
+    outer_band: Share = 0.026
+    """The same outside the edge: thin hair is what it misses most."""
+    noise: Weight = 1.5e-4
+    """Variance of a channel from compression and sensor, colors in [0, 1]: (3 / 255)^2 and a little."""
+    core: Share = 0.6
+    """Part of the landmarks' hull that is person whatever the segmenter says; in profile the outline's landmarks leave the face."""
+    face: Share = 0.94
+    """Part of the hull in which the segmenter's yes is believed to the edge."""
+    color_spread: Weight = 20.0
+    """How much the spread of the local colors counts against the compositing equation; 16 to 32 come nearest to closed-form matting."""
+    plain_color_spread: Weight = 2.0
+    """The same before a plain background, whose color is known for certain."""
+    plain_share: Share = 0.9
+    """Share of the border that must have one color for the background to count as plain."""
+    plain_border: Share = 0.5
+    """Share of the upper border that must have been filmed for that."""
+    plain_tolerance: Share = 2.5 / 255
+    """Largest deviation from that color."""
+    still: Rate = 4.0 / 255
+    """Color change between frames below which a pixel keeps part of its previous coverage."""
+    keep: Share = 0.5
+    """Share of the previous frame's coverage kept where nothing moved."""
+
+
+@dataclass(frozen=True)
+class MatteCheckConfig:
+    """Signs that the mattes of a video cannot be right."""
+
+    max_top: Share = 0.25
+    """Share of the filmed upper border up to which it may be hair: curls that touch it cover 0.16 in the median frame, a wall 0.31 and
+    more."""
+    top_height: Share = 0.012
+    """Height of that border, shares of the picture's side."""
+    max_jump: Rate = 0.25
+    """Share of the person's mean area by which it may change from one frame to the next; a dancer's does by 0.13 at 15 frames a second."""
+
+
+@dataclass(frozen=True)
+class HeadMaskConfig:
+    """Where the head ends: at a plane under the chin that rises towards the shoulders."""
+
+    grid: Pixels = 256
+    """Pixels a side at which regions are rendered; they are blurred and enlarged afterwards."""
+    below_chin: Rate = 0.010
+    """Distance of the neck plane below the chin, meters."""
+    tilt: Weight = 0.25
+    """Rise of the neck plane per meter towards the back of the head."""
+    half_width: Rate = 0.045
+    """Distance from the middle beyond which the border rises, for shoulders come up there, and little hair, meters."""
+    shoulder_rise: Weight = 3.0
+    """Slope of that rise."""
+    shoulder_top: Weight = 0.065
+    """Height at which it ends, which lies under the ears, meters."""
+    softness: Rate = 0.004
+    """Distance over which what lies beside the mesh fades at the neck plane, meters."""
+    edge: Rate = 1.5
+    """Blur of the border between head and neck, pixels of the grid."""
+
+
+@dataclass(frozen=True)
 class PhotoConfig:
     """Recipe of the fit to one photo."""
 
@@ -130,6 +243,9 @@ class PhotoConfig:
     """Turn of the head out of the camera's axis up to which both eyes are seen, degrees; a photo beyond is refused."""
     max_beyond_border: Share = 0.04
     """Share of the face's width by which its rim may lie outside the picture; landmarks are found there, but guessed."""
+    detection: DetectionConfig = field(default_factory=DetectionConfig)
+    matte: MatteConfig = field(default_factory=MatteConfig)
+    masks: HeadMaskConfig = field(default_factory=HeadMaskConfig)
 
 
 @dataclass(frozen=True)
@@ -165,3 +281,7 @@ class TrackConfig:
     """Slow closed-form matting (needs pymatting) instead of the one at video rate."""
     fit: FitConfig = field(default_factory=FitConfig)
     photometric: PhotometricConfig = field(default_factory=PhotometricConfig)
+    detection: DetectionConfig = field(default_factory=DetectionConfig)
+    matte: MatteConfig = field(default_factory=MatteConfig)
+    matte_check: MatteCheckConfig = field(default_factory=MatteCheckConfig)
+    masks: HeadMaskConfig = field(default_factory=HeadMaskConfig)

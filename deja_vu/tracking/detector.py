@@ -17,13 +17,12 @@ from deja_vu.core.arkit import ARKIT_NAMES
 from deja_vu.core.errors import MissingAssetError
 from deja_vu.io.assets import locate
 from deja_vu.io.video import Image
+from deja_vu.tracking.config import DetectionConfig
 
 if TYPE_CHECKING:
     from mediapipe.tasks.python.vision import FaceLandmarker
 
 NUM_LANDMARKS = 478
-SAME_FACE_OVERLAP = 0.2
-"""Overlap of two boxes from which a face counts as the same one in the next frame."""
 APT_COMMAND = "apt-get install -y libegl1 libgles2 libgl1 libglib2.0-0"
 """System libraries that the mediapipe and OpenCV wheels link on Linux."""
 
@@ -60,15 +59,17 @@ class LandmarkDetector:
     third of a frame, and after a jump it finds the same face twice; the fit smooths without delay instead.
     """
 
-    def __init__(self, max_faces: int = 3) -> None:
+    def __init__(self, max_faces: int = 3, same_face_overlap: float = DetectionConfig().same_face_overlap) -> None:
         """Load the model.
 
         Args:
             max_faces: faces looked for in each picture.
+            same_face_overlap: overlap of two boxes from which `detect` takes a face for the previous picture's.
 
         Raises:
             MissingAssetError: mediapipe, a system library or the model file is absent.
         """
+        self._same_face_overlap = same_face_overlap
         self._previous: np.ndarray | None = None
         self._warm = False
         with quiet():
@@ -98,7 +99,7 @@ class LandmarkDetector:
         previous = self._previous
         if previous is not None:
             continued = max(faces, key=lambda face: overlap(face.box, previous))
-            if overlap(continued.box, previous) > SAME_FACE_OVERLAP:
+            if overlap(continued.box, previous) > self._same_face_overlap:
                 chosen = continued
         self._previous = chosen.box
         return chosen

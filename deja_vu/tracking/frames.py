@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import FormatError, OutputError
-from deja_vu.heads.base import HeadModel
 from deja_vu.io.tracked_folder import write_frame, write_masks
 from deja_vu.io.video import read_frames
 from deja_vu.tracking.crop import crop_frame, crop_valid, shrink
@@ -95,9 +94,9 @@ class FrameWriter:
                 future.result()
         return Crops(rgb, alpha, shrink(valid, small_side), window.resize(small_side, small_side))
 
-    def write_head_masks(self, head: HeadModel, state: TrackState, window: Camera) -> None:
+    def write_head_masks(self, masks: HeadMasks, state: TrackState, window: Camera) -> None:
         """Complete the stored masks: head alpha is the person's without neck and torso; eyes_mouth is on eyes and mouth."""
-        masks, camera, valid = HeadMasks(head), state.camera(window), self.valid
+        camera, valid = state.camera(window), self.valid
         indices = self.detections.index[self.detections.found]
 
         def finish(index: int, weight: np.ndarray, eyes_mouth: np.ndarray) -> None:

@@ -14,18 +14,10 @@ from jaxtyping import Bool, Float, Int
 from deja_vu.core.arkit import ARKIT_NAMES
 from deja_vu.core.errors import InputError
 from deja_vu.io.video import Image, InputWarning, VideoInfo, probe, read_frames
+from deja_vu.tracking.config import DetectionConfig
 from deja_vu.tracking.crop import Crop, find_crop
-from deja_vu.tracking.detector import NUM_LANDMARKS, SAME_FACE_OVERLAP, FaceObservation, LandmarkDetector, overlap
+from deja_vu.tracking.detector import NUM_LANDMARKS, FaceObservation, LandmarkDetector, overlap
 from deja_vu.tracking.letterbox import Filmed, LetterboxFinder
-
-MIN_FACE_PX = 64
-"""Narrowest face that still shows eyes and lips."""
-MIN_FOUND_SHARE = 0.3
-"""Share of the frames that must show the face."""
-SMALL_FACE = 0.16
-"""Face width over the picture's longer side below which MediaPipe's detector starts to miss it (measured: 250 of 1920 found, 150 lost)."""
-WINDOW_FACES = 4.0
-"""Side of the search window around a small face, in face widths."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +45,12 @@ class Detections:
     """What bars leave of the picture in the frames with a face."""
 
 
-def detect_video(path: Path | str, max_frames: int | None = None, progress: Callable[[int, int], None] | None = None) -> Detections:
+def detect_video(
+    path: Path | str,
+    max_frames: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    config: DetectionConfig = DetectionConfig(),
+) -> Detections:
     """Find and follow one face through a video.
 
     Of several people the one seen longest and largest is followed. A face too small for the detector is looked for in
@@ -63,13 +60,14 @@ def detect_video(path: Path | str, max_frames: int | None = None, progress: Call
         path: video.
         max_frames: read only so many frames.
         progress: called with (frames done, frames announced) after each frame.
+        config: recipe.
 
     Raises:
         InputError: the video cannot be read, or shows no face, the face too rarely or too small.
     """
     info = probe(path)
-    index, times, faces, letterbox = [], [], [], LetterboxFinder()
-    with FaceFinder() as finder:
+    index, times, faces, letterbox = [], [], [], LetterboxFinder(config.letterbox)
+    with FaceFinder(config) as finder:
         for place, time, rgb in read_frames(path, max_frames):
             index.append(place)
             times.append(time)
@@ -78,9 +76,9 @@ def detect_video(path: Path | str, max_frames: int | None = None, progress: Call
                 letterbox.add(rgb)
             if progress:
                 progress(len(index), min(info.frames, max_frames or info.frames))
-    chosen = _follow(path, faces)
+    chosen = _follow(path, faces, config)
     shown = [face for face in chosen if face is not None]
-    _refuse_poor(path, len(index), shown)
+    _refuse_poor(path, len(index), shown, config)
     nothing = FaceObservation(
         np.full((NUM_LANDMARKS, 3), np.nan, np.float32), np.full(len(ARKIT_NAMES), np.nan, np.float32), np.full((4, 4), np.nan, np.float32)
     )
@@ -99,18 +97,18 @@ def detect_video(path: Path | str, max_frames: int | None = None, progress: Call
     )
 
 
-def _refuse_poor(path: Path | str, frames: int, shown: list[FaceObservation]) -> None:
+def _refuse_poor(path: Path | str, frames: int, shown: list[FaceObservation], config: DetectionConfig) -> None:
     if not shown:
         raise InputError(f"{path}: no face was found in any of its {frames} frames. Expected one person, face to the camera, well lit.")
-    if len(shown) < MIN_FOUND_SHARE * frames:
+    if len(shown) < config.min_found * frames:
         raise InputError(
-            f"{path}: a face was found in only {len(shown)} of {frames} frames; at least {MIN_FOUND_SHARE:.0%} are needed.\n"
+            f"{path}: a face was found in only {len(shown)} of {frames} frames; at least {config.min_found:.0%} are needed.\n"
             "Cut the video to the part where the face is seen."
         )
     width = float(np.median([face.width for face in shown]))
-    if width < MIN_FACE_PX:
+    if width < config.min_face_px:
         raise InputError(
-            f"{path}: the face is {width:.0f} pixels wide; at least {MIN_FACE_PX} are needed, 200 or more are good.\n"
+            f"{path}: the face is {width:.0f} pixels wide; at least {config.min_face_px} are needed, 200 or more are good.\n"
             "Record closer to the camera or at a higher resolution."
         )
 
@@ -118,7 +116,8 @@ def _refuse_poor(path: Path | str, frames: int, shown: list[FaceObservation]) ->
 class FaceFinder:
     """Detector that narrows its view to a window when the face is small in the picture."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: DetectionConfig = DetectionConfig()) -> None:
+        self.config = config
         self._detector = LandmarkDetector()
         self._window: Crop | None = None
         self._misses = 0
@@ -149,7 +148,7 @@ class FaceFinder:
     def find_again(self, rgb: Image, face: FaceObservation, window: Crop) -> FaceObservation | None:
         """The same face, seen in another window of the picture; None where it is not found there."""
         found = max(self._detect_in(rgb, window), key=lambda other: overlap(other.box, face.box), default=None)
-        return found if found is not None and overlap(found.box, face.box) > SAME_FACE_OVERLAP else None
+        return found if found is not None and overlap(found.box, face.box) > self.config.same_face_overlap else None
 
     def reset(self) -> None:
         """Take the next picture for the first of another scene."""
@@ -157,11 +156,11 @@ class FaceFinder:
 
     def _narrow(self, rgb: Image, face: FaceObservation) -> None:
         height, width = rgb.shape[:2]
-        if face.width > SMALL_FACE * max(width, height):
+        if face.width > self.config.small_face * max(width, height):
             self._window = None
             return
         center = (face.box[:2] + face.box[2:]) / 2
-        size = round(WINDOW_FACES * face.width)
+        size = round(self.config.window_faces * face.width)
         window = self._window
         if window is not None:
             drift = np.abs(center - np.array([window.x0, window.y0]) - window.size / 2).max()
@@ -174,7 +173,7 @@ class FaceFinder:
         height, width = rgb.shape[:2]
         for part in (2, 4):
             size = max(width, height) // part
-            if size < 3 * MIN_FACE_PX:
+            if size < 3 * self.config.min_face_px:
                 break
             columns = np.unique(np.linspace(0, max(0, width - size), max(1, 2 * width // size - 1)).astype(int))
             rows = np.unique(np.linspace(0, max(0, height - size), max(1, 2 * height // size - 1)).astype(int))
@@ -189,13 +188,13 @@ class FaceFinder:
         height, width = rgb.shape[:2]
         x0, y0 = max(0, window.x0), max(0, window.y0)
         part = rgb[y0 : min(height, window.y0 + window.size), x0 : min(width, window.x0 + window.size)]
-        if min(part.shape[:2]) < MIN_FACE_PX:
+        if min(part.shape[:2]) < self.config.min_face_px:
             return []
         shift = np.array([x0, y0, 0], dtype=np.float32)
         return [replace(face, landmarks=face.landmarks + shift) for face in self._detector.detect_all(part)]
 
 
-def _follow(path: Path | str, frames: list[list[FaceObservation]]) -> list[FaceObservation | None]:
+def _follow(path: Path | str, frames: list[list[FaceObservation]], config: DetectionConfig) -> list[FaceObservation | None]:
     """The one face of each frame that belongs to the main person; warns where there are others.
 
     Faces are chained by the overlap of their boxes. The chain with the largest summed width wins; other chains of a similar
@@ -206,7 +205,7 @@ def _follow(path: Path | str, frames: list[list[FaceObservation]]) -> list[FaceO
         open_chains = [chain for chain in chains if place not in chain]
         for face in sorted(faces, key=lambda face: -face.width):
             best = max(open_chains, key=lambda chain: overlap(face.box, chain[max(chain)].box), default=None)
-            if best is not None and overlap(face.box, best[max(best)].box) > SAME_FACE_OVERLAP:
+            if best is not None and overlap(face.box, best[max(best)].box) > config.same_face_overlap:
                 best[place] = face
                 open_chains = [chain for chain in open_chains if chain is not best]
             else:
@@ -220,7 +219,7 @@ def _follow(path: Path | str, frames: list[list[FaceObservation]]) -> list[FaceO
         if 0.6 < float(np.median([face.width for face in chain.values()])) / width < 1.7:
             followed = {**chain, **followed}
     crowded = sum(len(faces) > 1 for faces in frames)
-    if crowded > 0.02 * len(frames):
+    if crowded > config.crowded * len(frames):
         most = max(len(faces) for faces in frames)
         warnings.warn(
             f"{path}: up to {most} faces at once, in {crowded} of {len(frames)} frames; the one seen longest and largest is followed.",

@@ -13,31 +13,16 @@ from deja_vu.core.head import HeadParams
 from deja_vu.heads.base import HeadModel
 from deja_vu.heads.regions import region_faces
 from deja_vu.render.mesh import rasterize_mesh
+from deja_vu.tracking.config import HeadMaskConfig
 
-GRID = 256
-"""Pixels a side at which regions are rendered; they are blurred and enlarged afterwards."""
-BELOW_CHIN = 0.010
-"""Distance of the neck plane below the chin, meters."""
-TILT = 0.25
-"""Rise of the neck plane per meter towards the back of the head."""
-HALF_WIDTH = 0.045
-"""Distance from the middle beyond which the border rises, meters: shoulders come up there, and little hair."""
-SHOULDER_RISE = 3.0
-"""Slope of that rise."""
-SHOULDER_TOP = 0.065
-"""Height up to which it rises, meters; it lies under the ears."""
-SOFTNESS = 0.004
-"""Distance over which what lies beside the mesh fades at the neck plane, meters."""
-EDGE = 1.5
-"""Blur of the border between head and neck, pixels of the grid."""
 EYES_MOUTH_REGIONS = ("lips", "mouth_inner", "teeth_upper", "teeth_lower", "tongue", "eye_left", "eye_right", "lids")
 
 
 class HeadMasks:
     """Where the head of one person is, and where its eyes and mouth are."""
 
-    def __init__(self, head: HeadModel) -> None:
-        self.head, regions = head, head.topology.regions
+    def __init__(self, head: HeadModel, config: HeadMaskConfig = HeadMaskConfig()) -> None:
+        self.head, self.config, regions = head, config, head.topology.regions
         marks = head.topology.landmarks["mediapipe"]
         lowest = head.at_points(marks.faces, marks.bary).template[:, 1].argmin()[None]
         self.chin = head.at_points(marks.faces[lowest], marks.bary[lowest])
@@ -50,16 +35,16 @@ class HeadMasks:
         On the mesh, a pixel belongs to the head unless it shows the neck region. Beside it, where hair is, it does if it lies
         above a plane under the chin; its place in space is taken to be in the plane through the head's origin that faces the camera.
         """
-        small = camera.resize(GRID, GRID)
+        small = camera.resize(self.config.grid, self.config.grid)
         faces = rasterize_mesh(self.head(params), self.head.topology.faces, small).face_id
         shown = faces.clamp_min(0).long()
         on_mesh, on_neck = (faces >= 0).float().numpy(), ((faces >= 0) & self.neck_faces[shown]).float().numpy()
-        watched = ((faces >= 0) & self.eyes_mouth_faces[shown]).float().numpy()
-        beside = torch.sigmoid(4 * self._above_neck(params, small) / SOFTNESS).numpy()
+        on_eyes_mouth = ((faces >= 0) & self.eyes_mouth_faces[shown]).float().numpy()
+        beside = torch.sigmoid(4 * self._above_neck(params, small) / self.config.softness).numpy()
         weights, eyes_mouth = [], []
-        for mesh, neck, air, eyes_and_mouth in zip(on_mesh, on_neck, beside, watched, strict=True):
-            near = cv2.GaussianBlur(mesh, (0, 0), EDGE)
-            blurred = cv2.GaussianBlur(mesh - neck, (0, 0), EDGE) / np.maximum(near, 1e-3)
+        for mesh, neck, air, eyes_and_mouth in zip(on_mesh, on_neck, beside, on_eyes_mouth, strict=True):
+            near = cv2.GaussianBlur(mesh, (0, 0), self.config.edge)
+            blurred = cv2.GaussianBlur(mesh - neck, (0, 0), self.config.edge) / np.maximum(near, 1e-3)
             weight = near * blurred + (1 - near) * air
             weights.append(_enlarge(weight, resolution))
             grown = cv2.GaussianBlur(cv2.dilate(eyes_and_mouth, np.ones((5, 5))), (0, 0), 2.0)
@@ -68,11 +53,11 @@ class HeadMasks:
 
     def _above_neck(self, params: HeadParams, camera: Camera) -> Float[Tensor, "B H W"]:
         """Signed height of every pixel's billboard point over the plane under the chin, meters."""
-        chin = self.chin.rest(params)[:, 0]
+        chin, config = self.chin.rest(params)[:, 0], self.config
         points = _to_head(params.world_from_head[:, 2, 3][:, None, None].expand(-1, camera.height, camera.width), params, camera)
-        plane = chin[:, 1, None, None] - BELOW_CHIN + TILT * (chin[:, 2, None, None] - points[..., 2])
-        beyond = (points[..., 0].abs() - HALF_WIDTH).clamp_min(0)
-        return points[..., 1] - plane - (SHOULDER_RISE * beyond).clamp_max(SHOULDER_TOP)
+        plane = chin[:, 1, None, None] - config.below_chin + config.tilt * (chin[:, 2, None, None] - points[..., 2])
+        beyond = (points[..., 0].abs() - config.half_width).clamp_min(0)
+        return points[..., 1] - plane - (config.shoulder_rise * beyond).clamp_max(config.shoulder_top)
 
 
 def head_alpha(foreground: UInt8[np.ndarray, "*b H W"], weight: UInt8[np.ndarray, "*b H W"]) -> UInt8[np.ndarray, "*b H W"]:

@@ -17,35 +17,11 @@ from jaxtyping import Bool, Float, Int, UInt8
 from deja_vu.core.errors import MissingAssetError
 from deja_vu.io.assets import locate
 from deja_vu.io.video import Image
+from deja_vu.tracking.config import MatteConfig
 from deja_vu.tracking.detector import missing_mediapipe, quiet
 
 Plane = Float[np.ndarray, "H W"]
 Color = Float[np.ndarray, "H W 3"]
-
-INNER_BAND = 0.016
-"""Depth inside the segmenter's edge to which it is not believed, shares of the picture's side."""
-OUTER_BAND = 0.026
-"""The same outside the edge: thin hair is what it misses most."""
-NOISE = 1.5e-4
-"""Variance of a channel from compression and sensor, colors in [0, 1]: (3 / 255)^2 and a little."""
-CORE = 0.6
-"""Part of the landmarks' hull that is person whatever the segmenter says; in profile the outline's landmarks leave the face."""
-FACE = 0.94
-"""Part of the hull in which the segmenter's yes is believed to the edge."""
-DOUBT = 20.0
-"""How much the spread of the local colors counts against the compositing equation; 16 to 32 come nearest to closed-form matting."""
-PLAIN_DOUBT = 2.0
-"""The same before a plain background, whose color is known for certain."""
-PLAIN_SHARE = 0.9
-"""Share of the border that must have one color for the background to count as plain."""
-PLAIN_BORDER = 0.5
-"""Share of that border that must be filmed for the background to count as plain."""
-PLAIN_TOLERANCE = 2.5 / 255
-"""Largest deviation from that color."""
-STILL = 4.0 / 255
-"""Color change between frames below which a pixel keeps part of its previous coverage."""
-KEEP = 0.5
-"""Share of the previous frame's coverage kept where nothing moved."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +37,11 @@ class Matte:
 class Matting:
     """Mattes of the frames of one video, in order; use it in a `with` block."""
 
-    def __init__(self, closed_form: bool = False) -> None:
+    def __init__(self, config: MatteConfig = MatteConfig(), *, closed_form: bool = False) -> None:
         """Load the segmenter.
 
         Args:
+            config: recipe.
             closed_form: solve the matting Laplacian in the uncertain band instead (seconds a frame, needs pymatting).
 
         Raises:
@@ -72,7 +49,7 @@ class Matting:
         """
         if closed_form:
             _load_pymatting()
-        self.closed_form = closed_form
+        self.config, self.closed_form = config, closed_form
         self._previous: tuple[Plane, Color] | None = None
         self._warm = False
         with quiet():
@@ -123,25 +100,25 @@ class Matting:
             sure_foreground: as in `__call__`.
             valid: as in `__call__`.
         """
-        image = rgb.astype(np.float32) / 255
+        config, image = self.config, rgb.astype(np.float32) / 255
         filmed = np.ones(rgb.shape[:2], dtype=bool) if valid is None else valid > 0
         coarse = _repeat_border(coarse, filmed)
         sure = np.zeros(rgb.shape[:2], dtype=bool) if sure_foreground is None else sure_foreground.copy()
         if landmarks is not None:
-            sure |= face_hull(landmarks, rgb.shape[:2], CORE)
-        plain = plain_background(image, filmed)
+            sure |= face_hull(landmarks, rgb.shape[:2], config.core)
+        plain = plain_background(image, filmed, config)
         if plain is not None:
-            coarse = _against_plain(image, plain, sure, coarse)
+            coarse = _against_plain(image, plain, sure, coarse, config)
         if landmarks is not None:
-            sure |= face_hull(landmarks, rgb.shape[:2], FACE) & (coarse > 0.5)
-        trimap = _trimap(coarse, sure)
+            sure |= face_hull(landmarks, rgb.shape[:2], config.face) & (coarse > 0.5)
+        trimap = _trimap(coarse, sure, config)
         front = spread_color(image, trimap.person & filmed)
         back = spread_color(image, trimap.empty & filmed)
         if self.closed_form:
             alpha = _closed_form(image, trimap)
         else:
-            doubt = DOUBT if plain is None else PLAIN_DOUBT
-            alpha = _project(image, trimap, front, back, guided_filter(image, trimap), doubt)
+            spread = config.color_spread if plain is None else config.plain_color_spread
+            alpha = _project(image, trimap, front, back, guided_filter(image, trimap), spread, config.noise)
         alpha = np.where(filmed, _keep_connected(np.where(filmed, alpha, 0), sure), 0)
         return Matte(np.rint(alpha * 255).astype(np.uint8), _unmix(rgb, image, alpha, front.mean, back.mean))
 
@@ -164,9 +141,9 @@ class Matting:
     def _steady(self, coarse: Plane, image: Color) -> Plane:
         """Average with the previous frame where the picture stands still, against flicker; moving edges are not smeared."""
         if self._previous is not None and self._previous[0].shape == coarse.shape:
-            before, seen = self._previous
-            change = cv2.blur(_largest(cv2.absdiff(image, seen)), (5, 5))
-            kept = KEEP * np.exp(-((change / STILL) ** 2))
+            before, image_before = self._previous
+            change = cv2.blur(_largest(cv2.absdiff(image, image_before)), (5, 5))
+            kept = self.config.keep * np.exp(-((change / self.config.still) ** 2))
             coarse = coarse + kept * (before - coarse)
         self._previous = (coarse, image)
         return coarse
@@ -215,7 +192,7 @@ def _repeat_border(plane: Plane, filmed: Bool[np.ndarray, "H W"]) -> Plane:
     return np.pad(plane[rows, columns], ((rows.start, height - rows.stop), (columns.start, width - columns.stop)), mode="edge")
 
 
-def plain_background(image: Color, filmed: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "3"] | None:
+def plain_background(image: Color, filmed: Bool[np.ndarray, "H W"], config: MatteConfig) -> Float[np.ndarray, "3"] | None:
     """The color of the filmed rectangle's border where it has only one in the upper half, as in a studio, and enough of it is there."""
     side = len(image)
     edge = max(2, side // 64)
@@ -223,19 +200,21 @@ def plain_background(image: Color, filmed: Bool[np.ndarray, "H W"]) -> Float[np.
     shown = image[rows, columns]
     flanks = shown[: max(0, side // 2 - rows.start)]
     ring = np.concatenate([part.reshape(-1, 3) for part in (shown[:edge], flanks[:, :edge], flanks[:, -edge:])])
-    if len(ring) < PLAIN_BORDER * 2 * side * edge:
+    if len(ring) < config.plain_border * 2 * side * edge:
         return None
     color = np.median(ring, axis=0)
-    alike = np.abs(ring - color).max(-1) < PLAIN_TOLERANCE
-    return color if alike.mean() > PLAIN_SHARE else None
+    alike = np.abs(ring - color).max(-1) < config.plain_tolerance
+    return color if alike.mean() > config.plain_share else None
 
 
-def _against_plain(image: Color, background: Float[np.ndarray, "3"], sure: Bool[np.ndarray, "H W"], coarse: Plane) -> Plane:
+def _against_plain(
+    image: Color, background: Float[np.ndarray, "3"], sure: Bool[np.ndarray, "H W"], coarse: Plane, config: MatteConfig
+) -> Plane:
     """Coverage 0 where the background's color reaches in from the border, else 1: exact where hair ends, blind to holes.
 
     What the segmenter sees nothing of, far around, stays out: a stain on the wall is not a person.
     """
-    alike = (cv2.GaussianBlur(_largest(np.abs(image - background)), (0, 0), 1.0) < 2 * PLAIN_TOLERANCE) & ~sure
+    alike = (cv2.GaussianBlur(_largest(np.abs(image - background)), (0, 0), 1.0) < 2 * config.plain_tolerance) & ~sure
     framed = np.pad(alike, 1, constant_values=True).astype(np.uint8)
     _, labels = cv2.connectedComponents(framed, connectivity=4)
     differs = labels[1:-1, 1:-1] != labels[0, 0]
@@ -261,12 +240,12 @@ def _distance_to(mask: Bool[np.ndarray, "H W"]) -> Plane:
     return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
 
 
-def _trimap(coarse: Plane, sure: Bool[np.ndarray, "H W"]) -> _Trimap:
+def _trimap(coarse: Plane, sure: Bool[np.ndarray, "H W"], config: MatteConfig) -> _Trimap:
     side = len(coarse)
     outside = _distance_to(coarse > 0.1)
-    person = (_distance_to(coarse < 0.9) > max(2.0, INNER_BAND * side)) | sure
-    empty = (outside > max(2.0, OUTER_BAND * side)) & ~sure
-    taper = np.clip(2 - 2 * outside / (OUTER_BAND * side), 0, 1)
+    person = (_distance_to(coarse < 0.9) > max(2.0, config.inner_band * side)) | sure
+    empty = (outside > max(2.0, config.outer_band * side)) & ~sure
+    taper = np.clip(2 - 2 * outside / (config.outer_band * side), 0, 1)
     filled = np.where(person, 1, np.where(empty, 0, coarse)).astype(np.float32)
     return _Trimap(person, empty, ~(person | empty), filled, taper)
 
@@ -305,14 +284,14 @@ def spread_color(image: Color, known: Bool[np.ndarray, "H W"]) -> LocalColor:
     return LocalColor(cv2.resize(total[..., :3], (width, height)), cv2.resize(variance, (width, height)))
 
 
-def _project(image: Color, trimap: _Trimap, front: LocalColor, back: LocalColor, fallback: Plane, doubt: float) -> Plane:
+def _project(image: Color, trimap: _Trimap, front: LocalColor, back: LocalColor, fallback: Plane, spread: float, noise: float) -> Plane:
     """Alpha along the line from the background's to the person's color, trusted as far as the two stand apart."""
     at = np.flatnonzero(trimap.unknown)
     behind = _pixels(back.mean, at)
     axis = _pixels(front.mean, at) - behind
     length = np.einsum("nc,nc->n", axis, axis)
     along = np.einsum("nc,nc->n", _pixels(image, at) - behind, axis) / np.maximum(length, 1e-6)
-    trust = length / (length + doubt * (front.variance.ravel()[at] + back.variance.ravel()[at]) + 12 * NOISE)
+    trust = length / (length + spread * (front.variance.ravel()[at] + back.variance.ravel()[at]) + 12 * noise)
     # The ends are pulled in by a twentieth, so that noise about either color leaves no veil.
     mixed = trust * np.clip((along - 0.05) / 0.9, 0, 1) + (1 - trust) * fallback.ravel()[at]
     alpha = trimap.coarse.copy()

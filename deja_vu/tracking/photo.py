@@ -18,7 +18,7 @@ from deja_vu.io.images import Picture
 from deja_vu.tracking.config import FitConfig, PhotoConfig
 from deja_vu.tracking.crop import Crop, crop_frame, crop_valid, find_crop, shrink
 from deja_vu.tracking.detector import FaceObservation
-from deja_vu.tracking.landmarks import MIN_FACE_PX, FaceFinder
+from deja_vu.tracking.landmarks import FaceFinder
 from deja_vu.tracking.letterbox import LetterboxFinder
 from deja_vu.tracking.masks import HeadMasks, head_alpha
 from deja_vu.tracking.matte import Matting
@@ -60,9 +60,9 @@ class PhotoFitter:
         """
         refuse_untrackable(head)
         self.head, self.config = head, config
-        self.masks, self.surface = HeadMasks(head), HeadSurface(head, config.point_grid)
-        self._finder = FaceFinder()
-        self._matting = Matting()
+        self.masks, self.surface = HeadMasks(head, config.masks), HeadSurface(head, config.point_grid)
+        self._finder = FaceFinder(config.detection)
+        self._matting = Matting(config.matte)
 
     def __enter__(self) -> PhotoFitter:
         self._finder.__enter__()
@@ -89,7 +89,7 @@ class PhotoFitter:
         crop = find_crop(face.landmarks[None], width, height)
         face = self._average_windows(rgb, face, crop)
         landmarks = crop.map_points(face.landmarks[:, :2], side)
-        letterbox = LetterboxFinder()
+        letterbox = LetterboxFinder(self.config.detection.letterbox)
         letterbox.add(rgb)
         filmed = letterbox.find_filmed(height, width)
         valid = crop_valid(filmed, crop, side)
@@ -124,8 +124,9 @@ class PhotoFitter:
             raise InputError(f"{name}: no face was found. Expected one person, face to the camera, well lit.")
         face = max(faces, key=lambda face: face.width)
         notes = [f"{name} shows {len(faces)} faces; the largest is taken."] if len(faces) > 1 else []
-        if face.width < MIN_FACE_PX:
-            raise InputError(f"{name}: the face is {face.width:.0f} pixels wide; at least {MIN_FACE_PX} are needed, 200 or more are good.")
+        least = self.config.detection.min_face_px
+        if face.width < least:
+            raise InputError(f"{name}: the face is {face.width:.0f} pixels wide; at least {least} are needed, 200 or more are good.")
         turn = math.degrees(math.acos(float(np.clip(face.transform[2, 2] / np.linalg.norm(face.transform[:3, 2]), -1, 1))))
         if turn > self.config.max_turn:
             raise InputError(
@@ -156,7 +157,7 @@ class PhotoFitter:
         side = self.config.silhouette_side
         silhouette = SilhouetteTerm(
             surface=self.surface,
-            silhouettes=Silhouettes(shrink(alpha, side)[None], shrink(valid, side)),
+            silhouettes=Silhouettes(shrink(alpha, side)[None], shrink(valid, side), self.config.silhouette),
             window=solver.observations.window.resize(side, side),
             source=torch.zeros(1, dtype=torch.long),
             inset=torch.zeros(len(self.surface.layout)),

@@ -47,7 +47,7 @@ class PhotometricRefiner:
             if turn == 1:
                 surface = HeadSurface(self.solver.head, config.point_grid, self._find_hair_heights(surface, state))
                 if config.silhouette.pixels:
-                    silhouettes = Silhouettes(self.crops.alpha, self.crops.valid)
+                    silhouettes = Silhouettes(self.crops.alpha, self.crops.valid, config.silhouette)
             if config.video_frames:
                 picked = _spread(self.train, config.video_frames)
                 state = self._refine_video(surface, silhouettes, state, picked)

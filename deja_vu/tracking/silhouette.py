@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int, Int8, UInt8
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from deja_vu.tracking.config import SilhouetteConfig
 from deja_vu.uv.layout import UVLayout
 from deja_vu.uv.lift import push_pull
 
@@ -24,12 +25,6 @@ UNITS = 8.0
 """Steps of a stored distance in a pixel of the matte: 1/8 pixel, so that 8 bits reach 16 pixels."""
 FINER = 2
 """Enlargement of a matte before it is cut at one half, so that its soft border counts."""
-SECTORS = 96
-"""Directions from the head's middle, each with one contour point."""
-UNKNOWN_MARGIN = 13
-"""Width of the window in which all pixels must be known, pixels of the matte."""
-UNKNOWN_NEARER = 2.0
-"""Pixels by which the matte's border must be nearer than anything unknown, where it may go on unseen."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +42,11 @@ class ContourPoints:
 class Silhouettes:
     """Signed distance of every pixel from the border of every frame's matte, and the contour points that are measured on it."""
 
-    def __init__(self, alpha: UInt8[Tensor, "T H W"], valid: UInt8[Tensor, "H W"]) -> None:
-        self.side = alpha.shape[-1]
+    def __init__(self, alpha: UInt8[Tensor, "T H W"], valid: UInt8[Tensor, "H W"], config: SilhouetteConfig) -> None:
+        self.side, self.config = alpha.shape[-1], config
         self.fields: Int8[Tensor, "T h w"] = torch.stack([_distances(matte.numpy()) for matte in alpha])
-        clear = cv2.erode(valid.numpy(), np.ones((UNKNOWN_MARGIN, UNKNOWN_MARGIN), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        window = np.ones((config.unknown_margin, config.unknown_margin), np.uint8)
+        clear = cv2.erode(valid.numpy(), window, borderType=cv2.BORDER_CONSTANT, borderValue=0)
         self.clear = torch.from_numpy(clear > 127).float()
         room = cv2.distanceTransform((valid.numpy() > 127).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
         self.room = torch.from_numpy(room).clamp_max(float(self.side))
@@ -63,21 +59,22 @@ class Silhouettes:
             pixels: of the surface points in these frames.
             usable: points of which the contour may consist.
         """
-        places = usable.nonzero()[:, 0]
+        places, sectors = usable.nonzero()[:, 0], self.config.sectors
         candidates = pixels[:, places]
         arm = candidates - candidates.mean(1, keepdim=True)
         radius = arm.norm(dim=-1)
-        sector = ((torch.atan2(arm[..., 1], arm[..., 0]) / (2 * torch.pi) + 0.5) * SECTORS).long().clamp(0, SECTORS - 1)
-        farthest = torch.zeros(len(frames), SECTORS).scatter_reduce(1, sector, radius, "amax")
+        sector = ((torch.atan2(arm[..., 1], arm[..., 0]) / (2 * torch.pi) + 0.5) * sectors).long().clamp(0, sectors - 1)
+        farthest = torch.zeros(len(frames), sectors).scatter_reduce(1, sector, radius, "amax")
         outer = radius >= farthest.gather(1, sector)
         order = torch.arange(len(places)).expand_as(sector)
-        chosen = torch.full((len(frames), SECTORS), -1).scatter_reduce(1, sector, torch.where(outer, order, -1), "amax")
+        chosen = torch.full((len(frames), sectors), -1).scatter_reduce(1, sector, torch.where(outer, order, -1), "amax")
         index = places[chosen.clamp_min(0)]
         grid = pixels.gather(1, index[..., None].expand(-1, -1, 2)) / (self.side / 2) - 1
         distance, slope = self._sample(frames, grid)
         planes = torch.stack([self.clear, self.room]).expand(len(frames), -1, -1, -1)
         clear, room = grid_sample(planes, grid[:, None], align_corners=False)[:, :, 0].unbind(1)
-        trusted = (chosen >= 0) & (clear > 0.99) & (distance.abs() < 12) & (distance.abs() < room - UNKNOWN_NEARER)
+        near = (distance.abs() < self.config.max_distance) & (distance.abs() < room - self.config.unknown_nearer)
+        trusted = (chosen >= 0) & (clear > 0.99) & near
         return ContourPoints(index, distance, slope, trusted)
 
     def _sample(self, frames: Tensor, grid: Float[Tensor, "B n 2"]) -> tuple[Tensor, Tensor]:

@@ -23,8 +23,6 @@ from deja_vu.tracking.terms import LandmarkPoints, LandmarkTerm, Term
 
 NEEDED_REGIONS = ("skin", "face", "scalp", "neck", "eye_left", "eye_right")
 """Regions that tracker and avatar ask for by name."""
-STEADY_WEIGHT = 0.3
-"""Trust above which a landmark stays on its place of the surface, so that it can tell a pose on its own."""
 
 
 def refuse_untrackable(head: HeadModel) -> None:
@@ -61,7 +59,7 @@ class FaceSolver:
             config: deviations.
             landmarks: the head's, where they are at hand.
         """
-        return FaceSolver(head, landmarks or LandmarkPoints.of(head), observations, Priors.of(head, observations, config))
+        return FaceSolver(head, landmarks or LandmarkPoints.of(head, config), observations, Priors.of(head, observations, config))
 
     def select(self, frames: Int[Tensor, " n"]) -> FaceSolver:
         """The solver of some of the frames."""
@@ -97,7 +95,7 @@ class FaceSolver:
     def find_poses(self, state: TrackState) -> TrackState:
         """Every frame's pose from its landmarks alone (perspective-n-point), with identity, focal length and expressions of the state."""
         at_origin = replace(state.params(), world_from_head=torch.eye(4).expand(len(self.observations), 4, 4))
-        points, steady = self.landmarks.points(at_origin), self.landmarks.weight > STEADY_WEIGHT
+        points, steady = self.landmarks.points(at_origin), self.landmarks.steady
         intrinsics = state.camera(self.observations.window).intrinsics.double().numpy()
         poses = state.world_from_head.clone()
         for frame in range(len(poses)):

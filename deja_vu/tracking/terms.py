@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deja_vu.core.camera import Camera
 from deja_vu.heads.base import HeadModel, SurfacePoints
-from deja_vu.tracking.config import PhotometricConfig, SilhouetteConfig
+from deja_vu.tracking.config import FitConfig, PhotometricConfig, SilhouetteConfig
 from deja_vu.tracking.normal_equations import NormalEquations
 from deja_vu.tracking.observations import Observations
 from deja_vu.tracking.silhouette import ContourPoints, Silhouettes
@@ -39,12 +39,14 @@ class LandmarkPoints:
     """Index of each in the detector's output."""
     weight: Float[Tensor, " n"]
     """Trust in [0, 1]."""
+    steady: Bool[Tensor, " n"]
+    """Whether it stays on its place of the surface, so that it can tell a pose on its own."""
 
     @staticmethod
-    def of(head: HeadModel) -> LandmarkPoints:
+    def of(head: HeadModel, config: FitConfig) -> LandmarkPoints:
         """MediaPipe's landmarks."""
         marks = head.topology.landmarks["mediapipe"]
-        return LandmarkPoints(head.at_points(marks.faces, marks.bary), marks.ids, marks.weight)
+        return LandmarkPoints(head.at_points(marks.faces, marks.bary), marks.ids, marks.weight, marks.weight > config.steady_weight)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from deja_vu.io.tracked_folder import write_sequence
 from deja_vu.tracking.config import TrackConfig
 from deja_vu.tracking.frames import FrameWriter, begin_track
 from deja_vu.tracking.landmarks import Detections, detect_video
+from deja_vu.tracking.masks import HeadMasks
 from deja_vu.tracking.matte import Matting
 from deja_vu.tracking.matte_check import doubt_mattes
 from deja_vu.tracking.observations import Observations
@@ -53,20 +54,20 @@ def track_video(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
     """
     head = load_head(config.head)
     refuse_untrackable(head)
-    detections, notes = _detect(video, config.max_frames)
+    detections, notes = _detect(video, config)
     observations = observe(detections, config)
     test = split_frames(len(observations), config.split)
     if not test.any():
         raise InputError(f"{video}: {len(test)} frames with a face are too few to keep some for the test by split '{config.split}'.")
     begin_track(out)
     writer = FrameWriter(video, detections, out, config.resolution)
-    with Matting(closed_form=config.closed_form_matte) as matting:
+    with Matting(config.matte, closed_form=config.closed_form_matte) as matting:
         crops = writer.write_crops(matting, observations.window, config.photometric.resolution, config.max_frames)
     index = detections.index[detections.found]
-    doubts = doubt_mattes(crops.alpha.numpy(), crops.valid.numpy(), index)
+    doubts = doubt_mattes(crops.alpha.numpy(), crops.valid.numpy(), index, config.matte_check)
     _print_notes(doubts)
     state = fit_video(head, observations, crops, ~test, config)
-    writer.write_head_masks(head, state, observations.window)
+    writer.write_head_masks(HeadMasks(head, config.masks), state, observations.window)
     sequence = TrackedSequence(
         folder=out,
         info=_describe(video, detections, config, notes + doubts),
@@ -122,7 +123,7 @@ def split_frames(count: int, split: str) -> Bool[Tensor, " T"]:
     return place >= round(count * (1 - TEST_SHARE))
 
 
-def _detect(video: Path, max_frames: int | None) -> tuple[Detections, tuple[str, ...]]:
+def _detect(video: Path, config: TrackConfig) -> tuple[Detections, tuple[str, ...]]:
     """The followed face, and what the user should know of the file."""
     with warnings.catch_warnings(record=True) as caught, tqdm(desc="find face", unit="frame") as bar:
         warnings.simplefilter("always")
@@ -131,7 +132,7 @@ def _detect(video: Path, max_frames: int | None) -> tuple[Detections, tuple[str,
             bar.total = total
             bar.update(done - bar.n)
 
-        detections = detect_video(video, max_frames, advance)
+        detections = detect_video(video, config.max_frames, advance, config.detection)
     notes = tuple(dict.fromkeys(str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)))
     _print_notes(notes)
     return detections, notes

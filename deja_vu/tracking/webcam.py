@@ -122,7 +122,7 @@ class LiveMotion(MotionSource):
         self.head_name, self.fps, self.taken = head_name, fps, 0.0
         self._shots, self._detector, self._config = shots, LandmarkDetector(), config
         say("Look into the camera with a relaxed face, lips closed ...")
-        observations, self._landmarks = self._calibrate(), LandmarkPoints.of(self._head)
+        observations, self._landmarks = self._calibrate(), LandmarkPoints.of(self._head, config.fit)
         state = fit_landmarks(FaceSolver.of(self._head, observations, config.fit, self._landmarks), config.fit)
         self.neutral = _estimate_neutral(state.params())
         last = torch.arange(len(observations))[1 - config.window_frames :]

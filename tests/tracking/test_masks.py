@@ -12,8 +12,10 @@ from deja_vu.heads.base import HeadModel
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
 from deja_vu.render.mesh import rasterize_mesh
-from deja_vu.tracking.masks import HALF_WIDTH, SHOULDER_RISE, SHOULDER_TOP, HeadMasks
+from deja_vu.tracking.config import HeadMaskConfig
+from deja_vu.tracking.masks import HeadMasks
 
+SHAPE = HeadMaskConfig()
 SIDE = 256
 CAMERA = Camera.from_focal(380.0, SIDE, SIDE)
 CLEAR = 7
@@ -82,10 +84,10 @@ def test_hair_beside_and_above_the_head_counts_and_shoulders_do_not(scene) -> No
     pixels_a_meter = float(CAMERA.intrinsics[0, 0] / params.world_from_head[0, 2, 3])
     out = np.abs(columns - middle) / pixels_a_meter
     # The plane rises by 2 cm, 15 pixels, from chin to ear, and beyond half the head's width it rises towards the shoulders.
-    over_shoulders = (SHOULDER_RISE * (out - HALF_WIDTH).clip(0)).clip(max=SHOULDER_TOP) * pixels_a_meter
+    over_shoulders = (SHAPE.shoulder_rise * (out - SHAPE.half_width).clip(0)).clip(max=SHAPE.shoulder_top) * pixels_a_meter
     assert weight[0][beside[0] & (rows < row - 35 - over_shoulders)].min() == 255
     assert weight[0][beside[0] & (rows > row - over_shoulders + 20)].max() == 0
-    assert weight[0][beside[0] & (rows > row - 10) & (out > HALF_WIDTH + 0.04)].max() == 0
+    assert weight[0][beside[0] & (rows > row - 10) & (out > SHAPE.half_width + 0.04)].max() == 0
     assert weight[0][beside[0] & (rows > row + 20)].max() == 0
 
 

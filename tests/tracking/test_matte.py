@@ -7,6 +7,7 @@ import torch
 
 from deja_vu.datasets.synthetic import SyntheticSubject
 from deja_vu.io.assets import find
+from deja_vu.tracking.config import MatteConfig
 from deja_vu.tracking.crop import crop_frame, crop_valid, find_crop
 from deja_vu.tracking.letterbox import Filmed
 from deja_vu.tracking.matte import Matting, _connected, _solve_symmetric, _Trimap, guided_filter, plain_background, spread_color
@@ -89,11 +90,11 @@ def test_plain_backgrounds_are_told_from_others():
     white = np.ones((SIDE, SIDE, 3), np.float32)
     white[140:] = 0.3
     everywhere = np.ones((SIDE, SIDE), bool)
-    np.testing.assert_allclose(plain_background(white, everywhere), 1)
+    np.testing.assert_allclose(plain_background(white, everywhere, MatteConfig()), 1)
     textured = np.random.default_rng(0).random((SIDE, SIDE, 3), dtype=np.float32)
-    assert plain_background(textured, everywhere) is None
+    assert plain_background(textured, everywhere, MatteConfig()) is None
     ramp = np.broadcast_to(np.linspace(0, 1, SIDE, dtype=np.float32)[None, :, None], (SIDE, SIDE, 3))
-    assert plain_background(ramp, everywhere) is None
+    assert plain_background(ramp, everywhere, MatteConfig()) is None
 
 
 def test_only_filmed_pixels_speak_of_a_plain_background():
@@ -101,11 +102,11 @@ def test_only_filmed_pixels_speak_of_a_plain_background():
     filmed[40:, 30:-30] = True
     textured = np.random.default_rng(0).random((SIDE, SIDE, 3), dtype=np.float32)
     in_white = np.where(filmed[..., None], textured, 1)
-    assert plain_background(in_white, filmed) is None
+    assert plain_background(in_white, filmed, MatteConfig()) is None
     grey_in_texture = np.where(filmed[..., None], np.float32(0.5), textured)
-    np.testing.assert_allclose(plain_background(grey_in_texture, filmed), 0.5)
+    np.testing.assert_allclose(plain_background(grey_in_texture, filmed, MatteConfig()), 0.5)
     filmed[:120] = filmed[:, :80] = filmed[:, -80:] = False  # too little of the upper border to tell
-    assert plain_background(grey_in_texture, filmed) is None
+    assert plain_background(grey_in_texture, filmed, MatteConfig()) is None
 
 
 def test_color_that_nothing_is_known_of_counts_for_nothing():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from deja_vu.tracking.config import MatteCheckConfig
 from deja_vu.tracking.matte_check import doubt_mattes, find_jumps
 
 SIDE, FRAMES = 128, 20
@@ -47,6 +48,6 @@ def test_a_wall_that_comes_and_goes_is_told() -> None:
 
 def test_the_area_may_change_where_frames_are_missing() -> None:
     area, index = np.array([1.0, 1.0, 2.0, 2.0]), np.array([0, 1, 30, 31])
-    assert find_jumps(area, index).tolist() == []
-    assert find_jumps(area, np.array([0, 2, 4, 6])).tolist() == [4]
-    assert find_jumps(area[:1], index[:1]).tolist() == []
+    assert find_jumps(area, index, MatteCheckConfig().max_jump).tolist() == []
+    assert find_jumps(area, np.array([0, 2, 4, 6]), MatteCheckConfig().max_jump).tolist() == [4]
+    assert find_jumps(area[:1], index[:1], MatteCheckConfig().max_jump).tolist() == []

@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from deja_vu.heads.toy import load as load_toy
-from deja_vu.tracking.silhouette import SECTORS, ContourPoints, Silhouettes, mean_distance
+from deja_vu.tracking.config import SilhouetteConfig
+from deja_vu.tracking.silhouette import ContourPoints, Silhouettes, mean_distance
 from deja_vu.uv.layout import build_layout
 
 SIDE, RADIUS = 256, 80.0
+CONFIG = SilhouetteConfig()
 
 
 def disc(center: tuple[float, float], side: int = SIDE) -> torch.Tensor:
@@ -30,7 +32,7 @@ def everywhere(side: int = SIDE) -> torch.Tensor:
 @pytest.mark.parametrize("offset", [-6.0, 0.0, 5.0])
 def test_a_ring_beside_a_disc_lies_at_its_distance_all_round(offset: float) -> None:
     center = (128.3, 121.8)
-    silhouettes = Silhouettes(disc(center)[None], everywhere())
+    silhouettes = Silhouettes(disc(center)[None], everywhere(), CONFIG)
     pixels = ring(center, RADIUS - offset)[None]
     contour = silhouettes.find_contour(torch.tensor([0]), pixels, torch.ones(400, dtype=torch.bool))
     assert contour.trusted.all()
@@ -45,8 +47,8 @@ def test_only_the_outermost_usable_points_are_the_contour() -> None:
     center = (128.0, 128.0)
     pixels = torch.cat([ring(center, 60.0), ring(center, 80.0), ring(center, 90.0)])[None]
     usable = torch.arange(1200) < 800
-    contour = Silhouettes(disc(center)[None], everywhere()).find_contour(torch.tensor([0]), pixels, usable)
-    assert contour.index.shape == (1, SECTORS)
+    contour = Silhouettes(disc(center)[None], everywhere(), CONFIG).find_contour(torch.tensor([0]), pixels, usable)
+    assert contour.index.shape == (1, CONFIG.sectors)
     assert ((contour.index >= 400) & (contour.index < 800)).all()
 
 
@@ -54,7 +56,7 @@ def test_a_border_that_was_not_filmed_is_not_measured() -> None:
     center = (128.0, 128.0)
     valid = everywhere()
     valid[:80] = 0  # a label strip over the crown
-    contour = Silhouettes(disc(center)[None], valid).find_contour(
+    contour = Silhouettes(disc(center)[None], valid, CONFIG).find_contour(
         torch.tensor([0]), ring(center, RADIUS)[None], torch.ones(400, dtype=torch.bool)
     )
     rows = ring(center, RADIUS)[contour.index[0], 1]
@@ -69,8 +71,8 @@ def test_a_border_that_may_go_on_unseen_nearer_by_is_not_measured() -> None:
     valid[:60] = matte[:60] = 0
     inside = ring(center, RADIUS - 10)[None]
     whole = torch.ones(400, dtype=torch.bool)
-    true = Silhouettes(disc(center)[None], everywhere()).find_contour(torch.tensor([0]), inside, whole)
-    cut = Silhouettes(matte[None], valid).find_contour(torch.tensor([0]), inside, whole)
+    true = Silhouettes(disc(center)[None], everywhere(), CONFIG).find_contour(torch.tensor([0]), inside, whole)
+    cut = Silhouettes(matte[None], valid, CONFIG).find_contour(torch.tensor([0]), inside, whole)
     assert (cut.distance - true.distance)[cut.trusted].abs().max() < 0.2  # a step of the stored distance is 1/8
     assert cut.trusted[0][inside[0, cut.index[0], 1] > 90].float().mean() > 0.9
 
