@@ -168,7 +168,7 @@ def test_shipped_recipes_load(refused, tmp_path) -> None:
     [
         ("personalize", "needs VIDEO. Example: deja-vu personalize me.mp4"),
         ("personalize x.mp4", "needs --out"),
-        ("personalize x.mp4", "Did you mean personalize?"),
+        ("personaliz x.mp4", "Did you mean personalize?"),
         ("track x.mp4 --out y --nonsense", "has no flag --nonsense"),
         ("track x.mp4 --out y --max-frmes 3", "Did you mean --max-frames?"),
         ("personalize x.mp4 --out y --stpes 3", "steps?"),
