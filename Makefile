@@ -7,7 +7,7 @@ SYSTEM_LIBRARIES := libegl1 libgles2 libgl1 libglib2.0-0
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system test lint results graph docs picture sanitize demo web browser clean
+.PHONY: help setup system test shapes lint wheel results graph docs picture sanitize demo web browser clean
 
 help:  ## this text
 	@echo "make TARGET, on a fresh machine too:"
@@ -40,6 +40,11 @@ test: $(READY)  ## run the tests; pages are opened in Chromium, which is install
 	@$(MAKE) --no-print-directory browser
 	$(ONE_THREAD) $(BIN)/python -m pytest -rs
 
+CHECKED := deja_vu,beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
+
+shapes: $(READY)  ## run the tests of values, surfaces, renderers, networks and avatars with shapes and types of every call checked
+	$(ONE_THREAD) $(BIN)/python -m pytest '--jaxtyping-packages=$(CHECKED)' tests/core tests/heads tests/uv tests/render tests/losses tests/nets tests/avatars tests/motion
+
 lint: $(READY)  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -51,11 +56,20 @@ graph: $(READY)  ## draw the rooms and who imports whom, as a Mermaid diagram
 	@$(BIN)/python -m tests.helpers.import_graph
 
 docs: $(READY)  ## build the documentation as a site, in build/site
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[docs]'
 	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 picture: $(READY)  ## make the moving picture of README again, from what `make demo` left in runs/demo
 	$(BIN)/python -m deja_vu.pipelines.bake.picture runs/demo docs/images/avatar.webp
+
+WHEEL_VENV := build/wheel_venv
+
+wheel: $(READY)  ## build the wheel, install it into an empty environment, and let `deja-vu doctor` say whether it works there
+	rm -rf build/wheel $(WHEEL_VENV)
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
+	$(PYTHON) -m venv $(WHEEL_VENV)
+	$(WHEEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(WHEEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt build/wheel/*.whl
+	cd build/wheel && ../../$(WHEEL_VENV)/bin/deja-vu doctor
 
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g -DDEJA_VU_EXACT_MEMORY
 

@@ -78,7 +78,7 @@ def _rasterizers() -> Iterator[Finding]:
     if not torch.cuda.is_available():
         yield Finding("rasterizer gsplat", False, "needs a CUDA device; cpu is used")
     else:
-        yield _imports("rasterizer gsplat", "gsplat", "pip install 'deja-vu[cuda]'")
+        yield _imports("rasterizer gsplat", "gsplat", "pip install '.[cuda]' in the source folder")
     yield Finding("rasterizer reference", True, "PyTorch, slow, defines the answer")
 
 
@@ -140,12 +140,12 @@ def _codecs() -> Finding:
 
 
 def _optional() -> Iterator[Finding]:
-    yield _imports("pytorch3d", "pytorch3d.transforms", "pip install 'deja-vu[cuda]'")
-    yield _imports("tensorboard", "tensorboard", "pip install 'deja-vu[train]'")
+    yield _imports("pytorch3d", "pytorch3d.transforms", "pip install '.[cuda]' in the source folder")
+    yield _imports("tensorboard", "tensorboard", "pip install '.[train]' in the source folder")
     yield _imports("viewer", "viser", "pip install 'viser>=1.1,<2'")
-    yield _imports("virtual camera", "pyvirtualcam", "pip install 'deja-vu[virtual-camera]'")
-    yield _imports("closed-form matting", "pymatting", "pip install 'deja-vu[matting]'")
-    yield _imports("anny (to bake heads)", "anny", "pip install 'deja-vu[anny]'")
+    yield _imports("virtual camera", "pyvirtualcam", "pip install '.[virtual-camera]' in the source folder")
+    yield _imports("closed-form matting", "pymatting", "pip install '.[matting]' in the source folder")
+    yield _imports("anny (to bake heads)", "anny", "pip install '.[anny]' in the source folder")
 
 
 def _imports(part: str, module: str, fix: str) -> Finding:

@@ -12,6 +12,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import jaxtyping
 import pytest
 import torch
 
@@ -33,6 +34,14 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def _repeatable():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def unchecked_types() -> Iterator[None]:
+    """Calls as users make them, whose types and shapes nobody checks before the function does: for tests of its own refusals."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 SCREENSHOTS = Path(__file__).parents[1] / "build" / "screenshots"
@@ -79,7 +88,7 @@ def runs(program: str) -> bool:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[object]:
     """Debian's Chromium without a window, driven by Playwright; skipped with the reason where one of them is missing."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'deja-vu[dev]'")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[dev]' in the source folder")
     found = next((path for path in map(shutil.which, CHROMIUM) if path and runs(path)), None)
     if found is None:
         pytest.skip("needs Chromium: make browser, or apt-get install chromium")

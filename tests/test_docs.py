@@ -42,7 +42,7 @@ def test_the_architecture_names_files_that_exist() -> None:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    pytest.importorskip("mkdocs", reason="needs mkdocs-material and mkdocstrings: pip install 'deja-vu[docs]'")
+    pytest.importorskip("mkdocs", reason="needs mkdocs-material and mkdocstrings: pip install '.[docs]' in the source folder")
     folder = tmp_path_factory.mktemp("docs") / "site"
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

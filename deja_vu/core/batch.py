@@ -60,8 +60,8 @@ class Batch:
     def frame(self, number: int) -> Batch:
         """One of the frames, as a batch."""
         part = slice(number, number + 1)
-        single = replace(self, positions=self.positions[part], params=self.params[part], camera=self.camera.view(number))
-        return single._with({name: getattr(self, name)[part] for name in PICTURES})
+        pictures = {name: getattr(self, name)[part] for name in PICTURES}
+        return replace(self, positions=self.positions[part], params=self.params[part], camera=self.camera.view(number), **pictures)
 
     def _with(self, pictures: dict[str, Tensor]) -> Batch:
         return replace(self, **cast("dict[str, Any]", pictures))

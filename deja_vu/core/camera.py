@@ -17,7 +17,7 @@ class Camera:
 
     camera_from_world: Float[Tensor, "*b 4 4"]
     """Rigid transform into camera space (OpenCV axes), meters."""
-    intrinsics: Float[Tensor, "*b 3 3"]
+    intrinsics: Float[Tensor, "*c 3 3"]
     """Focal lengths and principal point in pixels; a pixel's center lies at its index + 0.5."""
     width: int
     """Image width in pixels."""

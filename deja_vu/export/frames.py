@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -15,6 +15,7 @@ from deja_vu.core.errors import MissingAssetError, OutputError
 from deja_vu.io.arrays import write_picture
 
 
+@runtime_checkable
 class FrameSink(Protocol):
     """Takes one frame after the other; use it in a `with` block."""
 
@@ -78,7 +79,7 @@ class VirtualCamera:
             import pyvirtualcam
         except ImportError as error:
             raise MissingAssetError(
-                f"A virtual camera needs the package pyvirtualcam ({error}): pip install 'deja-vu[virtual-camera]'. "
+                f"A virtual camera needs the package pyvirtualcam ({error}): pip install '.[virtual-camera]' in the source folder. "
                 "On Linux it also needs the module v4l2loopback, on Windows and macOS OBS Studio. Or write a video: --out driven.mp4"
             ) from error
         self._fps, self._module = fps, pyvirtualcam

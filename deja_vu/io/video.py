@@ -263,7 +263,7 @@ class VideoWriter:
         else:
             self._discard()
 
-    def write(self, frame: Image) -> None:
+    def write(self, frame: UInt8[np.ndarray, "H W C"]) -> None:
         """Append one frame; odd sizes gain a copied last row or column, as the format wants even ones.
 
         Raises:

@@ -32,7 +32,7 @@ def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "b
     try:
         from gsplat import rasterization
     except ImportError as error:
-        raise MissingAssetError("The gsplat rasterizer needs the package gsplat: pip install 'deja-vu[cuda]'") from error
+        raise MissingAssetError("The gsplat rasterizer needs the package gsplat: pip install '.[cuda]' in the source folder") from error
     colors, alpha, _ = rasterization(
         gaussians.means,
         gaussians.quats,

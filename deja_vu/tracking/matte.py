@@ -368,7 +368,7 @@ def _load_pymatting():
     try:
         from pymatting import estimate_alpha_cf
     except ImportError as error:
-        raise MissingAssetError("Closed-form matting needs the package pymatting: pip install 'deja-vu[matting]'") from error
+        raise MissingAssetError("Closed-form matting needs the package pymatting: pip install '.[matting]' in the source folder") from error
     return estimate_alpha_cf
 
 

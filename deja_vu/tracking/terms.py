@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,6 +23,7 @@ CHUNK_POINTS = 40_000
 """Landmarks differentiated at once; bounds the memory of a solver step to about 100 MB."""
 
 
+@runtime_checkable
 class Term(Protocol):
     """A measurement of the frames that a solver moves."""
 

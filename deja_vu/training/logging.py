@@ -93,7 +93,10 @@ class RunLogger:
             self._file = path.open("a")
             self._board = open_board(folder, resume_step)
             if self._board is None:
-                print(f"note: no TensorBoard here, curves are in {METRICS_FILE} and report.html (to have it: pip install 'deja-vu[train]')")
+                print(
+                    f"note: no TensorBoard here, curves are in {METRICS_FILE} and report.html; "
+                    "to have it: pip install '.[train]' in the source folder"
+                )
         except OSError as error:
             raise OutputError(f"The run's log in {folder} cannot be written ({error}). Choose another output folder.") from error
         self._start = time.perf_counter()

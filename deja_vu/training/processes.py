@@ -30,7 +30,9 @@ class Processes:
         try:
             from accelerate import Accelerator
         except ImportError as error:
-            raise MissingAssetError(f"The generalize stage needs the package accelerate ({error}): pip install 'deja-vu[train]'") from error
+            raise MissingAssetError(
+                f"The generalize stage needs the package accelerate ({error}): pip install '.[train]' in the source folder"
+            ) from error
         picked = pick_device(device)
         on_gpu = picked.type == "cuda"
         if picked.index is not None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -28,6 +28,7 @@ from deja_vu.training.schedule import AnyPhase, begins
 CHECKPOINT = "checkpoint.pt"
 
 
+@runtime_checkable
 class Positioned(Protocol):
     """What one step is computed from."""
 

@@ -111,6 +111,7 @@ def test_model_data_stay_out_of_checkpoints(head: HeadModel) -> None:
     assert list(head.parameters()) == []
 
 
+@pytest.mark.usefixtures("unchecked_types")
 def test_sizes_that_disagree_are_refused() -> None:
     plain = toy.load()
     data = HeadData(

@@ -106,6 +106,7 @@ def test_eyeballs_turn_about_their_centers(head: HeadModel) -> None:
     assert (after[left] - before[left]).norm(dim=1).max() > 0.004
 
 
+@pytest.mark.usefixtures("unchecked_types")
 def test_an_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(ConfigError, match="Did you mean 'flame2020'"):
         load_head("flame-2020")

@@ -96,6 +96,7 @@ def test_unbatched_and_empty():
     assert ssim_map(torch.zeros(0, 12, 12, 3), torch.zeros(0, 12, 12, 3)).shape == (0, 12, 12, 3)
 
 
+@pytest.mark.usefixtures("unchecked_types")
 def test_refusals():
     with pytest.raises(ValueError, match="at least 6 pixels a side"):
         ssim(torch.zeros(1, 5, 9, 3), torch.zeros(1, 5, 9, 3))

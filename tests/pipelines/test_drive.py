@@ -94,7 +94,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(refused, run,
     assert "'.gif' cannot be written" in says("--motion", script, "--out", tmp_path / "a.gif")
     assert "holds files, but no run" in says("--motion", script, "--out", tmp_path / "full")
     assert "does not exist" in says("--motion", script, "--out", tmp_path / "absent" / "a.mp4")
-    assert "deja-vu[virtual-camera]" in says("--motion", script, "--out", "virtual-camera")
+    assert ".[virtual-camera]" in says("--motion", script, "--out", "virtual-camera")
     assert "is no color" in says("--motion", script, "--out", tmp_path / "a.mp4", "--background", "mauve-ish")
     assert "Expected the path of an expression script" in says("--motion", tmp_path / "none.yml", "--out", tmp_path / "a.mp4")
     assert "ARKit's 52 expressions" in says("--motion", tmp_path / "bad.csv", "--out", tmp_path / "a.mp4")

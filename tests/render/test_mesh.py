@@ -101,6 +101,7 @@ def test_nothing_to_draw():
     assert rasterize_mesh(torch.zeros(0, 3, 3), torch.tensor([[0, 1, 2]]), camera).depth.shape == (0, 8, 8)
 
 
+@pytest.mark.usefixtures("unchecked_types")
 def test_refusals():
     camera = Camera.from_focal(20.0, 8, 8)
     with pytest.raises(ValueError, match="faces name vertices 0 to 3; there are 3"):

@@ -64,6 +64,7 @@ def test_refuses_values_that_are_not_finite(scene, name, value):
         rasterize(replace(gaussians, **{name: broken}), camera, background)
 
 
+@pytest.mark.usefixtures("unchecked_types")
 def test_refuses_shapes_and_types(scene):
     gaussians, camera, background = scene
     with pytest.raises(ValueError, match=r"gaussians\.quats has shape \(3, 30, 3\); expected \(3, 30, 4\)"):

@@ -42,7 +42,7 @@ def test_without_tensorboard_the_lines_are_written_all_the_same(tmp_path: Path, 
         log.image(0, "compare", torch.rand(8, 12, 3))
     assert entries(tmp_path)[0]["loss"] == 1.0
     assert [path.name for path in tmp_path.iterdir()] == [METRICS_FILE]
-    assert "pip install 'deja-vu[train]'" in capsys.readouterr().out
+    assert "pip install '.[train]' in the source folder" in capsys.readouterr().out
 
 
 def test_lines_are_on_disk_at_once(tmp_path: Path) -> None:

@@ -203,6 +203,7 @@ def test_extreme_logits_and_scales_are_those_of_torch():
     torch.testing.assert_close(ours.opacities.double(), theirs.opacities, rtol=1e-4, atol=0)
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize("name", ["base", "gains", "rectification", "weights", "blendmaps", "vertices", "rest_stretch", "axes"])
 def test_what_does_not_fit_is_refused_by_name(name):
     maps, vertices, binding, rest, rotation = scene(2)

@@ -46,6 +46,7 @@ def test_a_taken_port_and_a_foreign_address_are_refused() -> None:
         refuse_taken("127.0.0.1", 99999)
 
 
+@pytest.mark.usefixtures("unchecked_types")
 def test_without_viser_it_says_what_to_install(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "viser", None)
     with pytest.raises(MissingAssetError, match="pip install 'viser"):
