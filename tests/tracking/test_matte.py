@@ -10,7 +10,7 @@ from deja_vu.io.assets import find
 from deja_vu.tracking.config import MatteConfig
 from deja_vu.tracking.crop import crop_frame, crop_valid, find_crop
 from deja_vu.tracking.letterbox import Filmed
-from deja_vu.tracking.matte import Matting, _connected, _solve_symmetric, _Trimap, guided_filter, plain_background, spread_color
+from deja_vu.tracking.matte import Matting, _keep_connected, _solve_symmetric, _Trimap, guided_filter, plain_background, spread_color
 
 needs_model = pytest.mark.skipif(find("selfie_segmenter") is None, reason="the segmenter was not fetched: python -m deja_vu.io.assets")
 SIDE = 256
@@ -78,12 +78,12 @@ def test_spread_color_is_the_mean_of_known_pixels():
 
 def test_only_what_hangs_together_with_the_face_is_kept():
     face, stranger = disc(50), disc(20, center=(30, 30))
-    kept = _connected(np.maximum(face, stranger), disc(10) > 0.5)
+    kept = _keep_connected(np.maximum(face, stranger), disc(10) > 0.5)
     assert kept[30, 30] == 0
     np.testing.assert_array_equal(kept[80:180, 80:180], face[80:180, 80:180])
     hole = face.copy()
     hole[120:124, 120:124] = 0
-    assert _connected(hole, disc(5) > 0.5)[121, 121] == 1
+    assert _keep_connected(hole, disc(5) > 0.5)[121, 121] == 1
 
 
 def test_plain_backgrounds_are_told_from_others():
