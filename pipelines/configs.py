@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from deja_vu.core.errors import ConfigError
 from deja_vu.core.ranges import Count, Pixels, Positive, Range, Share, Texels
 from deja_vu.datasets.config import PriorSamplerConfig
 from deja_vu.motion.config import OneEuroConfig, RetargetConfig
@@ -41,14 +40,11 @@ class DriveConfig:
     frames: Positive | None = None
     """Stop after so many frames."""
 
-    def __post_init__(self) -> None:
-        """Refuse a size that is neither a side nor a width and a height.
-
-        Raises:
-            ConfigError: says what it takes.
-        """
+    def misfit(self) -> str:
+        """What does not go together, if anything."""
         if self.size is not None and len(self.size) not in (1, 2):
-            raise ConfigError(f"--size takes a side (512), or width and height (640 360), not {len(self.size)} numbers.")
+            return f"--size takes a side (512), or width and height (640 360), not {len(self.size)} numbers."
+        return ""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from deja_vu.core.errors import ConfigError
-from deja_vu.core.ranges import Range, allows_none, describe_type, plain_type, range_of, split_annotation, words_beside
+from deja_vu.core.ranges import Range, allows_none, check_config, describe_type, plain_type, range_of, split_annotation, words_beside
 from deja_vu.core.upgrade import upgrade_recipe
 
 FLAT = "flat"
@@ -301,7 +301,10 @@ def arguments_of(
     for option in options:
         if option.required and not option.positional and option.path not in words.flags:
             raise ConfigError(f"{command} needs {option.shown}. Example: {example}")
-    return positional, keywords_of(function, words, defaults)
+    keywords = keywords_of(function, words, defaults)
+    for value in keywords.values():
+        check_config(value)
+    return positional, keywords
 
 
 def keywords_of(function: Callable[..., object], words: Words, defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import dacite
 import yaml
 
 from deja_vu.core.errors import ConfigError, refuse_other_version
-from deja_vu.core.ranges import allows_none, check_ranges, describe_type, plain_type, words_beside
+from deja_vu.core.ranges import allows_none, check_config, describe_type, plain_type, words_beside
 from deja_vu.core.upgrade import CONFIG_FORMAT, upgrade_recipe
 
 Config = TypeVar("Config")
@@ -48,7 +48,7 @@ def load_config(kind: type[Config], path: Path) -> Config:
         config = dacite.from_dict(kind, _overlay(asdict(cast(Any, kind())), overrides), dacite.Config(strict=True, cast=[tuple, float]))
     except (dacite.DaciteError, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from error
-    check_ranges(config, str(path))
+    check_config(config, str(path))
     return config
 
 

@@ -46,8 +46,8 @@ Positive = Annotated[int, Range(1)]
 """How many, at least one."""
 Pixels = Annotated[int, Range(16, 8192)]
 """Side of a picture."""
-Texels = Annotated[int, Range(8, 2048)]
-"""Side of a map."""
+Texels = Annotated[int, Range(64, 512)]
+"""Side of a UV map."""
 Share = Annotated[float, Range(0, 1)]
 """A part of a whole."""
 Weight = Annotated[float, Range(0)]
@@ -106,11 +106,11 @@ def range_of(annotation: Any) -> Range | None:
     return next((item for item in beside if isinstance(item, Range)), None) or next((item for item in inner if item), None)
 
 
-def check_ranges(config: Any, where: str = "") -> None:
-    """Refuse a config that holds a number out of its range.
+def check_config(config: Any, where: str = "") -> None:
+    """Refuse a config that holds a number out of its range, or values that do not go together.
 
     Args:
-        config: dataclass, with others inside.
+        config: dataclass, with others inside; one that has a method `misfit` says by it what does not go together in it, if anything.
         where: begins the message, as the file that the config was read from.
 
     Raises:
@@ -119,6 +119,21 @@ def check_ranges(config: Any, where: str = "") -> None:
     for name, value, allowed in _numbers(config, ""):
         if value not in allowed:
             raise ConfigError(f"{where}{': ' if where else ''}{name} is {value:g}. Expected a number {str(allowed) or 'that is finite'}.")
+
+    for name, part in _parts(config, ""):
+        if hasattr(part, "misfit") and (misfit := part.misfit()):
+            raise ConfigError(f"{where}{': ' if where else ''}{f'{name}: ' if name else ''}{misfit}")
+
+
+def _parts(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Every dataclass inside a value, itself included, by its dotted name."""
+    if is_dataclass(value) and not isinstance(value, type):
+        yield name, value
+        for item in fields(value):
+            yield from _parts(getattr(value, item.name), f"{name}.{item.name}".lstrip("."))
+    elif isinstance(value, tuple | list):
+        for place, part in enumerate(value):
+            yield from _parts(part, f"{name}.{place}")
 
 
 def _numbers(value: Any, name: str, allowed: Range | None = None) -> Iterator[tuple[str, float, Range]]:

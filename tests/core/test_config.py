@@ -48,13 +48,14 @@ def test_a_dumped_recipe_reads_back_equal(tmp_path: Path) -> None:
         ("gausian: {}", "Did you mean 'gaussian'"),
         ("gaussian: {avatar: {uvsize: 64}}", "Did you mean 'uv_size'"),
         ("gaussian: {phases: [{stepz: 5}]}", "Did you mean 'steps'"),
-        ("gaussian: {avatar: {uv_size: many}}", "gaussian.avatar.uv_size is 'many'. Expected a whole number from 8 to 2048"),
+        ("gaussian: {avatar: {uv_size: many}}", "gaussian.avatar.uv_size is 'many'. Expected a whole number from 64 to 512"),
         ("gaussian: {avatar: {uv_size: 64.5}}", "gaussian.avatar.uv_size is 64.5. Expected a whole number"),
-        ("gaussian: {avatar: {uv_size: 0}}", "gaussian.avatar.uv_size is 0. Expected a number from 8 to 2048"),
+        ("gaussian: {avatar: {uv_size: 0}}", "gaussian.avatar.uv_size is 0. Expected a number from 64 to 512"),
         ("gaussian: {avatar: {correction: 1}}", "gaussian.avatar.correction is 1. Expected true or false"),
         ("gaussian: {learning_rates: {blendmaps: fast}}", "gaussian.learning_rates.blendmaps is 'fast'. Expected a number"),
         ("gaussian: {phases: [{steps: 5, resolution: 64, learning_rate: fast}]}", "gaussian.phases.0.learning_rate is 'fast'"),
         ("gaussian: {phases: 3}", "gaussian.phases is 3. Expected a list"),
+        ("gaussian: {avatar: {blend_size: 512}}", "gaussian.avatar: blend_size 512 is more than uv_size 256"),
         ("track: {split: middle}", "track.split is 'middle'. Expected tail or blocks"),
         ("track: {max_frames: -5}", "track.max_frames is -5. Expected a number from 1 up"),
         ("track: {fit: {focal_ratio: .nan}}", "track.fit.focal_ratio is nan"),
@@ -81,6 +82,10 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 OLDER = [
+    (
+        "track: {photometric: {lift_frames: 5, lift_passes: 1, lift_robust: 2.0}}",
+        "track: {photometric: {texture_frames: 5, texture_passes: 1, texture_robust: 2.0}}",
+    ),
     (
         "personalize: {loss: {attention: 7.0, unseen: 2.0, sides: 3.0}}",
         "gaussian: {loss: {eyes_mouth: 7.0}, regularizers: {unseen: 2.0, novel_views: 3.0}}",

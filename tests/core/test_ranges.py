@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import pytest
 
 from deja_vu.core.errors import ConfigError
-from deja_vu.core.ranges import Count, Pixels, Positive, Range, Rate, Share, check_ranges, describe_type, range_of
+from deja_vu.core.ranges import Count, Pixels, Positive, Range, Rate, Share, check_config, describe_type, range_of
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,29 @@ def test_a_range_is_found_inside_optional_and_repeated_types() -> None:
 )
 def test_a_number_out_of_its_range_is_refused_by_name(config, message) -> None:
     with pytest.raises(ConfigError, match=f"^mine.yaml: {message}"):
-        check_ranges(config, "mine.yaml")
+        check_config(config, "mine.yaml")
+
+
+@dataclass(frozen=True)
+class Pair:
+    low: int = 0
+    high: int = 1
+
+    def misfit(self) -> str:
+        return f"low {self.low} is above high {self.high}" if self.low > self.high else ""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    pairs: tuple[Pair, ...] = (Pair(), Pair())
+
+
+def test_values_that_do_not_go_together_are_refused_by_the_name_of_their_place() -> None:
+    check_config(Pairs())
+    with pytest.raises(ConfigError, match=r"^mine\.yaml: pairs\.1: low 3 is above high 2$"):
+        check_config(Pairs((Pair(), Pair(3, 2))), "mine.yaml")
 
 
 def test_what_is_in_range_passes() -> None:
-    check_ranges(Config())
-    check_ranges(Config(Inner(0.0), (), (16, 8192), 1, -1e9, False))
+    check_config(Config())
+    check_config(Config(Inner(0.0), (), (16, 8192), 1, -1e9, False))

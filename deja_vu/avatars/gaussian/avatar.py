@@ -174,8 +174,8 @@ class GaussianAvatar(Avatar):
 
 
 def _check_sizes(head: HeadModel, config: GaussianConfig) -> None:
-    if config.blend_size > config.uv_size:
-        raise ConfigError(f"blend_size {config.blend_size} is more than uv_size {config.uv_size}. Expected at most as many texels a side.")
+    if misfit := config.misfit():
+        raise ConfigError(misfit)
     if config.code == "softmax" and config.blendmaps > head.spec.num_expression:
         raise ConfigError(
             f"The softmax code takes one expression for each blendmap, but {config.blendmaps} blendmaps are set and head "

@@ -44,3 +44,9 @@ class GaussianConfig:
     """What one unit of a parameter changes."""
     backend: Literal["auto", "reference", "cpu", "gsplat"] = "auto"
     """Rasterizer."""
+
+    def misfit(self) -> str:
+        """What does not go together, if anything."""
+        if self.blend_size > self.uv_size:
+            return f"blend_size {self.blend_size} is more than uv_size {self.uv_size}. Expected at most as many texels a side."
+        return ""

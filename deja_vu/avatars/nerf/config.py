@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from deja_vu.core.ranges import Count, Pixels, Positive, Range, Rate, Texels, Weight
+from deja_vu.core.ranges import Count, Pixels, Positive, Range, Rate, Weight
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class NerfConfig:
 
     planes: Literal["free", "encoded"] = "free"
     """Tri-planes: learned as they are for one person, or computed from source pictures by the encoder."""
-    plane_size: Texels = 160
+    plane_size: Annotated[int, Range(8, 2048)] = 160
     """Texels a side."""
     plane_channels: Positive = 16
     """Learned numbers of each texel."""
