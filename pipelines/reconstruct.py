@@ -97,7 +97,8 @@ def fill(photo: Path, run: Run, config: ReconstructConfig) -> None:
     )
     write_result(out / METRICS_FILE, facts)
     print(f"avatar in {seconds:.1f} s, with its pictures {total:.1f} s; its photo is met to {scores['psnr']:.2f} dB")
-    print(f"look at {run.out / 'compare.png'}, {run.out / 'expressions.png'} and {run.out / 'turntable.mp4'}")
+    names = ["compare.png", "expressions.png", *(["turntable.mp4"] if config.turntable_frames else [])]
+    print(f"look at {' and '.join(str(run.out / name) for name in names)}")
 
 
 def as_sequence(fitted: FittedPhoto, photo: Path, head_name: str, folder: Path) -> TrackedSequence:

@@ -38,6 +38,8 @@ def refuse_absent(path: Path, what: str) -> None:
 
 MOTIONS = {".csv": "an ARKit capture", ".yaml": "an expression script", ".yml": "an expression script"}
 """What a motion's file is, by its suffix; any other is a video."""
+NO_MOTIONS = frozenset({".json", ".txt", ".png", ".jpg", ".jpeg", ".npz", ".ply", ".spz", ".glb", ".safetensors", ".html"})
+"""Suffixes of what is surely neither a motion nor a video."""
 
 
 def refuse_absent_motion(motion: str) -> None:
@@ -47,10 +49,16 @@ def refuse_absent_motion(motion: str) -> None:
         InputError: it is not.
     """
     path = Path(motion)
+    suffix = path.suffix.lower()
     if path.is_dir():
         find_track(path)
     elif not WEBCAM.fullmatch(motion):
-        refuse_absent(path, MOTIONS.get(path.suffix.lower(), "a video"))
+        refuse_absent(path, MOTIONS.get(suffix, "a video"))
+        if suffix in NO_MOTIONS:
+            raise InputError(
+                f"{path} is no motion. Expected a video, a folder of `deja-vu track`, a .csv of Live Link Face, "
+                "an expression script (.yaml), or webcam:0."
+            )
 
 
 def makes_pictures(out: Path) -> bool:
