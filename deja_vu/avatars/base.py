@@ -41,7 +41,7 @@ class Avatar(nn.Module, ABC):
         return lambda background: self.render(params, camera, background)
 
     def count_work(self, params: HeadParams, camera: Camera) -> dict[str, int]:
-        """What drawing takes besides the multiply-adds of matrix products and convolutions, by name; nothing unless a kind says so."""
+        """Count the work of drawing besides matrix products and convolutions, by name; none unless a kind overrides it."""
         return {}
 
     @abstractmethod

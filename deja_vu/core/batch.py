@@ -1,4 +1,4 @@
-"""What one training or evaluation step sees of a video."""
+"""A batch: the frames of one training or evaluation step."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Batch:
         return moved._with({name: getattr(self, name).to(device) for name in PICTURES})
 
     def frame(self, number: int) -> Batch:
-        """One of the frames, as a batch."""
+        """A batch of one of the frames."""
         part = slice(number, number + 1)
         pictures = {name: getattr(self, name)[part] for name in PICTURES}
         return replace(self, positions=self.positions[part], params=self.params[part], camera=self.camera.view(number), **pictures)

@@ -1,4 +1,4 @@
-"""What every head model has in common: the sizes and names of its parameters, its surface, its pose."""
+"""Values that all head models share: names and sizes of parameters, the surface, the parameters themselves."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class HeadParams:
 
     @staticmethod
     def cat(parts: Sequence[HeadParams]) -> HeadParams:
-        """One batch of several, joined along the leading batch axis."""
+        """Join several batches along the leading batch axis."""
         return HeadParams(**{name: torch.cat([getattr(part, name) for part in parts]) for name in HEAD_PARAM_FIELDS})
 
     def to(self, target: torch.device | torch.dtype | str) -> HeadParams:

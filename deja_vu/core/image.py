@@ -1,4 +1,4 @@
-"""What a renderer returns, and how pictures meet a background."""
+"""A renderer's output, and compositing over a background."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class MotionSource(ABC):
     live: bool = False
     """Whether frames come as they happen, so that late ones are worth nothing."""
     notes: tuple[str, ...] = ()
-    """What is to be said about the input: parts left out or bridged."""
+    """Remarks on the input for the user: parts left out or bridged."""
     neutral: HeadParams
     """The mover's neutral face [1]; a motion is retargeted relative to it."""
 

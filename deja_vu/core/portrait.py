@@ -20,7 +20,7 @@ class Portrait:
     key: str
     """Name that no other portrait of a collection has."""
     identity: str
-    """Who it shows; portraits of one person never stand on both sides of a split."""
+    """Person it shows; portraits of one person never stand on both sides of a split."""
     frame: Frame
     params: HeadParams
     """The fit, a batch of one; world space is the camera's."""

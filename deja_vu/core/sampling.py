@@ -1,4 +1,4 @@
-"""Which of many things a few are that stand for all."""
+"""Choice of a few indices that represent many."""
 
 from __future__ import annotations
 

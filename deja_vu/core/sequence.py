@@ -46,7 +46,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class TrackInfo:
-    """What a tracked folder says about itself."""
+    """Description of a tracked folder."""
 
     subject: str
     head_name: str
@@ -60,7 +60,7 @@ class TrackInfo:
     resolution: int
     """Side of the stored crop in pixels."""
     split: str
-    """How test frames were chosen: tail or blocks."""
+    """Choice of the test frames: tail or blocks."""
     warnings: tuple[str, ...] = ()
     version: int = FORMAT_VERSION
 

@@ -39,7 +39,7 @@ class Picture:
     focal_ratio: float | None
     """Focal length over the longer side as the camera states it; None where it does not, or the picture was surely cropped."""
     notes: tuple[str, ...]
-    """What was changed on the way in, for the user."""
+    """Changes made on reading, for the user."""
 
 
 def read_picture(path: Path) -> Picture:

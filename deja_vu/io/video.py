@@ -39,7 +39,7 @@ class InputWarning(UserWarning):
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file says about its picture."""
+    """Size, rate and orientation of a video file's picture."""
 
     width: int
     """Width as shown, after rotation and with square pixels."""

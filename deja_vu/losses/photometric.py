@@ -14,7 +14,7 @@ from deja_vu.core.batch import Batch
 from deja_vu.core.image import RenderOutput, over
 
 PLAIN_TORCH = "structural similarity with plain torch, tens of times slower than the native one"
-"""What happens where the native library cannot be loaded."""
+"""Fallback where the native library cannot be loaded, as the warning says it."""
 
 WINDOW = 11
 """Taps of the window (Wang et al., 2004)."""

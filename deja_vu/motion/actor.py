@@ -21,7 +21,7 @@ from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.motion.openings import LIDS, Openings
 
 DISTANCE = 0.6
-"""How far from the camera the actor sits, meters."""
+"""Distance of the actor from the camera, meters."""
 
 PRESETS: dict[str, dict[str, float]] = {
     "neutral": {},

@@ -17,7 +17,7 @@ MIN_OPENING = -0.1
 MIN_NEUTRAL_OPENING = 0.1
 """Least neutral opening over the eye's width: nobody's neutral eyes are shut, so below it is the tracker that errs."""
 EXPRESSION_RANGE = (-0.5, 1.0)
-"""What avatars can be asked for: a full smile on a neutral face that smiles would be more than any video shows, and tear the cheeks."""
+"""Range of coefficients that avatars are given: a full smile on a smiling neutral face is more than any video shows, and tears the skin."""
 
 
 class Retargeter:
@@ -67,7 +67,7 @@ class Retargeter:
         return moved
 
     def _measure_lids(self, params: HeadParams) -> Float[Tensor, "B m"]:
-        """How far the eyes are open, over their width."""
+        """Openings of the eyes over their width."""
         if self._openings is None:
             return torch.zeros(len(params), 0)
         return self._openings.measure(params)[:, [self._openings.names.index(name) for name in self._lids]]

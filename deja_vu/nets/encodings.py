@@ -1,4 +1,4 @@
-"""Coordinates as a network likes to read them."""
+"""Positional encoding of coordinates."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from deja_vu import native
 
 PLAIN_TORCH = "searching neighbors with plain torch, tens of times slower than the native grid"
-"""What happens where the native library cannot be loaded."""
+"""Fallback where the native library cannot be loaded, as the warning says it."""
 
 CHUNK = 1 << 24
 """Distances held at once by the plain search."""

@@ -16,7 +16,7 @@ from deja_vu.render import cpu, gsplat, reference
 from deja_vu.render.checks import arguments, check_finite, check_shapes
 
 PLAIN_TORCH = "rendering with plain torch, hundreds of times slower than the native rasterizer"
-"""What happens where the native library cannot be loaded."""
+"""Fallback where the native library cannot be loaded, as the warning says it."""
 
 Rasterizer = Callable[[Gaussians, Camera, Tensor], RenderOutput]
 

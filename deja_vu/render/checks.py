@@ -1,4 +1,4 @@
-"""What no rasterizer can draw is refused by name."""
+"""Checks of a rasterizer's arguments; refusals name the argument."""
 
 from __future__ import annotations
 

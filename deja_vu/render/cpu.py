@@ -45,7 +45,7 @@ def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "b
 
 
 class _State:
-    """What the forward pass keeps for the backward pass: native memory, and a workspace that holds the projected Gaussians."""
+    """State kept for the backward pass: native memory, and a workspace that holds the projected Gaussians."""
 
     def __init__(self, address: ctypes.c_void_p, workspace: Tensor) -> None:
         self.address, self.workspace = address, workspace
@@ -56,7 +56,7 @@ class _State:
 
 
 def work(gaussians: Gaussians, camera: Camera) -> dict[str, int]:
-    """What drawing one picture takes, for measuring: see DejaVuRasterWork in `native/csrc/api.h`.
+    """Count the work of drawing one picture; see DejaVuRasterWork in `native/csrc/api.h`.
 
     Args:
         gaussians: of one image, float32.
@@ -111,7 +111,7 @@ class _Rasterize(torch.autograd.Function):
 
 
 def _draw(inputs: dict[str, Tensor], width: int, height: int) -> tuple[_State, tuple[Tensor, Tensor, Tensor]]:
-    """What the gradient needs; and color, coverage and depth."""
+    """Draw; returns the state for the gradient, and color, coverage and depth."""
     means, sh = inputs["gaussians.means"], inputs["gaussians.sh"]
     images, count, coefficients = sh.shape[:3]
     rgb, alpha, depth = (means.new_empty(images, height, width, channels) for channels in (3, 1, 1))
@@ -133,7 +133,7 @@ def _images_contiguous(tensor: Tensor) -> Tensor:
 
 
 def _field(name: str) -> str:
-    """What the native structs call an argument."""
+    """Name of an argument in the native structs."""
     return name.rpartition(".")[2]
 
 

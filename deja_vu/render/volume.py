@@ -40,7 +40,7 @@ def pixel_rays(camera: Camera, world_from_scene: Float[Tensor, "4 4"]) -> tuple[
 def box_span(
     origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"], Bool[Tensor, " n"]]:
-    """Where rays enter and leave the cube [-1, 1], and which do; both ends are 0 for rays that miss it."""
+    """Distances at which rays enter and leave the cube [-1, 1], and whether they do; both are 0 for rays that miss it."""
     inverse = 1 / torch.where(directions.abs() < 1e-9, 1e-9, directions)
     a, b = (-1 - origins) * inverse, (1 - origins) * inverse
     near = torch.minimum(a, b).amax(-1).clamp_min(0)
@@ -90,7 +90,7 @@ def _cell_index(points: Float[Tensor, "*b 3"]) -> Tensor:
 
 
 def sample_stratified(near: Float[Tensor, " n"], far: Float[Tensor, " n"], count: int, *, jitter: bool) -> Float[Tensor, "n S"]:
-    """One sample in each of `count` equal parts of every ray: at its middle, or anywhere in it."""
+    """Draw one sample in each of `count` equal parts of every ray: at its middle, or anywhere in it."""
     at = torch.arange(count, dtype=near.dtype, device=near.device)
     shift = torch.rand(len(near), count, dtype=near.dtype, device=near.device) if jitter else 0.5
     return near[:, None] + (at + shift) * ((far - near) / count)[:, None]

@@ -1,4 +1,4 @@
-"""Carry texels with the posed surface: positions, normals and tangent frames, batched and differentiable."""
+"""Texels on the posed surface: positions, normals and tangent frames, batched and differentiable."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deja_vu.uv.layout import UVLayout
 
 @dataclass(frozen=True)
 class SurfaceFrames:
-    """Where each texel is on the posed surface and how it is turned."""
+    """Positions and tangent frames of texels on the posed surface."""
 
     points: Float[Tensor, "*b M 3"]
     """World positions, meters."""

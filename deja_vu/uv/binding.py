@@ -14,7 +14,7 @@ from deja_vu.uv.attach import attach, to_gaussians
 from deja_vu.uv.layout import UVLayout, resample_weights
 
 PLAIN_TORCH = "texels follow the head with plain torch, ten times slower than the native pass"
-"""What happens where the native library cannot be loaded."""
+"""Fallback where the native library cannot be loaded, as the warning says it."""
 
 
 class Resample(nn.Module):
@@ -39,15 +39,15 @@ class SummedMap:
     """A raw map as the terms of its sum, base + gains * (rectification + blend of the blendmaps), one for each of *b poses."""
 
     base: Float[Tensor, "M 13"]
-    """Where the sum starts, in the order of `CHANNELS`."""
+    """Base of the sum, in the order of `CHANNELS`."""
     gains: Float[Tensor, "13"]
     """Raw change of each channel for one unit of the other terms; takes no gradient."""
     rectification: Float[Tensor, "M 13"]
-    """What all poses share."""
+    """Offset that all poses share."""
     weights: Float[Tensor, "*b K"]
     """Weight of each blendmap in each pose."""
     blendmaps: Float[Tensor, "K Mc 13"]
-    """What the weights blend, on the texels of `upsample`'s coarse layout or on the map's own."""
+    """Maps that the weights blend, on the texels of `upsample`'s coarse layout or on the map's own."""
     upsample: Resample | None = None
     """Carries the blend to the map's texels; None where the blendmaps are as fine as the map."""
 

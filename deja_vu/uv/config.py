@@ -10,7 +10,7 @@ from deja_vu.core.ranges import Positive, Range, Share
 
 @dataclass(frozen=True)
 class HullConfig:
-    """How the height of hair follows from silhouettes."""
+    """Estimation of the height of hair from silhouettes."""
 
     min_height: Annotated[float, Range(-0.05, 0)] = -0.006
     """Least height over the surface that is searched, meters."""

@@ -1,4 +1,4 @@
-"""Which point of the surface each texel shows: a static table, built once from the UV chart."""
+"""The table from texels to points of the surface, built once from the UV chart."""
 
 from __future__ import annotations
 

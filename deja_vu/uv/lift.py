@@ -31,7 +31,7 @@ class TexelView:
 
     @property
     def trust(self) -> Float[Tensor, "B M"]:
-        """How well each picture shows each texel, in [0, 1]."""
+        """Weight of each picture's color at each texel, in [0, 1]."""
         return self.facing.clamp_min(0).square() * self.unhidden * (self.alpha > 0.95)
 
 

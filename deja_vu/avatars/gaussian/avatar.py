@@ -41,7 +41,7 @@ class GaussianAvatar(Avatar):
     gains: Tensor
     rest_stretch: Tensor
     unseen: Tensor
-    """How little the training frames show of each texel, in [0, 1]; such texels are held to the base map."""
+    """Share of each texel that the training frames do not show, in [0, 1]; such texels are held to the base map."""
     scalp: Bool[Tensor, " M"]
     """Texels on which hair may grow."""
 
@@ -163,7 +163,7 @@ class GaussianAvatar(Avatar):
         self.base[:, CHANNELS["log_scale"]] = spacing_log_scale(raised, self.layout)
 
     def position_weight(self) -> Float[Tensor, " M"]:
-        """How firmly each texel is held to the surface: 1, but 0.05 where hair must travel."""
+        """Weight with which each texel is held to the surface: 1, but 0.05 where hair must travel."""
         return torch.where(self.scalp, 0.05, 1.0)
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:

@@ -41,7 +41,7 @@ class GaussianConfig:
     axes: Literal["tangent", "head"] = "tangent"
     """Frame of offsets and rotations: the surface's tangent frame, or the head's own axes as in the paper."""
     gains: ChannelGains = field(default_factory=ChannelGains)
-    """What one unit of a parameter changes."""
+    """Raw change of each channel for one unit of a parameter."""
     backend: Literal["auto", "reference", "cpu", "gsplat"] = "auto"
     """Rasterizer."""
 

@@ -43,7 +43,7 @@ class NelfAvatar(Avatar):
     high: Tensor
     middle: Tensor
     scale: Tensor
-    """What the code's numbers are taken from and divided by."""
+    """The code's numbers are divided by it, after `middle` is subtracted."""
     center: Tensor
     radii: Tensor
     """Of the ellipsoid through face and scalp, scene units."""

@@ -30,13 +30,13 @@ class NelfConfig:
     attention_depth: Count = 1
     """Residual perceptrons of the attention's network."""
     attention: Literal["linear", "sigmoid", "softmax"] = "linear"
-    """What becomes of the attention's scores; linear is what the published script does."""
+    """Activation of the attention's scores; linear is what the published script does."""
     width: Positive = 96
     """Channels."""
     depth: Count = 6
     """Residual perceptrons of the body."""
     upscale: Literal["shuffle", "transposed"] = "shuffle"
-    """How the picture grows by four."""
+    """Layer that enlarges the picture by four."""
     upscale_width: Positive = 32
     """Channels of super-resolution."""
     upscale_depth: Count = 3

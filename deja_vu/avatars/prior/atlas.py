@@ -64,7 +64,7 @@ class Lifted:
     photos: Float[Tensor, "N M 9"]
     """Evidence of each photo, see `PHOTO_CHANNELS`."""
     trust: Float[Tensor, "N M"]
-    """How well each photo shows each texel, in [0, 1]."""
+    """Weight of each photo's color at each texel, in [0, 1]."""
     shared: Float[Tensor, "M 9"]
     """See `SHARED_CHANNELS`."""
 

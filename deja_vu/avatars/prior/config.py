@@ -13,7 +13,7 @@ from deja_vu.uv.config import HullConfig
 
 @dataclass(frozen=True)
 class PhotoLiftConfig:
-    """How photos are lifted: a network's input depends on it."""
+    """Lifting of photos, on which a network's input depends."""
 
     hull: HullConfig = field(default_factory=HullConfig)
     """Height of the hair."""
@@ -39,9 +39,9 @@ class PriorConfig:
     architecture: Literal["evidence", "image"] = "evidence"
     """A U-Net on the texels' evidence, on top of the lifted start; or the paper's network from picture to map, on top of a plain head."""
     lift: PhotoLiftConfig = field(default_factory=PhotoLiftConfig)
-    """How the photos were lifted on which the network was trained, and are for it."""
+    """Lifting of the photos on which the network was trained, and of those given to it."""
     gains: ChannelGains = field(default_factory=ChannelGains)
-    """What one unit of the network's output changes."""
+    """Raw change of each channel for one unit of the network's output."""
     network: UVNetConfig = field(default_factory=UVNetConfig)
     """Sizes of the U-Net; the paper's network has none to choose."""
     picture: Pixels = 128

@@ -133,7 +133,7 @@ def _move_mouth(time: np.ndarray, length: float, rng: np.random.Generator) -> di
 def _cycle_shapes(
     time: np.ndarray, length: float, shapes: list[dict[str, float]], seconds: float, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """One shape after the other at even steps with eased passages, neutral at both ends of the script."""
+    """Interpolate shapes at even steps with easing, neutral at both ends of the script."""
     count = max(3, round(length / seconds) + 1)
     keys = [shapes[k % len(shapes)] for k in range(count)]
     strength = rng.uniform(0.75, 1.1, count)

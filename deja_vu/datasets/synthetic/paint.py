@@ -40,7 +40,7 @@ MOLES = np.array(
         [0.055, -0.03, 0.066],
     ]
 )
-"""Where moles may be."""
+"""Positions of moles to choose from, on the mean head, meters."""
 HAIRLINE_ANGLE = [0.0, 20.0, 38.0, 50.0, 60.0, 68.0, 76.0, 84.0, 92.0, 104.0, 118.0, 135.0, 180.0]
 HAIRLINE_HEIGHT = [0.104, 0.104, 0.097, 0.082, 0.066, 0.05, 0.022, 0.036, 0.05, 0.046, 0.02, -0.02, -0.04]
 """Lowest hair on the mean head by the angle from the front in the horizontal plane, degrees and meters."""
@@ -104,7 +104,7 @@ def paint_skin(head: HeadModel, appearance: Appearance) -> SkinTexture:
 
 
 def hair_coverage(rest: Float[np.ndarray, "n 3"], ragged: Float[np.ndarray, " n"] | float = 0.0) -> Float[np.ndarray, " n"]:
-    """Where hair grows on the mean head, 0 to 1."""
+    """Coverage by hair of points on the mean head, 0 to 1."""
     angle = np.degrees(np.arctan2(np.abs(rest[:, 0]), rest[:, 2] - 0.012))
     line = np.interp(angle, HAIRLINE_ANGLE, HAIRLINE_HEIGHT) + 0.005 * ragged
     ear = (np.abs(rest[:, 0]) > 0.0735) & (rest[:, 1] < 0.05) & (rest[:, 2] < 0.03)

@@ -56,7 +56,7 @@ class Lighting:
 
 
 SKIN_WRAP = (0.38, 0.20, 0.15)
-"""How far light seeps round into the shade, by channel: red goes farthest."""
+"""Wrap of diffuse light into the shade, by channel: red goes farthest."""
 SHADOW_SIZE = 320
 """Side of the shadow map, pixels."""
 SHADOW_DISTANCE = 4.0

@@ -40,7 +40,7 @@ SHIRT_RINGS = np.array(
 )
 """Height, depth of the axis, half width and half depth of the shirt's cross sections from the collar down, meters."""
 COLLAR_SLOPE = 0.28
-"""How much lower the collar runs in front, per meter."""
+"""Slope of the collar, lower in front, meters per meter."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Haircut:
     length: float = 1.0
     """Of the strands, in units of a short cut's."""
     lift: float = 1.0
-    """How far they stand off, in units of a short cut's."""
+    """Height at which they stand off, in units of a short cut's."""
     parting: float = 0.024
-    """Where the hair parts on top, meters to the subject's left."""
+    """Position of the parting on top, meters to the subject's left."""
 
     @staticmethod
     def draw(seed: int) -> Haircut:
