@@ -38,5 +38,5 @@ def test_a_folder_in_use_is_refused(tmp_path) -> None:
 
 def test_a_virtual_camera_without_its_package_says_what_to_do(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
-    with pytest.raises(MissingAssetError, match=r"pip install .deja-vu.virtual-camera"):
+    with pytest.raises(MissingAssetError, match=r"pip install .\.\[virtual-camera\]"):
         VirtualCamera(30.0)
