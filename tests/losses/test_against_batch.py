@@ -55,6 +55,7 @@ def test_differences_are_means_over_color_and_coverage_by_weight() -> None:
     assert absolute_difference(torso, frames(), GREY, 0.2) == pytest.approx(0.2 * 0.75 * 0.2 * 10 / (30 + 0.2 * 10), rel=1e-4)
 
 
+@pytest.mark.usefixtures("unchecked_types")  # the benchmark's metrics without its network
 def test_psnr_is_that_of_the_benchmark(perceptual) -> None:
     """Frame by frame, over the pixels that count alone, of a picture that ends at 0 and 1."""
     batch, generator = frames(3), torch.Generator().manual_seed(0)
