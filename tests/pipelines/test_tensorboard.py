@@ -7,10 +7,10 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.request import Request, urlopen
 
 import pytest
@@ -24,6 +24,7 @@ from deja_vu.training.nerf_config import NerfPhase
 from deja_vu.training.objective import term_weights
 
 needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.io.assets")
+Answer = TypeVar("Answer")
 PATIENCE = 120
 """Seconds in which a server on a busy machine must answer."""
 
@@ -50,12 +51,17 @@ def board(tmp_path: Path) -> Iterator[Any]:
     server.wait(timeout=30)
 
 
-def wait_for(ask: Any, path: str, run: str, wanted: set[str]) -> set[str]:
-    """Tags of a run, as soon as the server has read those that are wanted."""
+def wait_for(read: Callable[[], Answer], enough: Callable[[Answer], bool]) -> Answer:
+    """What the server answers as soon as it has read enough of the run; after `PATIENCE`, what it answers then."""
     until = time.monotonic() + PATIENCE
-    while not wanted <= (found := set(ask(path).get(run, {}))) and time.monotonic() < until:
+    while not enough(found := read()) and time.monotonic() < until:
         time.sleep(0.5)
     return found
+
+
+def tags(ask: Any, kind: str, run: str, wanted: set[str]) -> set[str]:
+    """Tags of a run, as soon as the server has read those that are wanted."""
+    return wait_for(lambda: set(ask(f"data/plugin/{kind}/tags").get(run, {})), wanted.issubset)
 
 
 def promised(config: TrainConfig, groups: set[str], left_out: set[str]) -> set[str]:
@@ -75,31 +81,37 @@ def test_everything_that_a_personalization_promises_is_shown(tracked, small_reci
     groups = {"rectification", "blendmaps", "code", "correction"}
     curves = promised(config, groups, left_out=set())
     assert {"loss/perceptual", "weighted/novel_views"} <= curves, "rare terms have curves too"
-    assert curves <= wait_for(board, "data/plugin/scalars/tags", "me", curves)
+    assert curves <= tags(board, "scalars", "me", curves)
     pictures = {"train/target_render_error", "validation/target_render_error"}
-    assert pictures <= wait_for(board, "data/plugin/images/tags", "me", pictures)
+    assert pictures <= tags(board, "images", "me", pictures)
     texts = {"config/text_summary", "commit/text_summary"}
-    assert texts <= wait_for(board, "data/plugin/text/tags", "me", texts)
+    assert texts <= tags(board, "text", "me", texts)
 
-    def values(name: str) -> dict[int, float]:
-        return {int(step): value for _, step, value in board(f"data/plugin/scalars/scalars?run=me&tag={name}")}
+    def values(name: str, steps: set[int]) -> dict[int, float]:
+        def read() -> dict[int, float]:
+            return {int(step): value for _, step, value in board(f"data/plugin/scalars/scalars?run=me&tag={name}")}
 
-    total, parts = values("loss/total"), [values(name) for name in sorted(curves) if name.startswith("weighted/")]
+        return wait_for(read, lambda curve: steps <= set(curve))
+
+    total = values("loss/total", {14, 28})
     assert sorted(total) == [14, 28]
+    logged = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    parts = [values(name, {row["step"] for row in logged if name in row}) for name in sorted(curves) if name.startswith("weighted/")]
     for step, value in total.items():
         assert sum(part.get(step, 0.0) for part in parts) == pytest.approx(value, rel=1e-5), "what acts adds up to what is minimized"
 
     test = json.loads((out / "metrics.json").read_text())["test"]
-    session = board("data/plugin/hparams/session_groups", experimentName="", colParams=[], startIndex=0, sliceSize=9, **allowed())
-    group = session["sessionGroups"][0]
+    group = wait_for(lambda: session(board), lambda group: len(group.get("metricValues", [])) >= len(test))
     shown = {metric["name"]["tag"]: metric["value"] for metric in group["metricValues"]}
     assert {name: shown[f"test/{name}"] for name in test} == pytest.approx(test, rel=1e-6)
     assert group["hparams"]["gaussian.phases.0.steps"] == asdict(recipe)["gaussian"]["phases"][0]["steps"]
 
 
-def allowed() -> dict[str, Any]:
-    """Sessions in any state."""
-    return {"allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]}
+def session(ask: Any) -> dict[str, Any]:
+    """Hyperparameters and final scores of the only run there is, in whatever state; empty until the server has read it."""
+    states = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
+    body = {"experimentName": "", "colParams": [], "startIndex": 0, "sliceSize": 9, "allowedStatuses": states}
+    return next(iter(ask("data/plugin/hparams/session_groups", **body).get("sessionGroups", [])), {})
 
 
 @needs_perceptual
@@ -116,6 +128,6 @@ def test_everything_that_a_field_promises_is_shown(tracked, painted, tmp_path: P
         "nelf": (nelf, {"rays", "upscale", "warp"}),
     }[path]
     curves = promised(config, groups, left_out=set())
-    assert curves <= wait_for(board, "data/plugin/scalars/tags", path, curves)
+    assert curves <= tags(board, "scalars", path, curves)
     pictures = {"train/target_render_error", "validation/target_render_error"}
-    assert pictures <= wait_for(board, "data/plugin/images/tags", path, pictures)
+    assert pictures <= tags(board, "images", path, pictures)
