@@ -64,7 +64,7 @@ class HeadTopology:
 
 @dataclass(frozen=True)
 class HeadParams:
-    """Identity, expression and pose of a head, one or a batch."""
+    """Identity, expression and pose of a head and the torso below it, one or a batch."""
 
     shape: Float[Tensor, "*b S"]
     """Identity coefficients, in standard deviations."""
@@ -73,7 +73,20 @@ class HeadParams:
     joints: Float[Tensor, "*b J 3"]
     """Axis-angle rotation of each joint, radians."""
     world_from_head: Float[Tensor, "*b 4 4"]
-    """Rigid head pose, meters."""
+    """Rigid pose of the head model's root, meters: the head's pose where joint `neck` is at rest, as a tracker leaves it."""
+    torso: Float[Tensor, "*b 4 4"] = None  # type: ignore[assignment]  # `__post_init__` fills it
+    """Rigid motion of the torso against the root's rest, meters: `world_from_torso = world_from_head @ torso`. Left out, the identity:
+    the torso follows the root as one piece."""
+
+    def __post_init__(self) -> None:
+        if self.torso is None:
+            eye = torch.eye(4, dtype=self.world_from_head.dtype, device=self.world_from_head.device)
+            object.__setattr__(self, "torso", eye.expand(*self.world_from_head.shape[:-2], 4, 4))
+
+    @property
+    def world_from_torso(self) -> Float[Tensor, "*b 4 4"]:
+        """Rigid pose of the torso, meters."""
+        return self.world_from_head @ self.torso
 
     def __getitem__(self, index: object) -> HeadParams:
         """Select along the leading batch axis."""

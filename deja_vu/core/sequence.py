@@ -2,7 +2,7 @@
 
 Layout of the folder (format version 1):
   track.json          subject, head, rate, source, crop, warnings
-  params.safetensors  identity, expressions, joints, poses, intrinsics, source indices, times, split
+  params.safetensors  identity, expressions, joints, poses, intrinsics, source indices, times, split; the torso's motion where it has one
   frames/NNNNNN.jpg   the square head crop, named by source frame index
   masks/NNNNNN.png    four planes: person alpha, head alpha (the person without neck and torso), eyes_mouth, and
                       valid (0 beyond the frame's border and behind bars)
@@ -138,7 +138,8 @@ class TrackedSequence:
             count = len(tensors["index"])
             _check_shapes(tensors, count)
             shape = tensors["shape"].expand(count, -1)
-            params = HeadParams(shape, tensors["expression"], tensors["joints"], tensors["world_from_head"])
+            torso = {"torso": tensors["torso"]} if "torso" in tensors else {}
+            params = HeadParams(shape, tensors["expression"], tensors["joints"], tensors["world_from_head"], **torso)
             camera = Camera(torch.eye(4), tensors["intrinsics"], info.resolution, info.resolution)
             sequence = TrackedSequence(folder, info, params, camera, tensors["index"], tensors["times"], tensors["test"])
         except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
@@ -151,6 +152,7 @@ class TrackedSequence:
 def _check_shapes(tensors: dict[str, Tensor], count: int) -> None:
     """Refuse tensors that do not belong to one video of `count` frames; sizes that depend on the head are None."""
     per_frame = {"index": (), "times": (), "test": (), "expression": (None,), "joints": (None, 3), "world_from_head": (4, 4)}
+    per_frame |= {"torso": (4, 4)} if "torso" in tensors else {}
     expected = {"shape": (None,), "intrinsics": (3, 3)} | {name: (count, *size) for name, size in per_frame.items()}
     for name, sizes in expected.items():
         found = tuple(tensors[name].shape)

@@ -10,7 +10,7 @@ import torch
 
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import FormatError
-from deja_vu.core.head import HeadParams
+from deja_vu.core.head import HEAD_PARAM_FIELDS, HeadParams
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Subject:
 
     def to_json(self) -> str:
         """Text that `from_json` reads back, exactly."""
-        neutral = {name: getattr(self.neutral, name)[0].tolist() for name in ("shape", "expression", "joints", "world_from_head")}
+        neutral = {name: getattr(self.neutral, name)[0].tolist() for name in HEAD_PARAM_FIELDS}
         camera = {"intrinsics": self.camera.intrinsics.tolist(), "width": self.camera.width, "height": self.camera.height}
         return json.dumps({"name": self.name, "head": self.head_name, "neutral": neutral, "camera": camera, "fps": self.fps})
 
@@ -53,8 +53,8 @@ class Subject:
             subject = Subject(str(values["name"]), str(values["head"]), neutral, camera, float(values["fps"]))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FormatError(f"{where} says of its person what cannot be read ({type(error).__name__}: {error}).") from error
-        tensors = (neutral.shape, neutral.expression, neutral.joints, neutral.world_from_head, intrinsics)
-        if neutral.world_from_head.shape != (1, 4, 4) or neutral.joints.dim() != 3 or intrinsics.shape != (3, 3):
+        tensors = (*(getattr(neutral, name) for name in HEAD_PARAM_FIELDS), intrinsics)
+        if {neutral.world_from_head.shape, neutral.torso.shape} != {(1, 4, 4)} or neutral.joints.dim() != 3 or intrinsics.shape != (3, 3):
             raise FormatError(f"{where}: its neutral face or its camera has other shapes than such have.")
         if not all(bool(torch.isfinite(value).all()) for value in tensors):
             raise FormatError(f"{where}: its neutral face or its camera holds values that are not finite.")

@@ -146,7 +146,8 @@ class PriorSampler:
         pose[:, :3, :3] = FACING_CAMERA @ axis_angle_to_matrix(turn)
         expression = self._expressions[torch.from_numpy(rng.integers(len(self._expressions), size=count))]
         strength = torch.from_numpy(rng.uniform(0.5, 1.3, (count, 1))).float()
-        return HeadParams(like.shape.expand(count, -1), expression * strength, like.joints.expand(count, -1, -1), pose)
+        joints, torso = like.joints.expand(count, -1, -1), like.torso.expand(count, 4, 4)
+        return HeadParams(like.shape.expand(count, -1), expression * strength, joints, pose, torso)
 
     def _add_fit_noise(self, params: HeadParams, rng: np.random.Generator) -> HeadParams:
         """The same parameters with the noise of a fit."""

@@ -240,6 +240,7 @@ def _read_entry(key: str, facts: dict[str, Any], shard: Path, places: dict[str, 
     def tensor(name: str, *shape: int) -> Tensor:
         return torch.tensor(facts["params"][name]).view(1, *shape)
 
-    params = HeadParams(tensor("shape", -1), tensor("expression", -1), tensor("joints", -1, 3), tensor("world_from_head", 4, 4))
+    torso = {"torso": tensor("torso", 4, 4)} if "torso" in facts["params"] else {}
+    params = HeadParams(tensor("shape", -1), tensor("expression", -1), tensor("joints", -1, 3), tensor("world_from_head", 4, 4), **torso)
     camera = Camera(torch.eye(4), torch.tensor(facts["intrinsics"]).view(3, 3), resolution, resolution)
     return Entry(key, facts["identity"], facts["set"], facts["split"], params, camera, shard, places)

@@ -51,7 +51,7 @@ def build_rig(avatar: GaussianAvatar, rest: HeadParams) -> Rig:
     if "gaussians" not in avatar.capabilities:
         raise InputError(f"A {type(avatar).__name__} has no Gaussian maps to export. Personalize a Gaussian avatar.")
     tensors = _surface(avatar) | _maps(avatar) | _code(avatar)
-    tensors |= {"rest_expression": rest.expression[0], "rest_joints": rest.joints[0], "rest_world_from_head": rest.world_from_head[0]}
+    tensors |= {f"rest_{name}": getattr(rest, name)[0] for name in ("expression", "joints", "world_from_head", "torso")}
     spec = avatar.head.spec
     facts = {
         "head": spec.name,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from jaxtyping import UInt8
 
 from deja_vu.core.sequence import TrackedSequence
@@ -51,5 +52,7 @@ def write_sequence(sequence: TrackedSequence) -> None:
         "times": sequence.times,
         "test": sequence.test,
     }
+    if not torch.equal(params.torso, torch.eye(4).expand_as(params.torso)):
+        tensors["torso"] = params.torso
     write_tensors(sequence.folder / "params.safetensors", tensors)
     write_json(sequence.folder / "track.json", asdict(sequence.info))

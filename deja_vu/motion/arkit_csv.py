@@ -80,7 +80,7 @@ class ArkitCsvMotion(MotionSource):
         self.head_name, self.fps, self.notes = head.spec.name, fps, table.notes
         if neutral_at is None:
             self.neutral = actor.neutral
-            self.neutral.world_from_head[0, :3, :3] = mean_rotation(self._params)  # phones are held below the face
+            self.neutral.world_from_head[0, :3, :3] = mean_rotation(self._params.world_from_head)  # phones are held below the face
         else:
             self.neutral = take_neutral(self._params, torch.from_numpy(times), neutral_at)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from deja_vu.core.conventions import FACING_CAMERA
@@ -26,9 +27,9 @@ MIN_FRAMES = 3
 def estimate_neutral(params: HeadParams, head: HeadModel) -> HeadParams:
     """Estimate a person's neutral face from many frames: lips closed as far as they ever are, eyes open, nothing else going on.
 
-    Expressions are means over such frames. Joints (gaze, jaw) are medians and the pose is the mean over all frames, as heads and
-    eyes turn to both sides of where they rest. One or two frames, such as a photo, do not tell the neutral face: it is then taken to be
-    without expression.
+    Expressions are means over such frames. Joints (gaze, jaw) are medians and the poses of head and torso are means over all frames, as
+    heads and eyes turn to both sides of where they rest. One or two frames, such as a photo, do not tell the neutral face: it is then taken
+    to be without expression.
 
     Args:
         params: T frames of one person.
@@ -37,10 +38,10 @@ def estimate_neutral(params: HeadParams, head: HeadModel) -> HeadParams:
     Returns:
         One frame [1].
     """
+    pose = _mean_pose(params.world_from_head)
+    torso = torch.linalg.inv(pose) @ _mean_pose(params.world_from_torso)
     if len(params) < MIN_FRAMES:
-        return HeadParams(
-            params.shape[:1], torch.zeros_like(params.expression[:1]), torch.zeros_like(params.joints[:1]), _mean_pose(params)
-        )
+        return HeadParams(params.shape[:1], torch.zeros_like(params.expression[:1]), torch.zeros_like(params.joints[:1]), pose, torso)
     frames = torch.arange(len(params))
     openings = Openings.of(head)
     if openings is not None:
@@ -50,13 +51,13 @@ def estimate_neutral(params: HeadParams, head: HeadModel) -> HeadParams:
     count = min(len(frames), max(MIN_FRAMES, round(NEUTRAL_SHARE * len(frames))))
     usual = frames[activity.topk(count, largest=False).indices]
     expression, joints = params.expression[usual].mean(0, keepdim=True), params.joints.median(0, keepdim=True).values
-    return HeadParams(params.shape[:1], expression, joints, _mean_pose(params))
+    return HeadParams(params.shape[:1], expression, joints, pose, torso)
 
 
-def _mean_pose(params: HeadParams) -> Tensor:
+def _mean_pose(poses: Float[Tensor, "T 4 4"]) -> Float[Tensor, "1 4 4"]:
     pose = torch.eye(4)[None].clone()
-    pose[0, :3, :3] = mean_rotation(params)
-    pose[0, :3, 3] = params.world_from_head[:, :3, 3].mean(0)
+    pose[0, :3, :3] = mean_rotation(poses)
+    pose[0, :3, 3] = poses[:, :3, 3].mean(0)
     return pose
 
 
@@ -77,9 +78,9 @@ def take_neutral(params: HeadParams, times: Tensor, second: float) -> HeadParams
     return params[nearest : nearest + 1]
 
 
-def mean_rotation(params: HeadParams) -> Tensor:
-    """Rotation nearest to those of all frames [3 3]."""
-    u, _, vt = torch.linalg.svd(params.world_from_head[:, :3, :3].mean(0))
+def mean_rotation(poses: Float[Tensor, "T 4 4"]) -> Float[Tensor, "3 3"]:
+    """Rotation nearest to those of all poses."""
+    u, _, vt = torch.linalg.svd(poses[:, :3, :3].mean(0))
     turn = torch.diag(torch.tensor([1.0, 1.0, float(torch.sign(torch.linalg.det(u @ vt)))]))
     return u @ turn @ vt
 

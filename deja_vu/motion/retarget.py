@@ -23,8 +23,8 @@ EXPRESSION_RANGE = (-0.5, 1.0)
 class Retargeter:
     """Retargets one mover's frames to one person.
 
-    Expressions and joints move by their difference from the mover's neutral face; poses by the turn and the shift from it. Where the
-    head can tell how far its eyes are open, the share of the neutral opening is kept, so that a shut eye stays shut.
+    Expressions and joints move by their difference from the mover's neutral face; poses by the turn and the shift from it, the torso with
+    the head. Where the head can tell how far its eyes are open, the share of the neutral opening is kept, so that a shut eye stays shut.
     """
 
     def __init__(self, head: HeadModel, theirs: HeadParams, ours: HeadParams, config: RetargetConfig | None = None) -> None:
@@ -52,6 +52,7 @@ class Retargeter:
             expression=expression.clamp(*EXPRESSION_RANGE),
             joints=joints,
             world_from_head=self._retarget_pose(params.world_from_head),
+            torso=ours.torso.expand(len(params), 4, 4),
         )
         if self._openings is None:
             return moved

@@ -53,7 +53,7 @@ class OneEuro:
         smoothed = pose.clone()
         u, _, vt = torch.linalg.svd(turn.view(3, 3))
         smoothed[:3, :3], smoothed[:3, 3] = u @ vt, shift
-        return HeadParams(params.shape, expression[None].clone(), joint_values.view(1, -1, 3).clone(), smoothed[None])
+        return HeadParams(params.shape, expression[None].clone(), joint_values.view(1, -1, 3).clone(), smoothed[None], params.torso)
 
 
 def _filter_share(cutoff: Tensor, step: float) -> Tensor:

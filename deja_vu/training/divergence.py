@@ -12,7 +12,7 @@ from deja_vu.core.batch import Batch
 from deja_vu.core.errors import DivergedError
 
 REMEDY = "Lower the learning rate, or track the video again if its frames' parameters are to blame."
-POSE_FIELDS = ("expression", "joints", "world_from_head")
+POSE_FIELDS = ("expression", "joints", "world_from_head", "torso")
 
 
 def refuse_divergence(terms: Mapping[str, float], positions: Int[Tensor, " B"], step: int) -> None:

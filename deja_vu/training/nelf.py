@@ -142,7 +142,7 @@ class NelfTask(Task[NelfPhase, Batch]):
         self, picture: Float[Tensor, "B H W 3"], batch: Batch, background: Float[Tensor, "3"], other: HeadParams
     ) -> Float[Tensor, ""]:
         """Change of the picture for a change of the code, same camera (LightAvatar's temporal loss)."""
-        moved = HeadParams(other.shape, other.expression, other.joints, batch.params.world_from_head)
+        moved = HeadParams(other.shape, other.expression, other.joints, batch.params.world_from_head, batch.params.torso)
         change = (self.avatar.render(moved, batch.camera, background).rgb - picture).abs().mean()
         return change / (self.avatar.code(moved) - self.avatar.code(batch.params)).abs().mean().clamp_min(1e-3)
 

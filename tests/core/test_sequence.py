@@ -120,6 +120,18 @@ def test_a_folder_that_is_not_tracked_is_refused(sequence, tmp_path) -> None:
         TrackedSequence.load(sequence.folder)
 
 
+def test_a_torso_that_moves_is_kept_and_one_that_follows_the_head_needs_no_place(sequence) -> None:
+    path = sequence.folder / "params.safetensors"
+    assert "torso" not in load_file(path)
+    torso = torch.eye(4).repeat(FRAMES, 1, 1)
+    torso[:, 0, 3] = torch.arange(FRAMES) / 100
+    write_sequence(replace(sequence, params=replace(sequence.params, torso=torso)))
+    assert torch.equal(TrackedSequence.load(sequence.folder).params.torso, torso)
+    save_file(load_file(path) | {"torso": torso[1:]}, path)
+    with pytest.raises(FormatError, match=r"torso has shape \(5, 4, 4\), expected \(6, 4, 4\)"):
+        TrackedSequence.load(sequence.folder)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

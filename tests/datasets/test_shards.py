@@ -22,6 +22,7 @@ INFO = ShardInfo("toy", SIDE, tuple(f"p{n}.jpg" for n in range(5)), 2)
 def sample(number: int, identity: str, split: str = "train") -> Sample:
     neutral = load_toy().neutral((1,))
     params = replace(neutral, expression=torch.rand_like(neutral.expression), shape=torch.rand_like(neutral.shape))
+    params = replace(params, torso=torch.rand(1, 4, 4))
     smooth = torch.linspace(0, 255, SIDE).to(torch.uint8).expand(SIDE, SIDE)
     planes = [torch.full((SIDE, SIDE), 40 * k + number, dtype=torch.uint8) for k in range(4)]
     frame = Frame(torch.stack([smooth, smooth, smooth], -1), *planes)
@@ -41,7 +42,7 @@ def test_round_trip(tmp_path):
     for number, written in enumerate(samples):
         read, portrait = shards.read(number), written.portrait
         assert (read.key, read.identity) == (portrait.key, portrait.identity)
-        for name in ("shape", "expression", "joints", "world_from_head"):
+        for name in ("shape", "expression", "joints", "world_from_head", "torso"):
             torch.testing.assert_close(getattr(read.params, name), getattr(portrait.params, name), rtol=0, atol=0)
         torch.testing.assert_close(read.camera.intrinsics, portrait.camera.intrinsics, rtol=0, atol=0)
         for name in ("foreground", "head", "eyes_mouth", "valid"):

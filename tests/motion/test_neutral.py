@@ -7,6 +7,7 @@ import torch
 
 from deja_vu.core.errors import InputError
 from deja_vu.heads import load_head
+from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.motion.neutral import estimate_neutral, face_camera, mean_rotation, take_neutral
 from deja_vu.motion.openings import Openings
 from deja_vu.motion.tracked import TrackedMotion
@@ -44,9 +45,19 @@ def test_a_single_frame_says_nothing_about_rest_but_the_pose(anny, talker) -> No
 
 
 def test_the_mean_rotation_is_a_rotation_between_its_frames(talker) -> None:
-    turn = mean_rotation(talker(1))
+    turn = mean_rotation(talker(1).world_from_head)
     torch.testing.assert_close(turn @ turn.T, torch.eye(3), rtol=0, atol=1e-5)
     assert torch.linalg.det(turn) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_torso_that_stays_while_the_head_turns_rests_where_it_is(anny, talker) -> None:
+    params = talker(1)
+    place = axis_angle_to_matrix(torch.tensor([0.1, -0.2, 0.05]))
+    world = torch.eye(4)
+    world[:3, :3], world[:3, 3] = FACING @ place, torch.tensor([0.02, 0.01, 0.6])
+    still = replace(params, torso=torch.linalg.inv(params.world_from_head) @ world)
+    torch.testing.assert_close(estimate_neutral(still, anny).world_from_torso[0], world, rtol=0, atol=1e-5)
+    torch.testing.assert_close(estimate_neutral(params, anny).torso[0], torch.eye(4), rtol=0, atol=1e-5)
 
 
 def test_facing_the_camera_keeps_the_place(anny, talker) -> None:

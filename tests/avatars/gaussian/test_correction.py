@@ -30,6 +30,16 @@ def test_a_constant_correction_turns_moves_and_bends_by_its_steps() -> None:
     torch.testing.assert_close(corrected.expression[0, 0], torch.tensor(0.5 * EXPRESSION_STEP))
 
 
+def test_a_corrected_head_leaves_the_torso_in_its_place() -> None:
+    correction, params = ParamCorrection(3, 6), load_toy().neutral((2,))
+    torso = torch.eye(4).repeat(2, 1, 1)
+    torso[:, :3, :3], torso[:, :3, 3] = axis_angle_to_matrix(torch.tensor([0.1, 0.3, -0.2])), torch.tensor([0.01, 0.02, 0.03])
+    with torch.no_grad():
+        correction.weight[3, :6] = torch.tensor([2.0, -1.0, 1.0, 0.5, -1.5, 1.0])
+    corrected = correction(replace(params, torso=torso), torch.zeros(2, 3))
+    torch.testing.assert_close(corrected.world_from_torso, torso, rtol=0, atol=1e-6)
+
+
 def test_gradients_of_an_image_reach_the_correction(config, params, camera) -> None:
     head = load_toy()
     avatar = GaussianAvatar(head, torch.zeros(head.spec.num_shape), replace(config, correction=True))
