@@ -38,6 +38,10 @@ class Batch:
     params: HeadParams
     camera: Camera
 
+    def whole_person(self) -> Batch:
+        """The same pictures with neck and torso counted as the head is: what an avatar of the whole person must show."""
+        return replace(self, head=self.foreground, loss_mask=self.valid)
+
     def crop(self, rows: slice, columns: slice) -> Batch:
         """A window of the pictures, seen by the window's camera."""
         height, width = self.image.shape[1:3]

@@ -6,6 +6,8 @@ Layout of the folder (format version 1):
   frames/NNNNNN.jpg   the square head crop, named by source frame index
   masks/NNNNNN.png    four planes: person alpha, head alpha (the person without neck and torso), eyes_mouth, and
                       valid (0 beyond the frame's border and behind bars)
+  person/NNNNNN.jpg   a wider square with neck and torso, of the same size in pixels; absent in folders that hold heads only
+  person_masks/NNNNNN.png    the same four planes of it
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -27,6 +30,11 @@ from deja_vu.core.errors import FormatError, InputError, refuse_other_version
 from deja_vu.core.head import HeadParams
 
 FORMAT_VERSION = 1
+
+Window = Literal["head", "person"]
+"""Parts of the video that are stored: the head close up, and as much of the person as was filmed."""
+WINDOW_FOLDERS: dict[Window, tuple[str, str]] = {"head": ("frames", "masks"), "person": ("person", "person_masks")}
+"""Folders of a window's pictures and of its masks."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,8 @@ class TrackInfo:
     """Choice of the test frames: tail or blocks."""
     warnings: tuple[str, ...] = ()
     version: int = FORMAT_VERSION
+    person_crop: tuple[int, int, int, int] | None = None
+    """The same of the window that holds neck and torso, stored at the same resolution; None where only the head is stored."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,8 @@ class TrackedSequence:
     """Seconds."""
     test: Bool[Tensor, " T"]
     """Frames that training never sees."""
+    window: Window = "head"
+    """What frames and camera show."""
 
     def __len__(self) -> int:
         return len(self.index)
@@ -92,8 +104,9 @@ class TrackedSequence:
             FormatError: the frame's files are missing, damaged or of another size.
         """
         name = f"{int(self.index[position]):06d}"
-        image = cv2.imread(str(self.folder / "frames" / f"{name}.jpg"), cv2.IMREAD_COLOR)
-        masks = cv2.imread(str(self.folder / "masks" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+        pictures, planes = WINDOW_FOLDERS[self.window]
+        image = cv2.imread(str(self.folder / pictures / f"{name}.jpg"), cv2.IMREAD_COLOR)
+        masks = cv2.imread(str(self.folder / planes / f"{name}.png"), cv2.IMREAD_UNCHANGED)
         side = self.info.resolution
         if image is None or masks is None or image.shape != (side, side, 3) or masks.shape != (side, side, 4):
             raise FormatError(f"{self.folder}: frame {name} is missing or damaged. Track the video again.")
@@ -102,8 +115,28 @@ class TrackedSequence:
             image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
             masks = cv2.resize(masks, size, interpolation=cv2.INTER_AREA)
         rgb = torch.from_numpy(np.ascontiguousarray(image[..., ::-1]))
-        planes = torch.from_numpy(np.ascontiguousarray(masks.transpose(2, 0, 1)))
-        return Frame(rgb, *planes)
+        return Frame(rgb, *torch.from_numpy(np.ascontiguousarray(masks.transpose(2, 0, 1))))
+
+    @property
+    def crop(self) -> tuple[int, int, int, int]:
+        """x0, y0, x1, y1 of the window in source pixels."""
+        return self.info.crop if self.window == "head" or self.info.person_crop is None else self.info.person_crop
+
+    @property
+    def shows_person(self) -> bool:
+        """Whether the window with neck and torso is stored."""
+        return self.info.person_crop is not None
+
+    def person_window(self) -> TrackedSequence:
+        """The same frames in the window that holds neck and torso.
+
+        Raises:
+            InputError: only the head is stored.
+        """
+        if self.info.person_crop is None:
+            raise InputError(f"{self.folder} holds the head alone. Track the video again to have neck and torso, or use --crop head.")
+        camera = window_camera(self.camera, self.crop, self.info.person_crop)
+        return replace(self, window="person", camera=camera)
 
     def select(self, frames: Tensor) -> TrackedSequence:
         """Some of the frames, by mask or index."""
@@ -133,7 +166,8 @@ class TrackedSequence:
         try:
             fields = dict(json.loads(description.read_text()))
             refuse_other_version(f"{folder} has tracking format", fields.get("version"), FORMAT_VERSION, "Track the video again.")
-            info = TrackInfo(**{**fields, "crop": tuple(fields["crop"]), "warnings": tuple(fields["warnings"])})
+            crops = {name: tuple(fields[name]) for name in ("crop", "person_crop") if fields.get(name) is not None}
+            info = TrackInfo(**{**fields, **crops, "warnings": tuple(fields["warnings"])})
             tensors = load_file(parameters)
             count = len(tensors["index"])
             _check_shapes(tensors, count)
@@ -147,6 +181,19 @@ class TrackedSequence:
         if not all(torch.isfinite(value).all() for value in tensors.values() if value.is_floating_point()):
             raise FormatError(f"{folder}: parameters hold values that are not finite. Track the video again.")
         return sequence
+
+
+def window_camera(camera: Camera, crop: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> Camera:
+    """The camera of another square window of the same video, on as many pixels.
+
+    Args:
+        camera: of a window.
+        crop: that window, x0, y0, x1, y1 in source pixels.
+        other: the other one.
+    """
+    size, other_size = crop[2] - crop[0], other[2] - other[0]
+    source = camera.resize(size, size).crop(other[0] - crop[0], other[1] - crop[1], other_size, other_size)
+    return source.resize(camera.width, camera.height)
 
 
 def _check_shapes(tensors: dict[str, Tensor], count: int) -> None:

@@ -10,29 +10,30 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from deja_vu.core.sequence import TrackedSequence
+from deja_vu.core.sequence import WINDOW_FOLDERS, TrackedSequence, Window
 from deja_vu.io.arrays import write_picture, write_tensors
 from deja_vu.io.files import write_json
 
 JPEG_QUALITY = 97
 
 
-def write_frame(folder: Path, index: int, image: UInt8[np.ndarray, "H W 3"]) -> None:
+def write_frame(folder: Path, index: int, image: UInt8[np.ndarray, "H W 3"], window: Window = "head") -> None:
     """Store one crop in a tracked folder.
 
     Raises:
         OutputError: it could not be written.
     """
-    write_picture(folder / "frames" / f"{index:06d}.jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY], durable=False)
+    path = folder / WINDOW_FOLDERS[window][0] / f"{index:06d}.jpg"
+    write_picture(path, image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY], durable=False)
 
 
-def write_masks(folder: Path, index: int, planes: UInt8[np.ndarray, "H W 4"]) -> None:
+def write_masks(folder: Path, index: int, planes: UInt8[np.ndarray, "H W 4"], window: Window = "head") -> None:
     """Store one frame's foreground, head, eyes_mouth and valid masks in a tracked folder.
 
     Raises:
         OutputError: they could not be written.
     """
-    write_picture(folder / "masks" / f"{index:06d}.png", planes, [cv2.IMWRITE_PNG_COMPRESSION, 1], durable=False)
+    write_picture(folder / WINDOW_FOLDERS[window][1] / f"{index:06d}.png", planes, [cv2.IMWRITE_PNG_COMPRESSION, 1], durable=False)
 
 
 def write_sequence(sequence: TrackedSequence) -> None:

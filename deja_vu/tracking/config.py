@@ -285,3 +285,7 @@ class TrackConfig:
     matte: MatteConfig = field(default_factory=MatteConfig)
     matte_check: MatteCheckConfig = field(default_factory=MatteCheckConfig)
     masks: HeadMaskConfig = field(default_factory=HeadMaskConfig)
+    person_window: Annotated[float, Range(1, 4)] = 1.6
+    """Largest side of the stored window with neck and torso, in sides of the head crop."""
+    person_small: Pixels = 192
+    """Side of the small copies of that window from which the torso is tracked, pixels."""

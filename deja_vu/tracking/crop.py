@@ -81,6 +81,29 @@ def find_crop(landmarks: Float[np.ndarray, "n 478 3"], width: int, height: int) 
     return Crop(int(corner[0]), int(corner[1]), size)
 
 
+def find_person_crop(head: Crop, filmed: Filmed, most: float) -> Crop:
+    """A window about the head's that holds neck and torso, as far as they were filmed.
+
+    It begins where the head's does and goes on downwards and to both sides; where the picture ends, it is moved inside.
+
+    Args:
+        head: window of the head.
+        filmed: part of the picture that was.
+        most: largest side, in sides of the head's window.
+    """
+    width, height = filmed.right - filmed.left, filmed.bottom - filmed.top
+    size = max(head.size, min(round(most * head.size), max(width, height)))
+    slack = size - head.size
+    x0 = _move_inside(head.x0 - slack // 2, size, filmed.left, filmed.right)
+    y0 = _move_inside(head.y0, size, filmed.top, filmed.bottom)
+    return Crop(min(max(x0, head.x0 - slack), head.x0), min(max(y0, head.y0 - slack), head.y0), size)
+
+
+def _move_inside(start: int, size: int, low: int, high: int) -> int:
+    """Start of a window of some size within a range, or about its middle where it is wider than that."""
+    return min(max(start, low), high - size) if size <= high - low else (low + high - size) // 2
+
+
 def crop_frame(image: np.ndarray, crop: Crop, side: int, *, filmed: Filmed | None = None, border: int | None = None) -> np.ndarray:
     """The crop of a frame, resized to `side` pixels.
 

@@ -1,9 +1,10 @@
-"""The frames of a tracked folder: head crops, mattes, and where the head ends in them."""
+"""The frames of a tracked folder: windows of the video, mattes, and where the head ends in them."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,10 @@ from tqdm import tqdm
 
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import FormatError, OutputError
+from deja_vu.core.sequence import WINDOW_FOLDERS, Window
 from deja_vu.io.tracked_folder import write_frame, write_masks
 from deja_vu.io.video import read_frames
-from deja_vu.tracking.crop import crop_frame, crop_valid, shrink
+from deja_vu.tracking.crop import Crop, crop_frame, crop_valid, shrink
 from deja_vu.tracking.landmarks import Detections
 from deja_vu.tracking.masks import HeadMasks, head_alpha
 from deja_vu.tracking.matte import Matting
@@ -35,88 +37,118 @@ def begin_track(folder: Path) -> None:
     Raises:
         OutputError: it holds a tracked video or frames already, or cannot be written.
     """
+    names = [name for both in WINDOW_FOLDERS.values() for name in both]
     try:
-        for name in ("frames", "masks"):
+        for name in names:
             (folder / name).mkdir(parents=True, exist_ok=True)
-        if (folder / "track.json").exists() or any(any((folder / name).iterdir()) for name in ("frames", "masks")):
+        if (folder / "track.json").exists() or any(any((folder / name).iterdir()) for name in names):
             raise OutputError(f"{folder} holds frames already. Choose another folder.")
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({error.strerror}). Choose another --out.") from error
 
 
 @dataclass(frozen=True)
+class StoredWindow:
+    """A square window of the video as it is stored."""
+
+    name: Window
+    crop: Crop
+    camera: Camera
+    """On the stored pixels, with the video's expected focal length."""
+    small_side: int
+    """Of the small copies that the tracker looks at, pixels."""
+
+
+@dataclass(frozen=True)
 class FrameWriter:
-    """Stores the frames of a video in which a face was found, and later their masks."""
+    """Stores windows of the frames in which a face was found, and later their masks."""
 
     video: Path
     detections: Detections
     out: Path
-    side: int
-    """Of the stored head crop, pixels."""
+    windows: Sequence[StoredWindow]
 
-    @property
-    def valid(self) -> UInt8[np.ndarray, "side side"]:
-        """255 where the crop shows what was filmed."""
-        return crop_valid(self.detections.filmed, self.detections.crop, self.side)
-
-    def write_crops(self, matting: Matting, window: Camera, small_side: int, max_frames: int | None = None) -> Crops:
-        """Store the crop and the person's alpha of every frame with a face.
+    def write_crops(self, mattings: Sequence[Matting], max_frames: int | None = None) -> list[Crops]:
+        """Store the windows and the person's alpha of every frame with a face.
 
         Args:
-            matting: of this video alone.
-            window: camera of the stored crop.
-            small_side: of the copies that are returned, pixels.
+            mattings: one for each window, of this video alone.
             max_frames: as the detections were made with.
+
+        Returns:
+            Small copies of each window.
         """
-        detections, valid = self.detections, self.valid
-        landmarks = detections.crop.map_points(detections.landmarks[detections.found, :, :2], self.side)
-        places = {int(index): place for place, index in enumerate(detections.index[detections.found])}
-        rgb = torch.empty(len(places), small_side, small_side, 3, dtype=torch.uint8)
-        alpha = torch.empty(len(places), small_side, small_side, dtype=torch.uint8)
-
-        def finish(place: int, index: int, crop: np.ndarray, coarse: np.ndarray) -> None:
-            matte = matting.refine(crop, coarse, landmarks[place], valid=valid)
-            write_frame(self.out, index, matte.foreground)
-            write_masks(self.out, index, np.repeat(matte.alpha[..., None], 4, axis=2))
-            rgb[place], alpha[place] = shrink(crop, small_side), shrink(matte.alpha, small_side)
-
+        indices = self.detections.index[self.detections.found]
+        places = {int(index): place for place, index in enumerate(indices)}
+        storing = [_Storing(self, window, matting) for window, matting in zip(self.windows, mattings, strict=True)]
         waiting: deque[Future[None]] = deque()
         with tqdm(total=len(places), desc="crop and matte", unit="frame") as bar, ThreadPoolExecutor(WORKERS) as pool:
             for index, _, image in read_frames(self.video, max_frames=max_frames):
                 if index not in places:
                     continue
-                crop = crop_frame(image, detections.crop, self.side, filmed=detections.filmed)
-                waiting.append(pool.submit(finish, places[index], index, crop, matting.coarse(crop)))
-                if len(waiting) > 2 * WORKERS:
+                for one in storing:
+                    crop = crop_frame(image, one.window.crop, one.side, filmed=self.detections.filmed)
+                    waiting.append(pool.submit(one.store, places[index], index, crop, one.matting.coarse(crop)))
+                while len(waiting) > 2 * WORKERS:
                     waiting.popleft().result()
                 bar.update()
             for future in waiting:
                 future.result()
-        return Crops(rgb, alpha, shrink(valid, small_side), window.resize(small_side, small_side))
+        return [one.crops() for one in storing]
 
-    def write_head_masks(self, masks: HeadMasks, state: TrackState, window: Camera) -> None:
+    def write_head_masks(self, masks: HeadMasks, state: TrackState) -> None:
         """Complete the stored masks: head alpha is the person's without neck and torso; eyes_mouth is on eyes and mouth."""
-        camera, valid = state.camera(window), self.valid
         indices = self.detections.index[self.detections.found]
-
-        def finish(index: int, weight: np.ndarray, eyes_mouth: np.ndarray) -> None:
-            foreground = read_foreground(self.out, index)
-            write_masks(self.out, index, np.stack([foreground, head_alpha(foreground, weight), eyes_mouth, valid], axis=-1))
-
         with ThreadPoolExecutor(WORKERS) as pool:
             for start in tqdm(range(0, len(indices), CHUNK_FRAMES), desc="mask neck", unit="batch"):
                 chunk = slice(start, start + CHUNK_FRAMES)
-                weights, eyes_mouth = masks.render(state.params(chunk), camera, window.width)
-                list(pool.map(finish, indices[chunk].tolist(), weights, eyes_mouth))
+                for window in self.windows:
+                    side = window.camera.width
+                    valid = crop_valid(self.detections.filmed, window.crop, side)
+
+                    def finish(
+                        index: int, weight: np.ndarray, eyes_mouth: np.ndarray, name: Window = window.name, valid: np.ndarray = valid
+                    ) -> None:
+                        foreground = read_foreground(self.out, index, name)
+                        planes = np.stack([foreground, head_alpha(foreground, weight), eyes_mouth, valid], axis=-1)
+                        write_masks(self.out, index, planes, name)
+
+                    weights, eyes_mouth = masks.render(state.params(chunk), state.camera(window.camera), side)
+                    list(pool.map(finish, indices[chunk].tolist(), weights, eyes_mouth))
 
 
-def read_foreground(folder: Path, index: int) -> UInt8[np.ndarray, "H W"]:
+class _Storing:
+    """One window's pictures on their way to disk, and their small copies."""
+
+    def __init__(self, writer: FrameWriter, window: StoredWindow, matting: Matting) -> None:
+        found, small = writer.detections.found, window.small_side
+        self.out, self.window, self.matting, self.side = writer.out, window, matting, window.camera.width
+        self.valid = crop_valid(writer.detections.filmed, window.crop, self.side)
+        self.landmarks = window.crop.map_points(writer.detections.landmarks[found, :, :2], self.side)
+        self.rgb = torch.empty(len(self.landmarks), small, small, 3, dtype=torch.uint8)
+        self.alpha = torch.empty(len(self.landmarks), small, small, dtype=torch.uint8)
+
+    def store(self, place: int, index: int, crop: UInt8[np.ndarray, "side side 3"], coarse: np.ndarray) -> None:
+        """Refine the matte of one frame and write both."""
+        matte = self.matting.refine(crop, coarse, self.landmarks[place], valid=self.valid)
+        write_frame(self.out, index, matte.foreground, self.window.name)
+        write_masks(self.out, index, np.repeat(matte.alpha[..., None], 4, axis=2), self.window.name)
+        small = self.window.small_side
+        self.rgb[place], self.alpha[place] = shrink(crop, small), shrink(matte.alpha, small)
+
+    def crops(self) -> Crops:
+        """The small copies."""
+        small = self.window.small_side
+        return Crops(self.rgb, self.alpha, shrink(self.valid, small), self.window.camera.resize(small, small))
+
+
+def read_foreground(folder: Path, index: int, window: Window = "head") -> UInt8[np.ndarray, "H W"]:
     """The person's alpha of a frame stored by `FrameWriter.write_crops`.
 
     Raises:
         FormatError: it is not there any more.
     """
-    planes = cv2.imread(str(folder / "masks" / f"{index:06d}.png"), cv2.IMREAD_UNCHANGED)
+    planes = cv2.imread(str(folder / WINDOW_FOLDERS[window][1] / f"{index:06d}.png"), cv2.IMREAD_UNCHANGED)
     if planes is None:
         raise FormatError(f"{folder}: the masks of frame {index:06d} vanished while tracking. Track the video again.")
     return planes[..., 0]

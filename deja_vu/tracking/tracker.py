@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,8 @@ from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
 from deja_vu.io.tracked_folder import write_sequence
 from deja_vu.tracking.config import TrackConfig
-from deja_vu.tracking.frames import FrameWriter, begin_track
+from deja_vu.tracking.crop import find_person_crop
+from deja_vu.tracking.frames import FrameWriter, StoredWindow, begin_track
 from deja_vu.tracking.landmarks import Detections, detect_video
 from deja_vu.tracking.masks import HeadMasks
 from deja_vu.tracking.matte import Matting
@@ -60,17 +63,19 @@ def track_video(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
     if not test.any():
         raise InputError(f"{video}: {len(test)} frames with a face are too few to keep some for the test by split '{config.split}'.")
     begin_track(out)
-    writer = FrameWriter(video, detections, out, config.resolution)
-    with Matting(config.matte, closed_form=config.closed_form_matte) as matting:
-        crops = writer.write_crops(matting, observations.window, config.photometric.resolution, config.max_frames)
+    windows = choose_windows(detections, config)
+    writer = FrameWriter(video, detections, out, windows)
+    with ExitStack() as open_mattings:
+        mattings = [open_mattings.enter_context(Matting(config.matte, closed_form=config.closed_form_matte)) for _ in windows]
+        crops, _ = writer.write_crops(mattings, config.max_frames)
     index = detections.index[detections.found]
     doubts = doubt_mattes(crops.alpha.numpy(), crops.valid.numpy(), index, config.matte_check)
     _print_notes(doubts)
     state = fit_video(head, observations, crops, ~test, config)
-    writer.write_head_masks(HeadMasks(head, config.masks), state, observations.window)
+    writer.write_head_masks(HeadMasks(head, config.masks), state)
     sequence = TrackedSequence(
         folder=out,
-        info=_describe(video, detections, config, notes + doubts),
+        info=_describe(video, detections, windows, config, notes + doubts),
         params=state.params(),
         camera=state.camera(observations.window),
         index=torch.from_numpy(index).long(),
@@ -80,6 +85,17 @@ def track_video(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
     write_sequence(sequence)
     write_overlay(head, sequence, out / "overlay.mp4")
     return sequence
+
+
+def choose_windows(detections: Detections, config: TrackConfig) -> tuple[StoredWindow, StoredWindow]:
+    """The head's window, and the one that holds neck and torso."""
+    info, side = detections.info, config.resolution
+    person = find_person_crop(detections.crop, detections.filmed, config.person_window)
+    cameras = [crop.camera(config.fit.focal_ratio, info.width, info.height, side) for crop in (detections.crop, person)]
+    return (
+        StoredWindow("head", detections.crop, cameras[0], config.photometric.resolution),
+        StoredWindow("person", person, cameras[1], config.person_small),
+    )
 
 
 def observe(detections: Detections, config: TrackConfig) -> Observations:
@@ -138,7 +154,9 @@ def _detect(video: Path, config: TrackConfig) -> tuple[Detections, tuple[str, ..
     return detections, notes
 
 
-def _describe(video: Path, detections: Detections, config: TrackConfig, notes: tuple[str, ...]) -> TrackInfo:
+def _describe(
+    video: Path, detections: Detections, windows: Sequence[StoredWindow], config: TrackConfig, notes: tuple[str, ...]
+) -> TrackInfo:
     with video.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return TrackInfo(
@@ -148,7 +166,8 @@ def _describe(video: Path, detections: Detections, config: TrackConfig, notes: t
         source=video.name,
         source_sha256=digest,
         source_frames=detections.frames_read,
-        crop=detections.crop.box,
+        crop=windows[0].crop.box,
+        person_crop=windows[1].crop.box,
         resolution=config.resolution,
         split=config.split,
         warnings=notes,

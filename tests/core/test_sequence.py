@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import FormatError, InputError, OutputError
 from deja_vu.core.head import HeadParams
-from deja_vu.core.sequence import Frame, TrackedSequence, TrackInfo
+from deja_vu.core.sequence import Frame, TrackedSequence, TrackInfo, window_camera
 from deja_vu.io.tracked_folder import write_frame, write_masks, write_sequence
 
 FRAMES, SIDE = 6, 32
@@ -190,3 +190,32 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path, sequence) -> None:
         write_masks(tmp_path / "file", 0, planes(0))
     with pytest.raises(OutputError, match="could not be written"):
         write_sequence(replace(sequence, folder=tmp_path / "file"))
+
+
+def test_both_windows_show_a_point_at_the_same_place_of_the_video() -> None:
+    """A pixel of either window, mapped back to the video by the window's box, is where one camera of the whole video sees the point."""
+    whole = Camera.from_focal(1000.0, 640, 480)
+    points = torch.tensor([[0.05, -0.02, 0.5], [-0.1, 0.06, 0.8]])
+    head, person = (200, 50, 456, 306), (120, 20, 532, 432)
+    cameras = {head: whole.crop(*head[:2], 256, 256).resize(128, 128)}
+    cameras[person] = window_camera(cameras[head], head, person)
+    for box, camera in cameras.items():
+        assert (camera.width, camera.height) == (128, 128)
+        pixels = camera.project(points)[0] * (box[2] - box[0]) / 128 + torch.tensor(box[:2])
+        torch.testing.assert_close(pixels, whole.project(points)[0], atol=1e-3, rtol=0)  # float32 at pixels of some hundreds
+
+
+def test_the_persons_window_is_read_from_its_own_folders(sequence) -> None:
+    with pytest.raises(InputError, match="head alone"):
+        sequence.person_window()
+    for name in ("person", "person_masks"):
+        (sequence.folder / name).mkdir()
+    for source in sequence.index.tolist():
+        write_frame(sequence.folder, source, picture(9 - source), "person")
+        write_masks(sequence.folder, source, planes(source + 50), "person")
+    write_sequence(replace(sequence, info=replace(sequence.info, person_crop=(-40, -30, 88, 98))))
+    wide = TrackedSequence.load(sequence.folder).person_window()
+    assert (wide.crop, wide.info.crop) == ((-40, -30, 88, 98), sequence.info.crop)
+    np.testing.assert_array_equal(wide.frame(3).foreground.numpy(), planes(55)[..., 0])
+    assert (wide.frame(3).image.int() - torch.from_numpy(picture(4)).int()).abs().max() <= 6
+    assert wide.select(torch.tensor([3])).frame(0).image.equal(wide.frame(3).image)

@@ -8,13 +8,13 @@ import torch
 from deja_vu.core.errors import InputError, OutputError
 from deja_vu.io.assets import find
 from deja_vu.pipelines.sample import write_sample
-from deja_vu.tracking.config import TrackConfig
-from deja_vu.tracking.crop import crop_frame
+from deja_vu.tracking.config import PhotometricConfig, TrackConfig
+from deja_vu.tracking.crop import crop_frame, crop_valid
 from deja_vu.tracking.frames import FrameWriter, begin_track, read_foreground
 from deja_vu.tracking.landmarks import detect_video
 from deja_vu.tracking.matte import Matting
 from deja_vu.tracking.matte_check import doubt_mattes
-from deja_vu.tracking.tracker import BLOCK, BLOCK_PERIOD, observe, split_frames, track_video
+from deja_vu.tracking.tracker import BLOCK, BLOCK_PERIOD, choose_windows, split_frames, track_video
 
 
 @pytest.mark.parametrize("count", [3, 10, 41, 450])
@@ -56,10 +56,12 @@ def test_in_a_close_film_the_person_is_what_was_drawn(tmp_path) -> None:
     detections = detect_video(tmp_path / "close.mp4")
     assert min(detections.crop.x0, detections.crop.y0) < -10
     begin_track(tmp_path / "out")
-    writer = FrameWriter(tmp_path / "close.mp4", detections, tmp_path / "out", side)
+    head, _ = choose_windows(detections, TrackConfig(resolution=side, photometric=PhotometricConfig(resolution=side)))
+    writer = FrameWriter(tmp_path / "close.mp4", detections, tmp_path / "out", [head])
     with Matting() as matting:
-        crops = writer.write_crops(matting, observe(detections, TrackConfig(resolution=side)).window, side)
-    beyond, filmed = writer.valid == 0, writer.valid == 255
+        (crops,) = writer.write_crops([matting])
+    valid = crop_valid(detections.filmed, detections.crop, side)
+    beyond, filmed = valid == 0, valid == 255
     for index in range(3):
         alpha = read_foreground(tmp_path / "out", index)
         truth = crop_frame(subject.render(index).foreground, detections.crop, side, border=0)
@@ -69,7 +71,7 @@ def test_in_a_close_film_the_person_is_what_was_drawn(tmp_path) -> None:
         assert not crops.alpha[index].numpy()[beyond].any()
         stored = cv2.imread(str(tmp_path / "out" / "frames" / f"{index:06d}.jpg"))[..., ::-1]
         assert cv2.absdiff(np.ascontiguousarray(stored), crops.rgb[index].numpy())[beyond].mean() < 4, "the border is repeated"
-    assert doubt_mattes(crops.alpha.numpy(), writer.valid, np.arange(3)) == ()
+    assert doubt_mattes(crops.alpha.numpy(), valid, np.arange(3)) == ()
 
 
 @pytest.mark.skipif(find("face_landmarker") is None, reason="the landmarker is not here: python -m deja_vu.io.assets")
