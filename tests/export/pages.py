@@ -127,6 +127,26 @@ def hosted(folder: Path) -> Iterator[str]:
         server.shutdown()
 
 
+def wait_until(page, condition: str, patience_ms: int = PATIENCE_MS) -> None:
+    """Return once an expression of JavaScript, which may await, holds.
+
+    `page.wait_for_function` returns at once where its expression is a promise, whatever the promise will hold.
+
+    Args:
+        page: or frame.
+        condition: expression in the page's own scope.
+        patience_ms: after which the test fails.
+    """
+    loop = f"""async (patience) => {{
+      for (const start = performance.now(); performance.now() - start < patience;) {{
+        if ({condition}) return true;
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }}
+      return false;
+    }}"""
+    assert page.evaluate(loop, patience_ms), f"did not become true: {condition}"
+
+
 def set_slider(page, selector: str, value: float) -> None:
     script = "(input, value) => { input.value = value; input.dispatchEvent(new Event('input')); }"
     page.locator(selector).first.evaluate(script, value)

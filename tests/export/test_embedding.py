@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deja_vu.export.web import Clip, write_web
-from tests.export.pages import hosted, on_disk, pixels
+from tests.export.pages import hosted, on_disk, pixels, wait_until
 
 THEIRS = """<!doctype html><title>theirs</title><link rel="icon" href="data:,">
 <canvas id="one" style="width: 120px; height: 120px"></canvas><canvas id="two" style="width: 120px; height: 120px"></canvas>
@@ -75,7 +75,7 @@ def test_an_avatar_can_be_dismissed(folder, opened):
     page.evaluate("async () => (await pair)[0].dispose()")
     drawn = len(page.evaluate("frames_seen"))
     page.evaluate("async () => void (await pair)[1].set({ headYaw: 20 })")
-    page.wait_for_function("pair.then(([, two]) => !two.loop.moved && !two.loop.waiting)")
+    wait_until(page, "(([, two]) => !two.loop.moved && !two.loop.waiting)(await pair)")
     assert len(page.evaluate("frames_seen")) == drawn
 
 
@@ -123,7 +123,7 @@ def test_a_page_around_it_moves_it_by_messages(folder, opened):
         assert (ready["name"], ready["motions"], ready["presets"]) == ("someone", ["Talk"], ["neutral", "blink"])
         inside = page.frames[1]
         page.evaluate("say({ dejavu: 'set', values: { headYaw: 15 } })")
-        inside.wait_for_function("dejaVu.then((avatar) => Math.abs(avatar.get('headYaw') - 15) < 1e-3)")
+        wait_until(inside, "Math.abs((await dejaVu).get('headYaw') - 15) < 1e-3")
         page.evaluate("heard.length = 0, say({ dejavu: 'play', motion: 'Talk' })")
         assert page.evaluate("hear('motion')") == {"dejavu": "motion", "motion": "Talk", "playing": True}
         page.evaluate("say({ dejavu: 'pause' })")

@@ -15,7 +15,7 @@ from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.core.orbit import ORBIT
 from deja_vu.export.web import write_web, write_webcam
 from deja_vu.io import assets
-from tests.export.pages import SIDE, hosted, on_disk, pixels, psnr, seen, set_slider
+from tests.export.pages import SIDE, hosted, on_disk, pixels, psnr, seen, set_slider, wait_until
 
 PAGE_DB = 45
 """The issue asks for 35. Levels of 8 bits, half-float blending and 8 bits of the picture leave more than 50 on these heads."""
@@ -135,6 +135,12 @@ def test_the_mouse_orbits_and_zooms(page):
     assert psnr(seen(page), away) < 35
 
 
+def test_what_a_promise_will_not_hold_is_waited_for_in_vain(page):
+    wait_until(page, "(await dejaVu).name === 'someone'")
+    with pytest.raises(AssertionError, match="did not become true"):
+        wait_until(page, "(await dejaVu).name === 'nobody'", patience_ms=100)
+
+
 def test_nobody_looks_behind_the_head(page):
     """The camera turns as far as the limit, whichever way it is asked."""
     angles = """async ([yaw, pitch]) => {
@@ -156,7 +162,7 @@ def test_nobody_looks_behind_the_head(page):
     page.mouse.down()
     page.mouse.move(SIDE / 2 + 450, SIDE / 2, steps=3)
     page.mouse.up()
-    page.wait_for_function("dejaVu.then(({ view }) => Math.abs(view.controls.getAzimuthalAngle()) > 1.2)")
+    wait_until(page, "Math.abs((await dejaVu).view.controls.getAzimuthalAngle()) > 1.2")
     turned = page.evaluate("async () => (await dejaVu).view.controls.getAzimuthalAngle()")
     assert abs(math.degrees(turned)) < ORBIT.yaw + 5  # the first direction is not exactly straight ahead
 
@@ -169,7 +175,7 @@ MOVED = """async () => {
         await new Promise(requestAnimationFrame);
     }
 }"""
-"""The expression as soon as it is not that of the face at rest; a string with a promise in `wait_for_function` waits for nothing."""
+"""The expression as soon as it is not that of the face at rest."""
 
 
 def test_a_motion_plays_and_stops_at_a_touch(page, motion):
