@@ -111,24 +111,17 @@ def benchmark_paths(
         OutputError: results are there already, and neither flag is given.
     """
     known = path_recipes(recipe)
-    for name in names:
-        if name not in known:
-            raise InputError(f"There is no path '{name}'. Known: {', '.join(known)}.")
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"There is no path '{unknown[0]}'. Known: {', '.join(known)}.")
     sequence = TrackedSequence.load(track)
     refuse_short(sequence)
     refuse_stale(sequence, out, [] if reuse else [*names, *BASELINES, *(predictor.name for predictor in others)])
-    head = load_head(sequence.info.head_name)
-    for driver in drivers:
-        refuse_other_head(TrackedSequence.load(driver).info.head_name, head)
+    head = shared_head(sequence, drivers)
     assess_untrained(clip, sequence, head, out, others, reuse=reuse, overwrite=overwrite)
-    for name in names:
-        folder = out / name
-        if reuse and (folder / RESULT_FILE).is_file():
-            continue
+    carry_out: Callable[[Job], None] = partial(in_own_process, run_path) if isolate else run_path
+    for name in [name for name in names if not (reuse and (out / name / RESULT_FILE).is_file())]:
         chosen = known[name]()
-        kind = chosen.nelf.teacher if chosen.path == "nelf" and chosen.nelf.pseudo_share else "none"
-        taught = out / kind if (out / kind / RESULT_FILE).is_file() else None
-        with open_run(folder, "benchmark path", inputs=[track, *drivers], overwrite=overwrite or reuse) as run:
+        with open_run(out / name, "benchmark path", inputs=[track, *drivers], overwrite=overwrite or reuse) as run:
             run.note()
             job = Job(
                 clip=clip,
@@ -137,15 +130,30 @@ def benchmark_paths(
                 recipe=chosen,
                 out=run.folder,
                 clip_folder=out,
-                teacher=taught,
+                teacher=finished_teacher(chosen, out),
                 drivers=tuple(drivers),
                 seconds=seconds,
                 sizes=sizes_name(recipe),
             )
-            if isolate:
-                in_own_process(run_path, job)
-            else:
-                run_path(job)
+            carry_out(job)
+
+
+def shared_head(sequence: TrackedSequence, drivers: Sequence[Path]) -> HeadModel:
+    """Head of the clip, with which its drivers were tracked too.
+
+    Raises:
+        InputError: a driver has another head.
+    """
+    head = load_head(sequence.info.head_name)
+    for driver in drivers:
+        refuse_other_head(TrackedSequence.load(driver).info.head_name, head)
+    return head
+
+
+def finished_teacher(recipe: Recipe, clip_folder: Path) -> Path | None:
+    """Run folder of the path that teaches this one, where the clip's folder holds its result; None where nothing teaches or is there."""
+    kind = recipe.nelf.teacher if recipe.path == "nelf" and recipe.nelf.pseudo_share else "none"
+    return clip_folder / kind if (clip_folder / kind / RESULT_FILE).is_file() else None
 
 
 def refuse_short(sequence: TrackedSequence) -> None:

@@ -12,16 +12,24 @@ from types import TracebackType
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 
-from deja_vu.core.errors import MissingAssetError
 from deja_vu.io.assets import locate
 from deja_vu.io.video import Image
+from deja_vu.tracking.alpha import (
+    Color,
+    Plane,
+    closed_form_alpha,
+    distance_to,
+    guided_filter,
+    load_pymatting,
+    make_trimap,
+    project_alpha,
+    spread_color,
+    take_pixels,
+)
 from deja_vu.tracking.config import MatteConfig
 from deja_vu.tracking.detector import missing_mediapipe, quiet
-
-Plane = Float[np.ndarray, "H W"]
-Color = Float[np.ndarray, "H W 3"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ class Matting:
             MissingAssetError: the segmenter, mediapipe or pymatting is absent.
         """
         if closed_form:
-            _load_pymatting()
+            load_pymatting()
         self.config, self.closed_form = config, closed_form
         self._previous: tuple[Plane, Color] | None = None
         self._warm = False
@@ -111,14 +119,14 @@ class Matting:
             coarse = _against_plain(image, plain, sure, coarse, config)
         if landmarks is not None:
             sure |= face_hull(landmarks, rgb.shape[:2], config.face) & (coarse > 0.5)
-        trimap = _trimap(coarse, sure, config)
+        trimap = make_trimap(coarse, sure, config)
         front = spread_color(image, trimap.person & filmed)
         back = spread_color(image, trimap.empty & filmed)
         if self.closed_form:
-            alpha = _closed_form(image, trimap)
+            alpha = closed_form_alpha(image, trimap)
         else:
             spread = config.color_spread if plain is None else config.plain_color_spread
-            alpha = _project(image, trimap, front, back, guided_filter(image, trimap), spread, config.noise)
+            alpha = project_alpha(image, trimap, front, back, guided_filter(image, trimap), spread, config.noise)
         alpha = np.where(filmed, _keep_connected(np.where(filmed, alpha, 0), sure), 0)
         return Matte(np.rint(alpha * 255).astype(np.uint8), _unmix(rgb, image, alpha, front.mean, back.mean))
 
@@ -160,11 +168,6 @@ def _create():
         return vision.ImageSegmenter.create_from_options(options)
     except (ImportError, OSError) as error:
         raise missing_mediapipe(error) from error
-
-
-def _total(color: Color) -> Plane:
-    """Sum over the channels; NumPy's own takes ten times longer on a last axis of three."""
-    return cv2.transform(color, np.ones((1, 3), np.float32))
 
 
 def _largest(color: Color) -> Plane:
@@ -218,123 +221,8 @@ def _against_plain(
     framed = np.pad(alike, 1, constant_values=True).astype(np.uint8)
     _, labels = cv2.connectedComponents(framed, connectivity=4)
     differs = labels[1:-1, 1:-1] != labels[0, 0]
-    reach = _distance_to(coarse > 0.1) < 0.08 * len(image)
+    reach = distance_to(coarse > 0.1) < 0.08 * len(image)
     return (differs & reach).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class _Trimap:
-    """What is surely person, surely background, and how the coarse coverage runs between."""
-
-    person: Bool[np.ndarray, "H W"]
-    empty: Bool[np.ndarray, "H W"]
-    unknown: Bool[np.ndarray, "H W"]
-    coarse: Plane
-    """The segmenter's coverage, 1 and 0 at the sure pixels."""
-    taper: Plane
-    """1 at the segmenter's edge, falling to 0 at the outer end of the band."""
-
-
-def _distance_to(mask: Bool[np.ndarray, "H W"]) -> Plane:
-    """Distance of each pixel to the nearest one of the mask, pixels."""
-    return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
-
-
-def _trimap(coarse: Plane, sure: Bool[np.ndarray, "H W"], config: MatteConfig) -> _Trimap:
-    side = len(coarse)
-    outside = _distance_to(coarse > 0.1)
-    person = (_distance_to(coarse < 0.9) > max(2.0, config.inner_band * side)) | sure
-    empty = (outside > max(2.0, config.outer_band * side)) & ~sure
-    taper = np.clip(2 - 2 * outside / (config.outer_band * side), 0, 1)
-    filled = np.where(person, 1, np.where(empty, 0, coarse)).astype(np.float32)
-    return _Trimap(person, empty, ~(person | empty), filled, taper)
-
-
-@dataclass(frozen=True)
-class LocalColor:
-    """Mean color of the known pixels around each pixel, and how much they differ."""
-
-    mean: Color
-    variance: Plane
-    """Summed over the channels."""
-
-
-def spread_color(image: Color, known: Bool[np.ndarray, "H W"]) -> LocalColor:
-    """Mean color and its variance of the known pixels around each pixel.
-
-    Means over growing neighborhoods (at a quarter of the size), up to the whole picture; the nearest one that holds enough known
-    pixels counts. Where none is known, a pixel's own color stands for them, and differs without bound.
-    """
-    if not known.any():
-        return LocalColor(image, np.full(known.shape, np.inf, np.float32))
-    height, width = known.shape
-    quarter = (max(1, width // 4), max(1, height // 4))
-    weight = cv2.resize(known.astype(np.float32), quarter, interpolation=cv2.INTER_AREA)
-    color = cv2.resize(cv2.copyTo(image, known.astype(np.uint8)), quarter, interpolation=cv2.INTER_AREA)
-    square = _total(color * color) / np.maximum(weight, 1e-6)
-    stack = np.dstack([color, square, weight])
-    total = np.broadcast_to(stack.mean((0, 1)), stack.shape)
-    for radius in (32, 8, 3):
-        window = (2 * max(1, round(radius * width / 512)) + 1,) * 2
-        level = cv2.blur(cv2.blur(stack, window), window)
-        # A wide mean counts as a hundredth of a pixel: it decides only where the near one holds next to nothing.
-        total = level + total * (0.01 / np.maximum(total[..., 4:], 1e-6))
-    total /= np.maximum(total[..., 4:], 1e-6)
-    variance = np.maximum(total[..., 3] - _total(total[..., :3] ** 2), 0)
-    return LocalColor(cv2.resize(total[..., :3], (width, height)), cv2.resize(variance, (width, height)))
-
-
-def _project(image: Color, trimap: _Trimap, front: LocalColor, back: LocalColor, fallback: Plane, spread: float, noise: float) -> Plane:
-    """Alpha along the line from the background's to the person's color, trusted as far as the two stand apart."""
-    at = np.flatnonzero(trimap.unknown)
-    behind = _pixels(back.mean, at)
-    axis = _pixels(front.mean, at) - behind
-    length = np.einsum("nc,nc->n", axis, axis)
-    along = np.einsum("nc,nc->n", _pixels(image, at) - behind, axis) / np.maximum(length, 1e-6)
-    trust = length / (length + spread * (front.variance.ravel()[at] + back.variance.ravel()[at]) + 12 * noise)
-    # The ends are pulled in by a twentieth, so that noise about either color leaves no veil.
-    mixed = trust * np.clip((along - 0.05) / 0.9, 0, 1) + (1 - trust) * fallback.ravel()[at]
-    alpha = trimap.coarse.copy()
-    alpha.ravel()[at] = np.clip(mixed, 0, 1) * trimap.taper.ravel()[at]
-    return alpha
-
-
-def _pixels(image: Color, at: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n 3"]:
-    """Some pixels by flat index; a boolean mask over rows and columns takes several times as long."""
-    return image.reshape(-1, 3).take(at, axis=0)
-
-
-def guided_filter(image: Color, trimap: _Trimap) -> Plane:
-    """Coarse coverage made to follow the picture's edges: a local linear function of color, fitted at half size."""
-    height, width = trimap.coarse.shape
-    half = (max(1, width // 2), max(1, height // 2))
-    guide = cv2.resize(image, half, interpolation=cv2.INTER_AREA)
-    target = cv2.resize(trimap.coarse, half, interpolation=cv2.INTER_AREA)
-    window = (2 * max(1, width // 100) + 1,) * 2
-    r, g, b = cv2.split(guide)
-    moments = cv2.blur(cv2.merge([r * r, r * g, r * b, g * g, g * b, b * b]), window)
-    mean, mean_target = cv2.blur(guide, window), cv2.blur(target, window)
-    joint = cv2.blur(guide * target[..., None], window) - mean * mean_target[..., None]
-    slope = _solve_symmetric(_covariance(moments, mean), joint)
-    offset = mean_target - _total(slope * mean)
-    slope, offset = cv2.blur(slope, window), cv2.blur(offset, window)
-    return np.clip(_total(cv2.resize(slope, (width, height)) * image) + cv2.resize(offset, (width, height)), 0, 1)
-
-
-def _covariance(moments: Float[np.ndarray, "H W 6"], mean: Color) -> list[Plane]:
-    """Entries xx, xy, xz, yy, yz, zz of each window's color covariance, with the filter's regularization on the diagonal."""
-    pairs = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
-    return [moments[..., k] - mean[..., i] * mean[..., j] + (i == j) * 1e-4 for k, (i, j) in enumerate(pairs)]
-
-
-def _solve_symmetric(matrix: list[Plane], right: Color) -> Color:
-    """Solve symmetric 3x3 systems by cofactors, much faster than LAPACK on small ones."""
-    xx, xy, xz, yy, yz, zz = matrix
-    c00, c01, c02 = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
-    c11, c12, c22 = xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy
-    scale = 1 / (xx * c00 + xy * c01 + xz * c02)
-    x, y, z = cv2.split(right)
-    return cv2.merge([(c00 * x + c01 * y + c02 * z) * scale, (c01 * x + c11 * y + c12 * z) * scale, (c02 * x + c12 * y + c22 * z) * scale])
 
 
 def _keep_connected(alpha: Plane, sure: Bool[np.ndarray, "H W"]) -> Plane:
@@ -356,23 +244,9 @@ def _unmix(rgb: Image, image: Color, alpha: Plane, front: Color, back: Color) ->
     """The person's color at the edge: the picture less the background's share, and the local color where little is left."""
     edge = np.flatnonzero((alpha > 0.004) & (alpha < 0.996))
     a = alpha.ravel()[edge][:, None]
-    own = np.clip((_pixels(image, edge) - (1 - a) * _pixels(back, edge)) / np.maximum(a, 0.1), 0, 1)
+    own = np.clip((take_pixels(image, edge) - (1 - a) * take_pixels(back, edge)) / np.maximum(a, 0.1), 0, 1)
     trust = np.clip((a - 0.1) / 0.4, 0, 1)
-    color = trust * own + (1 - trust) * _pixels(front, edge)
+    color = trust * own + (1 - trust) * take_pixels(front, edge)
     result = np.array(rgb, order="C")
     result.reshape(-1, 3)[edge] = np.rint(np.clip(color, 0, 1) * 255).astype(np.uint8)
     return result
-
-
-def _load_pymatting():
-    try:
-        from pymatting import estimate_alpha_cf
-    except ImportError as error:
-        raise MissingAssetError("Closed-form matting needs the package pymatting: pip install '.[matting]' in the source folder") from error
-    return estimate_alpha_cf
-
-
-def _closed_form(image: Color, trimap: _Trimap) -> Plane:
-    """Levin, Lischinski and Weiss, CVPR 2006."""
-    known = np.where(trimap.unknown, 0.5, trimap.coarse).astype(np.float64)
-    return _load_pymatting()(image.astype(np.float64), known).astype(np.float32)

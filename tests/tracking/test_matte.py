@@ -7,10 +7,11 @@ import torch
 
 from deja_vu.datasets.synthetic import SyntheticSubject
 from deja_vu.io.assets import find
+from deja_vu.tracking.alpha import Trimap, _solve_symmetric, guided_filter, spread_color
 from deja_vu.tracking.config import MatteConfig
 from deja_vu.tracking.crop import crop_frame, crop_valid, find_crop
 from deja_vu.tracking.letterbox import Filmed
-from deja_vu.tracking.matte import Matting, _keep_connected, _solve_symmetric, _Trimap, guided_filter, plain_background, spread_color
+from deja_vu.tracking.matte import Matting, _keep_connected, plain_background
 
 needs_model = pytest.mark.skipif(find("selfie_segmenter") is None, reason="the segmenter was not fetched: python -m deja_vu.io.assets")
 SIDE = 256
@@ -51,7 +52,7 @@ def test_guided_filter_keeps_what_is_a_linear_function_of_color():
     image = cv2.resize(rng.random((32, 32, 3), dtype=np.float32), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC).clip(0, 1)
     coarse = image @ np.array([0.3, 0.2, 0.1], np.float32) + 0.2
     nowhere = np.zeros((SIDE, SIDE), bool)
-    refined = guided_filter(image, _Trimap(nowhere, nowhere, ~nowhere, coarse, np.ones_like(coarse)))
+    refined = guided_filter(image, Trimap(nowhere, nowhere, ~nowhere, coarse, np.ones_like(coarse)))
     assert np.abs(refined - coarse).max() < 0.02
 
 
@@ -59,7 +60,7 @@ def test_guided_filter_smooths_where_the_picture_is_flat():
     coarse = np.random.default_rng(0).random((SIDE, SIDE), dtype=np.float32)
     nowhere = np.zeros((SIDE, SIDE), bool)
     flat = np.full((SIDE, SIDE, 3), 0.4, np.float32)
-    refined = guided_filter(flat, _Trimap(nowhere, nowhere, ~nowhere, coarse, np.ones_like(coarse)))
+    refined = guided_filter(flat, Trimap(nowhere, nowhere, ~nowhere, coarse, np.ones_like(coarse)))
     # A mean of about 5x5 half-size pixels, twice: the deviation of 0.29 falls by more than ten.
     assert refined.std() < 0.03
     assert abs(float(refined.mean() - coarse.mean())) < 0.01

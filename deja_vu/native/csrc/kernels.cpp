@@ -1,6 +1,7 @@
 // Compiled once for each instruction set; the driver picks a table at load time.
 #include "attach.h"
 #include "kernels.h"
+#include "raster_gradient.h"
 #include "raster_project.h"
 #include "raster_tile.h"
 #include "ssim.h"
