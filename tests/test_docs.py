@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import re
 import subprocess
@@ -38,6 +39,28 @@ def test_the_architecture_names_files_that_exist() -> None:
     missing = {path for path in named if not (ROOT / "deja_vu" / path).exists() and not (ROOT / path).exists()}
     assert missing == set()
     assert len(named) > 20, "the pattern still finds them"
+
+
+def length_of(path: Path, name: str) -> int:
+    """Lines of a function, a class, or a method as `Class.method`, decorators and docstring included."""
+    found: ast.AST = ast.parse(path.read_text())
+    for part in name.split("."):
+        (found,) = [node for node in getattr(found, "body", []) if getattr(node, "name", None) == part]
+    assert isinstance(found, ast.FunctionDef | ast.ClassDef)
+    return (found.end_lineno or 0) - found.lineno + 1 + len(found.decorator_list)
+
+
+def test_the_path_from_video_to_picture_is_read_in_600_lines() -> None:
+    """The list names what exists, in at most 600 lines; what it says of lengths may be off by a few lines."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| \d+ \| `([\w/]+\.py)`: ([^|]+) \| (\d+) \|", text, re.MULTILINE)
+    lengths = []
+    for file, names, said in rows:
+        path = ROOT / file if (ROOT / file).exists() else ROOT / "deja_vu" / file
+        lengths.append(sum(length_of(path, name) for name in re.findall(r"`([\w.]+)`", names)))
+        assert lengths[-1] == pytest.approx(int(said), abs=5, rel=0.1), file
+    assert len(lengths) >= 10, "the pattern still finds them"
+    assert sum(lengths) <= 600
 
 
 @pytest.fixture(scope="module")
