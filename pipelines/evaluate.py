@@ -16,6 +16,7 @@ from deja_vu.core.image import to_uint8
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.files import write_json
 from deja_vu.io.images import write_png
+from deja_vu.pipelines.around import MadeUpPerson, load_person, score_around
 from deja_vu.pipelines.own_files import claim
 from deja_vu.pipelines.person import load_pair
 from deja_vu.pipelines.run_folder import open_run, read_by_look
@@ -26,6 +27,7 @@ def score_run(
     json_path: Path | None = None,
     save_frames: Path | None = None,
     *,
+    truth: Path | None = None,
     frames: int | Literal["all"] = SAMPLE,
     overwrite: bool = False,
 ) -> None:
@@ -35,21 +37,25 @@ def score_run(
         run: run folder.
         json_path: file for the figures.
         save_frames: folder for pictures of every scored frame.
+        truth: what `deja-vu sample` wrote beside the video; with it the avatar is scored from all sides too.
         frames: how many held-out frames are scored, evenly spread, or all.
         overwrite: replace the file, and the frames of an earlier evaluation.
 
     Raises:
         OutputError: a place is taken.
+        InputError: the truth is about another video.
+        FormatError: the truth is damaged.
     """
     count = None if frames == "all" else frames
+    person = None if truth is None else load_person(run, truth)
     if json_path is not None:
         claim(json_path, overwrite=overwrite, inputs=read_by_look(run))
     if save_frames is None:
-        metrics = evaluate_run(run, frames=count)
+        metrics = evaluate_run(run, frames=count, person=person)
     else:
-        with open_run(save_frames, "evaluate", inputs=[run], overwrite=overwrite) as opened:
+        with open_run(save_frames, "evaluate", inputs=[run, *([truth] if truth else [])], overwrite=overwrite) as opened:
             opened.note()
-            metrics = evaluate_run(run, frames=count, save_frames=opened.folder)
+            metrics = evaluate_run(run, frames=count, save_frames=opened.folder, person=person)
     print(json.dumps(metrics, indent=2))
     if "frames_scored" not in metrics:
         print("A photo's run has no held-out frames: input_view is how well the photo itself is met.", file=sys.stderr)
@@ -58,7 +64,12 @@ def score_run(
 
 
 def evaluate_run(
-    run: Path, *, frames: int | None = SAMPLE, save_frames: Path | None = None, others: Sequence[Predictor] = ()
+    run: Path,
+    *,
+    frames: int | None = SAMPLE,
+    save_frames: Path | None = None,
+    others: Sequence[Predictor] = (),
+    person: MadeUpPerson | None = None,
 ) -> dict[str, Any]:
     """Metrics of a finished run: what metrics.json of the run says, its scores measured again.
 
@@ -67,9 +78,10 @@ def evaluate_run(
         frames: how many held-out frames are scored, evenly spread; None for all.
         save_frames: folder for pictures of the scored frames.
         others: scored beside the baselines.
+        person: truth about the video, with which the avatar is scored from all sides too.
 
     Returns:
-        Fields of `RunFacts` and `RunScores`; of a photo's run, those of `PhotoFacts`.
+        Fields of `RunFacts` and `RunScores`, and `around` where the truth is known; of a photo's run, those of `PhotoFacts`.
     """
     avatar, sequence = load_pair(run)
     recorded = json.loads((run / METRICS_FILE).read_text()) if (run / METRICS_FILE).is_file() else {}
@@ -83,7 +95,10 @@ def evaluate_run(
         if file.is_file():
             predictors.append(avatar_predictor(name, load_avatar(file)))
     scored = evaluate(sequence, [*predictors, *others], frames=frames, keep=keep)
-    return recorded | result_fields(RunScores.of(scored, held_out=int(sequence.test.sum())))
+    measured = recorded | result_fields(RunScores.of(scored, held_out=int(sequence.test.sum())))
+    if person is None:
+        return measured
+    return measured | {"around": score_around(avatar, sequence, person, sheet=None if save_frames is None else save_frames / "around.png")}
 
 
 def summary(metrics: dict[str, Any], out: Path) -> str:

@@ -41,11 +41,11 @@ def write_sample(
         raise OutputError(f"The folder {path.parent} cannot be made ({error.strerror}). Choose another place for {path.name}.") from error
     subject = SyntheticSubject(frames, size, seed, fps, close=close)
     write_video(path, _show(subject.frames(), frames), fps)
-    save_truth(subject, path.with_suffix(TRUTH_SUFFIX))
+    save_truth(subject, path.with_suffix(TRUTH_SUFFIX), close=close)
     return subject
 
 
-def save_truth(subject: SyntheticSubject, path: Path) -> None:
+def save_truth(subject: SyntheticSubject, path: Path, *, close: bool = False) -> None:
     """Write what is known about a clip; see `write_sample`.
 
     Raises:
@@ -63,6 +63,7 @@ def save_truth(subject: SyntheticSubject, path: Path) -> None:
         "intrinsics": subject.camera.intrinsics,
     }
     metadata = {"head": subject.head.spec.name, "size": str(subject.size), "fps": str(subject.fps), "seed": str(subject.seed)}
+    metadata["close"] = str(close)
     write_tensors(path, tensors, metadata)
 
 

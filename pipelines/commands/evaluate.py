@@ -17,6 +17,7 @@ def evaluate_command(
     frames: Positive | Literal["all"] = 12,
     json: Path | None = None,
     save_frames: Path | None = None,
+    truth: Path | None = None,
     overwrite: bool = False,
 ) -> None:
     """Score an avatar on its held-out frames.
@@ -26,6 +27,8 @@ def evaluate_command(
         frames: how many held-out frames are scored, evenly spread, or all.
         json: file for the metrics; they are printed in any case.
         save_frames: folder for render_, target_, head_ and person_ PNGs of every scored frame, and frames.json.
+        truth: file beside the video of `deja-vu sample` that the avatar was learned from; with it, the avatar is scored from all sides
+            too (`around`, by the degrees that the camera has gone round the head), and --save-frames gets around.png.
         overwrite: replace the file, and the frames of an earlier evaluation, that the other flags name.
     """
     find_avatar(run)
@@ -33,7 +36,7 @@ def evaluate_command(
         claim(json, overwrite=overwrite)
     from deja_vu.pipelines.evaluate import score_run
 
-    score_run(run, json, save_frames, frames=frames, overwrite=overwrite)
+    score_run(run, json, save_frames, truth=truth, frames=frames, overwrite=overwrite)
 
 
 COMMAND = Command(run=evaluate_command, example="deja-vu evaluate runs/me")

@@ -137,16 +137,26 @@ class SyntheticSubject:
         vertices = self.head(self.params[index])
         return torch.stack([_interpolate(vertices, *self._find_eye_front(side))[0] for side in ("left", "right")])
 
-    def render(self, index: int) -> SyntheticFrame:
-        """Draw one frame."""
+    def render(self, index: int, camera: Camera | None = None) -> SyntheticFrame:
+        """Draw one frame.
+
+        Args:
+            index: of the frame.
+            camera: another one than that which films; it sees the person over white, and without the sensor's noise.
+        """
+        view = self.camera if camera is None else camera
         vertices, normals, along = self.figure.pose(self.params[index])
         posed = _PosedFigure(vertices, normals, along)
-        grids = [self._rasterize(vertices, self.camera.resize(self.size * fineness, self.size * fineness)) for fineness in (1, SAMPLES)]
-        covered = (grids[1].part > 0).float().reshape(self.size * SAMPLES, -1).numpy()
-        foreground = cv2.resize(covered, (self.size, self.size), interpolation=cv2.INTER_AREA)
-        linear = self._radiance(grids[0], grids[1], posed) + self._room * (1 - foreground[..., None])
-        parts = grids[0].part.reshape(self.size, self.size).numpy()
-        return SyntheticFrame(self._expose(linear, index), np.round(foreground * 255).astype(np.uint8), parts)
+        grids = [self._rasterize(vertices, view.resize(view.width * fineness, view.height * fineness)) for fineness in (1, SAMPLES)]
+        covered = (grids[1].part > 0).float().reshape(view.height * SAMPLES, -1).numpy()
+        foreground = cv2.resize(covered, (view.width, view.height), interpolation=cv2.INTER_AREA)
+        linear, alpha = self._radiance(grids[0], grids[1], posed), foreground[..., None]
+        if camera is None:
+            image = self._expose(linear + self._room * (1 - alpha), index)
+        else:
+            image = np.round(alpha * _develop(linear / np.maximum(alpha, 1e-3)) + 255 * (1 - alpha)).astype(np.uint8)
+        parts = grids[0].part.reshape(view.height, view.width).numpy()
+        return SyntheticFrame(image, np.round(foreground * 255).astype(np.uint8), parts)
 
     def _rasterize(self, vertices: Tensor, camera: Camera) -> _SampleGrid:
         fragments = rasterize_mesh(vertices, self.figure.faces, camera)
@@ -156,21 +166,22 @@ class SyntheticSubject:
     def _radiance(self, coarse: _SampleGrid, fine: _SampleGrid, posed: _PosedFigure) -> Float[np.ndarray, "H W 3"]:
         """Light towards the camera, zero where the room shows; one sample in smooth pixels, `SAMPLES` squared in the others."""
         smooth = _smooth_pixels(coarse, fine)
-        smooth_fine = smooth.reshape(self.size, 1, self.size, 1).expand(-1, SAMPLES, -1, SAMPLES).flatten()
+        height, width = coarse.camera.height, coarse.camera.width
+        smooth_fine = smooth.reshape(height, 1, width, 1).expand(-1, SAMPLES, -1, SAMPLES).flatten()
         lit = self._key_light(coarse, posed.vertices)
-        out = torch.zeros(self.size * self.size, 3)
+        out = torch.zeros(height * width, 3)
         for number, name in enumerate(PARTS[1:], 1):
             one = torch.nonzero((coarse.part == number) & smooth)[:, 0]
             many = torch.nonzero((fine.part == number) & ~smooth_fine)[:, 0]
             if len(one) + len(many) == 0:
                 continue
             row = many // fine.camera.width
-            pixel = torch.cat([one, row // SAMPLES * self.size + (many - row * fine.camera.width) // SAMPLES])
+            pixel = torch.cat([one, row // SAMPLES * width + (many - row * fine.camera.width) // SAMPLES])
             points = self._gather_points(coarse, one, fine, many, posed, lit.index_select(0, pixel))
             radiance = self._shade(name, points, fine.camera, many, posed)
             radiance[len(one) :] /= SAMPLES**2
             out.index_add_(0, pixel, radiance)
-        return out.reshape(self.size, self.size, 3).numpy()
+        return out.reshape(height, width, 3).numpy()
 
     def _gather_points(
         self, coarse: _SampleGrid, one: Tensor, fine: _SampleGrid, many: Tensor, posed: _PosedFigure, lit: Tensor
@@ -207,10 +218,13 @@ class SyntheticSubject:
         """Share of the key light that reaches each pixel, with soft edges."""
         shadow = shade.cast_shadows(vertices, self.figure.casters, self.params.world_from_head[0, :3, 3], self.lighting.key)
         pixel = torch.nonzero(grid.part)[:, 0]
-        both = torch.zeros(self.size * self.size, 2)
-        both[pixel] = torch.stack([shadow.lit(_sample_rays(pixel, self.camera) * grid.depth[pixel, None]), torch.ones(len(pixel))], dim=1)
-        width = max(3, int(self.size * 0.009) | 1)
-        blurred = cv2.blur(cv2.blur(both.reshape(self.size, self.size, 2).numpy(), (width, width)), (width, width))
+        rotation, translation = grid.camera.camera_from_world[:3, :3], grid.camera.camera_from_world[:3, 3]
+        places = _sample_rays(pixel, grid.camera) * grid.depth[pixel, None] - translation @ rotation
+        height, width = grid.camera.height, grid.camera.width
+        both = torch.zeros(height * width, 2)
+        both[pixel] = torch.stack([shadow.lit(places), torch.ones(len(pixel))], dim=1)
+        side = max(3, int(width * 0.009) | 1)
+        blurred = cv2.blur(cv2.blur(both.reshape(height, width, 2).numpy(), (side, side)), (side, side))
         return torch.from_numpy(np.clip(blurred[..., 0] / np.maximum(blurred[..., 1], 1e-3), 0.0, 1.0)).flatten()
 
     def _sample_texture(self, points: _SurfacePoints) -> Float[Tensor, "n 4"]:
@@ -244,9 +258,8 @@ class SyntheticSubject:
 
     def _expose(self, linear: np.ndarray, index: int) -> UInt8[np.ndarray, "H W 3"]:
         """Tone curve, sRGB's gamma and the sensor's noise."""
-        developed = (1 - np.exp(-EXPOSURE * np.maximum(linear, 0))) ** np.float32(1 / 2.2) * 255
         noise = np.random.default_rng([self.seed, 4, index]).standard_normal(linear.shape, np.float32)
-        return np.clip(developed + SENSOR_NOISE * noise + 0.5, 0, 255).astype(np.uint8)
+        return np.clip(_develop(linear) + SENSOR_NOISE * noise + 0.5, 0, 255).astype(np.uint8)
 
     def _find_eye_directions(self) -> Float[Tensor, "V 3"]:
         """Direction of each eyeball vertex from its center, z along the eyeball's axis; zero elsewhere."""
@@ -303,6 +316,11 @@ def paint_wall(size: int, seed: int) -> Float[np.ndarray, "s s 3"]:
     return (BEIGE * (1.1 - 0.3 * columns - 0.1 * rows)[..., None] * (1 + 0.06 * grain)).astype(np.float32)
 
 
+def _develop(linear: Float[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W 3"]:
+    """Tone curve and sRGB's gamma, 0 to 255."""
+    return (1 - np.exp(-EXPOSURE * np.maximum(linear, 0))) ** np.float32(1 / 2.2) * 255
+
+
 def _interpolate(values: Float[Tensor, "V C"], corners: Tensor, bary: Tensor) -> Float[Tensor, "n C"]:
     """Values of vertices at points of triangles."""
     a, b, c = (values.index_select(0, corners[:, k]) for k in range(3))
@@ -324,11 +342,11 @@ def _normalize(vectors: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
 
 
 def _sample_rays(sample: Int[Tensor, " n"], camera: Camera) -> Float[Tensor, "n 3"]:
-    """Direction of each sample in camera axes, at depth one."""
+    """Direction of each sample in world axes, at depth one."""
     row = sample // camera.width
     x = (sample - row * camera.width + 0.5 - camera.intrinsics[0, 2]) / camera.intrinsics[0, 0]
     y = (row + 0.5 - camera.intrinsics[1, 2]) / camera.intrinsics[1, 1]
-    return torch.stack([x, y, torch.ones_like(x)], dim=1)
+    return torch.stack([x, y, torch.ones_like(x)], dim=1) @ camera.camera_from_world[:3, :3]
 
 
 def _recess_light(sample: Int[Tensor, " n"], camera: Camera, rim: tuple[float, float]) -> Float[Tensor, " n"]:
