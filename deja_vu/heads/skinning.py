@@ -52,3 +52,28 @@ def blend_transforms(
     """
     blended = (weights @ transforms[..., :3, :].flatten(-2)).unflatten(-1, (3, 4))
     return blended[..., :3], blended[..., 3]
+
+
+def invert_motion(motion: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 4 4"]:
+    """Inverse of a rigid motion."""
+    back = motion[..., :3, :3].transpose(-1, -2)
+    return _join_motion(back, -(back @ motion[..., :3, 3:]))
+
+
+def halve_motion(motion: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 4 4"]:
+    """The rigid motion that gives the whole one when done twice: half of its screw, exp(log(motion) / 2).
+
+    Smooth wherever the turn is less than half a circle, at the identity too.
+    """
+    rotation, translation = motion[..., :3, :3], motion[..., :3, 3:]
+    w = 0.5 * (1 + rotation.diagonal(dim1=-2, dim2=-1).sum(-1)).clamp_min(1e-6).sqrt()  # cosine of half the angle
+    skew = (rotation - rotation.transpose(-1, -2)) / (4 * w[..., None, None])  # sine of half the angle, about the axis
+    # A unit quaternion (w, v) has the root (1 + w, v) / sqrt(2 + 2 w); its matrix is I + 2 w' [v'] + 2 [v']^2.
+    eye = torch.eye(3, dtype=motion.dtype, device=motion.device)
+    root = eye + skew + skew @ skew / (1 + w[..., None, None])
+    return _join_motion(root, torch.linalg.solve(eye + root, translation))
+
+
+def _join_motion(rotation: Float[Tensor, "*b 3 3"], translation: Float[Tensor, "*b 3 1"]) -> Float[Tensor, "*b 4 4"]:
+    last = rotation.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*rotation.shape[:-2], 1, 4)
+    return torch.cat([torch.cat([rotation, translation], -1), last], -2)

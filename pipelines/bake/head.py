@@ -8,6 +8,7 @@ Run once, by whoever changes the head; the file it writes ships with the package
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,15 +92,21 @@ def head_rows(base: BaseMesh, cut: Cut, names: Array) -> csr_array:
 
 def read_axes(source: Source, rows: csr_array) -> Axes:
     """Read every target that shapes an adult's head."""
-    count = rows.shape[1]
-    stem = lambda name: Path(name).name.split(".target")[0]  # noqa: E731
     macro = {
-        stem(n): rows @ source.target(n, count)
+        _stem(n): rows @ source.target(n, rows.shape[1])
         for n in source.names("mpfb2/targets/macrodetails")
         if n.count("/") == 3 and any(age in n for age in ("-child", "-young", "-old"))
     }
-    names = [name for group in LOCAL_GROUPS for name in source.names(f"mpfb2/targets/{group}")]
-    found = {stem(name): name for name in names if not any(word in name for word in UNWANTED)}
+    return Axes(macro, read_local_axes(source, rows, LOCAL_GROUPS, UNWANTED))
+
+
+def read_local_axes(
+    source: Source, rows: csr_array, groups: Sequence[str], unwanted: Sequence[str]
+) -> dict[str, tuple[Float[Array, "R 3"], Float[Array, "R 3"]]]:
+    """Displacements at -1 and +1 of the local features of some groups, without those whose names hold an unwanted word."""
+    count = rows.shape[1]
+    names = [name for group in groups for name in source.names(f"mpfb2/targets/{group}")]
+    found = {_stem(name): name for name in names if not any(word in name for word in unwanted)}
     local, zero = {}, np.zeros((rows.shape[0], 3))
     for name, path in found.items():
         root, _, end = name.rpartition("-")
@@ -108,11 +115,15 @@ def read_axes(source: Source, rows: csr_array) -> Axes:
             local[f"{root}-{minus}"] = rows @ source.target(found[f"{root}-{minus}"], count), rows @ source.target(path, count)
         elif not any(a == end and f"{root}-{b}" in found for a, b in (*OPPOSITES, ("l", "r"))):
             local[name] = zero, rows @ source.target(path, count)
-    return Axes(macro, local)
+    return local
+
+
+def _stem(name: str) -> str:
+    return Path(name).name.split(".target")[0]
 
 
 def draw_people(axes: Axes, base_rows: Float[Array, "R 3"], count: int, rng: np.random.Generator) -> Float[Array, "n R 3"]:
-    """Random adults, centered on their head joint, meters.
+    """Random adults, meters.
 
     Sex is uniform, age between late teens and old, muscle and weight around average, ancestry mixed; local features vary with a
     standard deviation of a quarter of their range (half that where a feature has one side only), left and right alike up to a tenth.
@@ -133,14 +144,18 @@ def draw_people(axes: Axes, base_rows: Float[Array, "R 3"], count: int, rng: np.
     blends |= dict(zip(("african", "asian", "caucasian"), rng.dirichlet([0.5] * 3, count).T, strict=True))
     for column, name in enumerate(axes.macro):
         macro[:, column] = np.prod([blends[key] for key in name.split("-") if key != "universal"], axis=0)
-    one_sided = {_strip_side(name) for name, (low, _) in axes.local.items() if not low.any()}
-    spread = {name: 0.0 if name.startswith(LOPSIDED) else 0.12 if name in one_sided else 0.25 for name in map(_strip_side, axes.local)}
+    moved = macro @ np.stack([m.ravel() for m in axes.macro.values()]) + draw_local(axes.local, count, rng)
+    return METERS_PER_UNIT * (base_rows + moved.reshape(count, -1, 3))
+
+
+def draw_local(local: Mapping[str, tuple[Array, Array]], count: int, rng: np.random.Generator) -> Float[Array, "n R*3"]:
+    """Displacements by random local features, see `draw_people`, decimeters."""
+    one_sided = {_strip_side(name) for name, (low, _) in local.items() if not low.any()}
+    spread = {name: 0.0 if name.startswith(LOPSIDED) else 0.12 if name in one_sided else 0.25 for name in map(_strip_side, local)}
     both = {name: rng.normal(0, sigma, count) for name, sigma in spread.items()}
-    local = np.stack([both[_strip_side(name)] + rng.normal(0, 0.1, count) for name in axes.local], 1)
-    low, high = (np.stack([pair[side].ravel() for pair in axes.local.values()]) for side in (0, 1))
-    moved = macro @ np.stack([m.ravel() for m in axes.macro.values()]) - local.clip(-1, 0) @ low + local.clip(0, 1) @ high
-    people = METERS_PER_UNIT * (base_rows + moved.reshape(count, -1, 3))
-    return people - people[:, [-len(JOINTS) - 1]]
+    value = np.stack([both[_strip_side(name)] + rng.normal(0, 0.1, count) for name in local], 1)
+    low, high = (np.stack([pair[side].ravel() for pair in local.values()]) for side in (0, 1))
+    return value.clip(0, 1) @ high - value.clip(-1, 0) @ low
 
 
 def _strip_side(name: str) -> str:
@@ -149,9 +164,14 @@ def _strip_side(name: str) -> str:
 
 def mirror_of(vertices: Float[Array, "V 3"]) -> Int[Array, " R"]:
     """Row that each row (vertices, head center, joints) lands on when left and right change places."""
+    return np.concatenate([mirror_vertices(vertices), len(vertices) + np.array([0, 1, 2, 4, 3])])
+
+
+def mirror_vertices(vertices: Float[Array, "V 3"], tolerance: float = 1e-6) -> Int[Array, " V"]:
+    """Vertex that each vertex lands on, within a tolerance, when left and right change places."""
     distance, partner = cKDTree(vertices).query(vertices * [-1, 1, 1])
-    assert distance.max() < 1e-6, distance.max()
-    return np.concatenate([partner, len(vertices) + np.array([0, 1, 2, 4, 3])])
+    assert distance.max() < tolerance, distance.max()
+    return partner
 
 
 def identity_statistics(people: Float[Array, "n R 3"], mirror: Int[Array, " R"], seen: Bool[Array, " R"], components: int) -> Array:
@@ -227,6 +247,7 @@ def pack(settings: Settings, source: Source) -> tuple[dict[str, torch.Tensor], d
     part_of_vertex = np.full(len(base_rows), "joints", dtype=names.dtype)
     part_of_vertex[cut.faces] = names[:, None]
     people = draw_people(read_axes(source, rows), base_rows, settings.draws, np.random.default_rng(settings.seed))
+    people -= people[:, [-len(JOINTS) - 1]]  # centered on the head joint
     seen = np.isin(part_of_vertex, ["head", "neck", "eye_left", "eye_right", "lashes"])
     statistics = identity_statistics(people, mirror_of(base_rows[:count]), seen, settings.components)
     vertices, joints = statistics[:, :count], statistics[:, count + 1 :]
@@ -270,10 +291,15 @@ def save(settings: Settings, source: Source, tensors: dict[str, torch.Tensor], n
         "source_files": source.digest(),
         "settings": json.dumps({"components": settings.components, "draws": settings.draws, "seed": settings.seed}),
     }
-    settings.out.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, settings.out, metadata)
-    settings.out.chmod(0o644)  # safetensors leaves it readable by its owner alone
-    print(f"{settings.out}: {settings.out.stat().st_size / 1e6:.2f} MB")
+    write_asset(tensors, settings.out, metadata)
+
+
+def write_asset(tensors: dict[str, torch.Tensor], out: Path, metadata: dict[str, str]) -> None:
+    """Write a file that ships with the package, and say how large it is."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, out, metadata)
+    out.chmod(0o644)  # safetensors leaves it readable by its owner alone
+    print(f"{out}: {out.stat().st_size / 1e6:.2f} MB")
 
 
 def main(settings: Settings) -> None:

@@ -119,7 +119,7 @@ def read_base_mesh(source: Source) -> BaseMesh:
 
 @dataclass(frozen=True)
 class Cut:
-    """The head's triangles, and how its vertices follow from the body's: `mix @ body`."""
+    """Triangles of a piece of the body, and how its vertices follow from the body's: `mix @ body`."""
 
     mix: csr_array
     uv: Float[Array, "T 2"]
@@ -142,10 +142,19 @@ def split_quads(base: BaseMesh, quads: Int[Array, " n"]) -> list[Int[Array, "m 3
 
 
 def cut_head(base: BaseMesh) -> Cut:
-    """Keep the head's parts above the neck plane, clipping the triangles that cross it."""
+    """Keep the head's parts above the neck plane."""
     point, normal = NECK_PLANE
-    height = (base.vertices - point) @ normal
-    part = np.array([PARTS.get(group, "") for group in base.groups])
+    return clip(base, np.array([PARTS.get(group, "") for group in base.groups]), (base.vertices - point) @ normal)
+
+
+def clip(base: BaseMesh, part: Array, height: Float[Array, " B"]) -> Cut:
+    """Keep what is above zero, clipping the triangles that cross it.
+
+    Args:
+        base: the full body.
+        part: name of the part of each quad, empty where it is left out.
+        height: of each vertex.
+    """
     wanted = (part != "") & (height[base.faces] > 0).any(1)
     faces, uv_faces = split_quads(base, np.flatnonzero(wanted))
     vertex_of: dict[tuple[int, int], int] = {}
@@ -155,7 +164,7 @@ def cut_head(base: BaseMesh) -> Cut:
     out_faces, out_uv_faces, out_parts = [], [], []
 
     def emit(a: int, b: int, ta: int, tb: int) -> tuple[int, int]:
-        """Index of the vertex and texture point where edge (a, b) meets the plane, or of `a` itself when a == b."""
+        """Index of the vertex and texture point where edge (a, b) meets zero, or of `a` itself when a == b."""
         if a > b:
             a, b, ta, tb = b, a, tb, ta
         share = 0.0 if a == b else height[a] / (height[a] - height[b])
@@ -246,20 +255,34 @@ def lay_out(cut: Cut, names: Array, vertices: Float[Array, "V 3"]) -> tuple[Floa
             if name == "head":  # lies on its side in the source
                 points = cut.uv[used][:, ::-1].copy()
             corners = corners.reshape(-1, 3)
-            where = np.zeros(len(used))
-            where[corners] = vertices[cut.faces[inside]][..., 0]
-            if np.corrcoef(where, points[:, 0])[0, 1] < 0:  # the subject's left lies right, as one sees a face
-                points[:, 0] *= -1
-            height = np.zeros(len(used))
-            height[corners] = vertices[cut.faces[inside]][..., 1] - vertices[cut.faces[inside]][..., 2] * (name == "tongue")
-            if np.corrcoef(height, points[:, 1])[0, 1] > 0:
-                points[:, 1] *= -1
+            position = vertices[cut.faces[inside]]
+            points = set_upright(points, corners, position[..., 0], position[..., 1] - position[..., 2] * (name == "tongue"))
             if name == "head":
                 points = place(points, (0, 0, 1, 1))
                 points = np.stack([warp(points[:, 0], *WARP_ACROSS), warp(points[:, 1], *WARP_DOWN)], 1)
         uv_faces[inside] = corners.reshape(-1, 3) + sum(map(len, uv))
         uv.append(place(points, box))
     return np.concatenate(uv), uv_faces
+
+
+def set_upright(
+    points: Float[Array, "n 2"], corners: Int[Array, "F 3"], across: Float[Array, "F 3"], height: Float[Array, "F 3"]
+) -> Float[Array, "n 2"]:
+    """Flip a chart so that the subject's left lies right, as one sees a face, and what is high lies above.
+
+    Args:
+        points: of the chart, v down.
+        corners: of its faces.
+        across: position of each corner to the subject's left.
+        height: of each corner.
+    """
+    flipped = points.copy()
+    for axis, (values, sign) in enumerate(((across, 1), (height, -1))):
+        at_point = np.zeros(len(points))
+        at_point[corners] = values
+        if sign * np.corrcoef(at_point, points[:, axis])[0, 1] < 0:
+            flipped[:, axis] *= -1
+    return flipped
 
 
 def eye_chart(faces: Int[Array, "n 3"], vertices: Float[Array, "V 3"]) -> tuple[Int[Array, "n 3"], Float[Array, "m 2"]]:

@@ -17,6 +17,7 @@ from deja_vu.core.errors import FormatError
 from deja_vu.core.head import HeadParams
 from deja_vu.heads import anny
 from deja_vu.heads.base import HeadModel, surface_points
+from tests.helpers.surfaces import coverage, edges
 
 
 @pytest.fixture(scope="module")
@@ -169,10 +170,6 @@ def test_neck_turns_the_head_and_leaves_the_torso(head: HeadModel) -> None:
     assert after[vertices_of(head, "face"), 0].mean() > 0.01  # about +y: towards the subject's left
 
 
-def edges(faces: Tensor) -> Tensor:
-    return torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-
-
 def test_body_is_one_oriented_surface_open_at_the_neck_only(head: HeadModel) -> None:
     regions = head.topology.regions
     directed = edges(head.topology.faces[regions["skin"] | regions["mouth_inner"] | regions["eye_socket"]])
@@ -196,23 +193,6 @@ def test_faces_look_outwards(head: HeadModel) -> None:
         normal = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         outward = corners.mean(1) - corners.mean((0, 1))
         assert ((normal * outward).sum(1) > 0).all()
-
-
-def coverage(uv: Tensor, faces: Tensor, size: int) -> Tensor:
-    """How many triangles hold each texel's center strictly inside, by testing every texel of each triangle's box."""
-    count = torch.zeros(size, size, dtype=torch.int32)
-    points = uv.double() * size - 0.5
-    for a, b, c in points[faces]:
-        low, high = torch.stack([a, b, c]).amin(0).ceil().long(), torch.stack([a, b, c]).amax(0).floor().long()
-        area = (b - a)[0] * (c - a)[1] - (b - a)[1] * (c - a)[0]
-        if (high < low).any() or area == 0:
-            continue
-        x, y = torch.meshgrid(torch.arange(low[0], high[0] + 1), torch.arange(low[1], high[1] + 1), indexing="xy")
-        second = ((x - a[0]) * (c - a)[1] - (y - a[1]) * (c - a)[0]) / area
-        third = ((b - a)[0] * (y - a[1]) - (b - a)[1] * (x - a[0])) / area
-        inside = torch.stack([second, third, 1 - second - third]).amin(0) > 1e-5  # a shared edge belongs to neither
-        count[y[inside], x[inside]] += 1
-    return count
 
 
 def test_atlas_has_no_overlap_and_is_well_used(head: HeadModel) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.linalg import expm, logm
 from scipy.spatial.transform import Rotation
 
-from deja_vu.heads.skinning import axis_angle_to_matrix, blend_transforms, joint_transforms
+from deja_vu.heads.skinning import axis_angle_to_matrix, blend_transforms, halve_motion, invert_motion, joint_transforms
 
 PARENTS = (-1, 0, 0, 1)
 angles = st.lists(st.floats(-3, 3), min_size=3, max_size=3)
@@ -65,3 +67,40 @@ def test_blending_one_motion_is_that_motion() -> None:
     linear, translation = blend_transforms(motion.expand(5, 4, 4), random(7, 5).softmax(1))
     torch.testing.assert_close(linear, motion[:3, :3].expand(7, 3, 3))
     torch.testing.assert_close(translation, motion[:3, 3].expand(7, 3))
+
+
+def screw(vector: list[float], shift: list[float]) -> torch.Tensor:
+    motion = torch.eye(4, dtype=torch.float64)
+    motion[:3, :3], motion[:3, 3] = torch.from_numpy(Rotation.from_rotvec(vector).as_matrix()), torch.tensor(shift, dtype=torch.float64)
+    return motion
+
+
+@given(st.lists(st.floats(-1.6, 1.6), min_size=3, max_size=3), angles)
+@settings(deadline=None, max_examples=50)
+def test_half_a_motion_is_half_its_screw(vector: list[float], shift: list[float]) -> None:
+    """Turns up to 160 degrees: logm loses digits towards half a circle, where no root is the shorter one."""
+    motion = screw(vector, shift)
+    half, quarter = halve_motion(motion), halve_motion(halve_motion(motion))
+    log = np.real(logm(motion.numpy()))
+    torch.testing.assert_close(half, torch.from_numpy(expm(log / 2)), rtol=0, atol=1e-6)
+    torch.testing.assert_close(half @ quarter, torch.from_numpy(expm(0.75 * log)), rtol=0, atol=1e-6)
+    torch.testing.assert_close(half @ half, motion, rtol=0, atol=1e-9)
+
+
+def test_half_of_no_motion_is_none_and_smooth() -> None:
+    eye = torch.eye(4, dtype=torch.float64)
+    torch.testing.assert_close(halve_motion(eye), eye, rtol=0, atol=0)
+
+    def half(twist: torch.Tensor) -> torch.Tensor:
+        rigid = torch.cat([axis_angle_to_matrix(twist[:3]), twist[3:, None]], 1)
+        return halve_motion(torch.cat([rigid, eye[3:]]))
+
+    assert torch.autograd.gradcheck(half, torch.zeros(6, dtype=torch.float64, requires_grad=True))
+    assert torch.autograd.gradcheck(half, random(6).requires_grad_())
+
+
+@given(angles, angles)
+@settings(deadline=None, max_examples=20)
+def test_the_inverse_takes_a_motion_back(vector: list[float], shift: list[float]) -> None:
+    motion = screw(vector, shift)
+    torch.testing.assert_close(invert_motion(motion) @ motion, torch.eye(4, dtype=torch.float64), rtol=0, atol=1e-12)
