@@ -27,7 +27,7 @@ def main(tracked: str, out: str) -> None:
     config = GaussianTrainConfig(avatar=GaussianConfig(uv_size=96, blend_size=64, blendmaps=4), phases=phases)
     avatar = init_avatar(video.train_part(), config)
     train_gaussian(avatar, video.train_part(), config, Path(out), device=torch.device("cpu"), resume=False)
-    save_avatar(avatar, Path(out) / "avatar.safetensors", {}, subject_of(video, avatar.head))
+    save_avatar(avatar, Path(out) / "avatar.safetensors", {}, subject_of(video, avatar))
     batch = FrameSource(video.test_part(), 96).batch(torch.tensor([0]))  # a frame that training never saw
     with torch.no_grad():
         error = avatar.render(batch.params, batch.camera, torch.ones(3)).rgb - over(batch.image, batch.head, torch.ones(3))

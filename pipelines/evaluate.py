@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from deja_vu.avatars import load_avatar
-from deja_vu.bench.evaluate import SAMPLE, FramePair, Keep, evaluate, means
-from deja_vu.bench.predictors import Predictor, avatar_predictor, baseline_predictors
+from deja_vu.avatars import Avatar, load_avatar
+from deja_vu.bench.evaluate import PERSON_SAMPLE, SAMPLE, FramePair, Keep, Protocol, Scores, evaluate, means
+from deja_vu.bench.predictors import Predictor, avatar_predictor, baseline_predictors, still_torso_predictor
 from deja_vu.bench.results import METRICS_FILE, PhotoScores, RunScores, result_fields
 from deja_vu.core.image import to_uint8
 from deja_vu.core.sequence import TrackedSequence
@@ -95,15 +95,38 @@ def evaluate_run(
         if file.is_file():
             predictors.append(avatar_predictor(name, load_avatar(file)))
     scored = evaluate(sequence, [*predictors, *others], frames=frames, keep=keep)
-    measured = recorded | result_fields(RunScores.of(scored, held_out=int(sequence.test.sum())))
+    besides = score_person(avatar, sequence, frames, save_frames) if avatar.shows_person else {}
+    measured = recorded | result_fields(RunScores.of(scored, int(sequence.test.sum()), besides))
     if person is None:
         return measured
     return measured | {"around": score_around(avatar, sequence, person, sheet=None if save_frames is None else save_frames / "around.png")}
 
 
+def score_person(
+    avatar: Avatar, sequence: TrackedSequence, frames: int | None, save_frames: Path | None
+) -> dict[Protocol, dict[str, Scores]]:
+    """Scores by the protocols that look at the whole person, the avatar's called `test`.
+
+    Args:
+        avatar: shows the whole person.
+        sequence: its video.
+        frames: as `evaluate_run` takes it.
+        save_frames: as `evaluate_run` takes it; these frames go into its folder `person`.
+    """
+    ours, train = avatar_predictor("test", avatar), sequence.train_part()
+    predictors = [ours, *baseline_predictors(train.person_window(), person=True), still_torso_predictor("still_torso", avatar, train)]
+    count = None if frames is None else min(frames, PERSON_SAMPLE)
+    keep = None if save_frames is None else frame_writer(save_frames / "person", sequence.person_window(), ours)
+    found: dict[Protocol, dict[str, Scores]] = {}
+    for protocol in ("person", "body"):
+        found[protocol] = evaluate(sequence, predictors, frames=count, keep=keep if protocol == "person" else None, protocol=protocol)
+    return found
+
+
 def summary(metrics: dict[str, Any], out: Path) -> str:
     """What a newcomer wants to read at the end."""
     rows = {"avatar": metrics["test"], **metrics["baselines"]}
+    rows |= {f"whole {name}" if name == "person" else name: metrics[name] for name in ("person", "body") if name in metrics}
     seconds = metrics["seconds"]
     lines = [f"{name:>14}  {row['psnr']:6.2f} dB   SSIM {row['ssim']:.4f}   ST-LPIPS {row['st_lpips']:.4f}" for name, row in rows.items()]
     scored, held = metrics["frames_scored"], metrics["frames_held_out"]
@@ -116,8 +139,10 @@ def summary(metrics: dict[str, Any], out: Path) -> str:
 def frame_writer(folder: Path, sequence: TrackedSequence, predictor: Predictor) -> Keep:
     """Writes the scored frames of one predictor, so that whoever has them can measure the scores again.
 
-    Every frame gives render_ and target_ (RGB over white), head_ (its alpha) and person_ (255 where nothing was filmed): pixels count by
-    one minus person over head. frames.json says where they lie in the video.
+    Every frame gives render_ and target_ (RGB over white), head_ (its alpha) and person_ (255 where nothing was filmed). In protocol
+    `head` pixels count by one minus what person_ has more than head_, in `person` all that was filmed counts, in `body` what person_ has
+    more than head_ does. valid_ is 255 where something was filmed. frames.json says which protocol the pictures were made for, and where
+    they lie in the video.
 
     Args:
         folder: to write into.
@@ -127,8 +152,8 @@ def frame_writer(folder: Path, sequence: TrackedSequence, predictor: Predictor) 
     Raises:
         OutputError: the folder cannot be written.
     """
-    info = sequence.info
-    write_json(folder / "frames.json", {"crop": list(info.crop), "resolution": info.resolution, "background": [255, 255, 255]})
+    facts = {"protocol": sequence.window, "shows_person": predictor.shows_person, "crop": list(sequence.crop)}
+    write_json(folder / "frames.json", facts | {"resolution": sequence.info.resolution, "background": [255, 255, 255]})
 
     def keep(shown: Predictor, _: int, pair: FramePair) -> None:
         if shown is not predictor:
@@ -139,5 +164,6 @@ def frame_writer(folder: Path, sequence: TrackedSequence, predictor: Predictor) 
         write_png(folder / f"target_{name}", to_uint8(pair.target))
         write_png(folder / f"head_{name}", (frame.head * valid).numpy())
         write_png(folder / f"person_{name}", frame.foreground.masked_fill(~valid, 255).numpy())
+        write_png(folder / f"valid_{name}", (255 * valid).byte().numpy())
 
     return keep

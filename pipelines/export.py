@@ -82,7 +82,7 @@ def export(
             folder.note()
             write_page(avatar, person, motion, webcam, folder.folder)
         size = sum((out / name).stat().st_size for name in ("index.html", "avatar.bin"))
-        print(f"{out}: open index.html ({len(avatar.layout)} Gaussians, {size / 1e6:.1f} MB)")
+        print(f"{out}: open index.html ({avatar.num_gaussians} Gaussians, {size / 1e6:.1f} MB)")
         return
     poses = rest if motion is None else retarget_motion(motion, avatar.head, subject)[0]
     if frame is not None:
@@ -91,7 +91,7 @@ def export(
         with open_run(out, "export", inputs=[run, *read], overwrite=overwrite) as folder:
             folder.note()
             write_sequence(avatar, poses, rest, folder.folder, format)
-        print(f"{out}: {len(poses)} frames of {len(avatar.layout)} Gaussians")
+        print(f"{out}: {len(poses)} frames of {avatar.num_gaussians} Gaussians")
         return
     writer(format, person.name)(at_rest(avatar, poses, rest), out)
     print(written(out, avatar))
@@ -101,7 +101,7 @@ def export(
 
 def written(out: Path, avatar: GaussianAvatar) -> str:
     """What is said of a finished file."""
-    return f"{out}: {len(avatar.layout)} Gaussians, {out.stat().st_size / 1e6:.1f} MB"
+    return f"{out}: {avatar.num_gaussians} Gaussians, {out.stat().st_size / 1e6:.1f} MB"
 
 
 def with_gaussians(avatar: Avatar, run: Path) -> GaussianAvatar:

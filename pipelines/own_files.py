@@ -42,7 +42,7 @@ NAMES = {
     "benchmark path": rf"{_RESULT}|{_TRAINED}|teacher(/({_RESULT}|{_TRAINED}))?",
     "compare-starts": rf"curves\.json|[^/]+\.svg|[^/]+/[^/]+/(curves\.json|{_TRAINED})",
     "drive": r"\d{6}\.png",
-    "evaluate": r"frames\.json|around\.png|(render|target|head|person)_\d{6,}\.png",
+    "evaluate": r"around\.png|(person/)?(frames\.json|(render|target|head|person|valid)_\d{6,}\.png)|person",
     "export": r"index\.html|NOTICES\.txt|deja-vu\.js|(avatar|webcam)\.bin|frame_\d{5,}\.(ply|spz)",
 }
 """What each command writes into its folder, as patterns of names below it; folders that it makes stand alone."""

@@ -161,7 +161,7 @@ def load(path: Path | str) -> Person:
             raise InputError(
                 f"{file} has no neutral face in it: an older version wrote it. Give its run folder, with track/, or personalize again."
             )
-        subject = subject_of(video, avatar.head)
+        subject = subject_of(video, avatar)
     return Person(avatar, subject, run.resolve().stem if run.is_file() else run.resolve().name, video)
 
 
@@ -192,6 +192,7 @@ def own_video(run: Path) -> TrackedSequence | None:
     return TrackedSequence.load(folder)
 
 
-def subject_of(video: TrackedSequence, head: HeadModel) -> Subject:
-    """Whom a tracked video shows."""
-    return Subject(video.info.subject, video.info.head_name, estimate_neutral(video.params, head), video.camera, video.info.fps)
+def subject_of(video: TrackedSequence, avatar: Avatar) -> Subject:
+    """Whom a tracked video shows, seen as far as the avatar goes."""
+    camera = video.person_window().camera if avatar.shows_person else video.camera
+    return Subject(video.info.subject, video.info.head_name, estimate_neutral(video.params, avatar.head), camera, video.info.fps)

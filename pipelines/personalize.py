@@ -93,7 +93,7 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
     except KeyboardInterrupt:
         print(f"\nInterrupted. The run is kept; continue it with --resume (folder {run.out}).")
         raise
-    avatar, subject = learned.avatar, subject_of(sequence, learned.avatar.head)
+    avatar, subject = learned.avatar, subject_of(sequence, learned.avatar)
     save_avatar(avatar, out / "avatar.safetensors", provenance, subject)
     seconds["personalize"] = learned.seconds + learned.teacher_seconds
     seconds["total"] = seconds["track"] + seconds["personalize"]
@@ -106,7 +106,7 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
         device=machine(),
         path=recipe.path,
         parameters=sum(parameter.numel() for parameter in avatar.parameters()),
-        gaussians=len(avatar.layout) if isinstance(avatar, GaussianAvatar) else None,
+        gaussians=avatar.num_gaussians if isinstance(avatar, GaussianAvatar) else None,
         seconds={name: round(value, 1) for name, value in seconds.items()},
         peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         config=asdict(recipe),

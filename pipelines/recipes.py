@@ -20,6 +20,7 @@ PATH_FLAGS = {
     "track.split": "split",
     "track.max-frames": "max-frames",
     "track.resolution": "resolution",
+    "gaussian.crop": "crop",
     "gaussian.init": "init",
     "device": "device",
 }

@@ -77,7 +77,7 @@ def fill(photo: Path, run: Run, config: ReconstructConfig) -> None:
     provenance = run.note(**source_facts(photo), recipe_sha256=fingerprint(config), tracked=str(run.place(out / "track").resolve()))
     sequence = as_sequence(fitted, photo, head.spec.name, out / "track")
     write_atomic(out / "config.yaml", config_text(config))
-    subject = subject_of(sequence, avatar.head)
+    subject = subject_of(sequence, avatar)
     save_avatar(avatar, out / "avatar.safetensors", provenance, subject)
     seconds = time.monotonic() - started
     write_pictures(avatar, fitted, out)
@@ -87,7 +87,7 @@ def fill(photo: Path, run: Run, config: ReconstructConfig) -> None:
     total = time.monotonic() - started
     facts = PhotoFacts(
         photo=photo.name,
-        gaussians=len(avatar.layout),
+        gaussians=avatar.num_gaussians,
         device=machine(),
         commit=provenance["commit"],
         config=asdict(config),

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
 from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.head import HeadParams
@@ -28,6 +29,15 @@ class Avatar(nn.Module, ABC):
     """Names the parameters that drive the avatar, and its parts."""
     capabilities: frozenset[str] = frozenset()
     """Optional abilities; `gaussians` where the avatar can be read out as 3D Gaussians."""
+
+    @property
+    def shows_person(self) -> bool:
+        """Whether neck and torso are drawn too; else the head alone."""
+        return False
+
+    def subject(self, batch: Batch) -> Batch:
+        """Frames with what this avatar draws as their subject: the whole person, or the head."""
+        return batch.whole_person() if self.shows_person else batch
 
     @abstractmethod
     def render(self, params: HeadParams, camera: Camera, background: Float[Tensor, "*b 3"]) -> RenderOutput:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import dacite
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from deja_vu.avatars.base import Avatar
 from deja_vu.avatars.gaussian.avatar import GaussianAvatar
@@ -20,6 +22,7 @@ from deja_vu.core.errors import FormatError, InputError, refuse_other_version
 from deja_vu.core.subject import Subject
 from deja_vu.core.upgrade import upgrade_tensors
 from deja_vu.heads import load_head
+from deja_vu.heads.bust import load_bust
 from deja_vu.io.arrays import write_tensors
 
 FORMAT_VERSION = 1
@@ -54,11 +57,29 @@ def save_avatar(avatar: Avatar, path: Path, provenance: dict[str, str], subject:
         "kind": kind_of(avatar),
         "head": avatar.head.spec.name,
         "config": json.dumps(asdict(avatar.config)),
-        **({"uv_hash": avatar.layout.hash} if isinstance(avatar, GaussianAvatar) else {}),
+        **_chart_hashes(avatar),
         **({"subject": subject.to_json()} if subject is not None else {}),
         **provenance,
     }
     write_tensors(path, avatar.state_dict(), header)
+
+
+def _torso_shape(path: Path, config: Any, tensors: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    """The bust's own coefficients, where the file's avatar has a bust."""
+    if not isinstance(config, GaussianConfig) or not config.bust_size:
+        return ()
+    found, expected = tensors.get("torso_shape", torch.empty(0)), (load_bust().num_own,)
+    if found.shape != expected:
+        raise FormatError(f"{path}: the torso's shape has {tuple(found.shape)} coefficients, expected {expected}.")
+    return (found,)
+
+
+def _chart_hashes(avatar: Avatar) -> dict[str, str]:
+    """Digests of the charts on which a Gaussian avatar's maps lie, by their names in the header."""
+    if not isinstance(avatar, GaussianAvatar):
+        return {}
+    charts = avatar.charts
+    return {"uv_hash": charts.head.hash} | ({} if charts.bust is None else {"bust_hash": charts.bust.hash})
 
 
 def read_header(path: Path) -> dict[str, str]:
@@ -117,7 +138,7 @@ def load_avatar(path: Path | str, backend: str = "auto") -> Avatar:
         chosen = {"backend": backend} if kind is GaussianAvatar else {}
         config: Any = dacite.from_dict(config_type, {**json.loads(header["config"]), **chosen}, dacite.Config(strict=True))
         head = load_head(header["head"])
-        uv_hash = header["uv_hash"] if kind is GaussianAvatar else None
+        hashes = {name: header[name] for name in ("uv_hash", "bust_hash") if name in header}
     except (KeyError, TypeError, json.JSONDecodeError, dacite.DaciteError) as error:
         raise FormatError(f"{path}: its header does not describe an avatar this version knows ({error}).") from error
     with safe_open(path, framework="pt") as file:
@@ -125,9 +146,9 @@ def load_avatar(path: Path | str, backend: str = "auto") -> Avatar:
     shape = tensors.get("shape", torch.empty(0))
     if shape.shape != (head.spec.num_shape,):
         raise FormatError(f"{path}: the identity has shape {tuple(shape.shape)}, expected ({head.spec.num_shape},).")
-    avatar: Avatar = kind(head, shape, config)
-    if isinstance(avatar, GaussianAvatar) and avatar.layout.hash != uv_hash:
-        raise FormatError(f"{path} was made on another UV chart of head '{header['head']}' ({uv_hash}, expected {avatar.layout.hash}).")
+    avatar: Avatar = kind(head, shape, config, *_torso_shape(path, config, tensors))
+    if hashes != _chart_hashes(avatar):
+        raise FormatError(f"{path} was made on another UV chart of head '{header['head']}' ({hashes}, expected {_chart_hashes(avatar)}).")
     expected = {name: tuple(value.shape) for name, value in avatar.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}
     if expected != found:

@@ -150,8 +150,9 @@ def mouth_share(avatar: GaussianAvatar, params: HeadParams, camera: Camera) -> F
         camera: one view.
     """
     gaussians = avatar.gaussians(params)
-    inner = region_faces(avatar.head.topology, MOUTH)[avatar.layout.faces]
-    marked = rgb_to_sh(inner.float()[:, None].expand(-1, 3))[:, None].expand_as(gaussians.sh).contiguous()
+    inner = torch.zeros(avatar.num_gaussians)
+    inner[: len(avatar.layout)] = region_faces(avatar.head.topology, MOUTH)[avatar.layout.faces].float()
+    marked = rgb_to_sh(inner[:, None].expand(-1, 3))[:, None].expand_as(gaussians.sh).contiguous()
     return rasterize(replace(gaussians, sh=marked), camera, torch.zeros(3), backend=avatar.config.backend).rgb[0, ..., 0]
 
 

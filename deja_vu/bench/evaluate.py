@@ -1,10 +1,13 @@
 """The protocol by which everything is scored; metrics.json of a run and result.json of a benchmark come from here alike.
 
+* Three protocols. `head`: the head alone, in its own window. `person`: all that was filmed of the person, in the window that holds neck and
+  torso. `body`: the same window, of which only neck, torso and clothes count.
 * Frames: those that training never saw, all of them or an even sample. A photo's run has none; there the photo itself is scored, which
   says how well it is met and nothing about other views.
-* A predictor gets a frame's tracked parameters and camera. Its picture is compared with the frame's head over white, both at the
-  resolution of the tracked video.
-* Pixels count by `Batch.loss_mask`: head and true background; neck, torso and what was not filmed count for nobody.
+* A predictor gets a frame's tracked parameters and camera. Its picture is compared with the frame's head over white, or with the whole
+  person over white if that is what it shows, both at the resolution of the tracked video.
+* In protocol `head` pixels count by `Batch.loss_mask`: head and true background; neck, torso and what was not filmed count for nobody. In
+  `person` all that was filmed counts; in `body` the person does where it is no head.
 * Pictures are compared as they are computed, not rounded to 8 bits. Rounding adds the error of the file format to that of the avatar,
   and the more the better the avatar is: 0.008 dB at 35 dB, measured; calculated, 0.013 dB at 37.6 and, for other systems' videos, which
   do come rounded, 0.002 dB at the 27 dB they have.
@@ -16,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
@@ -42,6 +45,12 @@ FULL = "full"
 """Region of the whole picture."""
 REGIONS = {"face": "face", "mouth": "lips"}
 """Boxes that can be scored besides, and the part of the head that each surrounds."""
+Protocol: TypeAlias = Literal["head", "person", "body"]
+"""What is looked at, and which of its pixels count."""
+PERSON_SAMPLE = 6
+"""The same as `SAMPLE` for each of the protocols that look at the whole person: they are scored besides."""
+LEAST_BODY = 0.002
+"""Share of the picture under which a frame shows no body worth scoring."""
 REGION_MARGIN = 0.2
 """Share of a box's size added on every side."""
 SMALLEST = 6
@@ -58,7 +67,7 @@ class FramePair:
 
     image: Float[Tensor, "H W 3"]
     target: Float[Tensor, "H W 3"]
-    """Head over white."""
+    """Head, or whole person, over white."""
     mask: Float[Tensor, "H W 1"]
     """Weight of each pixel."""
     position: int
@@ -81,7 +90,15 @@ class Evaluator:
         chosen: places of the scored frames among those that can be scored.
     """
 
-    def __init__(self, sequence: TrackedSequence, frames: int | None = SAMPLE, head: HeadModel | None = None, cache_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        sequence: TrackedSequence,
+        frames: int | None = SAMPLE,
+        head: HeadModel | None = None,
+        cache_bytes: int = 0,
+        *,
+        protocol: Protocol = "head",
+    ) -> None:
         """Choose the frames.
 
         Args:
@@ -89,7 +106,13 @@ class Evaluator:
             frames: how many are scored, evenly spread; None scores all.
             head: of the video; with it, face and mouth are scored besides.
             cache_bytes: memory for decoded frames, where they are scored again and again.
+            protocol: what is looked at.
+
+        Raises:
+            InputError: the protocol wants the whole person, and the head alone is stored.
         """
+        self._protocol = protocol
+        sequence = sequence if protocol == "head" else sequence.person_window()
         part = held_out(sequence)
         self.chosen: Int[Tensor, " n"] = evenly_spaced(len(part) if frames is None else frames, len(part))
         places = sequence.test.nonzero()[:, 0] if sequence.test.any() else torch.arange(len(sequence))
@@ -109,10 +132,10 @@ class Evaluator:
         series = {predictor.name: _Series() for predictor in predictors}
         stream = self._source.stream(iter(self.chosen[:, None]))
         for number, batch in enumerate(tqdm(stream, total=len(self.chosen), desc="evaluate", unit="frame", disable=quiet)):
-            target, mask = over(batch.image, batch.head, WHITE)[0], batch.loss_mask[0]
-            windows = self._windows(batch)
-            references = {name: self._reference(target[window], mask[window]) for name, window in windows.items()}
+            mask, windows = count_pixels(batch, self._protocol)[0], self._windows(batch)
+            targets = {person: self._targets(batch, person, mask, windows) for person in {one.shows_person for one in predictors}}
             for predictor in predictors:
+                target, references = targets[predictor.shows_person]
                 pair = FramePair(predictor.predict(batch), target, mask, self._places[number])
                 scored = series[predictor.name]
                 for name, reference in references.items():
@@ -122,6 +145,13 @@ class Evaluator:
                 if keep is not None:
                     keep(predictor, number, pair)
         return {name: scored.summarize(self._block) for name, scored in series.items()}
+
+    def _targets(
+        self, batch: Batch, person: bool, mask: Float[Tensor, "H W 1"], windows: dict[str, tuple[slice, slice]]
+    ) -> tuple[Float[Tensor, "H W 3"], dict[str, Reference | None]]:
+        """What a predictor of heads or of persons should show, and the same prepared in every region."""
+        target = over(batch.image, batch.foreground if person else batch.head, WHITE)[0]
+        return target, {name: self._reference(target[window], mask[window]) for name, window in windows.items()}
 
     def _windows(self, batch: Batch) -> dict[str, tuple[slice, slice]]:
         """Rows and columns of every region."""
@@ -138,9 +168,16 @@ class Evaluator:
     def _reference(self, target: Float[Tensor, "h w 3"], mask: Float[Tensor, "h w 1"]) -> Reference | None:
         """The prepared target; None where nothing can be measured."""
         smallest = min(target.shape[:2])
-        if smallest < SMALLEST or float(mask.sum()) == 0:
+        if smallest < SMALLEST or float(mask.mean()) <= (LEAST_BODY if self._protocol == "body" else 0):
             return None
         return self._metrics.reference(target, mask, perceptual=smallest >= MIN_SIZE)
+
+
+def count_pixels(batch: Batch, protocol: Protocol) -> Float[Tensor, "B H W 1"]:
+    """Weight of each pixel in a protocol."""
+    if protocol == "head":
+        return batch.loss_mask
+    return batch.valid if protocol == "person" else (batch.foreground - batch.head).clamp_min(0) * batch.valid
 
 
 def evaluate(
@@ -150,9 +187,10 @@ def evaluate(
     frames: int | None = SAMPLE,
     head: HeadModel | None = None,
     keep: Keep | None = None,
+    protocol: Protocol = "head",
 ) -> dict[str, Scores]:
     """Scores of predictors on frames that training never saw, by name; see `Evaluator`."""
-    return Evaluator(sequence, frames, head).evaluate(predictors, keep)
+    return Evaluator(sequence, frames, head, protocol=protocol).evaluate(predictors, keep)
 
 
 class _Series:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import torch
@@ -15,6 +15,7 @@ from deja_vu.core.batch import Batch
 from deja_vu.core.image import WHITE, over
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.frames import FrameSource
+from deja_vu.motion.neutral import mean_pose
 
 BASELINES = ("mean_image", "nearest_frame")
 NEAREST_SIDE = 64
@@ -28,6 +29,8 @@ class Predictor:
     name: str
     predict: Callable[[Batch], Float[Tensor, "H W 3"]]
     """A batch of one frame to its picture over white, in [0, 1]."""
+    shows_person: bool = False
+    """Whether neck and torso are in the picture; else the head alone."""
 
 
 def avatar_predictor(name: str, avatar: Avatar) -> Predictor:
@@ -39,33 +42,49 @@ def avatar_predictor(name: str, avatar: Avatar) -> Predictor:
         out = avatar.render(batch.params.to(device), batch.camera.to(device), WHITE.to(device))
         return out.rgb[0].clamp(0, 1).cpu()
 
-    return Predictor(name, predict)
+    return Predictor(name, predict, avatar.shows_person)
 
 
-def baseline_predictors(train: TrackedSequence) -> list[Predictor]:
+def still_torso_predictor(name: str, avatar: Avatar, train: TrackedSequence) -> Predictor:
+    """Renders of an avatar whose torso stands where it was in the mean of the training frames: what following it is worth."""
+    mean = mean_pose(train.params.world_from_torso)
+    moving = avatar_predictor(name, avatar)
+
+    def predict(batch: Batch) -> Tensor:
+        torso = torch.linalg.inv(batch.params.world_from_head) @ mean
+        return moving.predict(replace(batch, params=replace(batch.params, torso=torso)))
+
+    return Predictor(name, predict, avatar.shows_person)
+
+
+def baseline_predictors(train: TrackedSequence, *, person: bool = False) -> list[Predictor]:
     """The mean of all training heads over white, and the training head whose small picture is nearest to the frame's.
 
     The second looks at the frame that it is to predict, which an avatar never does: it says how much of the frame was seen before.
+
+    Args:
+        train: training frames, in the window that is scored.
+        person: take whole persons instead of heads.
     """
     source = FrameSource(train, train.info.resolution, cache_bytes=0)
     side = train.info.resolution
     pictures, total = torch.empty(len(train), NEAREST_SIDE, NEAREST_SIDE, 3), torch.zeros(side, side, 3)
     for batch in source.stream(iter(torch.arange(len(train))[:, None])):
-        picture = _over_white(batch)
+        picture = _over_white(batch, person)
         pictures[int(batch.positions[0])] = _reduce(picture)
         total += picture
     mean = total / len(train)
 
     def nearest(batch: Batch) -> Tensor:
-        found = (pictures - _reduce(_over_white(batch))).square().flatten(1).sum(1).argmin()
-        return _over_white(source.batch(found[None]))
+        found = (pictures - _reduce(_over_white(batch, person))).square().flatten(1).sum(1).argmin()
+        return _over_white(source.batch(found[None]), person)
 
     mean_image, nearest_frame = BASELINES
-    return [Predictor(mean_image, lambda batch: mean), Predictor(nearest_frame, nearest)]
+    return [Predictor(mean_image, lambda batch: mean, person), Predictor(nearest_frame, nearest, person)]
 
 
-def _over_white(batch: Batch) -> Float[Tensor, "H W 3"]:
-    return over(batch.image, batch.head, WHITE)[0]
+def _over_white(batch: Batch, person: bool) -> Float[Tensor, "H W 3"]:
+    return over(batch.image, batch.foreground if person else batch.head, WHITE)[0]
 
 
 def _reduce(picture: Float[Tensor, "H W 3"]) -> Float[Tensor, "h w 3"]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deja_vu.bench.evaluate import FULL, Scores, means
+from deja_vu.bench.evaluate import FULL, Protocol, Scores, means
 from deja_vu.bench.metrics import METRICS
 from deja_vu.io.files import write_json
 
@@ -51,21 +51,43 @@ class RunScores:
     """Means of the avatar, by metric."""
     baselines: Mapping[str, Mapping[str, float]]
     """The same of everything it is compared with, by name."""
+    person: Mapping[str, Any] | None = None
+    """The same of everything that was filmed of the person: means of the avatar by metric, and `baselines`; None for a head alone."""
+    body: Mapping[str, Any] | None = None
+    """The same of neck, torso and clothes alone; None where none was filmed."""
     intervals: Mapping[str, Mapping[str, tuple[float, float]]]
     """95 % interval of every mean above, by name (the avatar's is `test`) and metric."""
     frames_scored: int
     frames_held_out: int
 
     @staticmethod
-    def of(scores: Mapping[str, Scores], held_out: int) -> RunScores:
-        """From an evaluation in which the avatar is called `test`."""
-        rows = {name: {metric: value for metric, value in means(of_one).items() if metric in METRICS} for name, of_one in scores.items()}
+    def of(scores: Mapping[str, Scores], held_out: int, others: Mapping[Protocol, Mapping[str, Scores]]) -> RunScores:
+        """From evaluations in which the avatar is called `test`.
+
+        Args:
+            scores: by protocol `head`.
+            held_out: frames that could be scored.
+            others: by the other protocols.
+        """
+        rows = _rows(scores)
         intervals = {
             name: {metric: (estimate.low, estimate.high) for metric, estimate in of_one[FULL].items() if metric in METRICS}
             for name, of_one in scores.items()
         }
         scored = scores["test"][FULL]["psnr"].frames
-        return RunScores(test=rows.pop("test"), baselines=rows, intervals=intervals, frames_scored=scored, frames_held_out=held_out)
+        besides: dict[str, Any] = {}
+        for protocol, found in others.items():
+            theirs = _rows(found)
+            if theirs["test"]:
+                besides[protocol] = {**theirs.pop("test"), "baselines": theirs}
+        return RunScores(
+            test=rows.pop("test"), baselines=rows, intervals=intervals, frames_scored=scored, frames_held_out=held_out, **besides
+        )
+
+
+def _rows(scores: Mapping[str, Scores]) -> dict[str, dict[str, float]]:
+    """Mean of every metric by predictor."""
+    return {name: {metric: value for metric, value in means(of_one).items() if metric in METRICS} for name, of_one in scores.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

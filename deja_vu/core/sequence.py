@@ -91,6 +91,8 @@ class TrackedSequence:
     """Seconds."""
     test: Bool[Tensor, " T"]
     """Frames that training never sees."""
+    torso_shape: Float[Tensor, " K"] | None = None
+    """Coefficients of the bust's own components; None where the torso was not tracked."""
     window: Window = "head"
     """What frames and camera show."""
 
@@ -175,7 +177,8 @@ class TrackedSequence:
             torso = {"torso": tensors["torso"]} if "torso" in tensors else {}
             params = HeadParams(shape, tensors["expression"], tensors["joints"], tensors["world_from_head"], **torso)
             camera = Camera(torch.eye(4), tensors["intrinsics"], info.resolution, info.resolution)
-            sequence = TrackedSequence(folder, info, params, camera, tensors["index"], tensors["times"], tensors["test"])
+            own = tensors.get("torso_shape")
+            sequence = TrackedSequence(folder, info, params, camera, tensors["index"], tensors["times"], tensors["test"], own)
         except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
             raise FormatError(f"{folder} is damaged ({error}). Track the video again.") from error
         if not all(torch.isfinite(value).all() for value in tensors.values() if value.is_floating_point()):

@@ -104,7 +104,7 @@ def _maps(avatar: GaussianAvatar) -> dict[str, Tensor]:
     own = torch.arange(len(layout))
     taps = (own[:, None].repeat(1, 4), torch.eye(4)[0].repeat(len(layout), 1))  # a map as fine as the blendmaps takes its own texel
     index, weight = taps if avatar.upsample is None else (avatar.upsample.index, avatar.upsample.weight)
-    coarse = avatar.blend_layout.texels
+    coarse = avatar.charts.head_blend.texels
     return tensors | {"taps": index, "tap_weights": weight, "blend_texels": coarse, "blendmaps": avatar.gains * avatar.blendmaps}
 
 

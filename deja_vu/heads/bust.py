@@ -29,6 +29,8 @@ from deja_vu.heads.skinning import halve_motion, invert_motion
 ASSET = "bust.safetensors"
 FORMAT = "deja_vu.bust/1"
 """Kind and version of the file; readers accept no other."""
+BUST_HEAD = "anny"
+"""Head model that has a bust."""
 PARTS = ("torso", "neck_1", "neck_2", "neck_3", "head", "jaw")
 """What skinning weights belong to, in their order."""
 

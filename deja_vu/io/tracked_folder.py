@@ -55,5 +55,7 @@ def write_sequence(sequence: TrackedSequence) -> None:
     }
     if not torch.equal(params.torso, torch.eye(4).expand_as(params.torso)):
         tensors["torso"] = params.torso
+    if sequence.torso_shape is not None:
+        tensors["torso_shape"] = sequence.torso_shape
     write_tensors(sequence.folder / "params.safetensors", tensors)
     write_json(sequence.folder / "track.json", asdict(sequence.info))

@@ -38,8 +38,8 @@ def estimate_neutral(params: HeadParams, head: HeadModel) -> HeadParams:
     Returns:
         One frame [1].
     """
-    pose = _mean_pose(params.world_from_head)
-    torso = torch.linalg.inv(pose) @ _mean_pose(params.world_from_torso)
+    pose = mean_pose(params.world_from_head)
+    torso = torch.linalg.inv(pose) @ mean_pose(params.world_from_torso)
     if len(params) < MIN_FRAMES:
         return HeadParams(params.shape[:1], torch.zeros_like(params.expression[:1]), torch.zeros_like(params.joints[:1]), pose, torso)
     frames = torch.arange(len(params))
@@ -54,7 +54,8 @@ def estimate_neutral(params: HeadParams, head: HeadModel) -> HeadParams:
     return HeadParams(params.shape[:1], expression, joints, pose, torso)
 
 
-def _mean_pose(poses: Float[Tensor, "T 4 4"]) -> Float[Tensor, "1 4 4"]:
+def mean_pose(poses: Float[Tensor, "T 4 4"]) -> Float[Tensor, "1 4 4"]:
+    """Rigid pose in the middle of all poses."""
     pose = torch.eye(4)[None].clone()
     pose[0, :3, :3] = mean_rotation(poses)
     pose[0, :3, 3] = poses[:, :3, 3].mean(0)

@@ -69,7 +69,7 @@ def comparison_sheet(sequence: TrackedSequence, avatar: Avatar, count: int = 6) 
     rows = []
     for place in evenly_spaced(count, len(part)):
         batch = source.batch(place[None])
-        target, image = over(batch.image, batch.head, WHITE)[0], render(batch)
+        target, image = over(batch.image, avatar.subject(batch).head, WHITE)[0], render(batch)
         error = ((image - target).abs() * batch.loss_mask[0] * GAIN).clamp(0, 1)
         rows.append(to_uint8(torch.cat([target, image, error], dim=1)))
     headings = [draw_label(text, sequence.info.resolution) for text in ("target", "render", f"error x {GAIN}")]

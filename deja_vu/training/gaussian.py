@@ -31,6 +31,7 @@ from deja_vu.training.objective import (
     load_perceptual,
     term_weights,
 )
+from deja_vu.training.person_views import PersonViewLoss
 from deja_vu.training.trainer import StepResult, Task, Trainer
 from deja_vu.training.validation import Validation, hold_out
 
@@ -80,6 +81,7 @@ class GaussianTask(Task[GaussianPhase, Batch]):
         self.validation = Validation(self.trained, watched, config.validation)
         self.objective = ImageObjective(config.loss, load_perceptual([config.loss.perceptual], config.phases, self.device))
         self.weights = term_weights(config.loss, config.regularizers)
+        self.person_views = PersonViewLoss(self.trained, config.person_views, self.objective) if avatar.shows_person else None
         avatar.code.noise = config.code_noise
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
@@ -106,11 +108,15 @@ class GaussianTask(Task[GaussianPhase, Batch]):
         out = self.render(batch, background, step)
         perceptual = is_due(self.phase.perceptual_every, step)
         window = head_window(batch.head, config.perceptual_window, generator) if perceptual else None
+        batch = avatar.subject(batch)
         terms = self.objective.terms(out, batch, background, window=window)
         terms |= {name: value for name, value in avatar.regularizers().items() if self.weights[name]}
         if self.weights["novel_views"] and is_due(config.novel_views.every, step - 1):
             terms["novel_views"] = self.novel_views(avatar, batch.params, batch.camera, generator)
-        weights = compensate(self.weights, {"perceptual": self.phase.perceptual_every, "novel_views": config.novel_views.every})
+        if self.person_views is not None and self.weights["person"] and is_due(config.person_views.every, step - 2):
+            terms["person"] = self.person_views(avatar, self.phase.resolution, background, generator)
+        rare = {"perceptual": self.phase.perceptual_every, "novel_views": config.novel_views.every, "person": config.person_views.every}
+        weights = compensate(self.weights, rare)
         return StepResult(terms, weights, psnr(out, batch, background).mean(), len(batch.positions))
 
     def render(self, batch: Batch, background: Float[Tensor, "3"], step: int) -> RenderOutput:

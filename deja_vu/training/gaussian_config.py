@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from deja_vu.avatars.gaussian.config import GaussianConfig
-from deja_vu.core.ranges import Count, Pixels, Positive, Rate, Share, Weight
+from deja_vu.core.ranges import Count, Pixels, Positive, Rate, Share, Texels, Weight
 from deja_vu.training.config import AdamConfig, Phase, TrainConfig, ValidationConfig
 from deja_vu.uv.config import HullConfig
 
@@ -55,6 +55,36 @@ class NovelViewConfig:
 
 
 @dataclass(frozen=True)
+class BustConfig:
+    """Map of neck, torso and clothes."""
+
+    size: Texels = 192
+    """Texels a side."""
+    known_weight: Rate = 0.1
+    """Mean squared facing cosine over the lifted frames from which a texel's color is taken as it is."""
+    mirror_share: Share = 0.02
+    """Weight of the mirror image's color beside the texel's own."""
+    neighbors: Positive = 48
+    """Known texels over which a texel that no frame shows takes its mean color."""
+    filmed_share: Share = 0.05
+    """Share of the lifted frames in which a texel must lie in the picture to count as filmed."""
+    edge: Rate = 0.03
+    """Distance beyond what was filmed at which the bust has faded away, meters."""
+    least_opacity: Rate = 0.002
+    """Opacity that is left there; below a 255th nothing is drawn."""
+
+
+@dataclass(frozen=True)
+class PersonViewConfig:
+    """How often the window that holds neck and torso is trained on, and how closely."""
+
+    every: Count = 4
+    """Steps from one frame of that window to the next; the term's weight is multiplied accordingly. 0 leaves them out."""
+    resolution: Pixels = 384
+    """Largest side of its pictures, pixels."""
+
+
+@dataclass(frozen=True)
 class GaussianPhase(Phase):
     """Its rates are in units of the avatar's gains."""
 
@@ -94,6 +124,8 @@ class GaussianRegularizers:
     """Squared rectification of texels that the training frames hardly show."""
     novel_views: Weight = 1.0
     """Distance to the base map in views that no frame shows."""
+    person: Weight = 1.0
+    """The picture's terms in the window that holds neck and torso; only where the avatar shows them."""
     blendmaps: Weight = 1.0
     """Squared blendmaps."""
     correction: Weight = 0.0001
@@ -105,6 +137,9 @@ class GaussianTrainConfig(TrainConfig):
     """How a Gaussian avatar is trained."""
 
     avatar: GaussianConfig = field(default_factory=GaussianConfig)
+    crop: Literal["person", "head"] = "person"
+    """What the avatar shows: head, neck, shoulders and clothes as far as they were filmed, or the head alone."""
+    bust: BustConfig = field(default_factory=BustConfig)
     init: Init = "auto"
     """What training begins with: colors and hair lifted from training frames and corrected by the prior, only lifted, or a bald grey
     head. auto takes the prior if it was trained for this head, map size and axes, else what is lifted, and says which."""
@@ -121,6 +156,8 @@ class GaussianTrainConfig(TrainConfig):
     regularizers: GaussianRegularizers = field(default_factory=GaussianRegularizers)
     novel_views: NovelViewConfig = field(default_factory=NovelViewConfig)
     """Views from the side, which hold what no frame shows."""
+    person_views: PersonViewConfig = field(default_factory=PersonViewConfig)
+    """Frames of the window that holds neck and torso."""
     learning_rates: GaussianRates = field(default_factory=GaussianRates)
     adam: AdamConfig = field(default_factory=lambda: AdamConfig(eps=5e-8))
     """Its epsilon lies between the gradients of texels that are seen (1e-6) and of those that are not (3e-8): without it, Adam would move

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from deja_vu.avatars import GaussianAvatar
+from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.avatars.prior.atlas import load_atlas
 from deja_vu.avatars.prior.network import load_prior, shipped_chart
 from deja_vu.core.errors import ConfigError
@@ -16,8 +17,10 @@ from deja_vu.core.gaussians import CHANNELS, rgb_to_sh
 from deja_vu.core.sampling import evenly_spaced
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
+from deja_vu.heads.bust import BUST_HEAD
 from deja_vu.io.frames import FrameSource
 from deja_vu.render.mesh import rasterize_mesh
+from deja_vu.training.bust_init import lift_bust
 from deja_vu.training.gaussian_config import GaussianTrainConfig, LiftConfig
 from deja_vu.uv.hull import HairHull
 from deja_vu.uv.lift import ColorLift
@@ -36,7 +39,7 @@ def init_avatar(sequence: TrackedSequence, config: GaussianTrainConfig) -> Gauss
         MissingAssetError: no prior ships, and none is named.
     """
     head = load_head(sequence.info.head_name)
-    avatar = GaussianAvatar(head, sequence.params.shape[0], config.avatar)
+    avatar = GaussianAvatar(head, sequence.params.shape[0], choose_sizes(sequence, config), sequence.torso_shape)
     avatar.code.fit(sequence.params)
     chosen = choose_init(avatar, config)
     print(f"init: {chosen}")
@@ -44,9 +47,21 @@ def init_avatar(sequence: TrackedSequence, config: GaussianTrainConfig) -> Gauss
         return avatar
     source = FrameSource(sequence, config.lift.resolution)
     lift_frames(avatar, source, config.lift)
+    if avatar.shows_person:
+        lift_bust(avatar, FrameSource(sequence.person_window(), config.lift.resolution), config.lift, config.bust)
     if chosen == "prior":
         add_prior(avatar, source, config)
     return avatar
+
+
+def choose_sizes(sequence: TrackedSequence, config: GaussianTrainConfig) -> GaussianConfig:
+    """The avatar's sizes, with a bust where one is asked for and the frames show it."""
+    if config.crop == "head" or config.avatar.axes == "head":
+        return config.avatar
+    if not sequence.shows_person or sequence.info.head_name != BUST_HEAD:
+        print("note: the tracked folder holds the head alone, and so will the avatar")
+        return config.avatar
+    return replace(config.avatar, bust_size=config.bust.size)
 
 
 def choose_init(avatar: GaussianAvatar, config: GaussianTrainConfig) -> Literal["prior", "lifted", "grey"]:
@@ -60,25 +75,28 @@ def choose_init(avatar: GaussianAvatar, config: GaussianTrainConfig) -> Literal[
 def lift_frames(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig) -> None:
     """Hair height from silhouettes, colors from where texels are seen, and how little each was seen, in place."""
     head, count = avatar.head, len(source.sequence)
+    layout, texels = avatar.charts.parts[0]
+    heights = avatar.clothing_height()
     spread = evenly_spaced(config.frames, count)
     if avatar.config.axes == "tangent":
-        hull = HairHull(len(avatar.layout), config.hull)
-        reach = config.visible_deviations * avatar.base[:, CHANNELS["log_scale"].start].exp()
+        hull = HairHull(len(layout), config.hull)
+        reach = config.visible_deviations * avatar.base[texels, CHANNELS["log_scale"].start].exp()
         for position in spread:
             batch = source.batch(position[None])
-            hull.add(avatar.surface(batch.params), batch.camera, batch.foreground, batch.valid, reach)
-        avatar.raise_hair(hull.estimate_heights(avatar.layout, avatar.scalp))
-    lift = ColorLift(len(avatar.layout), config.min_trust)
+            hull.add(avatar.surface(batch.params).part(texels), batch.camera, batch.foreground, batch.valid, reach)
+        heights[texels] = hull.estimate_heights(layout, avatar.scalp[texels])
+        avatar.raise_surface(heights)
+    lift = ColorLift(len(layout), config.min_trust)
     for position in spread:
         batch = source.batch(position[None])
         depth = rasterize_mesh(head(batch.params), head.topology.faces, batch.camera).depth
-        surface = avatar.surface(batch.params)
-        raised = surface.points + (surface.frames @ avatar.base[:, CHANNELS["position"], None])[..., 0]
+        surface = avatar.surface(batch.params).part(texels)
+        raised = surface.points + (surface.frames @ avatar.base[texels, CHANNELS["position"], None])[..., 0]
         lift.add(replace(surface, points=raised), batch.camera, depth, batch.image, batch.head)
     atlas = load_atlas(source.sequence.info.head_name, avatar.config.uv_size)
-    color = atlas.add_mouth(lift.colors(avatar.layout, avatar.scalp), lift.best)
-    avatar.base[:, CHANNELS["color"]] = rgb_to_sh(color)
-    avatar.unseen.copy_(torch.exp(-lift.weight / len(spread) / config.unseen_below))
+    color = atlas.add_mouth(lift.colors(layout, avatar.scalp[texels]), lift.best)
+    avatar.base[texels, CHANNELS["color"]] = rgb_to_sh(color)
+    avatar.unseen[texels] = torch.exp(-lift.weight / len(spread) / config.unseen_below)
 
 
 def add_prior(avatar: GaussianAvatar, source: FrameSource, config: GaussianTrainConfig) -> None:
@@ -104,5 +122,6 @@ def add_prior(avatar: GaussianAvatar, source: FrameSource, config: GaussianTrain
     made = [prior.predict(source.batch(pair)) for pair in shown.split(2)]
     learned = torch.stack([lifted.base + prior.atlas.gains * residual for lifted, residual in made]).mean(0)
     color = CHANNELS["color"]
-    avatar.base[:, color] = learned[:, color]
-    avatar.rectification.copy_((learned - avatar.base) / avatar.gains)
+    texels = avatar.charts.parts[0][1]
+    avatar.base[texels, color] = learned[:, color]
+    avatar.rectification[texels] = (learned - avatar.base[texels]) / avatar.gains

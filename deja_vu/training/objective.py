@@ -17,6 +17,11 @@ from deja_vu.losses.photometric import absolute_difference, dssim_loss, huber, m
 from deja_vu.training.config import PIXEL_WEIGHTS, ImageLossWeights, Phase
 
 
+def image_weights(image: ImageLossWeights) -> dict[str, float]:
+    """Weight of every term of a picture by name."""
+    return {name: weight for name, weight in asdict(image).items() if name not in PIXEL_WEIGHTS}
+
+
 def term_weights(image: ImageLossWeights, own: Any) -> dict[str, float]:
     """Weight of every term of a path by name: the picture's, and those of its representation.
 
@@ -24,8 +29,7 @@ def term_weights(image: ImageLossWeights, own: Any) -> dict[str, float]:
         image: the picture's.
         own: dataclass whose fields are the weights of other terms.
     """
-    terms = {name: weight for name, weight in asdict(image).items() if name not in PIXEL_WEIGHTS}
-    others = asdict(own)
+    terms, others = image_weights(image), asdict(own)
     assert not terms.keys() & others.keys(), (terms.keys(), others.keys())
     return terms | others
 

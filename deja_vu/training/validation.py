@@ -59,7 +59,7 @@ class Validation:
     def _look(self, avatar: Avatar, batch: Batch) -> tuple[Tensor, float]:
         """Target, render and absolute error (times four) of one frame side by side, and its PSNR."""
         device = next(avatar.parameters()).device
-        batch, white = batch.to(device), torch.ones(3, device=device)
+        batch, white = avatar.subject(batch.to(device)), torch.ones(3, device=device)
         out = avatar.render(batch.params, batch.camera, white)
         target, shown = over(batch.image, batch.head, white)[0], out.rgb[0].clamp(0, 1)
         error = (4 * (shown - target).abs() * batch.loss_mask[0]).clamp(0, 1)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from deja_vu.core.gaussians import ACTIVATIONS, Gaussians, UVGaussianMap
-from deja_vu.uv.layout import UVLayout
+from deja_vu.uv.layout import TexelTable
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,10 @@ class SurfaceFrames:
     stretch: Float[Tensor, "*b M"]
     """Square root of the triangle's area, meters; its ratio to the neutral surface is the local stretch."""
 
+    def part(self, texels: slice) -> SurfaceFrames:
+        """Some of the texels."""
+        return SurfaceFrames(self.points[..., texels, :], self.frames[..., texels, :, :], self.stretch[..., texels])
+
 
 def vertex_normals(vertices: Float[Tensor, "*b V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "*b V 3"]:
     """Area-weighted unit normals, pointing outside."""
@@ -35,7 +39,7 @@ def vertex_normals(vertices: Float[Tensor, "*b V 3"], faces: Int[Tensor, "F 3"])
     return normalize(summed, dim=-1)
 
 
-def attach(vertices: Float[Tensor, "*b V 3"], faces: Int[Tensor, "F 3"], layout: UVLayout) -> SurfaceFrames:
+def attach(vertices: Float[Tensor, "*b V 3"], faces: Int[Tensor, "F 3"], layout: TexelTable) -> SurfaceFrames:
     """Follow the surface with every valid texel.
 
     Gradients reach the vertices through `points` only: frames are treated as constants, which is enough to refine pose and

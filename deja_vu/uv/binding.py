@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from deja_vu import native
 from deja_vu.core.gaussians import GAUSSIAN_AXES, NUM_CHANNELS, Gaussians, UVGaussianMap
 from deja_vu.uv.attach import attach, to_gaussians
-from deja_vu.uv.layout import UVLayout, resample_weights
+from deja_vu.uv.layout import TexelTable, UVLayout, resample_weights
 
 PLAIN_TORCH = "texels follow the head with plain torch, ten times slower than the native pass"
 """Fallback where the native library cannot be loaded, as the warning says it."""
@@ -25,9 +25,23 @@ class Resample(nn.Module):
 
     def __init__(self, coarse: UVLayout, fine: UVLayout) -> None:
         super().__init__()
-        index, weight = resample_weights(coarse, fine)
+        self._hold(*resample_weights(coarse, fine))
+
+    def _hold(self, index: Tensor, weight: Tensor) -> None:
         self.register_buffer("index", index, persistent=False)
         self.register_buffer("weight", weight, persistent=False)
+
+    def join(self, other: Resample, coarse_count: int) -> Resample:
+        """This resampling, and behind it another one whose coarse texels follow on this one's.
+
+        Args:
+            other: the one behind.
+            coarse_count: coarse texels of this one.
+        """
+        joined = Resample.__new__(Resample)
+        nn.Module.__init__(joined)
+        joined._hold(torch.cat([self.index, other.index + coarse_count]), torch.cat([self.weight, other.weight]))
+        return joined
 
     def forward(self, values: Float[Tensor, "*b Mc C"]) -> Float[Tensor, "*b M C"]:
         taps = [values.index_select(-2, self.index[:, tap]) * self.weight[:, tap, None] for tap in range(4)]
@@ -66,7 +80,7 @@ class SurfaceBinding:
 
     faces: Int[Tensor, "F 3"]
     """Triangles of the whole surface."""
-    layout: UVLayout
+    layout: TexelTable
     """Texel table of the same surface."""
     vertex_count: int
     """Vertices V of the surface."""
@@ -81,7 +95,7 @@ class SurfaceBinding:
 
 
 def bind_texels(
-    faces: Int[Tensor, "F 3"], vertex_count: int, layout: UVLayout, upsample: Resample | None, coarse_count: int
+    faces: Int[Tensor, "F 3"], vertex_count: int, layout: TexelTable, upsample: Resample | None, coarse_count: int
 ) -> SurfaceBinding:
     """Tables of what lies on what, and the lists by which gradients are gathered in a fixed order.
 

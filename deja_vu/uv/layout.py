@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -19,14 +20,10 @@ MAX_SIZE = 512
 """Most texels a side."""
 
 
-@dataclass(frozen=True)
-class UVLayout:
-    """Texel-to-surface table over the M texels whose center a triangle covers."""
+@dataclass(frozen=True, kw_only=True)
+class TexelTable:
+    """Points of a surface on which M texels lie."""
 
-    size: int
-    """Texels a side, s."""
-    texels: Int[Tensor, " M"]
-    """Row-major index of each valid texel in the s x s map, ascending."""
     faces: Int[Tensor, " M"]
     """Triangle under each texel's center."""
     corners: Int[Tensor, "M 3"]
@@ -35,16 +32,41 @@ class UVLayout:
     """Barycentric coordinates of the texel's center."""
     uv_gradient: Float[Tensor, "M 2"]
     """Weights (a, b) of the triangle's edges (p1 - p0, p2 - p0) that give the direction in which u grows."""
-    hash: str
-    """Digest of size, chart and table; an avatar stores it and refuses another layout."""
 
     def __len__(self) -> int:
-        return len(self.texels)
+        return len(self.faces)
 
-    def to(self, device: torch.device | str) -> UVLayout:
+    def to(self, device: torch.device | str) -> Self:
         """The same table on another device."""
-        names = ("texels", "faces", "corners", "bary", "uv_gradient")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)})
+
+    def join(self, other: TexelTable, vertices: int, faces: int) -> TexelTable:
+        """These texels, then those of another surface that follows on this one in one list of vertices and faces.
+
+        Args:
+            other: texels of the surface behind.
+            vertices: how many this surface has.
+            faces: how many this surface has.
+        """
+        return TexelTable(
+            faces=torch.cat([self.faces, other.faces + faces]),
+            corners=torch.cat([self.corners, other.corners + vertices]),
+            bary=torch.cat([self.bary, other.bary]),
+            uv_gradient=torch.cat([self.uv_gradient, other.uv_gradient]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UVLayout(TexelTable):
+    """Texel-to-surface table over the M texels of a chart whose center a triangle covers."""
+
+    size: int
+    """Texels a side, s."""
+    texels: Int[Tensor, " M"]
+    """Row-major index of each valid texel in the s x s map, ascending."""
+    hash: str
+    """Digest of size, chart and table; an avatar stores it and refuses another layout."""
 
     def scatter(self, values: Float[Tensor, "M C"], fill: float = 0.0) -> Float[Tensor, "s s C"]:
         """The values as an image, `fill` where no texel is valid."""

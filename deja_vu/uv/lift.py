@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
+from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate, normalize
 
@@ -125,3 +126,27 @@ def push_pull(values: Float[Tensor, "M C"], known: Tensor, layout: UVLayout) -> 
         coarse = interpolate(filled, size=image.shape[-2:], mode="bilinear", align_corners=False)
         filled = torch.where(weight > 1e-6, image / weight.clamp_min(1e-6), coarse)
     return filled[0].flatten(1).T[layout.texels]
+
+
+def fill_from_nearest(
+    values: Float[Tensor, "M C"], weight: Float[Tensor, " M"], points: Float[Tensor, "M 3"], known: float, neighbors: int
+) -> Float[Tensor, "M C"]:
+    """Values of all texels; those that are hardly known fade into the mean of the nearest known ones in space.
+
+    A chart's pieces lie beside each other at random, so that its surroundings there say nothing about a piece no frame shows.
+
+    Args:
+        values: of each texel.
+        weight: how well each is known.
+        points: texels on the neutral surface, meters.
+        known: weight from which a value is taken as it is.
+        neighbors: over how many known texels the others take their mean, closer ones counting more.
+    """
+    source = torch.nonzero(weight >= known)[:, 0]
+    if not len(source):
+        return values
+    count = min(neighbors, len(source))
+    distance, place = cKDTree(points[source].double().numpy()).query(points.double().numpy(), k=[*range(1, count + 1)])
+    share = 1 / (torch.from_numpy(distance).float() + 0.005) ** 2 * weight[source][torch.from_numpy(place)]
+    mean = (values[source][torch.from_numpy(place)] * share[..., None]).sum(1) / share.sum(1, keepdim=True)
+    return mean.lerp(values, (weight / known).clamp(0, 1)[:, None])

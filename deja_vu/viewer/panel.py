@@ -81,7 +81,7 @@ class Panel:
 
     def say(self, fps: float) -> None:
         """Show what there is, and how many pictures come in a second; a line that is always there, so that nothing jumps."""
-        counts = [len(one.avatar.layout) for one in self._stage.performers if isinstance(one.avatar, GaussianAvatar)]
+        counts = [one.avatar.num_gaussians for one in self._stage.performers if isinstance(one.avatar, GaussianAvatar)]
         what = f"{sum(counts):,} Gaussians" if counts else "Pictures"
         self._status.content = f"{what} · {f'{fps:.0f} fps' if fps else 'still'}"
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from deja_vu.avatars.io import load_avatar
+from deja_vu.bench.evaluate import PERSON_SAMPLE
 from deja_vu.core.config import config_text
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.assets import ASSETS, find
@@ -24,7 +27,7 @@ from deja_vu.training.gaussian_config import GaussianPhase
 FRAMES, SIDE = 40, 192
 KEYS = set(
     "video frames resolution device path parameters gaussians seconds peak_mb test baselines intervals frames_scored frames_held_out "
-    "config commit".split()
+    "config commit person body".split()
 )
 
 
@@ -38,6 +41,19 @@ def recipe() -> Recipe:
     avatar = replace(whole.gaussian.avatar, uv_size=128, blend_size=64, blendmaps=6)
     personalization = replace(whole.gaussian, avatar=avatar, phases=phases, picture_every=100)
     return replace(whole, track=replace(whole.track, resolution=SIDE), gaussian=personalization)
+
+
+def check_body(metrics: dict[str, Any], saved: Path) -> None:
+    """Neck and torso are better than guesses, and the figures follow from the pictures that were saved."""
+    for name in ("person", "body"):
+        assert set(metrics[name]["baselines"]) == {"mean_image", "nearest_frame", "still_torso"}
+    assert metrics["person"]["psnr"] > metrics["person"]["baselines"]["mean_image"]["psnr"] + 3
+    errors = []
+    for path in saved.glob("render_*.png"):
+        render, target = (cv2.imread(str(saved / path.name.replace("render", kind))) / 255.0 for kind in ("render", "target"))
+        valid = cv2.imread(str(saved / path.name.replace("render", "valid")), cv2.IMREAD_GRAYSCALE) > 127
+        errors.append(-10 * np.log10(((render - target)[valid] ** 2).mean()))
+    assert np.mean(errors) == pytest.approx(metrics["person"]["psnr"], abs=0.05), "rounded to 8 bits"
 
 
 @pytest.mark.slow
@@ -64,7 +80,7 @@ def test_from_a_video_to_a_driven_avatar(tmp_path) -> None:
     seconds = metrics["seconds"]
     assert 0 < seconds["track"] < seconds["total"] <= time.monotonic() - started
     assert seconds["track"] + seconds["personalize"] == pytest.approx(seconds["total"], abs=0.2)
-    assert metrics["gaussians"] == len(load_avatar(run / "avatar.safetensors").layout)
+    assert metrics["gaussians"] == load_avatar(run / "avatar.safetensors").num_gaussians
     test, mean = metrics["test"], metrics["baselines"]["mean_image"]
     assert test["psnr"] > mean["psnr"] + 3
     assert test["ssim"] > mean["ssim"]
@@ -78,8 +94,11 @@ def test_from_a_video_to_a_driven_avatar(tmp_path) -> None:
 
     main(["evaluate", str(run), "--json", str(tmp_path / "again.json"), "--save-frames", str(saved)])
     assert json.loads((tmp_path / "again.json").read_text()) == metrics
-    names = {f"{kind}_{index:06d}.png" for index in sequence.test_part().index.tolist() for kind in ("render", "target", "head", "person")}
-    assert {path.name for path in saved.iterdir()} == {*names, "frames.json", "run.json"}
+    kinds, held_out = ("render", "target", "head", "person", "valid"), sequence.test_part().index.tolist()
+    names = {f"{kind}_{index:06d}.png" for index in held_out for kind in kinds}
+    assert {path.name for path in saved.iterdir()} == {*names, "frames.json", "run.json", "person"}
+    assert len(list((saved / "person").iterdir())) == 1 + len(kinds) * min(len(held_out), PERSON_SAMPLE)
+    check_body(metrics, saved / "person")
     described = json.loads((saved / "frames.json").read_text())
     assert described["resolution"] == SIDE
     # The crop is where it says: the target's head is the source's, scaled.

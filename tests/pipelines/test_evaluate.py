@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from deja_vu.avatars import save_avatar
-from deja_vu.bench.evaluate import SAMPLE, evaluate, means
+from deja_vu.bench.evaluate import SAMPLE, Evaluator, count_pixels, evaluate, means
 from deja_vu.bench.predictors import Predictor, avatar_predictor, baseline_predictors
+from deja_vu.core.errors import InputError
 from deja_vu.core.image import over
 from deja_vu.io.assets import find
 from deja_vu.io.frames import FrameSource
@@ -94,9 +95,10 @@ def test_saved_frames_show_what_was_scored(tracked, painted, tmp_path) -> None:
     folder = tmp_path / "saved"
     truth = avatar_predictor("truth", painted)
     evaluate(tracked, [truth], frames=None, keep=frame_writer(folder, tracked, truth))
-    names = [f"{kind}_{index:06d}.png" for index in (24, 26, 28) for kind in ("render", "target", "head", "person")]
+    names = [f"{kind}_{index:06d}.png" for index in (24, 26, 28) for kind in ("render", "target", "head", "person", "valid")]
     assert {path.name for path in folder.iterdir()} == {*names, "frames.json"}
-    assert json.loads((folder / "frames.json").read_text()) == {"crop": [10, 20, 106, 116], "resolution": 96, "background": [255, 255, 255]}
+    facts = {"protocol": "head", "shows_person": False, "crop": [10, 20, 106, 116], "resolution": 96, "background": [255, 255, 255]}
+    assert json.loads((folder / "frames.json").read_text()) == facts
     batch = FrameSource(tracked.test_part(), 96).batch(torch.tensor([1]))
     target = cv2.imread(str(folder / "target_000026.png"))[..., ::-1].astype(np.float32) / 255
     np.testing.assert_allclose(target, over(batch.image, batch.head, WHITE)[0].numpy(), atol=0.5 / 255 + 1e-6)
@@ -180,7 +182,7 @@ def test_a_photos_run_is_scored_on_its_photo(film, painted, tmp_path, capsys) ->
     assert "no held-out frames" in shown.err
     assert unlisted(tmp_path / "saved") == set()
     assert {path.name for path in (tmp_path / "saved").glob("*_*.png")} == {
-        f"{kind}_000000.png" for kind in ("render", "target", "head", "person")
+        f"{kind}_000000.png" for kind in ("render", "target", "head", "person", "valid")
     }
 
 
@@ -197,3 +199,13 @@ def test_the_comparison_shows_target_render_and_error_under_headings(tracked, pa
     assert np.abs(target - render).mean() < 4
     bound = np.minimum(4 * np.abs(target - render), 255)
     assert (error <= bound + 4).all()  # both pictures are rounded before they are compared here
+
+
+def test_protocols_count_head_person_and_body(tracked) -> None:
+    batch = FrameSource(tracked, tracked.info.resolution).batch(torch.tensor([0]))
+    head, person, body = (count_pixels(batch, protocol) for protocol in ("head", "person", "body"))
+    assert person.equal(batch.valid)
+    torch.testing.assert_close(head, person - body)  # what is no head is body, and everything else counts in both
+    assert batch.whole_person().head.equal(batch.foreground)
+    with pytest.raises(InputError, match="head alone"):
+        Evaluator(tracked, protocol="person")

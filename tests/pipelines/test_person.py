@@ -33,7 +33,7 @@ __all__ = ["refused"]
 def run(film, painted, tmp_path) -> Path:
     """A run whose avatar says whose it is."""
     video = film(tmp_path / "me" / "track")
-    save_avatar(painted, tmp_path / "me" / "avatar.safetensors", {}, subject_of(video, painted.head))
+    save_avatar(painted, tmp_path / "me" / "avatar.safetensors", {}, subject_of(video, painted))
     return tmp_path / "me"
 
 

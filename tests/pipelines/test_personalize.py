@@ -293,7 +293,7 @@ def test_personalize_fills_the_run_folder(tracked, small_recipe, tmp_path, capsy
     assert set(metrics["baselines"]) == {"mean_image", "nearest_frame", "global_only"}
     assert all(set(row) == set(metrics["test"]) for row in metrics["baselines"].values())
     avatar = load_avatar(out / "avatar.safetensors")
-    assert metrics["gaussians"] == len(avatar.layout)
+    assert metrics["gaussians"] == avatar.num_gaussians
     assert metrics["test"]["psnr"] == pytest.approx(score(avatar, tracked), abs=0.01)
     assert metrics["baselines"]["mean_image"]["psnr"] == pytest.approx(mean_image_psnr(tracked), abs=0.01)
     assert metrics["test"]["psnr"] > metrics["baselines"]["mean_image"]["psnr"] + 4

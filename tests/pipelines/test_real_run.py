@@ -112,7 +112,7 @@ def test_the_page_shows_ten_poses_as_python_does(pair, standing, browser, screen
     avatar, subject = pair
     main(["export", str(RUN), "--format", "web", "--out", str(tmp_path / "page")])
     size = sum((tmp_path / "page" / name).stat().st_size for name in ("index.html", "avatar.bin")) / 1e6
-    turn = turntable_of(avatar.head, subject_of(subject, avatar.head), 150)
+    turn = turntable_of(avatar.head, subject_of(subject, avatar), 150)
     poses = [subject.params[k : k + 1] for k in np.linspace(0, len(subject) - 1, 5).astype(int)]
     poses = [replace(pose, shape=standing.shape) for pose in poses] + [turn[k : k + 1] for k in (20, 50, 80, 110, 140)]
     page = browser.new_page(viewport={"width": 1000, "height": 600})
@@ -124,7 +124,7 @@ def test_the_page_shows_ten_poses_as_python_does(pair, standing, browser, screen
     found = [psnr(a, b) for a, b in zip(shown, ours, strict=True)]
     sheet = np.concatenate([np.concatenate(row[::3], 1) for row in (shown, ours)])
     Image.fromarray((255 * sheet).round().astype(np.uint8)).save(screenshots / "page_real.png")
-    print(f"page: {len(avatar.layout)} Gaussians, {size:.1f} MB; ten poses: {min(found):.1f} to {max(found):.1f} dB")
+    print(f"page: {avatar.num_gaussians} Gaussians, {size:.1f} MB; ten poses: {min(found):.1f} to {max(found):.1f} dB")
     assert min(found) > PAGE_DB
     assert size <= PAGE_MB
 

@@ -62,7 +62,7 @@ class Glow(Avatar):
 
 
 def performed_by(avatar: Avatar, video: TrackedSequence, name: str = "toy") -> Performer:
-    return Performer(name, avatar, subject_of(video, load_toy()), video)
+    return Performer(name, avatar, subject_of(video, avatar), video)
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_several_stand_side_by_side(performer) -> None:
     assert np.array_equal(picture[:, :SIDE], Stage([performer], {}).picture(Wish(), front(performer)))
     assert np.array_equal(picture[:, SIDE:], Stage([other], {}).picture(Wish(), front(performer)))
     drawn = stage.gaussians(Wish())
-    count = len(performer.avatar.layout)
+    count = performer.avatar.num_gaussians
     assert drawn.means.shape == (1, 2 * count, 3)
     assert float(drawn.means[0, count:, 0].mean() - drawn.means[0, :count, 0].mean()) == pytest.approx(0.26, abs=1e-4)
 

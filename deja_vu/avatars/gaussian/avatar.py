@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from deja_vu.avatars.base import Avatar, Draw
 from deja_vu.avatars.gaussian.blend_weights import LinearCode, SoftmaxCode
+from deja_vu.avatars.gaussian.charts import lay_out
 from deja_vu.avatars.gaussian.config import ChannelGains, GaussianConfig
 from deja_vu.avatars.gaussian.correction import ParamCorrection
 from deja_vu.core.camera import Camera
@@ -19,12 +20,12 @@ from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, Gaussians, UVGaussian
 from deja_vu.core.head import HeadParams
 from deja_vu.core.image import RenderOutput
 from deja_vu.heads.base import HeadModel
-from deja_vu.heads.regions import dropped_faces
+from deja_vu.heads.bust import load_bust
 from deja_vu.render import cpu
 from deja_vu.render.base import rasterize
 from deja_vu.uv.attach import SurfaceFrames, attach
-from deja_vu.uv.binding import Resample, SummedMap, bind_texels, pose_gaussians
-from deja_vu.uv.layout import UVLayout, build_layout
+from deja_vu.uv.binding import SummedMap, pose_gaussians
+from deja_vu.uv.layout import UVLayout
 
 
 def channel_gains(gains: ChannelGains) -> Float[Tensor, "13"]:
@@ -33,10 +34,15 @@ def channel_gains(gains: ChannelGains) -> Float[Tensor, "13"]:
 
 
 class GaussianAvatar(Avatar):
-    """One Gaussian for each valid texel, bound to the posed head."""
+    """One Gaussian for each valid texel, bound to the posed head, and to the bust below it where the avatar is a whole person.
+
+    Maps hold the head's texels first, then the bust's.
+    """
 
     capabilities = frozenset({"gaussians"})
     shape: Tensor
+    torso_shape: Tensor
+    """Coefficients of the bust's own components [12]; only with a bust."""
     base: Tensor
     gains: Tensor
     rest_stretch: Tensor
@@ -45,13 +51,16 @@ class GaussianAvatar(Avatar):
     scalp: Bool[Tensor, " M"]
     """Texels on which hair may grow."""
 
-    def __init__(self, head: HeadModel, shape: Float[Tensor, " S"], config: GaussianConfig) -> None:
-        """Start with Gaussians that follow texel spacing, grey and nearly opaque.
+    def __init__(
+        self, head: HeadModel, shape: Float[Tensor, " S"], config: GaussianConfig, torso_shape: Float[Tensor, " K"] | None = None
+    ) -> None:
+        """Start with Gaussians that follow texel spacing, grey and nearly opaque, at the height of clothing on the torso.
 
         Args:
             head: parametric head; its identity is fixed to `shape`.
             shape: the person's identity coefficients.
             config: sizes.
+            torso_shape: coefficients of the bust's own components; the mean by default.
 
         Raises:
             ConfigError: the sizes do not fit each other or the head.
@@ -59,22 +68,24 @@ class GaussianAvatar(Avatar):
         super().__init__()
         _check_sizes(head, config)
         self.head, self.config = head, config
-        dropped = dropped_faces(head.topology)
-        self.layout = build_layout(head.topology, config.uv_size, drop=dropped)
-        self.blend_layout = build_layout(head.topology, config.blend_size, drop=dropped)
-        self.upsample = None if config.blend_size == config.uv_size else Resample(self.blend_layout, self.layout)
-        self.binding = bind_texels(head.topology.faces, len(head.template), self.layout, self.upsample, len(self.blend_layout))
+        self.bust = load_bust() if config.bust_size else None
+        self.charts = lay_out(head, self.bust, config)
+        self.upsample = self.charts.binding.upsample
         self.register_buffer("shape", shape.clone())
-        neutral = replace(head.neutral((1,)), shape=shape[None])
-        rest = attach(head(neutral), head.topology.faces, self.layout)
+        if self.bust is not None:
+            given = torch.zeros(self.bust.num_own) if torso_shape is None else torso_shape
+            self.register_buffer("torso_shape", given.clone())
+        rest = self.rest_surface()
         scalp = head.topology.regions.get("scalp", torch.zeros(len(head.topology.faces), dtype=torch.bool))
-        self.register_buffer("scalp", scalp[self.layout.faces], persistent=False)
+        on_scalp = torch.zeros(len(self.charts), dtype=torch.bool)
+        on_scalp[: len(self.charts.head)] = scalp[self.charts.head.faces]
+        self.register_buffer("scalp", on_scalp, persistent=False)
         self.register_buffer("rest_stretch", rest.stretch[0], persistent=False)
-        self.register_buffer("unseen", torch.zeros(len(self.layout)), persistent=False)
-        self.register_buffer("base", init_map(rest, self.layout))
+        self.register_buffer("unseen", torch.zeros(len(self.charts)), persistent=False)
+        self.register_buffer("base", self._init_base(rest))
         self.register_buffer("gains", channel_gains(config.gains), persistent=False)
-        self.rectification = nn.Parameter(torch.zeros(len(self.layout), NUM_CHANNELS))
-        self.blendmaps = nn.Parameter(torch.zeros(config.blendmaps, len(self.blend_layout), NUM_CHANNELS))
+        self.rectification = nn.Parameter(torch.zeros(len(self.charts), NUM_CHANNELS))
+        self.blendmaps = nn.Parameter(torch.zeros(config.blendmaps, self.charts.blend_count, NUM_CHANNELS))
         features = head.spec.num_expression + 3 * head.spec.num_joints + 3
         self.code = SoftmaxCode(config.blendmaps) if config.code == "softmax" else LinearCode(features, config.blendmaps)
         corrects = config.correction and config.code == "linear" and config.blendmaps > 0
@@ -83,9 +94,34 @@ class GaussianAvatar(Avatar):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GaussianAvatar:
         """Tables of the surface follow parameters to another device."""
         super()._apply(fn, recurse)
-        device = self.base.device
-        self.layout, self.blend_layout, self.binding = self.layout.to(device), self.blend_layout.to(device), self.binding.to(device)
+        self.charts = self.charts.to(self.base.device)
         return self
+
+    @property
+    def layout(self) -> UVLayout:
+        """The head's chart."""
+        return self.charts.head
+
+    @property
+    def num_gaussians(self) -> int:
+        """Texels M, one Gaussian each."""
+        return len(self.charts)
+
+    @property
+    def shows_person(self) -> bool:
+        return self.bust is not None
+
+    def vertices(self, params: HeadParams) -> Float[Tensor, "*b V 3"]:
+        """Posed surface in world space, meters: the head's vertices, then the bust's."""
+        head = self.head(params)
+        if self.bust is None:
+            return head
+        return torch.cat([head, self.bust(params, self.torso_shape.expand(*params.expression.shape[:-1], -1))], -2)
+
+    def rest_surface(self) -> SurfaceFrames:
+        """Texels of the person's neutral surface [1 M]."""
+        neutral = replace(self.head.neutral((1,)), shape=self.shape[None])
+        return attach(self.vertices(neutral), self.charts.binding.faces, self.charts.binding.layout)
 
     def build_map(self, params: HeadParams) -> SummedMap:
         """Terms of every pose's raw map: base, global rectification, and the blend of the blendmaps."""
@@ -110,7 +146,7 @@ class GaussianAvatar(Avatar):
     def surface(self, params: HeadParams) -> SurfaceFrames:
         """Texels of every pose, with this avatar's identity and corrections."""
         ours = self.correct_params(params)
-        surface = attach(self.head(ours), self.binding.faces, self.layout)
+        surface = attach(self.vertices(ours), self.charts.binding.faces, self.charts.binding.layout)
         if self.config.axes == "head":
             surface = replace(surface, frames=ours.world_from_head[..., None, :3, :3].expand_as(surface.frames))
         return surface
@@ -119,7 +155,7 @@ class GaussianAvatar(Avatar):
         """World-space Gaussians of every pose."""
         ours = self.correct_params(params)
         axes = ours.world_from_head[..., :3, :3] if self.config.axes == "head" else None
-        return pose_gaussians(self.build_map(params), self.head(ours), self.binding, self.rest_stretch, axes)
+        return pose_gaussians(self.build_map(params), self.vertices(ours), self.charts.binding, self.rest_stretch, axes)
 
     def render(self, params: HeadParams, camera: Camera, background: Float[Tensor, "*b 3"]) -> RenderOutput:
         return self.prepare(params, camera)(background)
@@ -130,41 +166,56 @@ class GaussianAvatar(Avatar):
 
     def count_work(self, params: HeadParams, camera: Camera) -> dict[str, int]:
         """`gaussians`, and on a CPU `alpha_evals`: how often one of them is composited with a pixel."""
-        counts = {"gaussians": len(self.layout)}
+        counts = {"gaussians": self.num_gaussians}
         if camera.intrinsics.is_cpu:
             counts["alpha_evals"] = cpu.BLOCK * cpu.work(self.gaussians(params)[0], camera)["blocks"]
         return counts
 
     def regularizers(self) -> dict[str, Tensor]:
-        """Mean squared rectification by channel and of texels that no frame shows, and of the blendmaps as a whole."""
-        delta = UVGaussianMap.unpack(self.rectification)
+        """Mean squared rectification by channel and of texels that no frame shows, and of the blendmaps as a whole; summed over charts."""
+        delta, mean = UVGaussianMap.unpack(self.rectification), self.charts.mean
         terms = {
-            "position": (delta.position.square().sum(-1) * self.position_weight()).mean(),
-            "scale": (delta.log_scale.square().sum(-1)).mean(),
-            "opacity": delta.opacity_logit.square().mean(),
-            "unseen": (self.rectification.square().sum(-1) * self.unseen).mean(),
+            "position": mean(delta.position.square().sum(-1) * self.position_weight()),
+            "scale": mean(delta.log_scale.square().sum(-1)),
+            "opacity": mean(delta.opacity_logit[:, 0].square()),
+            "unseen": mean(self.rectification.square().sum(-1) * self.unseen),
         }
         if self.config.blendmaps:
-            terms["blendmaps"] = self.blendmaps.square().mean() * self.config.blendmaps
+            squares = torch.stack([self.blendmaps[:, texels].square().mean() for texels in self.charts.blend_parts])
+            terms["blendmaps"] = squares.sum() * self.config.blendmaps
         if self.correction is not None:
             terms["correction"] = self.correction.weight.square().sum()
         return terms
 
-    def raise_hair(self, height: Float[Tensor, " M"]) -> None:
+    def raise_surface(self, height: Float[Tensor, " M"]) -> None:
         """Lift the base map off the surface and widen it accordingly, in place.
 
         Args:
-            height: of the hair over every texel, along the normal, meters.
+            height: of hair or cloth over every texel, along the normal, meters.
         """
-        neutral = replace(self.head.neutral((1,)), shape=self.shape[None])
-        rest = attach(self.head(neutral), self.binding.faces, self.layout)
+        rest = self.rest_surface()
         raised = rest.points[0] + height[:, None] * rest.frames[0, :, :, 2]
         self.base[:, CHANNELS["position"].stop - 1] = height
-        self.base[:, CHANNELS["log_scale"]] = spacing_log_scale(raised, self.layout)
+        for layout, texels in self.charts.parts:
+            self.base[texels, CHANNELS["log_scale"]] = spacing_log_scale(raised[texels], layout)
+
+    def clothing_height(self) -> Float[Tensor, " M"]:
+        """Height at which clothing begins over every texel, meters; 0 on the head."""
+        height = self.base.new_zeros(len(self.charts))
+        if self.bust is not None:
+            layout, texels = self.charts.parts[1]
+            height[texels] = (self.bust.clothing[layout.corners] * layout.bary).sum(-1)
+        return height
+
+    def _init_base(self, rest: SurfaceFrames) -> Float[Tensor, "M 13"]:
+        """Raw map that follows texel spacing, see `init_map`."""
+        return torch.cat([init_map(rest.points[0, texels], layout) for layout, texels in self.charts.parts])
 
     def position_weight(self) -> Float[Tensor, " M"]:
-        """Weight with which each texel is held to the surface: 1, but 0.05 where hair must travel."""
-        return torch.where(self.scalp, 0.05, 1.0)
+        """Weight with which each texel is held to the surface: 1, but 0.05 where hair must travel, and 0.2 where cloth must."""
+        weight = torch.where(self.scalp, 0.05, 1.0)
+        weight[len(self.charts.head) :] = 0.2
+        return weight
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
         groups = {"rectification": [self.rectification], "blendmaps": [self.blendmaps], "code": list(self.code.parameters())}
@@ -183,10 +234,15 @@ def _check_sizes(head: HeadModel, config: GaussianConfig) -> None:
         )
 
 
-def init_map(rest: SurfaceFrames, layout: UVLayout) -> Float[Tensor, "M 13"]:
-    """A raw map of scales that follow texel spacing, opacity 0.88 and mid grey."""
+def init_map(points: Float[Tensor, "M 3"], layout: UVLayout) -> Float[Tensor, "M 13"]:
+    """A raw map of scales that follow texel spacing, opacity 0.88 and mid grey.
+
+    Args:
+        points: texels of the neutral surface, meters.
+        layout: their chart.
+    """
     packed = torch.zeros(len(layout), NUM_CHANNELS)
-    packed[:, CHANNELS["log_scale"]] = spacing_log_scale(rest.points[0], layout)
+    packed[:, CHANNELS["log_scale"]] = spacing_log_scale(points, layout)
     packed[:, CHANNELS["opacity_logit"]] = 2.0
     return packed
 

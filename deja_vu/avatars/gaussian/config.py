@@ -32,6 +32,10 @@ class GaussianConfig:
     """Texels a side of the Gaussian map, 64 to 512."""
     blend_size: Texels = 64
     """Texels a side of the blendmaps, at most `uv_size`; the blend is upsampled once a frame."""
+    bust_size: Annotated[int, Range(0, 512)] = 0
+    """Texels a side of the map of neck, torso and clothes, 64 to 512; 0 leaves them out, and the avatar is a head. Training sets it."""
+    bust_blend_size: Texels = 64
+    """Texels a side of that map's blendmaps, at most `bust_size`."""
     blendmaps: Annotated[int, Range(0, 256)] = 16
     """Number of expression-aware rectification blendmaps; 0 keeps the global map only."""
     code: Literal["linear", "softmax"] = "linear"
@@ -49,4 +53,10 @@ class GaussianConfig:
         """What does not go together, if anything."""
         if self.blend_size > self.uv_size:
             return f"blend_size {self.blend_size} is more than uv_size {self.uv_size}. Expected at most as many texels a side."
+        if self.bust_size and self.bust_blend_size > self.bust_size:
+            return (
+                f"bust_blend_size {self.bust_blend_size} is more than bust_size {self.bust_size}. Expected at most as many texels a side."
+            )
+        if self.bust_size and self.axes == "head":
+            return "axes: head has no frame for a torso that does not follow the head. Expected bust_size: 0 with it, or axes: tangent."
         return ""

@@ -114,7 +114,7 @@ class Atlas:
         rest, vertices = self.rest_surface(shape), self.head(params)
         surface = attach(vertices, self.head.topology.faces, self.layout)
         hull = HairHull(len(self.layout), self.config.hull)
-        base = init_map(rest, self.layout)
+        base = init_map(rest.points[0], self.layout)
         reach = self.config.visible_deviations * base[:, CHANNELS["log_scale"].start].exp()
         hull.add(surface, photos.camera, photos.foreground, photos.valid, reach)
         beyond = replace(surface, points=surface.points + self.config.hull.max_height * surface.frames[..., 2])

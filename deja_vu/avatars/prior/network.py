@@ -69,7 +69,7 @@ class HeadPrior(nn.Module):
         lifted = self.atlas.lift(photos)
         if self.config.architecture == "evidence":
             return lifted
-        return replace(lifted, base=init_map(self.atlas.rest_surface(lifted.shape), self.atlas.layout))
+        return replace(lifted, base=init_map(self.atlas.rest_surface(lifted.shape).points[0], self.atlas.layout))
 
     def prepare_photos(self, photos: Batch) -> Float[Tensor, "N 4 h h"]:
         """Head crops over grey with their coverage, as the network takes them; over white for the paper's network."""

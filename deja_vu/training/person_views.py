@@ -1,0 +1,52 @@
+"""Frames of the window that holds neck and torso, which the head's window cuts off: every few steps one of them is rendered too."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deja_vu.avatars import GaussianAvatar
+from deja_vu.core.sequence import TrackedSequence
+from deja_vu.io.frames import FrameSource
+from deja_vu.training.gaussian_config import PersonViewConfig
+from deja_vu.training.objective import ImageObjective, image_weights
+
+CACHE_BYTES = 350_000_000
+"""Memory for decoded frames."""
+
+
+class PersonViewLoss:
+    """The picture's terms over the whole person, summed with their weights; without the perceptual one."""
+
+    def __init__(self, sequence: TrackedSequence, config: PersonViewConfig, objective: ImageObjective) -> None:
+        """Choose the frames.
+
+        Args:
+            sequence: training frames, stored with neck and torso.
+            config: how closely they are looked at.
+            objective: of the head's window.
+        """
+        self.sequence, self.config, self.objective = sequence.person_window(), config, objective
+        self._source: FrameSource | None = None
+
+    def __call__(
+        self, avatar: GaussianAvatar, resolution: int, background: Float[Tensor, "3"], generator: torch.Generator
+    ) -> Float[Tensor, ""]:
+        """Terms of one frame.
+
+        Args:
+            avatar: in training.
+            resolution: side of the head's pictures in this phase, pixels; these are no larger.
+            background: color behind render and target.
+            generator: of the draw of a frame.
+        """
+        side = min(resolution, self.config.resolution)
+        if self._source is None or self._source.resolution != side:
+            self._source = FrameSource(self.sequence, side, CACHE_BYTES)
+        position = torch.randint(len(self.sequence), (1,), generator=generator)
+        batch = self._source.batch(position).whole_person().to(background.device)
+        out = avatar.render(batch.params, batch.camera, background)
+        weights = image_weights(self.objective.weights)
+        terms = self.objective.terms(out, batch, background, window=None)
+        return torch.stack([weights[name] * value for name, value in terms.items()]).sum()

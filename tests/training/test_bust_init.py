@@ -1,0 +1,49 @@
+"""The soft lower edge, and colors of what no frame shows."""
+
+from __future__ import annotations
+
+import torch
+
+from deja_vu.training.bust_init import fade_edge
+from deja_vu.uv.attach import SurfaceFrames
+from deja_vu.uv.lift import fill_from_nearest
+
+
+def surface(points: torch.Tensor) -> SurfaceFrames:
+    count = len(points)
+    return SurfaceFrames(points[None], torch.eye(3).expand(1, count, 3, 3), torch.ones(1, count))
+
+
+def test_what_was_filmed_and_what_lies_behind_it_stays_whole() -> None:
+    front = torch.stack([torch.zeros(5), torch.linspace(0, -0.2, 5), torch.full((5,), 0.1)], 1)
+    back = front * torch.tensor([1.0, 1.0, -1.0])
+    filmed = torch.tensor([True, True, True, False, False])
+    shown = fade_edge(surface(torch.cat([front, back])), torch.cat([filmed, torch.zeros(5, dtype=torch.bool)]), 0.03)
+    assert shown.tolist() == [1, 1, 1, 0, 0] * 2
+
+
+def test_it_fades_without_a_step_within_the_given_width() -> None:
+    points = torch.stack([torch.zeros(200), -torch.linspace(0, 0.2, 200), torch.zeros(200)], 1)
+    shown = fade_edge(surface(points), points[:, 1] > -0.1, 0.03)
+    assert shown[points[:, 1] > -0.1].eq(1).all()
+    assert shown[points[:, 1] < -0.131].eq(0).all()
+    assert 0 < (shown[:-1] - shown[1:]).max() < 0.06  # a millimeter of three centimeters, at the steepest
+
+
+def test_a_film_that_shows_no_bust_draws_none() -> None:
+    assert fade_edge(surface(torch.rand(9, 3)), torch.zeros(9, dtype=torch.bool), 0.03).eq(0).all()
+
+
+def test_known_values_stay_and_unknown_ones_are_means_of_the_nearest() -> None:
+    points = torch.tensor([[0.0, 0, 0], [0.02, 0, 0], [1.0, 0, 0], [0.01, 0, 0], [0.99, 0, 0]])
+    values = torch.tensor([[1.0], [3.0], [7.0], [50.0], [60.0]])
+    weight = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0])
+    filled = fill_from_nearest(values, weight, points, known=0.5, neighbors=2)[:, 0]
+    assert filled[:3].tolist() == [1, 3, 7]
+    torch.testing.assert_close(filled[3], torch.tensor(2.0))  # both are one centimeter away
+    assert 6.9 < filled[4] <= 7  # the second nearest is a hundred times as far
+
+
+def test_nothing_known_is_left_as_it_is() -> None:
+    values = torch.rand(4, 3)
+    assert fill_from_nearest(values, torch.zeros(4), torch.rand(4, 3), known=0.5, neighbors=3).equal(values)
