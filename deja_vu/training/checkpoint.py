@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -60,7 +61,12 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, whose: Mapping[str, str]
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    whose: Mapping[str, str],
+    expected: Mapping[str, type] = MappingProxyType({}),
 ) -> tuple[int, dict[str, Any]]:
     """Put model, optimizer and random state back, and return the steps done and the trainer's own values.
 
@@ -71,11 +77,12 @@ def load_checkpoint(
         model: built from the same configuration.
         optimizer: built over the same parameters, in the same groups.
         whose: fingerprints of what this run computes from; the file of another run is refused.
+        expected: names and types of the trainer's own values.
 
     Raises:
         FormatError: the file is missing, damaged, of another version, or belongs to another run, model or optimizer.
     """
-    content = _read(path)
+    content = _read(path, expected)
     if other := sorted(name for name, print_ in whose.items() if content["whose"].get(name) != print_):
         raise FormatError(
             f"{path} belongs to a run with another {' and '.join(other)}. "
@@ -135,10 +142,11 @@ def spent_seconds(path: Path) -> float:
     Raises:
         FormatError: the file is missing, damaged, or of another version.
     """
-    return _read(path)["extra"]["seconds"]
+    return _read(path, {"seconds": float})["extra"]["seconds"]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, expected: Mapping[str, type]) -> dict[str, Any]:
+    """What a checkpoint holds; `expected` are names and types of the values in its entry `extra`."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
@@ -147,14 +155,18 @@ def _read(path: Path) -> dict[str, Any]:
         version = content.get("format") if isinstance(content, dict) else None
         raise FormatError(f"{path} is a checkpoint of format {version}, this version reads {FORMAT}. Start the run anew with --overwrite.")
     kinds = {"whose": dict, "step": int, "model": dict, "optimizer": dict, "random": Tensor, "random_cuda": list, "extra": dict}
-    fit, ours = all(isinstance(content.get(name), kind) for name, kind in kinds.items()), torch.get_rng_state()
+    fit, ours = _holds(content, kinds) and _holds(content["extra"], expected), torch.get_rng_state()
     if not fit or (content["random"].shape, content["random"].dtype) != (ours.shape, ours.dtype):
         raise FormatError(f"{path} is no readable checkpoint: entries are missing or of another kind. Start the run anew with --overwrite.")
     return content
 
 
-def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
-    """Shape and type of every tensor, as text."""
+def _holds(values: Mapping[str, Any], kinds: Mapping[str, type]) -> bool:
+    return all(isinstance(values.get(name), kind) for name, kind in kinds.items())
+
+
+def _shapes(state: Mapping[str, Any]) -> dict[str, str]:
+    """Shape and type of every tensor, as text; of what should be one and is not, what it is."""
     return {name: f"{list(value.shape)} {value.dtype}" if isinstance(value, Tensor) else repr(value) for name, value in state.items()}
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Float
 from torch import Tensor
 
-from deja_vu.core.errors import OutputError
+from deja_vu.core.errors import FormatError, OutputError
 from deja_vu.io.files import write_atomic
 
 if TYPE_CHECKING:
@@ -31,16 +31,22 @@ class RunningMeans:
     so that these add up to loss/total, which is what was minimized.
     """
 
-    def __init__(self, state: Mapping[str, Mapping[str, float]] | None = None) -> None:
+    def __init__(self, state: Mapping[str, Any] | None = None) -> None:
         """Begin, or go on from a checkpoint.
 
         Args:
             state: of the means that are gone on with.
+
+        Raises:
+            FormatError: it is no such state.
         """
-        kept = state or {}
-        self.sums: dict[str, float] = dict(kept.get("sums", {}))
-        self.counts: dict[str, float] = dict(kept.get("counts", {}))
-        self.weighted: dict[str, float] = dict(kept.get("weighted", {}))
+        kept: dict[str, Any] = {name: state.get(name) if state else {} for name in ("sums", "counts", "weighted")}
+        numbers = all(isinstance(part, dict) and all(isinstance(value, int | float) for value in part.values()) for part in kept.values())
+        if not numbers or kept["sums"].keys() != kept["counts"].keys() or not kept["weighted"].keys() <= kept["sums"].keys():
+            raise FormatError("The checkpoint's means are damaged: expected numbers for every term. Start the run anew with --overwrite.")
+        self.sums: dict[str, float] = dict(kept["sums"])
+        self.counts: dict[str, float] = dict(kept["counts"])
+        self.weighted: dict[str, float] = dict(kept["weighted"])
 
     @property
     def state(self) -> dict[str, dict[str, float]]:

@@ -124,7 +124,8 @@ class Trainer:
         self.optimizer = make_adam(task.param_groups(), task.rates, config.adam)
         self.step, self.earlier, self.means = 0, 0.0, RunningMeans()
         if resume and (run / CHECKPOINT).is_file():
-            self.step, kept = load_checkpoint(run / CHECKPOINT, task.model, self.optimizer, whose=self.whose)
+            expected = {"seconds": float, "means": dict}
+            self.step, kept = load_checkpoint(run / CHECKPOINT, task.model, self.optimizer, whose=self.whose, expected=expected)
             self.earlier, self.means = kept["seconds"], RunningMeans(kept["means"])
 
     def fit(self, on_step: Callable[[int], None] | None = None) -> float:

@@ -1,0 +1,93 @@
+"""The loop on the smallest of tasks: a line through points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from deja_vu.core.errors import FormatError
+from deja_vu.training.checkpoint import spent_seconds
+from deja_vu.training.config import Phase, TrainConfig
+from deja_vu.training.logging import RunLogger
+from deja_vu.training.trainer import CHECKPOINT, StepResult, Task, Trainer
+
+
+@dataclass(frozen=True)
+class Points:
+    positions: Int[Tensor, " B"]
+    x: Float[Tensor, "n 1"]
+
+
+@dataclass(frozen=True)
+class Rates:
+    line: float = 0.1
+
+
+class LineTask(Task[Phase, Points]):
+    """y = 3 x + 1 from random x."""
+
+    label = "line"
+    learned_from = "nothing"
+    rates = Rates()
+
+    def __init__(self) -> None:
+        self.model = nn.Linear(1, 1)
+
+    def param_groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"line": list(self.model.parameters())}
+
+    def batches(self, phase: Phase, begin: int, start: int) -> Iterator[Points]:
+        self.phase = phase
+        for step in range(start, begin + phase.steps):
+            yield Points(torch.tensor([step]), torch.linspace(-1, 1, 5)[:, None])
+
+    def compute(self, batch: Points, step: int, generator: torch.Generator) -> StepResult:
+        loss = (self.model(batch.x) - 3 * batch.x - 1).square().mean()
+        return StepResult({"l2": loss}, {"l2": 2.0}, -10 * loss.detach().log10())
+
+    def validate(self, logger: RunLogger, step: int) -> None:
+        pass
+
+
+CONFIG = TrainConfig(phases=(Phase(steps=12, resolution=8, learning_rate=0.1),), log_every=5, picture_every=50)
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = torch.load(path, weights_only=True)
+    change(content["extra"])
+    torch.save(content, path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda extra: extra.pop("seconds"),
+        lambda extra: extra.update(seconds="1"),
+        lambda extra: extra.pop("means"),
+        lambda extra: extra.update(means=[1.0]),
+        lambda extra: extra["means"].pop("counts"),
+        lambda extra: extra["means"].update(sums={"l2": "much"}),
+        lambda extra: extra["means"].update(weighted={"unheard": 1.0}),
+    ],
+)
+def test_a_checkpoint_without_what_the_loop_left_in_it_is_refused(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    Trainer(LineTask(), CONFIG, tmp_path, resume=False).fit()
+    Trainer(LineTask(), CONFIG, tmp_path, resume=True)
+    rewrite(tmp_path / CHECKPOINT, change)
+    with pytest.raises(FormatError, match="--overwrite"):
+        Trainer(LineTask(), CONFIG, tmp_path, resume=True)
+
+
+def test_time_that_a_checkpoint_does_not_tell_is_not_made_up(tmp_path: Path) -> None:
+    seconds = Trainer(LineTask(), CONFIG, tmp_path, resume=False).fit()
+    assert 0 < spent_seconds(tmp_path / CHECKPOINT) <= seconds
+    rewrite(tmp_path / CHECKPOINT, lambda extra: extra.pop("seconds"))
+    with pytest.raises(FormatError, match="--overwrite"):
+        spent_seconds(tmp_path / CHECKPOINT)
