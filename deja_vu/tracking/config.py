@@ -137,6 +137,22 @@ class LetterboxConfig:
 
 
 @dataclass(frozen=True)
+class CropConfig:
+    """The window about the head. Lengths are in heights of the face from hairline to chin, some 18 cm."""
+
+    skull_up: Share = 0.25
+    """Middle of skull and hair above the point between the ears."""
+    skull_radius: Rate = 0.75
+    """Radius of the ball that holds them: the crown lies so far above the ears, hair adds some."""
+    margin: Share = 0.05
+    """Room around the landmarks."""
+    below_chin: Share = 0.15
+    """Room under the chin."""
+    outliers: Annotated[float, Range(0, 49)] = 1.0
+    """Frames at either end that may lie beyond the window, percent."""
+
+
+@dataclass(frozen=True)
 class DetectionConfig:
     """How one face is found and followed, and which videos are refused."""
 
@@ -149,11 +165,28 @@ class DetectionConfig:
     lost)."""
     window_faces: Annotated[float, Range(1, 20)] = 4.0
     """Side of the search window around a small face, in face widths."""
+    window_drift: Share = 0.2
+    """Way of the face from the window's middle, in sides of the window, up to which the window stays."""
+    window_shrink: Share = 0.7
+    """Side of the window that the face asks for, over the one it has, above which it stays."""
+    window_growth: Annotated[float, Range(1, 10)] = 1.4
+    """The same, below which it stays."""
+    search_frames: Count = 5
+    """Frames after the face was lost in which the whole picture is searched in parts, which costs some twenty detections."""
+    search_every: Positive = 10
+    """Frames from one search to the next after these."""
+    search_faces: Positive = 3
+    """Least side of a searched part, in narrowest faces."""
     same_face_overlap: Share = 0.2
     """Overlap of two boxes from which a face counts as the same one in the next frame."""
+    alike_small: Share = 0.6
+    """Width of a face that appears where the followed one is lost, over its width, above which it is the same person's."""
+    alike_large: Annotated[float, Range(1, 10)] = 1.7
+    """The same, below which it is."""
     crowded: Share = 0.02
     """Share of the frames with several faces from which the user is told."""
     letterbox: LetterboxConfig = field(default_factory=LetterboxConfig)
+    crop: CropConfig = field(default_factory=CropConfig)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from deja_vu.core.camera import Camera
+from deja_vu.tracking.config import CropConfig
 from deja_vu.tracking.letterbox import Filmed
 
 
@@ -53,27 +54,27 @@ class Crop:
         return whole.crop(self.x0, self.y0, self.size, self.size).resize(side, side)
 
 
-def find_crop(landmarks: Float[np.ndarray, "n 478 3"], width: int, height: int) -> Crop:
+def find_crop(landmarks: Float[np.ndarray, "n 478 3"], width: int, height: int, config: CropConfig = CropConfig()) -> Crop:
     """One square window that holds face, hair and chin in all frames.
 
     The skull with its hair is taken as a ball about a point above the ears, which turns with the face: it covers the
-    back of the head in profile and the crown in a bow, where no landmark lies. Sizes are in heights of the face from
-    hairline to chin (about 18 cm): the crown lies 0.75 above the ears, hair adds some. Where the window
-    fits into the picture it is moved inside.
+    back of the head in profile and the crown in a bow, where no landmark lies. Where the window fits into the picture
+    it is moved inside.
 
     Args:
         landmarks: of the frames with a face, pixels.
         width: of the picture.
         height: of the picture.
+        config: lengths.
     """
     hairline, chin = landmarks[:, 10], landmarks[:, 152]
     up = hairline - chin
     length = np.linalg.norm(up, axis=-1)
-    ball = (landmarks[:, 234] + landmarks[:, 454]) / 2 + 0.25 * up
-    low = np.minimum(landmarks[..., :2].min(1) - 0.05 * length[:, None], ball[:, :2] - 0.75 * length[:, None])
-    high = np.maximum(landmarks[..., :2].max(1) + 0.05 * length[:, None], ball[:, :2] + 0.75 * length[:, None])
-    high[:, 1] = np.maximum(high[:, 1], (chin - 0.15 * up)[:, 1])
-    low, high = np.percentile(low, 1, axis=0), np.percentile(high, 99, axis=0)
+    ball = (landmarks[:, 234] + landmarks[:, 454]) / 2 + config.skull_up * up
+    low = np.minimum(landmarks[..., :2].min(1) - config.margin * length[:, None], ball[:, :2] - config.skull_radius * length[:, None])
+    high = np.maximum(landmarks[..., :2].max(1) + config.margin * length[:, None], ball[:, :2] + config.skull_radius * length[:, None])
+    high[:, 1] = np.maximum(high[:, 1], (chin - config.below_chin * up)[:, 1])
+    low, high = np.percentile(low, config.outliers, axis=0), np.percentile(high, 100 - config.outliers, axis=0)
     size = int(np.ceil((high - low).max()))
     corner = np.round((low + high - size) / 2).astype(int)
     room = np.array([width, height]) - size

@@ -92,7 +92,7 @@ def detect_video(
         landmarks=np.stack([face.landmarks for face in full]),
         scores=np.stack([face.blendshapes for face in full]),
         transforms=np.stack([face.transform for face in full]),
-        crop=find_crop(np.stack([face.landmarks for face in shown]), info.width, info.height),
+        crop=find_crop(np.stack([face.landmarks for face in shown]), info.width, info.height, config.crop),
         filmed=letterbox.find_filmed(info.height, info.width),
     )
 
@@ -136,8 +136,7 @@ class FaceFinder:
             faces = self._detect_in(rgb, None)
         if not faces:
             self._misses += 1
-            # A search costs some twenty detections: every frame at first, then now and then.
-            if self._misses <= 5 or self._misses % 10 == 0:
+            if self._misses <= self.config.search_frames or self._misses % self.config.search_every == 0:
                 faces = self._search(rgb)
             if not faces:
                 return []
@@ -164,7 +163,8 @@ class FaceFinder:
         window = self._window
         if window is not None:
             drift = np.abs(center - np.array([window.x0, window.y0]) - window.size / 2).max()
-            if drift < window.size / 5 and 0.7 < size / window.size < 1.4:
+            fits = self.config.window_shrink < size / window.size < self.config.window_growth
+            if drift < self.config.window_drift * window.size and fits:
                 return
         self._window = Crop(int(center[0] - size / 2), int(center[1] - size / 2), size)
 
@@ -173,7 +173,7 @@ class FaceFinder:
         height, width = rgb.shape[:2]
         for part in (2, 4):
             size = max(width, height) // part
-            if size < 3 * self.config.min_face_px:
+            if size < self.config.search_faces * self.config.min_face_px:
                 break
             columns = np.unique(np.linspace(0, max(0, width - size), max(1, 2 * width // size - 1)).astype(int))
             rows = np.unique(np.linspace(0, max(0, height - size), max(1, 2 * height // size - 1)).astype(int))
@@ -216,7 +216,7 @@ def _follow(path: Path | str, frames: list[list[FaceObservation]], config: Detec
     followed = dict(chains[0])
     width = float(np.median([face.width for face in followed.values()]))
     for chain in chains[1:]:
-        if 0.6 < float(np.median([face.width for face in chain.values()])) / width < 1.7:
+        if config.alike_small < float(np.median([face.width for face in chain.values()])) / width < config.alike_large:
             followed = {**chain, **followed}
     crowded = sum(len(faces) > 1 for faces in frames)
     if crowded > config.crowded * len(frames):

@@ -86,7 +86,7 @@ class PhotoFitter:
         rgb, side = picture.rgb, self.config.resolution
         height, width = rgb.shape[:2]
         face, notes = self._choose_face(rgb, name)
-        crop = find_crop(face.landmarks[None], width, height)
+        crop = find_crop(face.landmarks[None], width, height, self.config.detection.crop)
         face = self._average_windows(rgb, face, crop)
         landmarks = crop.map_points(face.landmarks[:, :2], side)
         letterbox = LetterboxFinder(self.config.detection.letterbox)

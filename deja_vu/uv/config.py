@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from deja_vu.core.ranges import Positive, Range, Share
+from deja_vu.core.ranges import Positive, Range, Rate, Share, Weight
 
 
 @dataclass(frozen=True)
@@ -26,3 +26,18 @@ class HullConfig:
     """Cosine between normal and direction to the camera under which a texel's normal does not run into the silhouette in time."""
     blur: Positive = 5
     """Window over which heights are averaged in the chart, texels of a 256-texel map."""
+
+
+@dataclass(frozen=True)
+class MirrorConfig:
+    """How values of texels are completed by the head's symmetry and by their surroundings."""
+
+    weight: Weight = 0.1
+    """Largest weight of the mirror image's value beside the texel's own."""
+    decay: Rate = 0.05
+    """Own weight at which 1 / e of that is left: a face is not symmetric, so the other side decides only where the texel is seen at a
+    steep slant or not at all."""
+    known: Weight = 0.02
+    """Weight from which a value counts as known."""
+    trusted: Weight = 0.06
+    """Weight from which a value is taken as it is, and given to its surroundings; between the two it fades into theirs, without a seam."""

@@ -7,18 +7,9 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from deja_vu.uv.config import MirrorConfig
 from deja_vu.uv.layout import UVLayout
 from deja_vu.uv.lift import push_pull, reject_outliers
-
-MIRROR_WEIGHT = 0.1
-"""Largest weight of the mirror image's color beside the texel's own."""
-MIRROR_DECAY = 0.05
-"""Own weight at which 1 / e of that is left: a face is not symmetric, so the other side decides only where the texel is seen at a steep
-slant or not at all."""
-KNOWN_WEIGHT = 0.02
-"""Weight from which a color counts as known."""
-TRUSTED_WEIGHT = 0.06
-"""Weight from which a color is taken as it is, and given to its surroundings; between the two it fades into theirs, without a seam."""
 
 
 def find_mirror_texels(points: Float[Tensor, "M 3"]) -> Int[Tensor, " M"]:
@@ -32,7 +23,12 @@ def find_mirror_texels(points: Float[Tensor, "M 3"]) -> Int[Tensor, " M"]:
 
 
 def complete_texels(
-    total: Float[Tensor, "M C"], weight: Float[Tensor, " M"], mirror: Int[Tensor, " M"], scalp: Bool[Tensor, " M"], layout: UVLayout
+    total: Float[Tensor, "M C"],
+    weight: Float[Tensor, " M"],
+    mirror: Int[Tensor, " M"],
+    scalp: Bool[Tensor, " M"],
+    layout: UVLayout,
+    config: MirrorConfig = MirrorConfig(),
 ) -> tuple[Float[Tensor, "M C"], Float[Tensor, " M"]]:
     """Mean values of all texels: their own, their mirror images' where that is better known, their surroundings' where neither is.
 
@@ -45,14 +41,15 @@ def complete_texels(
         mirror: from `find_mirror_texels`.
         scalp: texels on which hair may grow.
         layout: the texels' chart.
+        config: weights.
 
     Returns:
         Values, and the weight from which each was taken.
     """
-    share = MIRROR_WEIGHT * torch.exp(-weight / MIRROR_DECAY)
+    share = config.weight * torch.exp(-weight / config.decay)
     both = weight + share * weight[mirror]
-    mean, known = (total + share[:, None] * total[mirror]) / both.clamp_min(1e-6)[:, None], both > KNOWN_WEIGHT
-    well = both > TRUSTED_WEIGHT
+    mean, known = (total + share[:, None] * total[mirror]) / both.clamp_min(1e-6)[:, None], both > config.known
+    well = both > config.trusted
     filled = torch.empty_like(mean)
     for part in (scalp, ~scalp):
         source = next((chosen for chosen in (well & part, known & part, known) if chosen.any()), known)
@@ -60,5 +57,5 @@ def complete_texels(
             source = reject_outliers(mean, source)
         filled[part] = push_pull(mean, source, layout)[part]
     filled = torch.where(well[:, None], filled, (filled + filled[mirror]) / 2)
-    own = ((both - KNOWN_WEIGHT) / (TRUSTED_WEIGHT - KNOWN_WEIGHT)).clamp(0, 1)[:, None]
+    own = ((both - config.known) / (config.trusted - config.known)).clamp(0, 1)[:, None]
     return filled.lerp(mean, own), both

@@ -27,7 +27,7 @@ from deja_vu.uv.binding import SummedMap, bind_texels, pose_gaussians
 from deja_vu.uv.hull import HairHull
 from deja_vu.uv.layout import build_layout
 from deja_vu.uv.lift import sample_texels
-from deja_vu.uv.mirror import KNOWN_WEIGHT, complete_texels, find_mirror_texels
+from deja_vu.uv.mirror import complete_texels, find_mirror_texels
 
 PHOTO_CHANNELS = 9
 """Of each texel in each photo: color 3, coverage, facing cosine, unhidden, normal towards the camera 3."""
@@ -37,20 +37,8 @@ HEIGHT_UNIT = 0.02
 """Hair height that stands for one in the evidence, meters."""
 PLACE_UNIT = 0.1
 """Coordinate that stands for one in the evidence, meters."""
-MOUTH = {
-    "mouth_inner": (0.30, 0.12, 0.11),
-    "teeth_upper": (0.80, 0.75, 0.68),
-    "teeth_lower": (0.74, 0.68, 0.61),
-    "tongue": (0.62, 0.34, 0.33),
-}
-"""Colors of what closed lips hide, on a face of brightness `FACE_LIGHT`."""
-MOUTH_DEPTH = 0.06
-"""Distance behind the front teeth at which the mouth is as dark as it gets, meters."""
-MIN_MOUTH_LIGHT = 0.12
-"""Share of the light that is left there: a throat is dark, and so is what shows of it under the hair from behind, where no neck hides
-it."""
-FACE_LIGHT = 0.55
-"""Brightness of the face for which `MOUTH` is given, in [0, 1]."""
+MOUTH_REGIONS = ("mouth_inner", "teeth_upper", "teeth_lower", "tongue")
+"""Regions that closed lips hide, and fields of `MouthConfig`."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +77,11 @@ class Atlas:
         self.mirror = find_mirror_texels(points)
         self.scalp = head.topology.regions["scalp"][self.layout.faces]
         self.mouth = torch.full((len(self.layout), 3), torch.nan)
-        for name, color in MOUTH.items():
+        for name in MOUTH_REGIONS:
             if name in head.topology.regions:
-                self.mouth[head.topology.regions[name][self.layout.faces]] = torch.tensor(color)
+                self.mouth[head.topology.regions[name][self.layout.faces]] = torch.tensor(getattr(lift.mouth, name))
         depth = points[~self.mouth[:, 0].isnan(), 2].amax() - points[:, 2] if self.mouth.isfinite().any() else points[:, 2]
-        self.mouth *= (1 - depth / MOUTH_DEPTH).clamp(MIN_MOUTH_LIGHT, 1)[:, None]
+        self.mouth *= (1 - depth / lift.mouth.depth).clamp(lift.mouth.min_light, 1)[:, None]
         self.tolerance = torch.where(self.mouth[:, 0].isnan(), lift.depth_tolerance, lift.lips_tolerance)
         self.gains = channel_gains(gains)
         self._no_blendmaps = (torch.zeros(0, len(self.layout), NUM_CHANNELS), torch.zeros(1, 0))
@@ -125,7 +113,7 @@ class Atlas:
         depth = rasterize_mesh(vertices, self.head.topology.faces, photos.camera).depth
         view = sample_texels(raised, photos.camera, depth, photos.image, photos.head, self.tolerance)
         total = (view.trust[..., None] * view.color).sum(0)
-        color, weight = complete_texels(total, view.trust.sum(0), self.mirror, self.scalp, self.layout)
+        color, weight = complete_texels(total, view.trust.sum(0), self.mirror, self.scalp, self.layout, self.config.mirror)
         color = self.add_mouth(color, weight)
         base[:, CHANNELS["position"].stop - 1] = height
         base[:, CHANNELS["log_scale"]] = spacing_log_scale(rest.points[0] + height[:, None] * rest.frames[0, :, :, 2], self.layout)
@@ -144,8 +132,8 @@ class Atlas:
             weight: how well each is known.
         """
         face = weight * ~self.scalp
-        light = float((face * color.mean(-1)).sum() / face.sum().clamp_min(1e-6)) / FACE_LIGHT
-        hidden = ~self.mouth[:, :1].isnan() & (weight < KNOWN_WEIGHT)[:, None]
+        light = float((face * color.mean(-1)).sum() / face.sum().clamp_min(1e-6)) / self.config.mouth.face_light
+        hidden = ~self.mouth[:, :1].isnan() & (weight < self.config.mirror.known)[:, None]
         return torch.where(hidden, (self.mouth * light).clamp(0, 1), color)
 
     def gaussians(self, lifted: Lifted, residual: Float[Tensor, "M 13"] | None, params: HeadParams) -> Gaussians:

@@ -3,12 +3,54 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from deja_vu.avatars.gaussian.config import ChannelGains
-from deja_vu.core.ranges import Pixels, Share, Texels, Weight
+from deja_vu.core.ranges import Pixels, Range, Rate, Share, Texels, Weight
 from deja_vu.nets.config import UVNetConfig
-from deja_vu.uv.config import HullConfig
+from deja_vu.uv.config import HullConfig, MirrorConfig
+
+Color = tuple[Share, Share, Share]
+
+
+@dataclass(frozen=True)
+class MouthConfig:
+    """Colors of what closed lips hide: red, green, blue in [0, 1] on a face of brightness `face_light`."""
+
+    mouth_inner: Color = (0.30, 0.12, 0.11)
+    """Gums and cheeks."""
+    teeth_upper: Color = (0.80, 0.75, 0.68)
+    """Upper teeth."""
+    teeth_lower: Color = (0.74, 0.68, 0.61)
+    """Lower teeth, in the upper lip's shade."""
+    tongue: Color = (0.62, 0.34, 0.33)
+    """Tongue."""
+    face_light: Annotated[float, Range(0.01, 1)] = 0.55
+    """Brightness of the face for which the colors are given; they follow that of the face at hand."""
+    depth: Rate = 0.06
+    """Distance behind the front teeth at which the mouth is as dark as it gets, meters."""
+    min_light: Share = 0.12
+    """Share of the light that is left there: a throat is dark, and so is what shows of it under the hair from behind, where no neck hides
+    it."""
+
+
+@dataclass(frozen=True)
+class ColorLimitConfig:
+    """Where the network's colors are limited, as no training photo bounds them.
+
+    Places are told by the forward component of the neutral head's normals, from 1 in front to -1 behind.
+    """
+
+    back_begin: Annotated[float, Range(-1, 1)] = -0.7
+    """Behind it is the back of the head, which no portrait shows: it keeps its lifted color."""
+    back_end: Annotated[float, Range(-1, 1)] = -0.35
+    """To here the back gives way to the sides."""
+    side_begin: Annotated[float, Range(-1, 1)] = -0.2
+    """Behind it hair keeps nearly the color of hair."""
+    side_end: Annotated[float, Range(-1, 1)] = 0.2
+    """To here the sides give way to what a portrait shows from the front."""
+    hair_shift: Share = 0.1
+    """Largest change of a channel of the color of that hair, colors in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +68,10 @@ class PhotoLiftConfig:
     """A texel further than this behind the nearest surface is hidden, meters."""
     lips_tolerance: Weight = 0.0015
     """The same of what lies in the mouth: lips are thin."""
+    mirror: MirrorConfig = field(default_factory=MirrorConfig)
+    """Completion of what no photo shows."""
+    mouth: MouthConfig = field(default_factory=MouthConfig)
+    """Colors of the mouth."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +88,8 @@ class PriorConfig:
     """Lifting of the photos on which the network was trained, and of those given to it."""
     gains: ChannelGains = field(default_factory=ChannelGains)
     """Raw change of each channel for one unit of the network's output."""
+    limit: ColorLimitConfig = field(default_factory=ColorLimitConfig)
+    """Limits of the network's colors."""
     network: UVNetConfig = field(default_factory=UVNetConfig)
     """Sizes of the U-Net; the paper's network has none to choose."""
     picture: Pixels = 128

@@ -32,12 +32,6 @@ FORMAT = "deja-vu prior"
 FORMAT_VERSION = 1
 SHIPPED = "prior.safetensors"
 PICTURE_CHANNELS = 4
-BACK_RANGE = (-0.7, -0.35)
-"""Forward component of the neutral head's normals over which the back of the head, which no portrait shows, gives way to the sides."""
-SIDE_RANGE = (-0.2, 0.2)
-"""Forward component over which the sides give way to what a portrait shows from the front."""
-MAX_HAIR_SHIFT = 0.1 / SH_C0
-"""Largest change of the color of hair behind the sides, as a spherical-harmonics coefficient: a tenth of the range of colors."""
 
 
 class HeadPrior(nn.Module):
@@ -117,16 +111,17 @@ class HeadPrior(nn.Module):
 
         From the front, hair at the rim takes the background's color, and the back is free to take the face's, which lies before it.
         """
-        atlas, limited = self.atlas, residual.clone()
+        atlas, limit, limited = self.atlas, self.config.limit, residual.clone()
         color = residual[:, CHANNELS["color"]]
-        most = MAX_HAIR_SHIFT / atlas.gains[CHANNELS["color"]]
-        held = color.clamp(-most, most).lerp(color, _ramp(atlas.forward, SIDE_RANGE)[:, None])
-        limited[:, CHANNELS["color"]] = torch.where(atlas.scalp[:, None], held, color) * _ramp(atlas.forward, BACK_RANGE)[:, None]
+        most = limit.hair_shift / SH_C0 / atlas.gains[CHANNELS["color"]]
+        front = _ramp(atlas.forward, begin=limit.side_begin, end=limit.side_end)[:, None]
+        held = torch.where(atlas.scalp[:, None], color.clamp(-most, most).lerp(color, front), color)
+        limited[:, CHANNELS["color"]] = held * _ramp(atlas.forward, begin=limit.back_begin, end=limit.back_end)[:, None]
         return limited
 
 
-def _ramp(values: Tensor, span: tuple[float, float]) -> Tensor:
-    return ((values - span[0]) / (span[1] - span[0])).clamp(0, 1)
+def _ramp(values: Tensor, *, begin: float, end: float) -> Tensor:
+    return ((values - begin) / (end - begin)).clamp(0, 1)
 
 
 def build_prior(config: PriorConfig) -> HeadPrior:
@@ -168,7 +163,7 @@ def load_prior(path: Path | None = None) -> HeadPrior:
         with resources.as_file(resources.files("deja_vu.avatars.prior") / "assets" / SHIPPED) as shipped:
             if not shipped.is_file():
                 raise MissingAssetError(
-                    "No trained network ships with this version. Use --init lifted (or reconstruct --start lifted), "
+                    "No trained network ships with this version. Use --init lifted, "
                     "or train one with `deja-vu generalize` and give it with --prior."
                 )
             return load_prior(shipped)

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from deja_vu.avatars import GaussianAvatar, GaussianConfig
-from deja_vu.avatars.prior.atlas import FACE_LIGHT, MIN_MOUTH_LIGHT, MOUTH, Atlas, load_atlas
-from deja_vu.avatars.prior.config import PriorConfig
+from deja_vu.avatars.prior.atlas import Atlas, load_atlas
+from deja_vu.avatars.prior.config import MouthConfig, PriorConfig
 from deja_vu.avatars.prior.network import build_prior, load_prior, save_prior, shipped_chart
 from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
@@ -86,9 +86,9 @@ def test_what_lips_hide_has_the_colors_of_a_mouth_in_the_light_of_the_face():
     regions = {name: head.topology.regions[name][atlas.layout.faces] for name in ("face", "tongue")}
     torch.testing.assert_close(color[regions["face"]].mean(0), torch.full((3,), 0.4), rtol=0, atol=0.01)
     tongue, points = color[regions["tongue"]], atlas.rest_surface(photo.params.shape[0]).points[0][regions["tongue"]]
-    share = tongue / (torch.tensor(MOUTH["tongue"]) * 0.4 / FACE_LIGHT)
+    share = tongue / (torch.tensor(MouthConfig().tongue) * 0.4 / MouthConfig().face_light)
     torch.testing.assert_close(share, share[:, :1].expand(-1, 3), rtol=0, atol=0.01)
-    assert share.min() > 0.9 * MIN_MOUTH_LIGHT
+    assert share.min() > 0.9 * MouthConfig().min_light
     assert share.max() < 1.01
     tip, root = points[:, 2].argmax(), points[:, 2].argmin()
     assert share[tip].mean() > 1.5 * share[root].mean(), "the deeper the darker"
@@ -180,7 +180,7 @@ def test_round_trip_and_refusals(tmp_path, monkeypatch):
     with pytest.raises(FormatError, match="damaged"):
         load_prior(path)
     monkeypatch.setattr("deja_vu.avatars.prior.network.SHIPPED", "absent.safetensors")
-    with pytest.raises(MissingAssetError, match="--start lifted"):
+    with pytest.raises(MissingAssetError, match="--init lifted"):
         load_prior()
 
 
