@@ -93,10 +93,12 @@ def _draw_strands(image: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def _cut_border(frame: Frame, rng: np.random.Generator) -> Frame:
-    """The same frame, cut by the picture's border: unknown beyond it, as a crop that reaches out of its photo."""
+    """The same frame, cut by the picture's border: unknown beyond it, the border repeated, as in a crop that reaches out of its photo."""
     side = frame.valid.shape[-1]
     width, edge = int(rng.uniform(0.02, 0.17) * side), int(rng.integers(3))
-    lost = torch.zeros(side, side, dtype=torch.bool)
-    (lost[:width] if edge == 0 else lost[:, :width] if edge == 1 else lost[:, side - width :]).fill_(True)
+    place = torch.arange(side)
+    rows = place.clamp_min(width) if edge == 0 else place
+    columns = place.clamp_min(width) if edge == 1 else place.clamp_max(side - width - 1) if edge == 2 else place
+    lost = (rows != place)[:, None] | (columns != place)
     planes = {name: getattr(frame, name).masked_fill(lost, 0) for name in ("foreground", "head", "eyes_mouth", "valid")}
-    return Frame(image=frame.image.masked_fill(lost[..., None], 255), **planes)
+    return Frame(image=frame.image[rows][:, columns], **planes)
