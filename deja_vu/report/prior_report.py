@@ -34,7 +34,7 @@ class PortraitRow:
 
     beside: Float[Tensor, "h W 3"]
     """Photo, corrected head and their absolute error (times four), side by side."""
-    looks: Float[Tensor, "h W 3"]
+    looks: Float[Tensor, "h V 3"]
     """Photo, lifted head, corrected head, and that from the sides and with expressions."""
     psnr: float
     """Of the corrected head, dB."""

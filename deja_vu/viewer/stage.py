@@ -200,7 +200,7 @@ class Stage:
         return (rgb.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
 
-def _caption(picture: Image, text: str, band: int, background: tuple[int, int, int]) -> Image:
+def _caption(picture: Image, text: str, band: int, background: tuple[int, int, int]) -> UInt8[np.ndarray, "H+{band} W 3"]:
     """A picture under a band of the background's color with words in it."""
     above = np.empty((band, picture.shape[1], 3), np.uint8)
     above[...] = background

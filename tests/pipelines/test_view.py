@@ -272,6 +272,7 @@ def test_avatars_of_different_heads_are_refused(run, tmp_path, monkeypatch) -> N
         open_viewer((run, tmp_path / "other"), (), ViewerConfig(port=free_port()))
 
 
+@pytest.mark.usefixtures("unchecked_types")  # a name does not depend on who bears the others
 def test_names_are_unique() -> None:
     assert unique_name({}, "a") == "a"
     assert unique_name({"a": None, "a (2)": None}, "a") == "a (3)"  # type: ignore[dict-item]
