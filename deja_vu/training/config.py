@@ -95,6 +95,6 @@ class TrainConfig:
     log_every: Positive = 20
     """Steps between scalars, which are means over these steps."""
     picture_every: Positive = 250
-    """Steps between pictures, scores of the frames that are only watched, and checkpoints."""
+    """Steps between pictures, scores of the frames that are only watched, and checkpoints; each phase ends with all three."""
     seed: Count = 0
     """Of everything random: which frames come when, noise, what starts at random."""

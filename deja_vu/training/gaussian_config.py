@@ -168,4 +168,4 @@ class GaussianTrainConfig(TrainConfig):
     """Share of the training frames, those with the rarest pose and expression, that are shown three times as often: blinks are few."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     picture_every: Positive = 200
-    """Steps between pictures, scores of the frames that are only watched, and checkpoints."""
+    """Steps between pictures, scores of the frames that are only watched, and checkpoints; each phase ends with all three."""

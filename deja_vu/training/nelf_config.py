@@ -83,6 +83,6 @@ class NelfTrainConfig(TrainConfig):
     warp_share: Share = 0.5
     """Share of the real frames' steps that go through the warping field; the others hold the unwarped light field, which is what is
     deployed, to the truth: without them, and without a teacher, it drifts away from every frame."""
-    validation: ValidationConfig = field(default_factory=lambda: ValidationConfig(share=0.0))
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
     picture_every: Positive = 500
-    """Steps between pictures, scores of the frames that are only watched, and checkpoints."""
+    """Steps between pictures, scores of the frames that are only watched, and checkpoints; each phase ends with all three."""

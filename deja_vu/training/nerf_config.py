@@ -77,4 +77,4 @@ class NerfTrainConfig(TrainConfig):
     adam: AdamConfig = field(default_factory=lambda: AdamConfig(eps=1e-10))
     code_noise: Weight = 0.2
     """Deviation of the noise added to the code's coordinates in training."""
-    validation: ValidationConfig = field(default_factory=lambda: ValidationConfig(share=0.0))
+    validation: ValidationConfig = field(default_factory=ValidationConfig)

@@ -69,4 +69,4 @@ class PriorTrainConfig(TrainConfig):
     device: str = "auto"
     """Where to train: auto (CUDA where there is one), cpu, cuda, or with one process cuda:1 and so on."""
     picture_every: Positive = 500
-    """Steps between pictures and scores of held-out people, and between checkpoints."""
+    """Steps between pictures and scores of held-out people, and between checkpoints; each phase ends with all three."""

@@ -165,9 +165,9 @@ class Trainer:
                         self.means.add(values, result.weights)
                         if self.step % config.log_every == 0:
                             self._log(logger, result.images)
-                    if self.step % config.picture_every == 0 and logger is not None:
-                        task.validate(logger, self.step)
                     if self.step % config.picture_every == 0 or self.step == end:
+                        if logger is not None:
+                            task.validate(logger, self.step)
                         self._save()
                     if on_step is not None:
                         on_step(self.step)

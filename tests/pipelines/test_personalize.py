@@ -166,7 +166,7 @@ def test_watched_frames_are_scored_and_teach_nothing(tracked, small_recipe, tmp_
         train_gaussian(avatars[name], sequence, config, tmp_path / name, device=CPU, resume=False)
     assert equal(avatars["true"], avatars["moved"])
     scores, wrong = (curve(tmp_path / name, "validation/psnr") for name in runs)
-    assert len(scores) == 4  # every seventh of 28 steps
+    assert len(scores) == 5  # every seventh of 28 steps, and after the first phase's 16
     assert scores[-1] > wrong[-1] + 2  # two centimeters aside
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class LineTask(Task[Phase, Points]):
 
     def __init__(self) -> None:
         self.model = nn.Linear(1, 1)
+        self.validated: list[int] = []
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"line": list(self.model.parameters())}
@@ -53,10 +54,16 @@ class LineTask(Task[Phase, Points]):
         return StepResult({"l2": loss}, {"l2": 2.0}, -10 * loss.detach().log10())
 
     def validate(self, logger: RunLogger, step: int) -> None:
-        pass
+        self.validated.append(step)
 
 
 CONFIG = TrainConfig(phases=(Phase(steps=12, resolution=8, learning_rate=0.1),), log_every=5, picture_every=50)
+
+
+def test_every_phase_ends_with_a_look_at_what_it_learned(tmp_path: Path) -> None:
+    task, phase = LineTask(), CONFIG.phases[0]
+    Trainer(task, replace(CONFIG, phases=(replace(phase, steps=6), replace(phase, steps=5)), picture_every=4), tmp_path, resume=False).fit()
+    assert task.validated == [4, 6, 8, 11]
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
