@@ -1,4 +1,4 @@
-// Bundle the page into one file, player.html, and the avatar for other pages into another, deja-vu.js, with the licences of what they
+// Bundle the page into one file, player.html, and the avatar for other pages into another, deja-vu.js, with the licenses of what they
 // contain in NOTICES.txt. Run by `make web`.
 
 import { build } from "esbuild";
@@ -29,11 +29,11 @@ async function bundled(entry) {
 const script = (await bundled("src/main.js")).replaceAll("</script", "<\\/script");
 const page = read("src/index.html").replace("/*STYLE*/", () => read("src/style.css")).replace("/*SCRIPT*/", () => script);
 writeFileSync(here("player.html"), page);
-const library = `// Déjà-vu's player for other pages; licences in NOTICES.txt.\n${await bundled("src/library.js")}\n`;
+const library = `// Déjà-vu's player for other pages; licenses in NOTICES.txt.\n${await bundled("src/library.js")}\n`;
 writeFileSync(here("deja-vu.js"), library);
 
 const version = (name) => JSON.parse(read(`node_modules/${name}/package.json`)).version;
-const apache = read("node_modules/gltf-validator/LICENSE"); // the same text; MediaPipe's package names the licence and does not carry it
+const apache = read("node_modules/gltf-validator/LICENSE"); // the same text; MediaPipe's package names the license and does not carry it
 const notices = [
   "index.html contains the following software; deja-vu.js contains three.js.",
   `three.js ${version("three")}\n\n${read("node_modules/three/LICENSE").trim()}`,

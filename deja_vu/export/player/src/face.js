@@ -78,7 +78,7 @@ export class Face {
     return [mean(1) / DEGREE, -mean(0) / DEGREE];
   }
 
-  /** Middle of the head at rest in the world, metres; what the camera turns about. */
+  /** Middle of the head at rest in the world, meters; what the camera turns about. */
   center() {
     const moved = apply3(rotationOf(this.rest.pose), this.facts.center);
     return moved.map((value, i) => value + this.rest.pose[4 * i + 3]);

@@ -1,7 +1,7 @@
 // Draws whenever something changed. The order of the Gaussians may be a picture old while the head moves a little; after a jump the old
 // order shows the inside of the head, so the picture waits for the new one.
 
-const NEAR = { expression: 0.15, joints: 0.1, pose: 0.03, camera: 0.03 }; // weights, radians, entries of matrices (metres, and sines of turns)
+const NEAR = { expression: 0.15, joints: 0.1, pose: 0.03, camera: 0.03 }; // weights, radians, entries of matrices (meters, and sines of turns)
 
 const within = (a, b, most) => a.every((value, i) => Math.abs(value - b[i]) <= most);
 

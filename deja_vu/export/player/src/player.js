@@ -184,7 +184,7 @@ export class Player {
       taps: maps ? records(arrays.taps, 4) : none, tapWeights: maps ? records(arrays.tap_weights, 4) : none, blend: this.blend.textures,
       headRotation: new Matrix3(), headAxes: facts.axes === "head", blended: maps > 0, count: this.count,
     });
-    this.keyPass = this.pass(keysSource, { centres: this.gaussians.textures[0], depthRow: new Vector4(), count: this.count });
+    this.keyPass = this.pass(keysSource, { centers: this.gaussians.textures[0], depthRow: new Vector4(), count: this.count });
   }
 
   buildSplats() {
@@ -195,10 +195,10 @@ export class Player {
     this.order.setUsage(DynamicDrawUsage);
     geometry.setAttribute("order", this.order);
     geometry.instanceCount = this.count;
-    const [centreOpacity, axis0, axis1, axis2] = this.gaussians.textures;
+    const [centerOpacity, axis0, axis1, axis2] = this.gaussians.textures;
     const blending = { blending: CustomBlending, blendSrc: OneFactor, blendDst: OneMinusSrcAlphaFactor, transparent: true, side: DoubleSide };
     const view = { cameraFromWorld: new Matrix4(), intrinsics: new Vector4(), size: new Vector2() };
-    this.splatPass = this.mesh(geometry, splatsVertex, splatsFragment, { centreOpacity, axis0, axis1, axis2, ...view }, blending);
+    this.splatPass = this.mesh(geometry, splatsVertex, splatsFragment, { centerOpacity, axis0, axis1, axis2, ...view }, blending);
     this.picture = target(1, 1, HalfFloatType);
     this.presentPass = this.pass(presentSource, { picture: this.picture.texture, background: this.background });
   }

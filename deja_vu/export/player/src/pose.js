@@ -46,10 +46,10 @@ function coordinates({ facts, arrays }, { expression, joints, pose }) {
   const turn = [(relative[7] - relative[5]) / 2, (relative[2] - relative[6]) / 2, (relative[3] - relative[1]) / 2];
   const { joint, turn: scale } = facts.steps;
   const features = [...expression, ...joints.flat().map((value) => joint * value), ...turn.map((value) => scale * value)];
-  const centred = features.map((value, i) => value - arrays.code_mean.data[i]);
+  const centerd = features.map((value, i) => value - arrays.code_mean.data[i]);
   const maps = arrays.code_weight.data.length;
   const held = Array.from({ length: maps }, (_, k) => {
-    const value = dot(arrays.code_components.data, k * centred.length, centred);
+    const value = dot(arrays.code_components.data, k * centerd.length, centerd);
     return Math.min(Math.max(value, arrays.code_low.data[k]), arrays.code_high.data[k]);
   });
   const excess = Math.max(1, Math.hypot(...held) / arrays.code_reach.data[0]);

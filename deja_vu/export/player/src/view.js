@@ -9,13 +9,13 @@ const SHARPEST = 2; // device pixels a CSS pixel; more costs speed and shows not
 const DEGREE = Math.PI / 180;
 const DAMPING = 0.15;
 const NEAREST = 0.15;
-const FARTHEST = 5; // metres
+const FARTHEST = 5; // meters
 
 /** Row-major 4x4 of a three.js matrix. */
 const rowMajor = ({ elements: e }) => Array.from({ length: 16 }, (_, i) => e[4 * (i % 4) + Math.floor(i / 4)]);
 
 export class View {
-  /** `center`: what the camera turns about, metres in OpenCV's world; it stands at that world's origin. `changed` is told of every move. */
+  /** `center`: what the camera turns about, meters in OpenCV's world; it stands at that world's origin. `changed` is told of every move. */
   constructor(canvas, { camera, orbit }, center, controls, changed) {
     this.canvas = canvas;
     this.camera = new PerspectiveCamera((2 * Math.atan(camera.height / 2 / camera.fy)) / DEGREE, 1, 0.01, 100);

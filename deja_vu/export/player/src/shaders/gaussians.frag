@@ -1,10 +1,10 @@
-// Every texel's Gaussian in the world: centre, opacity, three scaled axes, color.
+// Every texel's Gaussian in the world: center, opacity, three scaled axes, color.
 uniform sampler2D positions, normals, corners, baryGradient, taps, tapWeights, blend[4];
 uniform sampler2DArray raw;
 uniform mat3 headRotation;
 uniform bool headAxes, blended;
 uniform int count;
-layout(location = 0) out vec4 centreOpacity;
+layout(location = 0) out vec4 centerOpacity;
 layout(location = 1) out vec4 axis0Red;
 layout(location = 2) out vec4 axis1Green;
 layout(location = 3) out vec4 axis2Blue;
@@ -49,7 +49,7 @@ void main() {
                      2.0 * (x * y - w * z), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z + w * x),
                      2.0 * (x * z + w * y), 2.0 * (y * z - w * x), 1.0 - 2.0 * (x * x + y * y));
     mat3 axes = frame * turn;
-    centreOpacity = vec4(point + frame * offset, opacity);
+    centerOpacity = vec4(point + frame * offset, opacity);
     axis0Red = vec4(axes[0] * (scale.x * stretch), color.r);
     axis1Green = vec4(axes[1] * (scale.y * stretch), color.g);
     axis2Blue = vec4(axes[2] * scale.z, color.b);

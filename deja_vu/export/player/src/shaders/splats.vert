@@ -1,5 +1,5 @@
 // EWA splatting as deja_vu/render/reference.py defines it: 0.3 square pixels of blur, linearisation clamped 15 % outside the image.
-uniform sampler2D centreOpacity, axis0, axis1, axis2;
+uniform sampler2D centerOpacity, axis0, axis1, axis2;
 uniform mat4 cameraFromWorld;
 uniform vec4 intrinsics; // fx, fy, cx, cy in pixels
 uniform vec2 size;
@@ -13,7 +13,7 @@ const float NEAR = 0.01, BLUR = 0.3, ALPHA_MIN = 1.0 / 255.0;
 void main() {
     gl_Position = vec4(2.0, 2.0, 2.0, 1.0);
     ivec2 at = cell(int(order));
-    vec4 co = texelFetch(centreOpacity, at, 0);
+    vec4 co = texelFetch(centerOpacity, at, 0);
     vec3 seen = (cameraFromWorld * vec4(co.xyz, 1.0)).xyz;
     if (seen.z < NEAR || co.w < ALPHA_MIN) return;
     vec2 focal = intrinsics.xy, middle = intrinsics.zw;
