@@ -24,7 +24,7 @@ COMMANDS = {
     "demo": "Everything once: a made-up person's video (or yours) becomes an avatar, and a sample motion drives it.",
     "sample": "Write a video of a made-up person, with known ground truth, to try everything on.",
     "doctor": "Say what is available here, and how to get what is missing.",
-    "prepare": "Find, cut out and fit the heads in folders of photos, for `deja-vu generalize`; goes on where it stopped.",
+    "prepare": "Find, cut out and fit the heads in folders of photos, for `deja-vu generalize`.",
     "generalize": "Train the network that turns one photo into a head, on photos of many people.",
     "evaluate-prior": "Score networks of the generalize stage on people they never saw, beside lifting alone.",
     "benchmark": "The main job on several clips, beside other systems' renders; or several kinds of avatar, with --paths.",

@@ -44,9 +44,16 @@ def variants(recipe: GaussianTrainConfig, quick: tuple[GaussianPhase, ...]) -> d
 
 
 def compare_starts(
-    clips: Sequence[Path], out: Path, recipe: GaussianTrainConfig, quick: tuple[GaussianPhase, ...], only: Sequence[str] = ()
+    clips: Sequence[Path],
+    out: Path,
+    recipe: GaussianTrainConfig,
+    quick: tuple[GaussianPhase, ...],
+    only: Sequence[str] = (),
+    *,
+    reuse: bool = False,
+    overwrite: bool = False,
 ) -> str:
-    """Train every clip in every way; runs that are finished are kept.
+    """Train every clip in every way.
 
     Args:
         clips: tracked folders, or runs that hold one.
@@ -54,6 +61,8 @@ def compare_starts(
         recipe: of the personalization.
         quick: phases of the last way.
         only: ways to train now, of `variants`; all of them if it is empty.
+        reuse: keep runs that are finished, and add to them.
+        overwrite: replace the comparison in the folder.
 
     Returns:
         When each way is as good as the starts without the network are at their end, as a Markdown table.
@@ -61,22 +70,23 @@ def compare_starts(
     Raises:
         InputError: an unknown way, no clip, one clip twice, or a finished run of another video.
         ConfigError: a finished run was made with another recipe.
-        OutputError: `out` holds what no comparison wrote; it is in use, or cannot be written.
+        OutputError: `out` holds what no comparison wrote, or a comparison and neither flag is given; it is in use, or cannot be written.
     """
     ways = variants(recipe, quick)
     if unknown := set(only) - set(ways):
         raise InputError(f"There is no start '{unknown.pop()}'. Known: {', '.join(ways)}.")
     named = dict(zip(distinct_names(clips), clips, strict=True))
-    with open_run(out, "compare-starts", inputs=clips, add=True) as opened:
+    with open_run(out, "compare-starts", inputs=clips, overwrite=overwrite, add=reuse) as opened:
         if not clips and opened.fresh:
-            raise InputError("Nothing to compare: give tracked folders, or a folder of finished runs as --out.")
+            raise InputError("Nothing to compare: give tracked folders, or a folder of finished runs as --out, with --reuse.")
         opened.note()
-        learn_all(named, out, {name: ways[name] for name in only or ways})
-        runs = [json.loads(path.read_text()) for path in sorted(out.glob(f"*/*/{FIGURES}"))]
+        folder = opened.folder
+        learn_all(named, folder, {name: ways[name] for name in only or ways})
+        runs = [json.loads(path.read_text()) for path in sorted(folder.glob(f"*/*/{FIGURES}"))]
         for name in {run["clip"] for run in runs}:
             chosen = {run["way"]: run["points"] for run in runs if run["clip"] == name}
-            write_atomic(out / f"{name}.svg", draw_curves(name, chosen))
-        write_json(out / FIGURES, {"device": machine(), "commit": commit(), "threads": torch.get_num_threads(), "runs": runs})
+            write_atomic(folder / f"{name}.svg", draw_curves(name, chosen))
+        write_json(folder / FIGURES, {"device": machine(), "commit": commit(), "threads": torch.get_num_threads(), "runs": runs})
     return starts_table(runs)
 
 

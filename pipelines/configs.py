@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 from deja_vu.core.ranges import Count, Pixels, Positive, Range, Share, Texels
@@ -48,11 +49,29 @@ class DriveConfig:
 
 
 @dataclass(frozen=True)
+class ExportConfig:
+    """What of an avatar is written."""
+
+    motion: str | None = None
+    """What sets the pose: a video, a folder that `deja-vu track` made, an ARKit capture (.csv) or an expression script (.yaml); the person
+    at rest without it. The page can play it beside a turntable and the first seconds of the person's own video."""
+    frame: Count | None = None
+    """Write this frame of the motion alone, counted from 0."""
+    webcam: Path | None = None
+    """Folder of the npm package @mediapipe/tasks-vision, to let the page follow the user's face (web; adds 9 MB)."""
+
+    @property
+    def inputs(self) -> list[Path]:
+        """Files and folders that are read besides the run."""
+        return [Path(given) for given in (self.motion, self.webcam) if given is not None]
+
+
+@dataclass(frozen=True)
 class ReconstructConfig:
     """Recipe of a reconstruction."""
 
-    start: Literal["network", "lifted"] = "network"
-    """Correct the lifted head by the trained network, or leave it as it is."""
+    init: Literal["prior", "lifted"] = "prior"
+    """Correct the lifted head by the prior, the network that was trained on many people, or leave it as it is."""
     prior: str | None = None
     """File of another network than the one that ships, from `deja-vu generalize`."""
     head: str = "anny"

@@ -32,6 +32,7 @@ from deja_vu.motion.smooth import OneEuro
 from deja_vu.motion.tracked import TrackedMotion
 from deja_vu.motion.turntable import act_turntable
 from deja_vu.pipelines.configs import DriveConfig
+from deja_vu.pipelines.own_files import claimed
 from deja_vu.pipelines.painter import Background, Painter, open_background
 from deja_vu.pipelines.person import load
 from deja_vu.pipelines.requests import VIRTUAL_CAMERA, WEBCAM, makes_pictures, refuse_output
@@ -57,19 +58,21 @@ def drive_run(run: Path, motion: str, out: Path, config: DriveConfig, *, overwri
     refuse_output(out, read, overwrite=overwrite)
     if str(out) == VIRTUAL_CAMERA:
         open_sink(out, 1.0)  # says at once what it needs
-    person = load(run)
     transparent = config.background is None and can_be_transparent(out)
     background = open_background(config.background or "white")
     with ExitStack() as stack:
+        if not makes_pictures(out) and str(out) != VIRTUAL_CAMERA:
+            stack.enter_context(claimed(out, overwrite=overwrite, inputs=read))
+        person = load(run)
         source = open_motion(motion, person.head, config.neutral_at, stack)
         for note in source.notes:
             print(f"note: {note}")
+        place = out
         if makes_pictures(out):
             pictures = stack.enter_context(open_run(out, "drive", inputs=[run, *read], overwrite=overwrite))
             pictures.note()
-            sink = stack.enter_context(open_sink(pictures.folder, config.fps or source.fps))
-        else:
-            sink = stack.enter_context(open_sink(out, config.fps or source.fps))
+            place = pictures.folder
+        sink = stack.enter_context(open_sink(place, config.fps or source.fps))
         drive(person.avatar, person.subject, source, sink, config, None if transparent else background)
     print(f"written: {out}" if str(out) != VIRTUAL_CAMERA else "The camera is closed.")
 

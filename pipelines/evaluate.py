@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.files import write_json
 from deja_vu.io.images import write_png
 from deja_vu.pipelines.around import MadeUpPerson, load_person, score_around
-from deja_vu.pipelines.own_files import claim
+from deja_vu.pipelines.own_files import claimed
 from deja_vu.pipelines.person import load_pair
 from deja_vu.pipelines.run_folder import open_run, read_by_look
 
@@ -48,19 +49,21 @@ def score_run(
     """
     count = None if frames == "all" else frames
     person = None if truth is None else load_person(run, truth)
-    if json_path is not None:
-        claim(json_path, overwrite=overwrite, inputs=read_by_look(run))
-    if save_frames is None:
-        metrics = evaluate_run(run, frames=count, person=person)
-    else:
-        with open_run(save_frames, "evaluate", inputs=[run, *([truth] if truth else [])], overwrite=overwrite) as opened:
+    with ExitStack() as stack:
+        if json_path is not None:
+            stack.enter_context(claimed(json_path, overwrite=overwrite, inputs=read_by_look(run)))
+        folder = None
+        if save_frames is not None:
+            inputs = [run, *([truth] if truth else [])]
+            opened = stack.enter_context(open_run(save_frames, "evaluate", inputs=inputs, overwrite=overwrite))
             opened.note()
-            metrics = evaluate_run(run, frames=count, save_frames=opened.folder, person=person)
+            folder = opened.folder
+        metrics = evaluate_run(run, frames=count, save_frames=folder, person=person)
+        if json_path is not None:
+            write_json(json_path, metrics)
     print(json.dumps(metrics, indent=2))
     if "frames_scored" not in metrics:
         print("A photo's run has no held-out frames: input_view is how well the photo itself is met.", file=sys.stderr)
-    if json_path is not None:
-        write_json(json_path, metrics)
 
 
 def evaluate_run(

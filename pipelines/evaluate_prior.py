@@ -19,7 +19,7 @@ from deja_vu.io.files import write_json
 from deja_vu.io.frames import FrameSource
 from deja_vu.io.names import distinct_names
 from deja_vu.io.provenance import commit, machine
-from deja_vu.pipelines.own_files import claim
+from deja_vu.pipelines.own_files import claimed
 from deja_vu.pipelines.run_folder import find_track
 from deja_vu.report.prior_report import prior_table
 
@@ -59,22 +59,22 @@ def evaluate_prior(
         InputError: nothing to measure on is given, or something twice.
         OutputError: the JSON file is there already, or is another's.
     """
-    claim(out, overwrite=overwrite, inputs=priors)
-    if not shards and not clips:
-        raise InputError("Nothing to measure on: give --shards (from `deja-vu prepare`) or --clips (tracked folders).")
-    clip_names = distinct_names(clips, taken=[ALL, ALL_CLIPS])
-    names = distinct_names([path.parent if path.stem == "prior" else path for path in priors], taken=[LIFTED])
-    named = {name: load_prior(path) for name, path in zip(names, priors, strict=True)} or {"network": load_prior()}
-    scores = PriorScores(head_makers(named))
-    if shards:
-        collection = ShardSet(shards)
-        held_out = collection.part("test")
-        score_photos(scores, collection, held_out[:: max(1, -(-len(held_out) // photos))], SIDE)
-    for name, clip in zip(clip_names, clips, strict=True):
-        score_clip(scores, name, TrackedSequence.load(find_track(clip)), SIDE, frames)
-    rows = scores.rows()
-    parameters = {name: sum(parameter.numel() for parameter in prior.parameters()) for name, prior in named.items()}
-    write_json(out, {"device": machine(), "commit": commit(), "side": SIDE, "parameters": parameters, "scores": rows})
+    with claimed(out, overwrite=overwrite, inputs=priors):
+        if not shards and not clips:
+            raise InputError("Nothing to measure on: give --shards (from `deja-vu prepare`) or --clips (tracked folders).")
+        clip_names = distinct_names(clips, taken=[ALL, ALL_CLIPS])
+        names = distinct_names([path.parent if path.stem == "prior" else path for path in priors], taken=[LIFTED])
+        named = {name: load_prior(path) for name, path in zip(names, priors, strict=True)} or {"network": load_prior()}
+        scores = PriorScores(head_makers(named))
+        if shards:
+            collection = ShardSet(shards)
+            held_out = collection.part("test")
+            score_photos(scores, collection, held_out[:: max(1, -(-len(held_out) // photos))], SIDE)
+        for name, clip in zip(clip_names, clips, strict=True):
+            score_clip(scores, name, TrackedSequence.load(find_track(clip)), SIDE, frames)
+        rows = scores.rows()
+        parameters = {name: sum(parameter.numel() for parameter in prior.parameters()) for name, prior in named.items()}
+        write_json(out, {"device": machine(), "commit": commit(), "side": SIDE, "parameters": parameters, "scores": rows})
     return prior_table(rows)
 
 

@@ -27,11 +27,10 @@ from deja_vu.io.assets import locate
 from deja_vu.motion.actor import PRESETS, Actor, Angles
 from deja_vu.motion.neutral import face_camera
 from deja_vu.motion.retarget import Retargeter
-from deja_vu.pipelines.configs import DriveConfig, Format
+from deja_vu.pipelines.configs import DriveConfig, ExportConfig, Format
 from deja_vu.pipelines.drive import open_motion, perform, turntable_of
 from deja_vu.pipelines.person import Person, load
-from deja_vu.pipelines.requests import SUFFIXES, check_export, refuse_export
-from deja_vu.pipelines.run_folder import open_run, read_by_look
+from deja_vu.pipelines.requests import SUFFIXES, check_export, makes_folder, open_export
 
 OWN_SECONDS = 10.0
 """Length of the person's own motion that every page can play."""
@@ -42,66 +41,46 @@ LEAST_SWING = 0.1
 PLY_FACING = "It faces -z with y down. SuperSplat and others turn it upright and show it from behind: turn it by 180 degrees about y."
 
 
-def export(
-    run: Path,
-    format: Format,
-    out: Path,
-    *,
-    motion: str | None = None,
-    frame: int | None = None,
-    webcam: Path | None = None,
-    overwrite: bool = False,
-) -> None:
-    """Write an avatar as a file, or a page, that other programs show.
+def export(run: Path, format: Format, out: Path, config: ExportConfig, *, overwrite: bool = False) -> None:
+    """Write an avatar as a file or a page; the arguments are those of the command.
 
-    Args:
-        run: run folder of `deja-vu personalize`.
-        format: ply (3D Gaussian Splatting), spz (compressed), gltf (KHR_gaussian_splatting; .glb or .gltf), npz (raw maps and all that
-            moves them), or web (a folder with a page that animates the avatar in the browser, from disk or any host).
-        out: file to write; a folder for web, and for ply or spz of a whole motion.
-        motion: what sets the pose: a video, a folder that `deja-vu track` made, an ARKit capture (.csv) or an expression script (.yaml);
-            the person at rest without it. The page can play it beside a turntable and the first seconds of the person's own video.
-        frame: write this frame of the motion alone, counted from 0.
-        webcam: folder of the npm package @mediapipe/tasks-vision, to let the page follow the user's face (web; adds 9 MB).
-        overwrite: replace the file, or what an earlier export wrote into the folder, that `out` names.
+    Raises:
+        InputError: the avatar has no Gaussians, or the motion cannot be used.
+        ConfigError: the arguments do not go together.
+        OutputError: the place is taken or cannot be written.
     """
-    read = [*read_by_look(run), *([Path(motion)] if motion is not None else []), *([webcam] if webcam is not None else [])]
-    check_export(format, out, motion, frame, webcam)
-    refuse_export(format, out, motion, frame, [run, *read], overwrite=overwrite)
-    person = load(run)
-    avatar, subject = with_gaussians(person.avatar, run), person.subject
-    rest = face_camera(subject.neutral)
-    if format in ("npz", "web") and subject.head_name.startswith("flame"):
-        print("This export contains parts of FLAME: its license decides to whom you may give it.")
-    if format == "npz":
-        write_npz(build_rig(avatar, rest), out)
-        print(written(out, avatar))
-        return
-    if format == "web":
-        with open_run(out, "export", inputs=[run, *read], overwrite=overwrite) as folder:
-            folder.note()
-            write_page(avatar, person, motion, webcam, folder.folder)
-        size = sum((out / name).stat().st_size for name in ("index.html", "avatar.bin"))
-        print(f"{out}: open index.html ({avatar.num_gaussians} Gaussians, {size / 1e6:.1f} MB)")
-        return
-    poses = rest if motion is None else retarget_motion(motion, avatar.head, subject)[0]
-    if frame is not None:
-        poses = chosen(poses, frame, motion)
-    if motion is not None and frame is None:
-        with open_run(out, "export", inputs=[run, *read], overwrite=overwrite) as folder:
-            folder.note()
-            write_sequence(avatar, poses, rest, folder.folder, format)
-        print(f"{out}: {len(poses)} frames of {avatar.num_gaussians} Gaussians")
-        return
-    writer(format, person.name)(at_rest(avatar, poses, rest), out)
+    check_export(format, out, config)
+    with open_export(format, out, config, run, overwrite=overwrite) as place:
+        person = load(run)
+        avatar, rest = with_gaussians(person.avatar, run), face_camera(person.subject.neutral)
+        if format in ("npz", "web") and person.subject.head_name.startswith("flame"):
+            print("This export contains parts of FLAME: its license decides to whom you may give it.")
+        if format == "npz":
+            write_npz(build_rig(avatar, rest), place)
+        elif format == "web":
+            write_page(avatar, person, config, place)
+        else:
+            poses = rest if config.motion is None else retarget_motion(config.motion, avatar.head, person.subject)[0]
+            if makes_folder(format, config):
+                write_sequence(avatar, poses, rest, place, format)
+            else:
+                pose = poses if config.frame is None else chosen(poses, config.frame, config.motion)
+                writer(format, person.name)(at_rest(avatar, pose, rest), place)
     print(written(out, avatar))
-    if format == "ply":
+    if format == "ply" and out.is_file():
         print(PLY_FACING)
 
 
 def written(out: Path, avatar: GaussianAvatar) -> str:
-    """What is said of a finished file."""
-    return f"{out}: {avatar.num_gaussians} Gaussians, {out.stat().st_size / 1e6:.1f} MB"
+    """What is said of a finished export."""
+    page = [out / name for name in ("index.html", "avatar.bin")]
+    files = [out] if out.is_file() else [file for file in page if file.is_file()]
+    count, size = f"{avatar.num_gaussians} Gaussians", sum(file.stat().st_size for file in files) / 1e6
+    if out.is_file():
+        return f"{out}: {count}, {size:.1f} MB"
+    if files:
+        return f"{out}: open index.html ({count}, {size:.1f} MB)"
+    return f"{out}: {len(list(out.glob('frame_*')))} frames of {count}"
 
 
 def with_gaussians(avatar: Avatar, run: Path) -> GaussianAvatar:
@@ -118,7 +97,7 @@ def with_gaussians(avatar: Avatar, run: Path) -> GaussianAvatar:
     return avatar
 
 
-def write_page(avatar: GaussianAvatar, person: Person, motion: str | None, webcam: Path | None, out: Path) -> None:
+def write_page(avatar: GaussianAvatar, person: Person, config: ExportConfig, out: Path) -> None:
     """The page with its motions: a turntable, the start of the person's own video, and the motion asked for."""
     subject = person.subject
     rest = face_camera(subject.neutral)
@@ -126,14 +105,14 @@ def write_page(avatar: GaussianAvatar, person: Person, motion: str | None, webca
     if person.video is not None:
         own = person.video.params[: round(OWN_SECONDS * subject.fps)]
         clips.append(Clip("As filmed", replace(own, shape=rest.shape.expand(len(own), -1)), subject.fps))
-    if motion is not None:
-        poses, fps = retarget_motion(motion, avatar.head, subject)
-        clips.insert(0, Clip(Path(motion).stem, poses, fps))
-    model = None if webcam is None else locate("face_landmarker")
+    if config.motion is not None:
+        poses, fps = retarget_motion(config.motion, avatar.head, subject)
+        clips.insert(0, Clip(Path(config.motion).stem, poses, fps))
+    model = None if config.webcam is None else locate("face_landmarker")
     controls = page_controls(avatar.head, rest)
-    write_web(avatar, rest, subject.camera, controls, clips, person.name, out, webcam=webcam is not None)
-    if webcam is not None and model is not None:
-        write_webcam(webcam, model, out)
+    write_web(avatar, rest, subject.camera, controls, clips, person.name, out, webcam=config.webcam is not None)
+    if config.webcam is not None and model is not None:
+        write_webcam(config.webcam, model, out)
 
 
 def page_controls(head: HeadModel, rest: HeadParams) -> Controls:

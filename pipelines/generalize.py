@@ -28,6 +28,7 @@ from deja_vu.io.provenance import commit, machine
 from deja_vu.pipelines.configs import STAGE, GeneralizeConfig
 from deja_vu.pipelines.evaluate_prior import score_photos
 from deja_vu.pipelines.identity import refuse_other_recipe
+from deja_vu.pipelines.own_files import kind_of
 from deja_vu.pipelines.prepare import prepare
 from deja_vu.pipelines.run_folder import open_run, working_folder
 from deja_vu.report.prior_report import portrait_rows, prior_table
@@ -69,7 +70,7 @@ def generalize(data: list[Path], out: Path, config: GeneralizeConfig, *, resume:
             if not (resume and (run.folder / "config.yaml").is_file()):
                 write_atomic(run.folder / "config.yaml", config_text(config))
             if photos := [folder for folder in data if not is_shards(folder)]:
-                prepare(photos, out / "shards", config.prepare)
+                prepare(photos, out / "shards", config.prepare, resume=kind_of(out / "shards") is not None)
         processes.wait()
         learn(data, out, config, processes, resume=resume)
     processes.close()

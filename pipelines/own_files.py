@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from deja_vu.core.errors import OutputError
-from deja_vu.io.files import LOCK, PART, digest
+from deja_vu.io.files import LOCK, PART, digest, held_file
 
 RECORD = "run.json"
 STAGE = ".deja-vu-new"
@@ -151,6 +151,18 @@ def claim(path: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
                 raise OutputError(f"{path} belongs to the run in {folder}. Choose another name to write to.")
     if not overwrite:
         raise OutputError(f"{path} exists already. Add --overwrite to replace it, or choose another name.")
+
+
+@contextlib.contextmanager
+def claimed(path: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> Iterator[None]:
+    """Hold a file that a command will write while the block runs; see `claim`.
+
+    Raises:
+        OutputError: it must stay, or another process is about to write it.
+    """
+    with held_file(path):
+        claim(path, overwrite=overwrite, inputs=inputs)
+        yield
 
 
 def _written(folder: Path, name: str) -> bool:

@@ -47,19 +47,22 @@ MADE_UP_SIDE = 1.5
 """Side of a made-up person's picture, in sides of the portraits that are cut from it."""
 
 
-def prepare(data: Sequence[Path], out: Path, config: PrepareConfig) -> ShardSet:
-    """Prepare photos; what is there already is kept.
+def prepare(data: Sequence[Path], out: Path, config: PrepareConfig, *, resume: bool = False, overwrite: bool = False) -> ShardSet:
+    """Prepare photos.
 
     Args:
         data: folders of photos, searched with all their subfolders, and tracked folders.
         out: folder for the shards; gets report.json too.
         config: recipe.
+        resume: go on where a preparation of the same photos stopped; whole shards are kept.
+        overwrite: replace the shards in the folder.
 
     Raises:
         InputError: a folder does not exist, there is no photo, or not one could be used.
-        OutputError: `out` holds what no preparation wrote, or shards of other photos; it is in use, or cannot be written.
+        OutputError: `out` holds what no preparation wrote, shards of other photos, or shards and neither flag is given; it is in use, or
+            cannot be written.
     """
-    with open_run(out, "prepare", inputs=data, add=True) as run:
+    with open_run(out, "prepare", inputs=data, resume=resume, overwrite=overwrite) as run:
         return fill(data, run, config)
 
 

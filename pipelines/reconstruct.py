@@ -65,7 +65,7 @@ def fill(photo: Path, run: Run, config: ReconstructConfig) -> None:
     """Make the avatar of a photo in an open run; see `reconstruct`."""
     out, started = run.folder, time.monotonic()
     picture = read_picture(photo)
-    prior = load_prior(Path(config.prior) if config.prior else None) if config.start == "network" else None
+    prior = load_prior(Path(config.prior) if config.prior else None) if config.init == "prior" else None
     head = load_head(config.head if prior is None else prior.config.head)
     fitted = fit_photo(head, picture, photo.name, photo.stem, config.photo)
     for note in fitted.notes:

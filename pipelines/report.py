@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deja_vu.io.files import write_atomic
-from deja_vu.pipelines.own_files import STAGE, claim
+from deja_vu.pipelines.own_files import STAGE, claimed
 from deja_vu.pipelines.person import load_pair
 from deja_vu.pipelines.run_folder import amend_run, read_by_look
 from deja_vu.report.run_report import Run, run_page
@@ -27,8 +27,8 @@ def report(run: Path, out: Path | None = None, *, overwrite: bool = False) -> Pa
         OutputError: the page cannot be written.
     """
     if out is not None:
-        claim(out, overwrite=overwrite, inputs=read_by_look(run))
-        return write_report(run, out)
+        with claimed(out, overwrite=overwrite, inputs=read_by_look(run)):
+            return write_report(run, out)
     with amend_run(run, REPORT) as page_of_run:
         return write_report(run, page_of_run)
 

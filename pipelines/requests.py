@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deja_vu.core.errors import ConfigError, InputError, OutputError
-from deja_vu.pipelines.configs import Format
-from deja_vu.pipelines.own_files import claim
-from deja_vu.pipelines.run_folder import find_track, open_run
+from deja_vu.pipelines.configs import ExportConfig, Format
+from deja_vu.pipelines.own_files import claim, claimed
+from deja_vu.pipelines.run_folder import find_track, open_run, read_by_look
 
 WEBCAM = re.compile(r"webcam:(\d+)")
 """A motion that is a camera's."""
@@ -99,17 +100,18 @@ def refuse_place(out: Path) -> None:
         raise OutputError(f"The folder {out.parent} is read-only, so {out.name} cannot be written there.")
 
 
-def makes_folder(format: Format, motion: str | None, frame: int | None) -> bool:
+def makes_folder(format: Format, config: ExportConfig) -> bool:
     """Whether an export makes a folder of files."""
-    return format == "web" or (format in SEQUENCES and motion is not None and frame is None)
+    return format == "web" or (format in SEQUENCES and config.motion is not None and config.frame is None)
 
 
-def check_export(format: Format, out: Path, motion: str | None, frame: int | None, webcam: Path | None) -> None:
+def check_export(format: Format, out: Path, config: ExportConfig) -> None:
     """Refuse exports that mean nothing.
 
     Raises:
         ConfigError: flags that do not go together, or a name that does not fit the format.
     """
+    motion, frame = config.motion, config.frame
     if frame is not None and motion is None:
         raise ConfigError("--frame picks one frame of a motion: add --motion, or leave --frame out.")
     if motion is not None and WEBCAM.fullmatch(motion):
@@ -120,23 +122,39 @@ def check_export(format: Format, out: Path, motion: str | None, frame: int | Non
         raise ConfigError("glTF holds one pose: add --frame to pick one, or choose --format ply or spz for a file a frame.")
     if format == "web" and frame is not None:
         raise ConfigError("The page plays whole motions: leave --frame out.")
-    if webcam is not None and format != "web":
+    if config.webcam is not None and format != "web":
         raise ConfigError(f"--webcam belongs to --format web, not to {format}.")
-    if not makes_folder(format, motion, frame) and out.suffix.lower() not in SUFFIXES[format]:
+    if not makes_folder(format, config) and out.suffix.lower() not in SUFFIXES[format]:
         raise ConfigError(f"--out {out} does not end in {' or '.join(SUFFIXES[format])}, as --format {format} needs.")
 
 
-def refuse_export(format: Format, out: Path, motion: str | None, frame: int | None, read: list[Path], *, overwrite: bool) -> None:
+@contextlib.contextmanager
+def open_export(format: Format, out: Path, config: ExportConfig, run: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Where an export writes while the block runs: the file itself, or a folder that becomes the one that the user names.
+
+    Raises:
+        OutputError: the place is taken.
+    """
+    inputs = [run, *read_by_look(run), *config.inputs]
+    if makes_folder(format, config):
+        with open_run(out, "export", inputs=inputs, overwrite=overwrite) as opened:
+            opened.note()
+            yield opened.folder
+    else:
+        with claimed(out, overwrite=overwrite, inputs=inputs):
+            yield out
+
+
+def refuse_export(format: Format, out: Path, config: ExportConfig, inputs: Sequence[Path], *, overwrite: bool) -> None:
     """Refuse a place that holds something else, before anything is computed.
 
     Raises:
         OutputError: it is taken.
     """
-    if not makes_folder(format, motion, frame):
-        claim(out, overwrite=overwrite, inputs=read)
-        return
-    with open_run(out, "export", inputs=read, overwrite=overwrite):
-        return
+    if makes_folder(format, config):
+        refuse_folder(out, "export", inputs, overwrite=overwrite)
+    else:
+        claim(out, overwrite=overwrite, inputs=inputs)
 
 
 def refuse_folder(out: Path, kind: str, inputs: Sequence[Path], *, resume: bool = False, overwrite: bool = False) -> None:

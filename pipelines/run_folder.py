@@ -58,7 +58,10 @@ ADDING = frozenset({"prepare", "benchmark", "compare-starts"})
 """Commands that add to a folder of their own kind; runs may lie in it."""
 ALIKE = frozenset({"personalize", "reconstruct", "demo"})
 """Commands that may replace each other's runs; any other replaces its own kind alone."""
-FLAGS = {**dict.fromkeys(("personalize", "generalize"), "--resume to continue it, "), "benchmark": "--reuse to keep it, "}
+FLAGS = {
+    **dict.fromkeys(("personalize", "generalize", "prepare"), "--resume to continue it, "),
+    **dict.fromkeys(("benchmark", "compare-starts"), "--reuse to keep what is there, "),
+}
 """What a command offers besides replacing."""
 
 

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and a folder is written by one process at a time."""
+"""Files appear whole or not at all, and a folder or a file is written by one process at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from typing import Any
 from deja_vu.core.errors import OutputError
 
 LOCK = ".deja-vu-lock"
-"""In a folder that a process holds, who it is."""
+"""In a folder that a process holds, who it is; beside a file that one holds, after a dot and the file's name."""
 PART = re.compile(r"((?:.*/)?)\.([^/]+)\.\d+\.part((?:\.\w+)?)")
 """A file that is being written, or was when its process was killed: folder, stem, process, suffix."""
 
@@ -119,40 +119,64 @@ def held(folder: Path) -> Iterator[None]:
     Raises:
         OutputError: another process holds it, or a folder above it; or it cannot be written.
     """
+    with _locked(folder, LOCK, folder):
+        yield
+
+
+@contextlib.contextmanager
+def held_file(path: Path) -> Iterator[None]:
+    """Hold a file that is to be written against other processes while the block runs; the system lets go of it as of a folder.
+
+    Args:
+        path: file; its folder is made where it is missing, and removed at the end if nothing was put into it. A device is everybody's.
+
+    Raises:
+        OutputError: another process holds it, or a folder above it; or its folder cannot be written.
+    """
+    if path.exists() and not path.is_file():
+        yield
+        return
+    with _locked(path.parent, f".{path.name}{LOCK}", path):
+        yield
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, name: str, shown: Path) -> Iterator[None]:
+    """Hold a lock in a folder; `shown` is what the user named."""
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        place = folder.resolve()
-        for above in place.parents:
-            _refuse_held(above, folder)
-        lock = _lock(place, folder)
+        file = folder.resolve() / name
+        for above in (file.parent if name == LOCK else file).parents:
+            _refuse_held(above / LOCK, shown)
+        lock = _lock(file, shown)
     except OutputError:
         _remove_empty(missing)
         raise
     except OSError as error:
         _remove_empty(missing)
-        raise OutputError(f"{folder} cannot be written ({error.strerror}). Choose another --out.") from error
+        raise OutputError(f"{shown} cannot be written ({error.strerror}). Choose another --out.") from error
     try:
         yield
     finally:
-        (place / LOCK).unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
         os.close(lock)
         _remove_empty(missing)
 
 
-def _lock(place: Path, shown: Path) -> int:
-    """The descriptor of a folder's lock, which stands as long as it is open."""
+def _lock(file: Path, shown: Path) -> int:
+    """The descriptor of a lock, which stands as long as it is open."""
     while True:
-        lock = os.open(place / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        if os.fstat(lock).st_size and not _owner(place):
+        lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        if os.fstat(lock).st_size and not _owner(file):
             os.close(lock)
-            raise OutputError(f"{place / LOCK} is no file of this program, and stands where it notes who uses {shown}. Move it away.")
+            raise OutputError(f"{file} is no file of this program, and stands where it notes who uses {shown}. Move it away.")
         if not _try(lock):
             os.close(lock)
-            raise OutputError(_holder(place, shown))
+            raise OutputError(_holder(file, shown))
         # Between opening and locking, the former holder may have removed the file: then it is nobody's lock any more.
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(lock), os.stat(place / LOCK)):
+            if os.path.samestat(os.fstat(lock), os.stat(file)):
                 break
         os.close(lock)
     owner = {"process": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(" ", "seconds")}
@@ -161,15 +185,15 @@ def _lock(place: Path, shown: Path) -> int:
     return lock
 
 
-def _refuse_held(place: Path, shown: Path) -> None:
-    """Refuse a folder above which another process is at work; the own process may hold both."""
+def _refuse_held(file: Path, shown: Path) -> None:
+    """Refuse what lies in a folder that another process has locked; the own process may hold both."""
     try:
-        lock = os.open(place / LOCK, os.O_RDWR)
+        lock = os.open(file, os.O_RDWR)
     except OSError:
         return
     try:
-        if not _try(lock) and _owner(place).get("process") != os.getpid():
-            raise OutputError(_holder(place, shown))
+        if not _try(lock) and _owner(file).get("process") != os.getpid():
+            raise OutputError(_holder(file, shown))
     finally:
         os.close(lock)
 
@@ -182,17 +206,17 @@ def _try(lock: int) -> bool:
     return True
 
 
-def _owner(place: Path) -> dict[str, Any]:
-    """Who holds a folder, as far as that process has said so yet."""
+def _owner(file: Path) -> dict[str, Any]:
+    """Who holds a lock, as far as that process has said so yet."""
     for _ in range(20):
         with contextlib.suppress(OSError, ValueError):
-            return dict(json.loads((place / LOCK).read_text()))
+            return dict(json.loads(file.read_text()))
         time.sleep(0.05)
     return {}
 
 
-def _holder(place: Path, shown: Path) -> str:
-    owner = {"process": "?", "host": "?", "since": "?", "command": "?"} | _owner(place)
+def _holder(file: Path, shown: Path) -> str:
+    owner = {"process": "?", "host": "?", "since": "?", "command": "?"} | _owner(file)
     return (
         f"{shown} is in use by process {owner['process']} on {owner['host']} since {owner['since']}: {str(owner['command'])[:200]}. "
         "Wait for its end, or choose another --out."

@@ -7,6 +7,7 @@ from pathlib import Path
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.recipes import named_recipe, shipped_recipe
 from deja_vu.pipelines.requests import refuse_absent
+from deja_vu.pipelines.run_folder import open_run
 from deja_vu.training.gaussian_config import GaussianTrainConfig
 
 
@@ -15,6 +16,8 @@ def compare_starts_command(
     *,
     out: Path,
     only: tuple[str, ...] = (),
+    reuse: bool = False,
+    overwrite: bool = False,
     config: str | None = None,
     recipe: GaussianTrainConfig = GaussianTrainConfig(),
 ) -> None:
@@ -22,16 +25,21 @@ def compare_starts_command(
 
     Args:
         clips: tracked folders, or runs that hold one.
-        out: folder; gets curves.json, and a plot for each clip. Runs that are there already are kept.
+        out: folder; gets curves.json, and a plot for each clip.
         only: ways to train now: "grey", "lifted", "prior", "prior, quick recipe"; all of them by default.
+        reuse: keep the runs in `out` that are finished, and add to them.
+        overwrite: replace the comparison in `out`, once the new one is whole; files that no comparison wrote stay.
         config: recipe by name or path of a YAML file; flags override it.
         recipe: every value of the personalization.
     """
     for clip in clips:
         refuse_absent(clip, "a video or of a tracked folder")
+    with open_run(out, "compare-starts", inputs=clips, overwrite=overwrite, add=reuse):
+        pass
     from deja_vu.pipelines.compare_starts import compare_starts
 
-    print(compare_starts(clips, out, recipe, shipped_recipe("quick").gaussian.phases, only))
+    quick = shipped_recipe("quick").gaussian.phases
+    print(compare_starts(clips, out, recipe, quick, only, reuse=reuse, overwrite=overwrite))
 
 
 COMMAND = Command(

@@ -7,23 +7,34 @@ from pathlib import Path
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.configs import PrepareConfig
 from deja_vu.pipelines.recipes import named_stage
-from deja_vu.pipelines.requests import refuse_absent
+from deja_vu.pipelines.requests import refuse_absent, refuse_folder
 
 
-def prepare_command(data: list[Path], *, out: Path, config: str | None = None, recipe: PrepareConfig = PrepareConfig()) -> None:
-    """Find, cut out and fit the heads in folders of photos, for `deja-vu generalize`; goes on where it stopped.
+def prepare_command(
+    data: list[Path],
+    *,
+    out: Path,
+    resume: bool = False,
+    overwrite: bool = False,
+    config: str | None = None,
+    recipe: PrepareConfig = PrepareConfig(),
+) -> None:
+    """Find, cut out and fit the heads in folders of photos, for `deja-vu generalize`.
 
     Args:
         data: folders of photos or tracked videos.
         out: folder of shards; report.json in it says which photos were refused and why.
+        resume: go on where an earlier preparation of the same photos stopped.
+        overwrite: replace the shards in `out`, once the new ones are whole; files that no preparation wrote stay.
         config: recipe by name (faces, paper) or path of a YAML file; flags override it.
         recipe: every value of the preparation.
     """
     for folder in data:
         refuse_absent(folder, "a folder of photos, of a tracked video, or of shards")
+    refuse_folder(out, "prepare", data, resume=resume, overwrite=overwrite)
     from deja_vu.pipelines.prepare import prepare
 
-    prepare(data, out, recipe)
+    prepare(data, out, recipe, resume=resume, overwrite=overwrite)
 
 
 COMMAND = Command(

@@ -7,7 +7,7 @@ from pathlib import Path
 from deja_vu.core.ranges import Positive
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.configs import TRUTH_SUFFIX
-from deja_vu.pipelines.own_files import claim
+from deja_vu.pipelines.own_files import claimed
 
 
 def sample_command(out: Path, *, frames: Positive = 150, close: bool = False, overwrite: bool = False) -> None:
@@ -19,11 +19,10 @@ def sample_command(out: Path, *, frames: Positive = 150, close: bool = False, ov
         close: let the head fill the picture, before a beige wall.
         overwrite: replace the video, and the truth beside it, if they are there.
     """
-    for path in (out, out.with_suffix(TRUTH_SUFFIX)):
-        claim(path, overwrite=overwrite)
-    from deja_vu.pipelines.sample import write_sample
+    with claimed(out, overwrite=overwrite), claimed(out.with_suffix(TRUTH_SUFFIX), overwrite=overwrite):
+        from deja_vu.pipelines.sample import write_sample
 
-    write_sample(out, frames, close=close)
+        write_sample(out, frames, close=close)
 
 
 COMMAND = Command(run=sample_command, example="deja-vu sample sample.mp4")

@@ -21,6 +21,7 @@ from deja_vu.io.assets import find
 from deja_vu.io.files import write_atomic
 from deja_vu.io.video import probe, write_video
 from deja_vu.pipelines.cli import load_command, main
+from deja_vu.pipelines.configs import ReconstructConfig
 from deja_vu.pipelines.flags import keywords_of, options_of, sort_words
 from deja_vu.pipelines.recipes import Recipe, named_recipe
 from deja_vu.pipelines.run_folder import open_run
@@ -320,6 +321,14 @@ def test_flags_of_older_versions_mean_what_they_meant(flags, expected) -> None:
     command = load_command("personalize")
     given = sort_words(flags, options_of(command.run), {short: long for long, short in command.main.items()}, "personalize")
     assert keywords_of(command.run, given, command.defaults(given))["recipe"].gaussian.init == expected
+
+
+@pytest.mark.parametrize(("flags", "expected"), [(["--start", "network"], "prior"), (["--start=lifted"], "lifted"), ([], "prior")])
+def test_an_older_flag_of_a_photo_means_what_it_meant(flags, expected) -> None:
+    command = load_command("reconstruct")
+    given = sort_words(flags, options_of(command.run), {short: long for long, short in command.main.items()}, "reconstruct")
+    config = keywords_of(command.run, given, command.defaults(given)).get("config", ReconstructConfig())
+    assert config.init == expected
 
 
 def test_an_older_flag_of_an_item_reaches_that_item() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from deja_vu.avatars.prior.config import PriorConfig
 from deja_vu.avatars.prior.network import build_prior, save_prior
-from deja_vu.core.errors import ConfigError, InputError
+from deja_vu.core.errors import ConfigError, InputError, OutputError
 from deja_vu.nets.config import UVNetConfig
 from deja_vu.pipelines.compare_starts import LIFTED, NETWORK, PLAIN, QUICK, compare_starts
 from tests.pipelines.conftest import unlisted
@@ -34,13 +34,15 @@ def test_every_way_is_trained_once_and_compared(tracked, small_recipe, tmp_path)
     assert (tmp_path / "out" / f"{tracked.folder.name}.svg").read_text().count("<path") == 4
     assert len(table.splitlines()) == 6
     made = (tmp_path / "out" / tracked.folder.name / "lifted" / "checkpoint.pt").stat().st_mtime_ns
-    assert compare_starts([tracked.folder], tmp_path / "out", recipe, quick) == table
+    with pytest.raises(OutputError, match=r"holds a run of `compare-starts` already. Add --reuse to keep what is there, --overwrite"):
+        compare_starts([tracked.folder], tmp_path / "out", recipe, quick)
+    assert compare_starts([tracked.folder], tmp_path / "out", recipe, quick, reuse=True) == table
     assert (tmp_path / "out" / tracked.folder.name / "lifted" / "checkpoint.pt").stat().st_mtime_ns == made
     with pytest.raises(ConfigError, match="another recipe"):
-        compare_starts([tracked.folder], tmp_path / "out", replace(recipe, seed=1), quick)
+        compare_starts([tracked.folder], tmp_path / "out", replace(recipe, seed=1), quick, reuse=True)
     with pytest.raises(InputError, match="given twice"):
-        compare_starts([tracked.folder, tracked.folder], tmp_path / "out", recipe, quick)
+        compare_starts([tracked.folder, tracked.folder], tmp_path / "out", recipe, quick, reuse=True)
     with pytest.raises(InputError, match="no start 'old'"):
-        compare_starts([tracked.folder], tmp_path / "out", recipe, quick, ["old"])
+        compare_starts([tracked.folder], tmp_path / "out", recipe, quick, ["old"], reuse=True)
     with pytest.raises(InputError, match="Nothing to compare"):
         compare_starts([], tmp_path / "empty", recipe, quick)

@@ -18,6 +18,7 @@ from deja_vu.motion.actor import PRESETS
 from deja_vu.motion.neutral import face_camera
 from deja_vu.motion.openings import LIDS, Openings
 from deja_vu.pipelines.cli import main
+from deja_vu.pipelines.configs import ExportConfig
 from deja_vu.pipelines.export import page_controls
 from deja_vu.pipelines.person import load
 from deja_vu.pipelines.requests import check_export, refuse_export
@@ -143,18 +144,18 @@ REFUSED = [
 
 @pytest.mark.parametrize(("request_", "error", "says"), REFUSED, ids=[says for *_, says in REFUSED])
 def test_requests_that_mean_nothing_are_refused(request_, error, says):
-    paths = {key: Path(value) for key, value in request_.items() if key in ("out", "webcam")}
+    chosen = {key: Path(value) if key == "webcam" else value for key, value in request_.items() if key not in ("format", "out")}
     with pytest.raises(error, match=says):
-        check_export(**{"motion": None, "frame": None, "webcam": None, **request_, **paths})
+        check_export(request_["format"], Path(request_["out"]), ExportConfig(**chosen))
 
 
 def test_a_place_that_is_taken_is_refused(tmp_path):
     (tmp_path / "a.ply").mkdir()
     with pytest.raises(OutputError, match="is a folder"):
-        refuse_export("ply", tmp_path / "a.ply", None, None, [], overwrite=True)
+        refuse_export("ply", tmp_path / "a.ply", ExportConfig(), [], overwrite=True)
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="is a file"):
-        refuse_export("web", tmp_path / "file", None, None, [], overwrite=True)
+        refuse_export("web", tmp_path / "file", ExportConfig(), [], overwrite=True)
 
 
 @pytest.mark.parametrize(

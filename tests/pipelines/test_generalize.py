@@ -94,7 +94,9 @@ def test_a_run_leaves_weights_curves_and_a_table(trained):
     assert [entry["step"] for entry in curves] == list(range(1, 11))
     assert {"loss/huber", "loss/position", "lr/network", "time/it_per_s", "time/images_per_s"} <= curves[0].keys()
     watched = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
-    assert [entry["step"] for entry in watched if "validation/psnr" in entry] == [5, 10]
+    assert [entry["step"] for entry in watched if "validation/psnr" in entry] == [4, 5, 10], (
+        "every fifth step, and after the first phase's four"
+    )
     board = EventAccumulator(str(trained))
     board.Reload()
     assert {"validation/target_render_error", "validation/photo_lifted_prior_looks"} <= set(board.Tags()["images"])
@@ -214,8 +216,13 @@ class TestPrepare:
         assert [entry.key for entry in shards.entries] == ["clip-clip-000000", "clip-clip-000002", "clip-clip-000005"]
         assert len({entry.identity for entry in shards.entries}) == 1
         before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.tar")}
-        prepare([tmp_path / "clip"], tmp_path / "out", config)
+        with pytest.raises(OutputError, match=r"holds a run of `prepare` already. Add --resume to continue it, --overwrite"):
+            prepare([tmp_path / "clip"], tmp_path / "out", config)
+        prepare([tmp_path / "clip"], tmp_path / "out", config, resume=True)
         assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.tar")} == before, "what is done is kept"
+        shards = prepare([tmp_path / "clip"], tmp_path / "out", replace(config, clip_frames=2), overwrite=True)
+        assert len(shards.entries) == 2, "another recipe replaces it, as the user says so"
+        assert {entry.key for entry in ShardSet([tmp_path / "out"]).entries} == {"clip-clip-000000", "clip-clip-000005"}
 
     def test_made_up_people_are_cropped_as_photos_are_and_fitted_exactly(self, tmp_path):
         config = PrepareConfig(made_up=1, made_up_frames=2, photo=replace(PrepareConfig().photo, resolution=192))

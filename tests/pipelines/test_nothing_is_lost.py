@@ -87,10 +87,14 @@ def commands(home: Path, run: Path, folder: Path) -> dict[str, list[str]]:
 
 def flags(command: list[str]) -> list[str]:
     """The flags by which a command may be told to go on in a folder."""
-    return {
-        **{"prepare": [], "compare-starts": []},
-        **{"personalize": ["--resume", "--overwrite"], "generalize": ["--resume", "--overwrite"], "benchmark": ["--reuse", "--overwrite"]},
-    }.get(command[0], ["--overwrite"])
+    known = {
+        "benchmark": "--reuse",
+        "compare-starts": "--reuse",
+        "personalize": "--resume",
+        "generalize": "--resume",
+        "prepare": "--resume",
+    }
+    return [known[command[0]], "--overwrite"] if command[0] in known else ["--overwrite"]
 
 
 def test_no_command_writes_into_a_folder_that_holds_no_run(refused, home, run, tmp_path) -> None:
@@ -264,7 +268,7 @@ def test_a_comparison_is_not_continued_with_another_video_of_the_same_name(film,
     compare_starts([first.folder], tmp_path / "out", recipe, recipe.phases, [PLAIN])
     before = snapshot(tmp_path / "out")
     with pytest.raises(InputError, match="was made of another video"):
-        compare_starts([second.folder], tmp_path / "out", recipe, recipe.phases, [PLAIN])
+        compare_starts([second.folder], tmp_path / "out", recipe, recipe.phases, [PLAIN], reuse=True)
     assert snapshot(tmp_path / "out") == before
 
 
@@ -281,3 +285,37 @@ def test_two_runs_in_one_folder_do_not_mix(refused, run) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+HELD_FILE = HELD.replace("import held", "import held_file").replace("with held(", "with held_file(")
+
+
+def test_two_commands_do_not_write_one_file(refused, run, tmp_path) -> None:
+    """The second is told before it computes anything, whether the file is there already or not; what it would write beside it is free."""
+    script = tmp_path / "script.yaml"
+    script.write_text("{fps: 10, keyframes: [{at: 0.0, face: neutral}, {at: 0.2, weights: {jawOpen: 1.0}}]}")
+    taken = {name: tmp_path / f"out{name}" for name in (".mp4", ".ply", ".json", ".html")}
+    taken[".ply"].write_text("of earlier")
+    processes = [subprocess.Popen([sys.executable, "-c", HELD_FILE, str(path)], stdout=subprocess.PIPE) for path in taken.values()]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            process.stdout.readline()
+        before = snapshot(tmp_path)
+        for command in (
+            ["drive", run, "--motion", script, "--out", taken[".mp4"]],
+            ["sample", taken[".mp4"], "--frames", "1"],
+            ["export", run, "--format", "ply", "--out", taken[".ply"], "--overwrite"],
+            ["evaluate", run, "--json", taken[".json"]],
+            ["evaluate-prior", "--clips", run, "--out", taken[".json"]],
+            ["report", run, "--out", taken[".html"]],
+        ):
+            assert "is in use by process" in refused(*command), command
+            assert snapshot(tmp_path) == before
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    main(["export", str(run), "--format", "ply", "--out", str(taken[".ply"]), "--overwrite"])  # the locks ended with their processes
+    assert taken[".ply"].stat().st_size > 10_000
+    assert [path.name for path in tmp_path.glob(".out.ply*")] == []

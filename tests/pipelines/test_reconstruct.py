@@ -26,7 +26,7 @@ QUICK = {"photo": PhotoConfig(resolution=256), "turntable_frames": 3, "turntable
 def test_photo_to_run(tmp_path):
     pytest.importorskip("mediapipe")
     out = tmp_path / "her"
-    reconstruct(WOMAN, out, ReconstructConfig(start="lifted", uv_size=128, **QUICK), overwrite=False)
+    reconstruct(WOMAN, out, ReconstructConfig(init="lifted", uv_size=128, **QUICK), overwrite=False)
     assert {"avatar.safetensors", "compare.png", "expressions.png", "turntable.mp4", "metrics.json", "track"} <= {
         p.name for p in out.iterdir()
     }
@@ -37,7 +37,7 @@ def test_photo_to_run(tmp_path):
     assert isinstance(avatar, GaussianAvatar)
     assert len(subject) == 1
     with pytest.raises(OutputError, match="holds a run of `reconstruct` already"):
-        reconstruct(WOMAN, out, ReconstructConfig(start="lifted", **QUICK), overwrite=False)
+        reconstruct(WOMAN, out, ReconstructConfig(init="lifted", **QUICK), overwrite=False)
 
 
 def test_an_untrained_network_is_lifting(tmp_path):
@@ -45,7 +45,7 @@ def test_an_untrained_network_is_lifting(tmp_path):
     config = PriorConfig(uv_size=128, network=UVNetConfig(widths=(8, 16), code=8, code_widths=(8, 8)))
     save_prior(build_prior(config), tmp_path / "prior.safetensors", {})
     reconstruct(WOMAN, tmp_path / "net", ReconstructConfig(prior=str(tmp_path / "prior.safetensors"), **QUICK), overwrite=False)
-    reconstruct(WOMAN, tmp_path / "lift", ReconstructConfig(start="lifted", uv_size=128, **QUICK), overwrite=False)
+    reconstruct(WOMAN, tmp_path / "lift", ReconstructConfig(init="lifted", uv_size=128, **QUICK), overwrite=False)
     ours, plain = (load_pair(tmp_path / name)[0] for name in ("net", "lift"))
     assert isinstance(ours, GaussianAvatar)
     assert isinstance(plain, GaussianAvatar)
@@ -54,7 +54,7 @@ def test_an_untrained_network_is_lifting(tmp_path):
 
 def test_refusals(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="There is no file"):
-        reconstruct(tmp_path / "none.jpg", tmp_path / "out", ReconstructConfig(start="lifted"), overwrite=False)
+        reconstruct(tmp_path / "none.jpg", tmp_path / "out", ReconstructConfig(init="lifted"), overwrite=False)
     monkeypatch.setattr("deja_vu.avatars.prior.network.SHIPPED", "absent.safetensors")
     with pytest.raises(MissingAssetError, match="No trained network ships"):
         reconstruct(WOMAN, tmp_path / "out", ReconstructConfig(), overwrite=False)
