@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,7 @@ def test_a_resumed_run_has_every_step_once(tmp_path: Path) -> None:
             log.scalars(step, {"loss": float(step)})
     with (tmp_path / METRICS_FILE).open("a") as file:
         file.write('{"step": 5, "lo')  # killed while writing
+    time.sleep(1.1)  # TensorBoard reads files by name, which tells the second, then the number of the log within the process
     with RunLogger(tmp_path, resume_step=3) as log:
         log.scalars(3, {"loss": 30.0})
     assert [(entry["step"], entry["loss"]) for entry in entries(tmp_path)] == [(0, 0.0), (1, 1.0), (2, 2.0), (3, 30.0)]
