@@ -9,6 +9,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+TORSO_SHAPE = 12
+"""Identity components that a torso has beside the head's."""
+
 
 @dataclass(frozen=True)
 class HeadSpec:

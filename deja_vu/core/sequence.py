@@ -2,7 +2,8 @@
 
 Layout of the folder (format version 1):
   track.json          subject, head, rate, source, crop, warnings
-  params.safetensors  identity, expressions, joints, poses, intrinsics, source indices, times, split; the torso's motion where it has one
+  params.safetensors  identity, expressions, joints, poses, intrinsics, source indices, times, split; the torso's motion and shape
+                      where it was tracked
   frames/NNNNNN.jpg   the square head crop, named by source frame index
   masks/NNNNNN.png    four planes: person alpha, head alpha (the person without neck and torso), eyes_mouth, and
                       valid (0 beyond the frame's border and behind bars)
@@ -27,7 +28,7 @@ from torch import Tensor
 
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import FormatError, InputError, refuse_other_version
-from deja_vu.core.head import HeadParams
+from deja_vu.core.head import TORSO_SHAPE, HeadParams
 
 FORMAT_VERSION = 1
 
@@ -203,7 +204,8 @@ def _check_shapes(tensors: dict[str, Tensor], count: int) -> None:
     """Refuse tensors that do not belong to one video of `count` frames; sizes that depend on the head are None."""
     per_frame = {"index": (), "times": (), "test": (), "expression": (None,), "joints": (None, 3), "world_from_head": (4, 4)}
     per_frame |= {"torso": (4, 4)} if "torso" in tensors else {}
-    expected = {"shape": (None,), "intrinsics": (3, 3)} | {name: (count, *size) for name, size in per_frame.items()}
+    expected = {"shape": (None,), "intrinsics": (3, 3)} | ({"torso_shape": (TORSO_SHAPE,)} if "torso_shape" in tensors else {})
+    expected |= {name: (count, *size) for name, size in per_frame.items()}
     for name, sizes in expected.items():
         found = tuple(tensors[name].shape)
         if len(found) != len(sizes) or any(size not in (None, side) for side, size in zip(found, sizes, strict=True)):

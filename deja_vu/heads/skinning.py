@@ -19,6 +19,15 @@ def axis_angle_to_matrix(axis_angle: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b
     return torch.linalg.matrix_exp(skew)
 
 
+def matrix_to_axis_angle(rotation: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3"]:
+    """Rotation axis times angle, radians; undoes `axis_angle_to_matrix` for turns of less than half a circle."""
+    skew = (rotation - rotation.transpose(-1, -2)) / 2
+    sine = torch.stack([skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]], -1)
+    length = sine.norm(dim=-1, keepdim=True)
+    angle = torch.atan2(length, (rotation.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True) - 1) / 2)
+    return sine * torch.where(length > 1e-6, angle / length.clamp_min(1e-6), torch.ones_like(length))
+
+
 def joint_transforms(
     rotations: Float[Tensor, "*b J 3 3"], pivots: Float[Tensor, "*b J 3"], parents: tuple[int, ...]
 ) -> Float[Tensor, "*b J+1 4 4"]:

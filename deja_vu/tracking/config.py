@@ -255,6 +255,62 @@ class HeadMaskConfig:
 
 
 @dataclass(frozen=True)
+class TorsoConfig:
+    """Deviations and steps of the torso's fit below a head that is already solved."""
+
+    color: PhotometricConfig = field(default_factory=lambda: PhotometricConfig(rounds=3, steps=2, min_facing=0.3))
+    """Measurement of the clothes' colors; of its settings those of landmarks, expressions, hair and video are not read."""
+    outline: SilhouetteConfig = field(default_factory=lambda: SilhouetteConfig(pixels=0.75, max_distance=10.0, unknown_margin=9))
+    """Measurement of the shoulders' outline; pixels are those of the small copies."""
+    outline_grid: Texels = 192
+    """Texels a side of the grid from which the outline's points are taken: those of a coarse one lie inside the mesh's own outline."""
+    coarse_pixels: Rate = 4.0
+    """As `outline.pixels` while the torso is still far from where it belongs."""
+    coarse_distance: Rate = 28.0
+    """As `outline.max_distance` then."""
+    coarse_steps: Count = 4
+    """Gauss-Newton steps then, on mattes of half the side."""
+    shape_pixels: Rate = 1.5
+    """As `outline.pixels` while the torso's shape is solved: by so much clothes differ from usual ones."""
+    shape_independent: Positive = 12
+    """As how many frames those then count, for clothes differ alike in all of them."""
+    shape_steps: Count = 4
+    """Gauss-Newton steps with the torso's shape, on the outline."""
+    shape_frames: Positive = 60
+    """Training frames from which the shape is solved."""
+    shape: Rate = 1.0
+    """Deviation of the torso's own components."""
+    max_outline_normal: Share = 0.6
+    """Largest part towards the front or the back of the normal of a point that may be on the outline."""
+    cut_margin: Rate = 0.03
+    """Height above the lowest point of the mesh from which points may be on the outline, meters."""
+    hidden_side: Pixels = 96
+    """Side of the masks in which the head hides the torso, pixels."""
+    hidden_margin: Count = 2
+    """Pixels by which these masks are widened: hair and the tracker's error."""
+    min_seen: Share = 0.02
+    """Share of the torso's front that a film must show, or the user is told."""
+    max_turn: Annotated[float, Range(0, 180)] = 60.0
+    """Turn of the torso against the head beyond which the user is told, degrees."""
+    neck: Rate = 0.015
+    """Deviation of the joint between neck and skull from where the torso's pose puts it, meters."""
+    relative_turn: tuple[Rate, Rate, Rate] = (15.0, 25.0, 10.0)
+    """Deviations of the head's turn against the torso: nod, turn aside, tilt, degrees."""
+    sway_turn: tuple[Rate, Rate, Rate] = (3.0, 3.0, 8.0)
+    """Deviations of the torso's turn from its mean over the video: nod, turn aside, tilt, degrees."""
+    sway: Rate = 0.02
+    """Deviation of the neck's base from its mean over the video, meters."""
+    video_turn: Rate = 4.0
+    """Deviation of that mean from the mean head's turn, degrees."""
+    video: Rate = 0.02
+    """Deviation of that mean from where the mean head puts the neck's base, meters."""
+    change: Rate = 0.002
+    """Deviation of the neck's base between frames at 30 fps, meters."""
+    change_turn: Rate = 0.3
+    """Deviation of the torso's turn between frames at 30 fps, degrees."""
+
+
+@dataclass(frozen=True)
 class PhotoConfig:
     """Recipe of the fit to one photo."""
 
@@ -322,3 +378,4 @@ class TrackConfig:
     """Largest side of the stored window with neck and torso, in sides of the head crop."""
     person_small: Pixels = 192
     """Side of the small copies of that window from which the torso is tracked, pixels."""
+    torso: TorsoConfig = field(default_factory=TorsoConfig)

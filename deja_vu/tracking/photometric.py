@@ -110,8 +110,7 @@ class PhotometricRefiner:
         """How far inside the matte's border each point of the contour lies in some frames: what hair and cheeks add to the mesh."""
         config, camera = self.config.silhouette, state.camera(self.crops.camera)
         contours = [
-            silhouettes.find_contour(chunk, surface.project(state.params(chunk), camera), surface.outer)
-            for chunk in frames.split(CHUNK_FRAMES)
+            silhouettes.find_contour(chunk, surface.project(state, chunk, camera), surface.outer) for chunk in frames.split(CHUNK_FRAMES)
         ]
         inset = mean_distance(contours, surface.layout, config.pixels * config.robust)
         return torch.where(surface.scalp, inset, inset.clamp_min(0))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from deja_vu.core.camera import Camera
-from deja_vu.core.head import HeadParams
+from deja_vu.core.head import TORSO_SHAPE, HeadParams
 from deja_vu.heads.base import SkinnedModel, SurfacePoints
 from deja_vu.heads.skinning import axis_angle_to_matrix
 
@@ -17,13 +17,17 @@ POSE = 6
 """Unknowns of a frame's rigid pose: rotation (world axes, about the head's origin), then translation."""
 EXPRESSION_RANGE = (-0.5, 1.5)
 """Least and largest coefficient of an expression: a little beyond what a face does, so that noise at either end averages out."""
+NEAREST = 1e-3
+"""Least depth at which a point is projected, meters."""
+PER_FRAME = ("expression", "joints", "world_from_head", "torso")
+"""Fields of `TrackState` that have a row for each frame."""
 JOINT_STEP = 1e-2
 """Finite-difference step for joint rotations, radians: truncation and float32 rounding both stay under 1 % of the slope."""
 
 
 @dataclass(frozen=True)
 class TrackState:
-    """Identity and focal length of a video, pose and expression of its T frames."""
+    """Identity and focal length of a video, pose and expression of its T frames, and the torso below the head."""
 
     shape: Float[Tensor, " S"]
     log_focal: Float[Tensor, ""]
@@ -31,12 +35,20 @@ class TrackState:
     expression: Float[Tensor, "T E"]
     joints: Float[Tensor, "T J 3"]
     world_from_head: Float[Tensor, "T 4 4"]
+    torso: Float[Tensor, "T 4 4"] = None  # type: ignore[assignment]  # `__post_init__` fills it
+    """As in `HeadParams`; left out, the torso follows the head as one piece."""
+    torso_shape: Float[Tensor, " K"] = field(default_factory=lambda: torch.zeros(TORSO_SHAPE))
+    """The torso's own identity components, in standard deviations."""
+
+    def __post_init__(self) -> None:
+        if self.torso is None:
+            object.__setattr__(self, "torso", torch.eye(4).expand(len(self.world_from_head), 4, 4))
 
     def params(self, frames: slice | Tensor = slice(None)) -> HeadParams:
         """Head parameters of some frames; the identity is repeated."""
         expression = self.expression[frames]
         shape = self.shape.expand(len(expression), -1)
-        return HeadParams(shape, expression, self.joints[frames], self.world_from_head[frames])
+        return HeadParams(shape, expression, self.joints[frames], self.world_from_head[frames], self.torso[frames])
 
     def camera(self, window: Camera) -> Camera:
         """The window's camera with the state's focal length."""
@@ -46,16 +58,11 @@ class TrackState:
 
     def select(self, frames: Tensor) -> TrackState:
         """The same video with some of its frames only."""
-        return replace(self, expression=self.expression[frames], joints=self.joints[frames], world_from_head=self.world_from_head[frames])
+        return replace(self, **{name: getattr(self, name)[frames] for name in PER_FRAME})
 
     def insert(self, frames: Tensor, part: TrackState) -> TrackState:
         """The same video with the part's identity and focal length, and some of its frames replaced by the part's."""
-        return replace(
-            part,
-            expression=self.expression.index_copy(0, frames, part.expression),
-            joints=self.joints.index_copy(0, frames, part.joints),
-            world_from_head=self.world_from_head.index_copy(0, frames, part.world_from_head),
-        )
+        return replace(part, **{name: getattr(self, name).index_copy(0, frames, getattr(part, name)) for name in PER_FRAME})
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,6 @@ class Projection:
     """Image of P surface points in B frames, and its derivatives."""
 
     pixels: Float[Tensor, "B P 2"]
-    depth: Float[Tensor, "B P"]
     by_frame: Float[Tensor, "B P 2 D"]
     """Derivative by each frame's unknowns, in the order of `Unknowns`."""
     by_video: Float[Tensor, "B P 2 C"] | None
@@ -126,27 +132,46 @@ def project(points: SurfacePoints, params: HeadParams, camera: Camera, unknowns:
     """
     rest = points.rest(params)
     world, linear = points.skin(rest, params)
-    x, y, z = world.unbind(-1)
-    z = z.clamp_min(1e-3)
-    focal = camera.intrinsics[0, 0]
-    zero = torch.zeros_like(x)
-    slope = torch.stack([torch.stack([focal / z, zero, -focal * x / z**2], -1), torch.stack([zero, focal / z, -focal * y / z**2], -1)], -2)
-    arm = world - params.world_from_head[:, None, :3, 3]
-    ax, ay, az = arm.unbind(-1)
-    turn = torch.stack([zero, az, -ay, -az, zero, ax, ay, -ax, zero], -1).unflatten(-1, (3, 3))
+    pixels, slope = project_points(world, camera)
     by_rest = slope @ linear
-    columns = [slope @ turn, slope, _basis_slope(by_rest, points.expression_basis)]
+    columns = [by_pose(world, params.world_from_head[:, :3, 3], slope), basis_slope(by_rest, points.expression_basis)]
     for joint in unknowns.joints:
         columns.append(slope @ _joint_slope(points, rest, params, world, joint))
-    center = camera.intrinsics[:2, 2]
-    pixels = focal * world[..., :2] / z[..., None] + center
     by_video = None
     if share_identity:
-        by_video = torch.cat([_basis_slope(by_rest, points.shape_basis), (pixels - center)[..., None]], -1)
-    return Projection(pixels, z, torch.cat(columns, -1), by_video)
+        by_video = torch.cat([basis_slope(by_rest, points.shape_basis), (pixels - camera.intrinsics[:2, 2])[..., None]], -1)
+    return Projection(pixels, torch.cat(columns, -1), by_video)
 
 
-def _basis_slope(by_rest: Float[Tensor, "B P 2 3"], basis: Float[Tensor, "E P 3"]) -> Float[Tensor, "B P 2 E"]:
+def project_points(world: Float[Tensor, "B P 3"], camera: Camera) -> tuple[Float[Tensor, "B P 2"], Float[Tensor, "B P 2 3"]]:
+    """Pixels of points before a camera at the world's origin, and their derivative by the points."""
+    x, y, z = world.unbind(-1)
+    z = z.clamp_min(NEAREST)
+    focal, zero = camera.intrinsics[0, 0], torch.zeros_like(x)
+    slope = torch.stack([torch.stack([focal / z, zero, -focal * x / z**2], -1), torch.stack([zero, focal / z, -focal * y / z**2], -1)], -2)
+    return focal * world[..., :2] / z[..., None] + camera.intrinsics[:2, 2], slope
+
+
+def by_pose(world: Float[Tensor, "B P 3"], pivot: Float[Tensor, "B 3"], slope: Float[Tensor, "B P 2 3"]) -> Float[Tensor, "B P 2 6"]:
+    """Derivative of pixels by a rigid pose: rotation (world axes, about the pivot), then translation.
+
+    Args:
+        world: points that the pose moves.
+        pivot: about which it turns.
+        slope: derivative of pixels by points.
+    """
+    return torch.cat([slope @ turning(world - pivot[:, None]), slope], -1)
+
+
+def turning(arm: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
+    """Derivative of points by a turn about world axes through their pivot, from which the arms point."""
+    x, y, z = arm.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack([zero, z, -y, -z, zero, x, y, -x, zero], -1).unflatten(-1, (3, 3))
+
+
+def basis_slope(by_rest: Float[Tensor, "B P 2 3"], basis: Float[Tensor, "E P 3"]) -> Float[Tensor, "B P 2 E"]:
+    """Derivative of pixels by coefficients of displacements at rest, from that by the points at rest."""
     return by_rest @ basis.permute(1, 2, 0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,12 +11,12 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, normalize
 
 from deja_vu.core.camera import Camera
-from deja_vu.core.head import HeadParams
 from deja_vu.heads.base import HeadModel, surface_points
 from deja_vu.heads.regions import region_faces
 from deja_vu.render.mesh import rasterize_mesh
+from deja_vu.tracking.state import Projection, TrackState, Unknowns, project
 from deja_vu.uv.attach import vertex_normals
-from deja_vu.uv.layout import build_layout
+from deja_vu.uv.layout import UVLayout, build_layout
 from deja_vu.uv.lift import DEPTH_TOLERANCE
 
 SURFACE_REGIONS = ("face", "eye_left", "eye_right", "scalp", "ears")
@@ -37,6 +38,29 @@ class SurfaceView:
     def select(self, points: Int[Tensor, " n"]) -> SurfaceView:
         """Some of the points."""
         return SurfaceView(self.pixels[:, points], self.normals[:, points], self.facing[:, points], self.visible[:, points])
+
+
+class Surface(Protocol):
+    """Points of a surface that a solver looks for in the frames."""
+
+    @property
+    def layout(self) -> UVLayout:
+        """Their chart."""
+
+    @property
+    def outer(self) -> Bool[Tensor, " P"]:
+        """Points of which the silhouette may consist."""
+
+    def project(self, state: TrackState, frames: slice | Tensor, camera: Camera) -> Float[Tensor, "B P 2"]:
+        """Pixels of the points in some frames."""
+
+    def view(self, state: TrackState, frames: slice | Tensor, camera: Camera) -> SurfaceView:
+        """What the camera shows of the points in some frames."""
+
+    def differentiate(
+        self, points: Int[Tensor, " n"], state: TrackState, frames: slice | Tensor, camera: Camera, num_shared: int
+    ) -> Projection:
+        """Pixels of some of the points, and their derivatives by the frames' unknowns and by the `num_shared` of the video."""
 
 
 class HeadSurface:
@@ -63,14 +87,14 @@ class HeadSurface:
         normals = self._interpolate(vertex_normals(head.template, head.topology.faces))
         self.points = bald.displace(self.heights[:, None] * normals)
 
-    def project(self, params: HeadParams, camera: Camera) -> Float[Tensor, "B P 2"]:
-        """Pixels of the points."""
-        vertices = self.head(params)
+    def project(self, state: TrackState, frames: slice | Tensor, camera: Camera) -> Float[Tensor, "B P 2"]:
+        """Pixels of the points in some frames."""
+        vertices = self.head(state.params(frames))
         return camera.project(self._raise(vertices)[0])[0]
 
-    def view(self, params: HeadParams, camera: Camera) -> SurfaceView:
-        """What the camera shows of the points."""
-        vertices = self.head(params)
+    def view(self, state: TrackState, frames: slice | Tensor, camera: Camera) -> SurfaceView:
+        """What the camera shows of the points in some frames."""
+        vertices = self.head(state.params(frames))
         world, normals = self._raise(vertices)
         facing = -(normals * normalize(world, dim=-1)).sum(-1)
         pixels, depth = camera.project(world)
@@ -80,6 +104,13 @@ class HeadSurface:
         unhidden = (nearest == 0) | (depth < nearest + DEPTH_TOLERANCE)
         usable = ~self.scalp | self.raised
         return SurfaceView(pixels, normals, facing, unhidden & (grid.abs().amax(-1) < 0.99) & usable)
+
+    def differentiate(
+        self, points: Int[Tensor, " n"], state: TrackState, frames: slice | Tensor, camera: Camera, num_shared: int
+    ) -> Projection:
+        """Pixels of some of the points, and their derivatives in the order of `Unknowns`."""
+        unknowns = Unknowns.of(self.head)
+        return project(self.points.select(points), state.params(frames), camera, unknowns, share_identity=num_shared > 0)
 
     def _raise(self, vertices: Float[Tensor, "B V 3"]) -> tuple[Float[Tensor, "B P 3"], Float[Tensor, "B P 3"]]:
         """World positions and normals of the points on a posed head."""

@@ -16,7 +16,7 @@ from deja_vu.tracking.normal_equations import NormalEquations
 from deja_vu.tracking.observations import Observations
 from deja_vu.tracking.silhouette import ContourPoints, Silhouettes
 from deja_vu.tracking.state import Projection, TrackState, Unknowns, project
-from deja_vu.tracking.surface import HeadSurface, SurfaceView
+from deja_vu.tracking.surface import Surface, SurfaceView
 from deja_vu.tracking.texture import CHUNK_FRAMES, Crops, SurfaceTexture, fit_light, sample_pixels, weigh_points
 
 CHUNK_POINTS = 40_000
@@ -81,7 +81,7 @@ class LandmarkTerm:
 class ColorTerm:
     """Differences between every frame's colors and the relit texture."""
 
-    surface: HeadSurface
+    surface: Surface
     texture: SurfaceTexture
     crops: Crops
     source: Int[Tensor, " T"]
@@ -90,15 +90,14 @@ class ColorTerm:
 
     def add(self, system: NormalEquations, state: TrackState) -> None:
         """Two rows a visible point."""
-        camera, unknowns = state.camera(self.crops.camera), Unknowns.of(self.surface.head)
+        camera = state.camera(self.crops.camera)
         for start in range(0, len(self.source), CHUNK_FRAMES):
             frames = slice(start, start + CHUNK_FRAMES)
-            view = self.surface.view(state.params(frames), camera)
+            view = self.surface.view(state, frames, camera)
             trust = weigh_points(view, self.crops.alpha[self.source[frames]], self.config)
             trust = trust * (self.texture.times_seen >= self.config.min_times_seen)
             used = (trust > 0).any(0).nonzero()[:, 0]
-            points = self.surface.points.select(used)
-            projection = project(points, state.params(frames), camera, unknowns, share_identity=system.num_shared > 0)
+            projection = self.surface.differentiate(used, state, frames, camera, system.num_shared)
             self._add_chunk(system, frames, view.select(used), trust[:, used], self.texture.select(used), projection)
 
     def _add_chunk(
@@ -145,9 +144,9 @@ def fold_channels(
 
 @dataclass(frozen=True)
 class SilhouetteTerm:
-    """Distances of the head's contour from the border of the person's matte, against where they are expected."""
+    """Distances of a surface's contour from the border of the person's matte, against where they are expected."""
 
-    surface: HeadSurface
+    surface: Surface
     silhouettes: Silhouettes
     window: Camera
     """On the mattes' pixel grid."""
@@ -161,14 +160,13 @@ class SilhouetteTerm:
 
     def add(self, system: NormalEquations, state: TrackState) -> None:
         """A row a sector of the contour."""
-        camera, unknowns, config = state.camera(self.window), Unknowns.of(self.surface.head), self.config
+        camera, config = state.camera(self.window), self.config
         for start in range(0, len(self.source), CHUNK_FRAMES):
             frames = slice(start, start + CHUNK_FRAMES)
-            pixels = self.surface.project(state.params(frames), camera)
+            pixels = self.surface.project(state, frames, camera)
             contour = self.silhouettes.find_contour(self.source[frames], pixels, self.surface.outer)
             used, places = contour.index.unique(return_inverse=True)
-            points = self.surface.points.select(used)
-            projection = project(points, state.params(frames), camera, unknowns, share_identity=system.num_shared > 0)
+            projection = self.surface.differentiate(used, state, frames, camera, system.num_shared)
             residual = (contour.distance - self.inset[contour.index]) / config.pixels
             if self.at_least is not None:
                 residual = torch.where(self.at_least[contour.index], residual.clamp_max(0), residual)

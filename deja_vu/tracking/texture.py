@@ -1,4 +1,4 @@
-"""The mean appearance of a head's surface, lifted from training frames with their light divided out.
+"""The mean appearance of a surface, lifted from training frames with their light divided out.
 
 A frame's light is a second-order spherical harmonic of the world normal (Ramamoorthi and Hanrahan, SIGGRAPH 2001), solved in
 closed form, so that a head that turns in fixed light keeps its color.
@@ -16,7 +16,7 @@ from torch.nn.functional import grid_sample
 from deja_vu.core.camera import Camera
 from deja_vu.tracking.config import PhotometricConfig
 from deja_vu.tracking.state import TrackState
-from deja_vu.tracking.surface import HeadSurface, SurfaceView
+from deja_vu.tracking.surface import Surface, SurfaceView
 
 CHUNK_FRAMES = 16
 """Frames looked at together; bounds the memory."""
@@ -24,7 +24,7 @@ CHUNK_FRAMES = 16
 
 @dataclass(frozen=True)
 class Crops:
-    """Small head crops of all T frames, on the pixel grid of `camera`."""
+    """Small copies of one window of all T frames, on the pixel grid of `camera`."""
 
     rgb: UInt8[Tensor, "T H W 3"]
     alpha: UInt8[Tensor, "T H W"]
@@ -90,9 +90,7 @@ def fit_light(
     return (basis @ solved[..., None]).clamp(config.darkest, config.brightest)
 
 
-def lift_texture(
-    surface: HeadSurface, crops: Crops, state: TrackState, frames: Int[Tensor, " n"], config: PhotometricConfig
-) -> SurfaceTexture:
+def lift_texture(surface: Surface, crops: Crops, state: TrackState, frames: Int[Tensor, " n"], config: PhotometricConfig) -> SurfaceTexture:
     """Mean color of every point over some frames, weighted by how squarely it is seen, their light divided out.
 
     Args:
@@ -110,7 +108,7 @@ def lift_texture(
 
 
 def _lift_once(
-    surface: HeadSurface,
+    surface: Surface,
     crops: Crops,
     state: TrackState,
     frames: Int[Tensor, " n"],
@@ -121,7 +119,7 @@ def _lift_once(
     total, weight, square, times_seen = torch.zeros(count, 3), torch.zeros(count), torch.zeros(count), torch.zeros(count)
     camera = state.camera(crops.camera)
     for chunk in frames.split(CHUNK_FRAMES):
-        view = surface.view(state.params(chunk), camera)
+        view = surface.view(state, chunk, camera)
         trust = weigh_points(view, crops.alpha[chunk], config)
         color = sample_pixels(crops.rgb[chunk], view.pixels)
         times_seen += (trust > 0).sum(0)

@@ -1,4 +1,7 @@
-"""From a video to a tracked folder: find the face, crop, matte, fit the head to landmarks, refine it by the pixels, mask the neck."""
+"""From a video to a tracked folder.
+
+Find the face, crop, matte, fit the head to landmarks, refine it by the pixels, track the torso below it, mask the neck.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from deja_vu.core.errors import InputError
 from deja_vu.core.sequence import TrackedSequence, TrackInfo
 from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
+from deja_vu.heads.bust import BUST_HEAD
 from deja_vu.io.tracked_folder import write_sequence
 from deja_vu.tracking.config import TrackConfig
 from deja_vu.tracking.crop import find_person_crop
@@ -33,6 +37,7 @@ from deja_vu.tracking.photometric import PhotometricRefiner
 from deja_vu.tracking.solver import FaceSolver, fit_landmarks, refuse_untrackable
 from deja_vu.tracking.state import TrackState
 from deja_vu.tracking.texture import Crops
+from deja_vu.tracking.torso import track_torso
 
 TEST_SHARE = 0.2
 """Share of the frames that split `tail` keeps for the test."""
@@ -67,20 +72,25 @@ def track_video(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
     writer = FrameWriter(video, detections, out, windows)
     with ExitStack() as open_mattings:
         mattings = [open_mattings.enter_context(Matting(config.matte, closed_form=config.closed_form_matte)) for _ in windows]
-        crops, _ = writer.write_crops(mattings, config.max_frames)
+        crops, person = writer.write_crops(mattings, config.max_frames)
     index = detections.index[detections.found]
     doubts = doubt_mattes(crops.alpha.numpy(), crops.valid.numpy(), index, config.matte_check)
     _print_notes(doubts)
     state = fit_video(head, observations, crops, ~test, config)
+    started = time.monotonic()
+    state, remarks = track_torso(head, state, person, ~test, observations.times, config.torso)
+    print(f"torso tracked: {time.monotonic() - started:.1f} s")
+    _print_notes(remarks)
     writer.write_head_masks(HeadMasks(head, config.masks), state)
     sequence = TrackedSequence(
         folder=out,
-        info=_describe(video, detections, windows, config, notes + doubts),
+        info=_describe(video, detections, windows, config, notes + doubts + remarks),
         params=state.params(),
         camera=state.camera(observations.window),
         index=torch.from_numpy(index).long(),
         times=observations.times,
         test=test,
+        torso_shape=state.torso_shape if config.head == BUST_HEAD else None,
     )
     write_sequence(sequence)
     write_overlay(head, sequence, out / "overlay.mp4")

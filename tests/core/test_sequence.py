@@ -127,6 +127,15 @@ def test_a_torso_that_moves_is_kept_and_one_that_follows_the_head_needs_no_place
     torso[:, 0, 3] = torch.arange(FRAMES) / 100
     write_sequence(replace(sequence, params=replace(sequence.params, torso=torso)))
     assert torch.equal(TrackedSequence.load(sequence.folder).params.torso, torso)
+    assert TrackedSequence.load(sequence.folder).torso_shape is None
+    assert "torso_shape" not in load_file(path)
+    shape = torch.arange(12) / 10
+    write_sequence(replace(sequence, torso_shape=shape))
+    assert torch.equal(TrackedSequence.load(sequence.folder).torso_shape, shape)
+    save_file(load_file(path) | {"torso_shape": shape[1:]}, path)
+    with pytest.raises(FormatError, match=r"torso_shape has shape \(11,\), expected \(12,\)"):
+        TrackedSequence.load(sequence.folder)
+    write_sequence(sequence)
     save_file(load_file(path) | {"torso": torso[1:]}, path)
     with pytest.raises(FormatError, match=r"torso has shape \(5, 4, 4\), expected \(6, 4, 4\)"):
         TrackedSequence.load(sequence.folder)

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from scipy.linalg import expm, logm
 from scipy.spatial.transform import Rotation
 
-from deja_vu.heads.skinning import axis_angle_to_matrix, blend_transforms, halve_motion, invert_motion, joint_transforms
+from deja_vu.heads.skinning import (
+    axis_angle_to_matrix,
+    blend_transforms,
+    halve_motion,
+    invert_motion,
+    joint_transforms,
+    matrix_to_axis_angle,
+)
 
 PARENTS = (-1, 0, 0, 1)
 angles = st.lists(st.floats(-3, 3), min_size=3, max_size=3)
@@ -24,6 +31,14 @@ def test_rotations_agree_with_scipy(vector: list[float]) -> None:
     torch.testing.assert_close(
         ours, torch.from_numpy(Rotation.from_rotvec(vector).as_matrix()), atol=1e-9, rtol=0
     )  # matrix_exp stops its series at 2e-11
+
+
+@given(angles)
+@settings(deadline=None, max_examples=50)
+def test_a_rotation_gives_back_its_axis_and_angle(vector: list[float]) -> None:
+    shorter = torch.tensor(vector, dtype=torch.float64)
+    shorter = shorter * min(1.0, 3.1 / max(float(shorter.norm()), 1e-9))  # under half a circle
+    torch.testing.assert_close(matrix_to_axis_angle(axis_angle_to_matrix(shorter)), shorter, atol=1e-8, rtol=0)
 
 
 def test_gradients_at_zero_and_elsewhere() -> None:
