@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from scipy.spatial import cKDTree
@@ -17,15 +19,16 @@ from deja_vu.io.frames import FrameSource
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.training.gaussian_config import BustConfig, LiftConfig
 from deja_vu.uv.attach import SurfaceFrames
+from deja_vu.uv.hull import HairHull
 from deja_vu.uv.lift import ColorLift, fill_from_nearest
 from deja_vu.uv.mirror import find_mirror_texels
 
 
 def lift_bust(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, bust: BustConfig) -> None:
-    """Colors of neck, torso and clothes from where texels are seen, how little each was seen, and the soft lower edge, in place.
+    """Height of clothes and of hair beside the neck, colors from where texels are seen, and the soft lower edge, in place.
 
     Args:
-        avatar: with a bust, whose surface has its height.
+        avatar: with a bust.
         source: training frames in the window that holds neck and torso.
         config: how many are looked at, and how closely.
         bust: the edge.
@@ -33,6 +36,9 @@ def lift_bust(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, b
     layout, texels = avatar.charts.parts[1]
     faces = avatar.charts.binding.faces
     spread = evenly_spaced(config.frames, len(source.sequence))
+    heights = avatar.base[:, CHANNELS["position"].stop - 1].clone()
+    heights[texels] = raise_to_outline(avatar, [source.batch(position[None]) for position in spread], config, bust)
+    avatar.raise_surface(heights)
     lift, filmed = ColorLift(len(layout), config.min_trust), torch.zeros(len(layout))
     for position in spread:
         batch = source.batch(position[None])
@@ -45,14 +51,68 @@ def lift_bust(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, b
     mirror = find_mirror_texels(rest.points[0])
     weight = lift.weight / count + bust.mirror_share * lift.weight[mirror] / count
     total = lift.total / count + bust.mirror_share * lift.total[mirror] / count
-    color, skin = total / weight.clamp_min(1e-6)[:, None], avatar.clothing_height()[texels] <= 0
-    for part in (skin, ~skin):  # a nape takes the color of skin, not of the collar below it
-        color[part] = fill_from_nearest(color[part], weight[part], rest.points[0, part], bust.known_weight, bust.neighbors)
+    color = complete_colors(avatar, total / weight.clamp_min(1e-6)[:, None], weight, bust)
     avatar.base[texels, CHANNELS["color"]] = rgb_to_sh(color.clamp(0, 1))
     avatar.unseen[texels] = torch.exp(-lift.weight / count / config.unseen_below)
     shown = fade_edge(rest, filmed / count > bust.filmed_share, bust.edge)
     full = ACTIVATIONS["opacity_logit"].forward(avatar.base[texels, CHANNELS["opacity_logit"]])
     avatar.base[texels, CHANNELS["opacity_logit"]] = torch.logit((full * shown[:, None]).clamp(bust.least_opacity, 1 - 1e-4))
+
+
+def complete_colors(
+    avatar: GaussianAvatar, color: Float[Tensor, "M 3"], weight: Float[Tensor, " M"], bust: BustConfig
+) -> Float[Tensor, "M 3"]:
+    """Colors of the bust's texels, those that no frame shows from the nearest that are known: skin from skin, cloth from cloth.
+
+    The skin under the jaw, which hair or collar may surround, takes its color from the face above it.
+
+    Args:
+        avatar: whose head has its colors already.
+        color: of every texel of the bust.
+        weight: how well each is known.
+        bust: from when on it is.
+    """
+    layout, texels = avatar.charts.parts[1]
+    assert avatar.bust is not None
+    points, skin = avatar.rest_surface().points[0], avatar.clothing_height()[texels] <= 0
+    throat = avatar.bust.topology.regions["neck_front"][layout.faces] & skin
+    face = torch.nonzero(avatar.head.topology.regions["face"][avatar.layout.faces])[:, 0]
+    filled = color.clone()
+    for part in (skin & ~throat, ~skin):
+        filled[part] = fill_from_nearest(color[part], weight[part], points[texels][part], bust.known_weight, bust.neighbors)
+    joined = torch.cat([color[throat], ACTIVATIONS["color"].forward(avatar.base[face, CHANNELS["color"]])])
+    known = torch.cat([weight[throat], bust.known_weight * (avatar.unseen[face] < bust.seen_face)])
+    places = torch.cat([points[texels][throat], points[face]])
+    filled[throat] = fill_from_nearest(joined, known, places, bust.known_weight, bust.neighbors)[: int(throat.sum())]
+    return filled
+
+
+def raise_to_outline(avatar: GaussianAvatar, frames: Sequence[Batch], config: LiftConfig, bust: BustConfig) -> Float[Tensor, " M"]:
+    """Height over every texel of the bust, meters: clothing's, moved where the outline says that cloth or hair ends elsewhere.
+
+    Only texels on the outline know it; what lies further away from them takes less and less of their correction.
+
+    Args:
+        avatar: with a bust.
+        frames: some, in the window that holds neck and torso.
+        config: what a Gaussian adds to its texel's height.
+        bust: range of heights.
+    """
+    layout, texels = avatar.charts.parts[1]
+    usual, rest = avatar.clothing_height()[texels], avatar.rest_surface().part(texels).points[0]
+    hull = HairHull(len(layout), bust.hull)
+    reach = config.visible_deviations * avatar.base[texels, CHANNELS["log_scale"].start].exp()
+    for batch in frames:
+        hull.add(avatar.surface(batch.params).part(texels), batch.camera, batch.foreground, batch.valid, reach)
+    height, bounded = hull.measure()
+    outline = torch.nonzero(bounded & (hull.facing < bust.outline_cosine))[:, 0]
+    if not len(outline):
+        return usual
+    count = min(bust.neighbors, len(outline))
+    distance, place = cKDTree(rest[outline].double().numpy()).query(rest.double().numpy(), k=[*range(1, count + 1)])
+    share = torch.from_numpy(np.exp(-((distance / bust.outline_reach) ** 2))).float()
+    correction = (height - usual)[outline][torch.from_numpy(place)]
+    return usual + (share * correction).sum(1) / share.sum(1).clamp_min(bust.outline_texels)
 
 
 def lies_in_picture(points: Float[Tensor, "B M 3"], batch: Batch) -> Bool[Tensor, "B M"]:

@@ -60,8 +60,18 @@ class BustConfig:
 
     size: Texels = 192
     """Texels a side."""
+    hull: HullConfig = field(default_factory=lambda: HullConfig(min_height=-0.02, max_height=0.09, steps=34))
+    """Heights at which clothes and hair beside the neck may end."""
+    outline_cosine: Share = 0.4
+    """Cosine between normal and view below which a texel lies on the outline, which then says how high it is."""
+    outline_reach: Rate = 0.03
+    """Distance from the outline over which its correction of the height fades away, meters."""
+    outline_texels: Rate = 4.0
+    """Texels of the outline that a correction takes to count in full."""
     known_weight: Rate = 0.1
     """Mean squared facing cosine over the lifted frames from which a texel's color is taken as it is."""
+    seen_face: Share = 0.2
+    """Most that texels of the face may be unseen to give their color to the skin under the jaw."""
     mirror_share: Share = 0.02
     """Weight of the mirror image's color beside the texel's own."""
     neighbors: Positive = 48

@@ -63,6 +63,13 @@ class HairHull:
             self.inside[:, step] += (covered * within).sum(0)
             self.total[:, step] += within.sum(0)
 
+    def measure(self) -> tuple[Float[Tensor, " M"], Bool[Tensor, " M"]]:
+        """Largest height at which a texel lies on the person, meters, and whether a silhouette bounds it there."""
+        config = self.config
+        kept = self.inside >= config.inside_share * self.total
+        reached = kept.float().cumprod(1).sum(1).long()
+        return self.heights[(reached - 1).clamp_min(0)], (reached < config.steps) & (self.facing > config.min_facing)
+
     def estimate_heights(self, layout: UVLayout, scalp: Bool[Tensor, " M"], tall: Bool[Tensor, " M"] | None = None) -> Float[Tensor, " M"]:
         """Height of the hair over every texel, meters; 0 where no hair grows.
 
@@ -75,10 +82,8 @@ class HairHull:
             tall: texels whose hair is known to reach `max_height` at least; their surroundings say nothing about them.
         """
         config = self.config
-        kept = self.inside >= config.inside_share * self.total
-        reached = kept.float().cumprod(1).sum(1).long()
-        height = self.heights[(reached - 1).clamp_min(0)]
-        bounded = scalp & (reached < config.steps) & (self.facing > config.min_facing)
+        height, bounded = self.measure()
+        bounded = scalp & bounded
         if tall is not None:
             height = torch.where(tall, config.max_height, height)
             bounded = bounded | (scalp & tall)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
-from deja_vu.training.bust_init import fade_edge
+from deja_vu.avatars.gaussian.avatar import GaussianAvatar
+from deja_vu.avatars.gaussian.config import GaussianConfig
+from deja_vu.core.batch import Batch
+from deja_vu.core.camera import Camera
+from deja_vu.heads.anny import load as load_anny
+from deja_vu.training.bust_init import fade_edge, raise_to_outline
+from deja_vu.training.gaussian_config import BustConfig, LiftConfig
 from deja_vu.uv.attach import SurfaceFrames
 from deja_vu.uv.lift import fill_from_nearest
 
@@ -47,3 +55,27 @@ def test_known_values_stay_and_unknown_ones_are_means_of_the_nearest() -> None:
 def test_nothing_known_is_left_as_it_is() -> None:
     values = torch.rand(4, 3)
     assert fill_from_nearest(values, torch.zeros(4), torch.rand(4, 3), known=0.5, neighbors=3).equal(values)
+
+
+def test_the_outline_says_how_far_clothes_stand_off() -> None:
+    """Pictures of a coat two centimeters thicker than usual: shoulders are raised by that much, and not by what they are already."""
+    head = load_anny()
+    avatar = GaussianAvatar(head, torch.zeros(head.spec.num_shape), GaussianConfig(uv_size=64, blend_size=64, bust_size=96, blendmaps=0))
+    camera = Camera.from_focal(420.0, 256, 256)
+    pose = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))[None]
+    pose[:, 1:3, 3] = torch.tensor([-0.1, 1.0])
+    params = replace(head.neutral((1,)), world_from_head=pose)
+    usual, (_, texels) = avatar.clothing_height(), avatar.charts.parts[1]
+    avatar.raise_surface(usual + 0.02 * (usual > 0))
+    with torch.no_grad():
+        alpha = avatar.render(params, camera, torch.zeros(3)).alpha
+    empty, full = torch.zeros_like(alpha), torch.ones_like(alpha)
+    frame = Batch(torch.zeros(1, dtype=torch.long), empty.expand(-1, -1, -1, 3), empty, alpha, full, full, empty, params, camera)
+    avatar.raise_surface(usual)
+    height = raise_to_outline(avatar, [frame], LiftConfig(), BustConfig())
+    assert avatar.bust is not None
+    shoulder = avatar.bust.topology.regions["shoulder"][avatar.charts.parts[1][0].faces] & (usual[texels] > 0.004)
+    top = shoulder & (avatar.rest_surface().frames[0, texels, 1, 2] > 0.9)
+    assert top.sum() > 30
+    correction = (height - usual[texels])[top].median()
+    assert 0.012 < correction < 0.026  # steps of three millimeters, and the width of a Gaussian, which the hull only estimates
