@@ -18,7 +18,7 @@ import torch
 
 torch.set_num_threads(1)
 
-pytest_plugins = ["tests.helpers.people"]
+pytest_plugins = ["tests.helpers.native", "tests.helpers.people"]
 """Fixtures that several folders of tests use."""
 
 

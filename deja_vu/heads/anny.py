@@ -25,12 +25,11 @@ from importlib import resources
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from deja_vu.core.errors import FormatError
 from deja_vu.core.head import HeadSpec, HeadTopology, LandmarkSet
 from deja_vu.heads.base import HeadData, HeadModel
+from deja_vu.io.arrays import read_asset
 
 ASSET = "anny.safetensors"
 FORMAT = "deja_vu.head/1"
@@ -56,16 +55,8 @@ def read(path: str) -> HeadModel:
     Raises:
         FormatError: the file is damaged or of another version.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise FormatError(f"{path} is not a readable safetensors file ({error}); reinstall the package to restore it.") from error
-    found = metadata.get("format", "none")
-    if found != FORMAT:
-        raise FormatError(f"{path} has format {found!r}, expected {FORMAT!r}; reinstall the package or bake the head again.")
-    return _assemble(json.loads(metadata["spec"]), tensors)
+    header, tensors = read_asset(path, FORMAT)
+    return _assemble(json.loads(header["spec"]), tensors)
 
 
 def _assemble(names: dict, tensors: dict[str, Tensor]) -> HeadModel:

@@ -17,7 +17,6 @@ from importlib import resources
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from deja_vu.core.errors import FormatError
@@ -25,6 +24,7 @@ from deja_vu.core.head import HeadParams, HeadTopology
 from deja_vu.heads import anny
 from deja_vu.heads.base import HeadData, HeadModel, SkinnedModel
 from deja_vu.heads.skinning import halve_motion, invert_motion
+from deja_vu.io.arrays import read_asset
 
 ASSET = "bust.safetensors"
 FORMAT = "deja_vu.bust/1"
@@ -126,16 +126,8 @@ def read(path: str, head: HeadModel) -> BustModel:
     Raises:
         FormatError: the file is damaged, of another version, or belongs to another head.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise FormatError(f"{path} is not a readable safetensors file ({error}); reinstall the package to restore it.") from error
-    found = metadata.get("format", "none")
-    if found != FORMAT:
-        raise FormatError(f"{path} has format {found!r}, expected {FORMAT!r}; reinstall the package or bake the bust again.")
-    names = json.loads(metadata["spec"])
+    header, tensors = read_asset(path, FORMAT)
+    names = json.loads(header["spec"])
     if (names["head"], names["vertices"]) != (head.spec.name, len(head.template)):
         raise FormatError(
             f"{path} belongs to a head {names['head']!r} of {names['vertices']} vertices, this one is {head.spec.name!r} with "

@@ -1,4 +1,4 @@
-"""Pictures and tensors as files, written whole or not at all."""
+"""Pictures and tensors as files, written whole or not at all, and read back."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 from jaxtyping import UInt8
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from deja_vu.core.errors import OutputError
+from deja_vu.core.errors import FormatError, OutputError
 from deja_vu.io.files import whole, write_atomic
 
 
@@ -39,3 +39,35 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
             save_file(plain, part, None if header is None else dict(header))
         except SafetensorError as error:  # which is what a full disk is to it
             raise OutputError(f"{path} could not be written ({error}). Make room or choose another place.") from error
+
+
+def read_tensors(path: Path | str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Header and tensors of a safetensors file.
+
+    Raises:
+        FormatError: it is damaged, or none.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise FormatError(f"{path} is damaged or no safetensors file ({error}).") from error
+
+
+def read_asset(path: Path | str, format: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Header and tensors of a file that comes with the package.
+
+    Args:
+        path: safetensors file.
+        format: kind and version that its header must name.
+
+    Raises:
+        FormatError: it is damaged, or of another kind or version.
+    """
+    try:
+        header, tensors = read_tensors(path)
+    except FormatError as error:
+        raise FormatError(f"{error} Install the package again to restore it.") from error
+    if (found := header.get("format", "none")) != format:
+        raise FormatError(f"{path} has format {found!r}, expected {format!r}. Install the package again, or bake the file.")
+    return header, tensors

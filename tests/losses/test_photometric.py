@@ -5,7 +5,6 @@ import pytest
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from deja_vu import native
 from deja_vu.losses.photometric import dssim_loss, huber, ssim, ssim_map
 
 SHAPES = [(2, 37, 29, 3), (1, 6, 6, 1), (3, 20, 50, 4), (1, 16, 16, 3)]
@@ -15,17 +14,6 @@ def pair(shape: tuple[int, ...], seed: int = 0) -> tuple[torch.Tensor, torch.Ten
     generator = torch.Generator().manual_seed(seed)
     a = torch.rand(shape, generator=generator)
     return a, (a + 0.1 * torch.randn(shape, generator=generator)).clamp(0, 1)
-
-
-@pytest.fixture(params=["base", "avx2", "avx512"])
-def variant(request):
-    before = native.variant()
-    try:
-        native.select_variant(request.param)
-    except native.NativeError as error:
-        pytest.skip(str(error))
-    yield request.param
-    native.select_variant(before)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

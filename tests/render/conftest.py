@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deja_vu import native
 from deja_vu.core.camera import Camera
 from deja_vu.core.gaussians import Gaussians
 
@@ -36,21 +35,6 @@ def make_scene():
     return _scene
 
 
-@pytest.fixture(params=["base", "avx2", "avx512"])
-def variant(request):
-    """Each instruction set this processor runs."""
-    before = native.variant()
-    try:
-        native.select_variant(request.param)
-    except native.NativeError as error:
-        pytest.skip(str(error))
-    yield request.param
-    native.select_variant(before)
-
-
 @pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _one_thread(one_thread: None) -> None:
+    """Every test begins with one."""

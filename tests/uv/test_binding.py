@@ -17,28 +17,7 @@ from deja_vu.uv.binding import Resample, SummedMap, SurfaceBinding, bind_texels,
 from deja_vu.uv.layout import build_layout
 
 TERMS = ("base", "rectification", "weights", "blendmaps")
-
-
-@pytest.fixture(params=["base", "avx2", "avx512"])
-def variant(request):
-    """Each instruction set this processor runs."""
-    before = native.variant()
-    try:
-        native.select_variant(request.param)
-    except native.NativeError as error:
-        pytest.skip(str(error))
-    yield request.param
-    native.select_variant(before)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
+pytestmark = pytest.mark.usefixtures("one_thread")
 Scene = tuple[SummedMap, torch.Tensor, SurfaceBinding, torch.Tensor, torch.Tensor]
 
 

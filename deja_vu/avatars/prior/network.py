@@ -11,7 +11,7 @@ from pathlib import Path
 import dacite
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -23,7 +23,7 @@ from deja_vu.core.conventions import SH_C0
 from deja_vu.core.errors import FormatError, MissingAssetError
 from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS
 from deja_vu.core.image import over
-from deja_vu.io.arrays import write_tensors
+from deja_vu.io.arrays import read_tensors, write_tensors
 from deja_vu.nets.image_to_uv import ImageToUV
 from deja_vu.nets.uv_unet import UVNet
 
@@ -167,15 +167,13 @@ def load_prior(path: Path | None = None) -> HeadPrior:
                     "or train one with `deja-vu generalize` and give it with --prior."
                 )
             return load_prior(shipped)
+    header, tensors = read_tensors(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
         if (header.get("format"), header.get("version")) != (FORMAT, str(FORMAT_VERSION)):
             raise FormatError(f"{path} is no network of this version: its header says {header.get('format')} {header.get('version')}.")
         config = dacite.from_dict(PriorConfig, json.loads(header["config"]), dacite.Config(strict=True, cast=[tuple]))
         prior = build_prior(config)
-    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError, dacite.DaciteError) as error:
+    except (KeyError, TypeError, json.JSONDecodeError, dacite.DaciteError) as error:
         raise FormatError(f"{path} is damaged or no network's file ({error}).") from error
     if header["uv_hash"] != prior.atlas.layout.hash:
         raise FormatError(f"{path} was trained on another UV chart of head '{config.head}'. Train it again with this version.")
