@@ -31,6 +31,7 @@ from deja_vu.pipelines.bake.torso import (
     clothing_height,
     cut_bust,
     distance_to,
+    draw_hanging,
     lay_out_bust,
     neck_share,
     read_arms,
@@ -98,7 +99,7 @@ def cut_piece(base: BaseMesh, lowered: Float[Array, "B 3"], head: HeadModel) -> 
 def draw_busts(
     source: Source, matrix: csr_array, heads: int, base: BaseMesh, arms: Arms, settings: Settings
 ) -> tuple[Float[Array, "n H 3"], Float[Array, "n V 3"], Float[Array, "n V 3"]]:
-    """The head's random people, centered on the head joint, meters: heads, busts, and busts whose torsos vary besides.
+    """The head's random people, centered on the head joint, meters: heads, busts, and busts whose torsos and shoulders vary besides.
 
     Args:
         source: the wheel.
@@ -113,8 +114,9 @@ def draw_busts(
     torso = draw_local(read_local_axes(source, matrix, TORSO_GROUPS, UNWANTED), settings.draws, rng)
     varied = people + METERS_PER_UNIT * torso.reshape(people.shape)
     people, varied = (some - some[:, [heads - len(JOINTS) - 1]] for some in (people, varied))
-    busts, varied = (arms.lower(some[:, heads:-4], some[:, -4:]) for some in (people, varied))
-    return people[:, :heads], busts, varied
+    drops = draw_hanging(settings.draws, rng)
+    hanging = [arms.lower(person[heads:-4], person[-4:], drop) for person, drop in zip(varied, drops, strict=True)]
+    return people[:, :heads], arms.lower(people[:, heads:-4], people[:, -4:]), np.stack(hanging)
 
 
 def identity_statistics(

@@ -17,10 +17,13 @@ from deja_vu.pipelines.bake.mesh import METERS_PER_UNIT, BaseMesh, Cut, Source, 
 
 BUST_PLANE = 3.06
 """Height (MakeHuman space) of the cut below the chest: about 32 cm below the chin, above the elbows of lowered arms."""
-CLAVICLE_DROP = np.radians(6)
-"""How far the shoulders sink when the arms hang, radians."""
-ARM_DROP = np.radians(32)
-"""How far the upper arms turn down about the shoulder joints besides, from the base mesh's raised ones, radians."""
+HANGING = np.radians([[6.0, 6.0], [32.0, 32.0]])
+"""How far the left and the right shoulder sink when the arms hang, and how far the upper arms turn down about the shoulder joints besides,
+from the base mesh's raised ones, radians."""
+HANGING_SPREAD = np.radians([[5.0], [6.0]])
+"""Deviations of both between people."""
+HANGING_UNEVEN = np.radians([[1.5], [3.0]])
+"""Deviations of each side besides."""
 NECK_BASE = (np.array([0.0, 5.55, 0.69]), np.array([0.0, 0.97, 0.24]))
 """Point and normal (MakeHuman space) of the plane above the collarbones and lowest vertebra of the neck, below which nothing turns."""
 NECK_REACH = 1.0
@@ -50,7 +53,9 @@ class Arms:
     clavicle: Float[Array, "R 2"]
     upper: Float[Array, "R 2"]
 
-    def lower(self, points: Float[Array, "*n R 3"], pivots: Float[Array, "*n 4 3"]) -> Float[Array, "*n R 3"]:
+    def lower(
+        self, points: Float[Array, "*n R 3"], pivots: Float[Array, "*n 4 3"], drop: Float[Array, "2 2"] = HANGING
+    ) -> Float[Array, "*n R 3"]:
         """Points with hanging arms.
 
         A vertex turns by its share of the whole angle: blending of turned positions would flatten the shoulders.
@@ -58,14 +63,20 @@ class Arms:
         Args:
             points: rows of people.
             pivots: their clavicle and shoulder joints, the left ones first.
+            drop: turns of the left and right clavicle, then of the upper arms, radians.
         """
         for side, sign in ((0, -1), (1, 1)):
             clavicle, shoulder = pivots[..., 2 * side, :][..., None, :], pivots[..., 2 * side + 1, :][..., None, :]
-            sunk = _roll(sign * CLAVICLE_DROP * self.clavicle[:, side])
+            sunk = _roll(sign * drop[0, side] * self.clavicle[:, side])
             points = clavicle + np.einsum("rij,...rj->...ri", sunk, points - clavicle)
-            shoulder = clavicle + (shoulder - clavicle) @ _roll(np.array([sign * CLAVICLE_DROP]))[0].T
-            points = shoulder + np.einsum("rij,...rj->...ri", _roll(sign * ARM_DROP * self.upper[:, side]), points - shoulder)
+            shoulder = clavicle + (shoulder - clavicle) @ _roll(sign * drop[:1, side])[0].T
+            points = shoulder + np.einsum("rij,...rj->...ri", _roll(sign * drop[1, side] * self.upper[:, side]), points - shoulder)
         return points
+
+
+def draw_hanging(count: int, rng: np.random.Generator) -> Float[Array, "n 2 2"]:
+    """Turns of random people's clavicles and upper arms."""
+    return HANGING + HANGING_SPREAD * rng.normal(size=(count, 2, 1)) + HANGING_UNEVEN * rng.normal(size=(count, 2, 2))
 
 
 def _roll(angle: Float[Array, " R"]) -> Float[Array, "R 3 3"]:

@@ -193,6 +193,13 @@ def test_the_torso_is_a_torso(model: BustModel) -> None:
     assert (normal[model.topology.regions["back"], 2] < 0).float().mean() > 0.97
 
 
+def test_shoulders_rise_and_sink_between_people_by_a_centimeter(model: BustModel) -> None:
+    """The own components carry raised and hanging shoulders, not widths alone: an outline of shoulders could not be met without."""
+    tips = ((model.template[:, 0].abs() - 0.17).abs() < 0.01) & (model.template[:, 1] > -0.2)
+    height = model.own_basis[:, tips, 1].mean(1)
+    assert 0.008 < height.norm() < 0.016
+
+
 def test_own_components_are_one_deviation_long_fall_and_vanish_at_the_seam(model: BustModel, head: HeadModel) -> None:
     sizes = model.own_basis.flatten(1).norm(dim=1)
     assert (sizes[1:] <= sizes[:-1]).all()
