@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -151,7 +152,7 @@ def drive(
     total = min(length or sys.maxsize, config.frames or sys.maxsize)
     with tqdm(desc="drive", unit="frame", total=None if total == sys.maxsize else total) as bar:
         try:
-            for params in at_rate(perform(subject, source, config, avatar.head), source.fps, config.fps):
+            for params in at_rate(perform(subject, source, config, avatar), source.fps, config.fps):
                 sink.write(paint(params))
                 bar.update()
                 if isinstance(source, LiveMotion):
@@ -187,9 +188,16 @@ def at_rate(frames: Iterator[HeadParams], fps: float, wanted: float | None) -> I
             shown += 1
 
 
-def perform(subject: Subject, source: MotionSource, config: DriveConfig, head: HeadModel) -> Iterator[HeadParams]:
+def perform(subject: Subject, source: MotionSource, config: DriveConfig, avatar: Avatar) -> Iterator[HeadParams]:
     """The person's frames: the source's, carried over and smoothed."""
-    carry = Retargeter(head, source.neutral, subject.neutral, config.transfer)
+    transfer = config.transfer
+    if transfer.torso != "still" and not avatar.shows_person:
+        print(f"note: the avatar is a head alone; --torso {transfer.torso} moves nothing.")
+    elif transfer.torso == "source" and not source.has_torso:
+        print("note: this motion has no torso of its own; the person's stays still.")
+        transfer = replace(transfer, torso="still")
+    body, acted = avatar.shows_person, source.acted
+    carry = Retargeter(avatar.head, source.neutral, subject.neutral, transfer, body=body, acted=acted, fps=source.fps)
     smooth = config.smooth == "on" or (config.smooth == "auto" and isinstance(source, LiveMotion | ArkitCsvMotion))
     steady = OneEuro(source.fps, config.filter)
     before: float | None = None
@@ -197,7 +205,7 @@ def perform(subject: Subject, source: MotionSource, config: DriveConfig, head: H
         seconds = None
         if isinstance(source, LiveMotion):
             seconds, before = None if before is None else source.taken - before, source.taken
-        carried = carry(params)
+        carried = carry(params, seconds)
         yield steady(carried, seconds) if smooth else carried
 
 

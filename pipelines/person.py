@@ -135,7 +135,8 @@ class Person:
     @cached_property
     def _acting(self) -> tuple[Actor, Retargeter]:
         actor = Actor(self.head)
-        return actor, Retargeter(self.head, actor.neutral, face_camera(self.subject.neutral))
+        ours = face_camera(self.subject.neutral)
+        return actor, Retargeter(self.head, actor.neutral, ours, body=self.avatar.shows_person, acted=True)
 
 
 def load(path: Path | str) -> Person:

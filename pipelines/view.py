@@ -58,10 +58,10 @@ def open_viewer(runs: tuple[Path, ...], motion: tuple[str, ...], config: ViewerC
         performers.append(Performer(name, person.avatar, person.subject, person.video))
         if person.video is not None:
             film = "As filmed" if len(runs) == 1 else f"As filmed: {name}"
-            clips[unique_name(clips, film)] = Clip.of(TrackedMotion(person.video))
+            clips[unique_name(clips, film)] = Clip.of(TrackedMotion(person.video), "source")
     with ExitStack() as stack:
         for text in motion:
-            clips[unique_name(clips, Path(text).name)] = Clip.of(open_recording(text, performers[0], stack))
+            clips[unique_name(clips, Path(text).name)] = Clip.of(open_recording(text, performers[0], stack), config.torso)
     return Viewer(Stage(performers, clips), config)
 
 

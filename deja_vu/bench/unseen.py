@@ -64,7 +64,7 @@ def follow_drivers(
     for number, folder in enumerate(drivers):
         driver = TrackedSequence.load(folder)
         places = evenly_spaced(DRIVEN_FRAMES, len(driver))
-        motion = Retargeter(avatar.head, TrackedMotion(driver).neutral, neutral)(driver.params[places])
+        motion = Retargeter(avatar.head, TrackedMotion(driver).neutral, neutral, body=avatar.shows_person)(driver.params[places])
         theirs = [driver.frame(position).image.numpy() for position in places.tolist()]
         ours = _render(avatar, motion, sequence)
         errors += compare_expressions(theirs, ours, score_expression)

@@ -17,6 +17,10 @@ class MotionSource(ABC):
     """Frames a second."""
     live: bool = False
     """Whether frames come as they happen, so that late ones are worth nothing."""
+    acted: bool = False
+    """Whether it is the synthetic actor's, whose head turns in place, without a neck."""
+    has_torso: bool = False
+    """Whether the mover's torso was tracked, too."""
     notes: tuple[str, ...] = ()
     """Remarks on the input for the user: parts left out or bridged."""
     neutral: HeadParams

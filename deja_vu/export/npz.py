@@ -11,7 +11,7 @@ import numpy as np
 from deja_vu.export.rig import Rig
 from deja_vu.io.files import write_atomic
 
-FORMAT = "deja-vu rig/1"
+FORMAT = "deja-vu rig/2"
 
 
 def write_npz(rig: Rig, path: Path) -> None:

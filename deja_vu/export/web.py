@@ -32,8 +32,9 @@ from deja_vu.core.orbit import ORBIT
 from deja_vu.export.rig import Rig, build_rig
 from deja_vu.io.files import write_atomic
 from deja_vu.motion.labels import HEAD_AND_GAZE, TURNS, WORDS, Section, presets, sections
+from deja_vu.motion.torso import NECK_GIVE, TURN_LIMITS, neck_pivot
 
-FORMAT = "deja-vu web/2"
+FORMAT = "deja-vu web/3"
 LEVELS: dict[str, int] = {"raw": 16, "morphs": 16, "pose_morphs": 16, "blendmaps": 8, "tap_weights": 8, "bary": 16, "clip": 16}
 """Bits of the arrays that are stored in steps between their extremes, channel by channel; the others stay as they are."""
 ESCAPES = {ord("\\"): b"\\\\", ord('"'): b'\\"', ord("\n"): b"\\n", ord("\r"): b"\\r"}
@@ -125,7 +126,7 @@ def write_web(
     for key in unused:
         arrays.pop(key, None)
     facts = rig.facts | {"name": name, "camera": _view(camera), "center": _center(avatar), "clips": [], "webcam": webcam}
-    facts |= {"orbit": asdict(ORBIT), "sections": _sections(avatar), "kinds": presets(), "words": WORDS}
+    facts |= {"body": _body(avatar), "orbit": asdict(ORBIT), "sections": _sections(avatar), "kinds": presets(), "words": WORDS}
     facts |= {"swing": controls.swing.tolist(), "presets": {name: face.tolist() for name, face in controls.presets.items()}}
     for number, clip in enumerate(clips):
         params = clip.params
@@ -133,6 +134,8 @@ def write_web(
         arrays[f"clip_{number}_expression"] = params.expression.numpy()
         arrays[f"clip_{number}_joints"] = params.joints.reshape(frames, -1).numpy()
         arrays[f"clip_{number}_pose"] = params.world_from_head[:, :3].reshape(frames, 12).numpy()
+        if avatar.bust is not None:
+            arrays[f"clip_{number}_torso"] = params.torso[:, :3].reshape(frames, 12).numpy()
         facts["clips"] += [{"id": number, "name": clip.name, "fps": clip.fps, "frames": frames}]  # type: ignore[operator]
     content = pack(Rig(facts, arrays))
     player = resources.files("deja_vu.export") / "player"
@@ -204,6 +207,13 @@ def _sections(avatar: GaussianAvatar) -> list[dict]:
     spec = avatar.head.spec
     turns = tuple(turn for turn in TURNS if not turn.name.startswith("gaze") or "eye_left" in spec.joint_names)
     return [asdict(section) for section in (Section(HEAD_AND_GAZE, turns, opened=True), *sections(spec.expression_names))]
+
+
+def _body(avatar: GaussianAvatar) -> dict[str, object] | None:
+    """What a whole person's head turns on, how far that goes without the torso, and how far the head turns, degrees."""
+    if avatar.bust is None:
+        return None
+    return {"pivot": neck_pivot(avatar.head, avatar.shape).tolist(), "give": NECK_GIVE, "limits": list(TURN_LIMITS)}
 
 
 def _view(camera: Camera) -> Mapping[str, float]:

@@ -105,6 +105,13 @@ class Actor:
         return swing
 
 
+def angles_from_rotation(rotation: Float[Tensor, "T 3 3"]) -> Float[Tensor, "T 3"]:
+    """Yaw, pitch and roll (see `Angles`) of a rotation in head space; yaw and roll to half a circle, pitch to a quarter."""
+    yaw = torch.atan2(rotation[:, 0, 2], rotation[:, 2, 2])
+    pitch = torch.asin(rotation[:, 1, 2].clamp(-1, 1))
+    return torch.stack([yaw, pitch, torch.atan2(rotation[:, 1, 0], rotation[:, 1, 1])], -1)
+
+
 def rotation_from_angles(angles: Float[Tensor, "T 3"]) -> Float[Tensor, "T 3 3"]:
     """Rotation in head space by yaw, pitch and roll (see `Angles`), the roll first."""
     yaw, pitch, roll = angles.unbind(-1)

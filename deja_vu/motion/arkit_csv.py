@@ -77,6 +77,7 @@ class ArkitCsvMotion(MotionSource):
             weights[:, head.spec.expression_names.index(name)] = torch.from_numpy(values[name]).float()
         actor = Actor(head)
         self._params = actor.act(weights, _parse_angles(values))
+        self.acted = True
         self.head_name, self.fps, self.notes = head.spec.name, fps, table.notes
         if neutral_at is None:
             self.neutral = actor.neutral

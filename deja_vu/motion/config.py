@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from deja_vu.core.ranges import Range, Rate, Weight
+
+TorsoMode = Literal["still", "follow", "source"]
+"""What a whole person's torso does while the head moves."""
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,9 @@ class RetargetConfig:
     """Strength of the expressions: 1 as they are, 0 none, above 1 exaggerated. Eyes open and shut as the mover's in any case."""
     turn: bool = True
     """Retarget the turning and the shifting of the head, too."""
+    torso: TorsoMode = "still"
+    """What the torso does: still stays as far as the neck reaches, follow goes a part of the head's way and late, source does as the
+    mover's own."""
 
 
 @dataclass(frozen=True)

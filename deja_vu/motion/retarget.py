@@ -11,6 +11,7 @@ from deja_vu.core.head import HeadParams
 from deja_vu.heads.base import HeadModel
 from deja_vu.motion.config import RetargetConfig
 from deja_vu.motion.openings import LIDS, Openings
+from deja_vu.motion.torso import Body, place_torso
 
 MIN_OPENING = -0.1
 """Least opening of an eye over its neutral one: tracked blinks end between -0.1 and 0.1, where lids touch at 0."""
@@ -23,11 +24,22 @@ EXPRESSION_RANGE = (-0.5, 1.0)
 class Retargeter:
     """Retargets one mover's frames to one person.
 
-    Expressions and joints move by their difference from the mover's neutral face; poses by the turn and the shift from it, the torso with
-    the head. Where the head can tell how far its eyes are open, the share of the neutral opening is kept, so that a shut eye stays shut.
+    Expressions and joints move by their difference from the mover's neutral face; poses by the turn and the shift from it, of a head
+    alone about its origin, of a whole person's on the neck (see `Body`). Where the head can tell how far its eyes are open, the share of
+    the neutral opening is kept, so that a shut eye stays shut.
     """
 
-    def __init__(self, head: HeadModel, theirs: HeadParams, ours: HeadParams, config: RetargetConfig | None = None) -> None:
+    def __init__(
+        self,
+        head: HeadModel,
+        theirs: HeadParams,
+        ours: HeadParams,
+        config: RetargetConfig | None = None,
+        *,
+        body: bool = False,
+        acted: bool = False,
+        fps: float = 30.0,
+    ) -> None:
         """Prepare for one pair of people.
 
         Args:
@@ -35,24 +47,37 @@ class Retargeter:
             theirs: the mover's neutral face [1].
             ours: the person's neutral face [1].
             config: strength.
+            body: whether the person's avatar shows the torso, too.
+            acted: whether the mover is an `Actor`, whose head turns in place.
+            fps: rate of the motion, 1/s.
         """
         self.theirs, self.ours, self.config = theirs, ours, config or RetargetConfig()
+        self._body = Body(head, theirs, ours, self.config.torso, fps, acted=acted) if body and self.config.turn else None
         openings = Openings.of(head)
         self._lids = tuple(name for name in LIDS if openings is not None and name in openings.names)
         self._openings = openings if self._lids else None
         self._open_theirs, self._open_ours = (self._measure_lids(neutral).clamp_min(MIN_NEUTRAL_OPENING) for neutral in (theirs, ours))
 
-    def __call__(self, params: HeadParams) -> HeadParams:
-        """The person doing what the mover does in B frames."""
+    def __call__(self, params: HeadParams, seconds: float | None = None) -> HeadParams:
+        """The person doing what the mover does in B frames.
+
+        Args:
+            params: the mover's frames.
+            seconds: between two of them; None for one frame's time.
+        """
         theirs, ours, gain = self.theirs, self.ours, self.config.gain
         expression = ours.expression + gain * (params.expression - theirs.expression)
         joints = ours.joints + (params.joints - theirs.joints)
+        pose, torso = self._retarget_pose(params.world_from_head), ours.torso.expand(len(params), 4, 4)
+        if self._body is not None:
+            pose, world_from_torso = self._body(params, seconds)
+            torso = place_torso(pose, world_from_torso)
         moved = HeadParams(
             shape=ours.shape.expand(len(params), -1),
             expression=expression.clamp(*EXPRESSION_RANGE),
             joints=joints,
-            world_from_head=self._retarget_pose(params.world_from_head),
-            torso=ours.torso.expand(len(params), 4, 4),
+            world_from_head=pose,
+            torso=torso,
         )
         if self._openings is None:
             return moved

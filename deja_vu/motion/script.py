@@ -67,6 +67,7 @@ class ScriptMotion(MotionSource):
         actor = Actor(head)
         eyes = torch.cat([moved[:, -3:-1], torch.zeros(frames, 1)], 1)
         self._params = actor.act(moved[:, : weights.shape[1]], Angles(moved[:, -6:-3], eyes, eyes))
+        self.acted = True
         self.head_name, self.fps, self.neutral = head.spec.name, rate, actor.neutral
 
     def frames(self) -> Iterator[HeadParams]:

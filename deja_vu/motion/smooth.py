@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from deja_vu.core.head import HeadParams
+from deja_vu.heads.skinning import invert_motion
 from deja_vu.motion.config import OneEuroConfig
 
 
@@ -33,27 +34,32 @@ class OneEuro:
             seconds: since the frame before; None for one frame's time.
         """
         step = max(seconds if seconds is not None else 1 / self._fps, 1e-3)
-        expression, joints, pose = params.expression[0], params.joints[0], params.world_from_head[0]
-        value = torch.cat([expression, joints.flatten(), pose[:3, :3].flatten(), pose[:3, 3]])
-        sizes = [len(expression), joints.numel(), 9, 3]
+        expression, joints, poses = params.expression[0], params.joints[0], (params.world_from_head, params.world_from_torso)
+        rigid = [part for pose in poses for part in (pose[0, :3, :3].flatten(), pose[0, :3, 3])]
+        value = torch.cat([expression, joints.flatten(), *rigid])
+        sizes = [len(expression), joints.numel(), 9, 3, 9, 3]
         if self._value is None:
             self._value, self._speed = value, torch.zeros_like(value)
             return params
         c = self._config
-        haste = torch.cat(
-            [
-                torch.full((size,), rate)
-                for size, rate in zip(sizes, (c.expression_haste, c.expression_haste, c.turn_haste, c.shift_haste), strict=True)
-            ]
-        )
+        rates = (c.expression_haste, c.expression_haste, c.turn_haste, c.shift_haste, c.turn_haste, c.shift_haste)
+        haste = torch.cat([torch.full((size,), rate) for size, rate in zip(sizes, rates, strict=True)])
         speed = (value - self._value) / step
         self._speed = self._speed + _filter_share(torch.tensor(c.speed_cutoff), step) * (speed - self._speed)
         self._value = self._value + _filter_share(c.still + haste * self._speed.abs(), step) * (value - self._value)
-        expression, joint_values, turn, shift = self._value.split(sizes)
-        smoothed = pose.clone()
-        u, _, vt = torch.linalg.svd(turn.view(3, 3))
-        smoothed[:3, :3], smoothed[:3, 3] = u @ vt, shift
-        return HeadParams(params.shape, expression[None].clone(), joint_values.view(1, -1, 3).clone(), smoothed[None], params.torso)
+        expression, joint_values, *moved = self._value.split(sizes)
+        head, torso = (_as_pose(turn, shift) for turn, shift in (moved[:2], moved[2:]))
+        return HeadParams(
+            params.shape, expression[None].clone(), joint_values.view(1, -1, 3).clone(), head, torso=invert_motion(head) @ torso
+        )
+
+
+def _as_pose(turn: Tensor, shift: Tensor) -> Tensor:
+    """Rigid pose [1 4 4] nearest to a smoothed one's entries."""
+    pose = torch.eye(4)[None].clone()
+    u, _, vt = torch.linalg.svd(turn.view(3, 3))
+    pose[0, :3, :3], pose[0, :3, 3] = u @ vt, shift
+    return pose
 
 
 def _filter_share(cutoff: Tensor, step: float) -> Tensor:

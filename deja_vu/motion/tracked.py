@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
+
 from deja_vu.core.head import HeadParams
 from deja_vu.core.motion import MotionSource
 from deja_vu.core.sequence import TrackedSequence
@@ -25,6 +27,7 @@ class TrackedMotion(MotionSource):
             InputError: there is no such moment.
         """
         self.head_name, self.fps, self._params = sequence.info.head_name, sequence.info.fps, sequence.params
+        self.has_torso = not torch.equal(sequence.params.torso, torch.eye(4).expand_as(sequence.params.torso))
         if neutral_at is None:
             self.neutral = estimate_neutral(sequence.params, load_head(self.head_name))
         else:

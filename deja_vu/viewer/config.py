@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from deja_vu.core.ranges import Pixels, Range
+from deja_vu.motion.config import TorsoMode
 
 
 @dataclass(frozen=True)
@@ -18,3 +19,6 @@ class ViewerConfig:
     """Port to listen on."""
     size: Pixels = 1080
     """Largest height of the pictures, pixels; they are as large as the window up to it."""
+    torso: TorsoMode = "still"
+    """What a whole person's torso does in further motions: still stays as far as the neck reaches, follow goes a part of the head's way and
+    late, source does as the mover's own. In the person's own film it does as filmed."""

@@ -19,6 +19,7 @@ from deja_vu.core.motion import MotionSource
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.core.subject import Subject
 from deja_vu.motion.actor import Actor, Angles
+from deja_vu.motion.config import RetargetConfig, TorsoMode
 from deja_vu.motion.neutral import face_camera
 from deja_vu.motion.retarget import Retargeter
 
@@ -53,11 +54,16 @@ class Clip:
     fps: float
     neutral: HeadParams
     frames: HeadParams
+    acted: bool = False
+    """See `MotionSource`."""
+    torso: TorsoMode = "still"
+    """What the torso of a whole person does."""
 
     @staticmethod
-    def of(source: MotionSource) -> Clip:
-        """All frames of a source that ends."""
-        return Clip(source.fps, source.neutral, HeadParams.cat(list(source.frames())))
+    def of(source: MotionSource, torso: TorsoMode = "still") -> Clip:
+        """All frames of a source that ends; a torso that would move as the mover's is still where that was not tracked."""
+        mode: TorsoMode = "still" if torso == "source" and not source.has_torso else torso
+        return Clip(source.fps, source.neutral, HeadParams.cat(list(source.frames())), source.acted, mode)
 
 
 class Performer:
@@ -83,7 +89,7 @@ class Performer:
         pose[:, :3, 3] = 0
         self.neutral = replace(facing, world_from_head=pose)
         self.actor = Actor(self.head)
-        self._perform = Retargeter(self.head, self.actor.neutral, self.neutral)
+        self._perform = Retargeter(self.head, self.actor.neutral, self.neutral, body=avatar.shows_person, acted=True)
         self.fov = 2 * math.atan(camera.height / 2 / float(camera.intrinsics[1, 1]))
         """Vertical angle of view of the tracked crop, radians."""
         self._carried: dict[int, HeadParams] = {}
@@ -103,7 +109,9 @@ class Performer:
         """
         if clip is not None:
             if id(clip) not in self._carried:
-                self._carried[id(clip)] = Retargeter(self.head, clip.neutral, self.neutral)(clip.frames)
+                config, body = RetargetConfig(torso=clip.torso), self.avatar.shows_person
+                carry = Retargeter(self.head, clip.neutral, self.neutral, config, body=body, acted=clip.acted, fps=clip.fps)
+                self._carried[id(clip)] = carry(clip.frames)
             frame = min(max(wish.frame, 0), len(clip.frames) - 1)
             return self._carried[id(clip)][frame : frame + 1]
         angles = Angles.zeros(1)

@@ -66,7 +66,7 @@ def compose(me: Person, video: TrackedSequence, motion: TrackedSequence) -> list
     camera = window_of(video.camera, WINDOW)
     held_out = video.test_part()
     driver = TrackedMotion(motion)
-    retarget = Retargeter(me.head, driver.neutral, me.subject.neutral)
+    retarget = Retargeter(me.head, driver.neutral, me.subject.neutral, body=me.avatar.shows_person)
     driven = [retarget(params) for params in driver.frames()]
     frames = []
     for place, other in zip(there_and_back(SPAN, FRAMES), there_and_back(MOTION_SPAN, FRAMES), strict=True):

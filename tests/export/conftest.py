@@ -17,6 +17,7 @@ from deja_vu.core.gaussians import CHANNELS, Gaussians
 from deja_vu.core.head import HeadParams
 from deja_vu.export.space import at_rest
 from deja_vu.export.web import Controls
+from deja_vu.heads.anny import load as load_anny
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
 from deja_vu.render.base import rasterize
@@ -24,6 +25,7 @@ from tests.export.pages import exported_open, exported_page, opened, opener, pag
 
 __all__ = ["exported_open", "exported_page", "opened", "opener", "page"]
 
+PERSON = GaussianConfig(uv_size=96, blend_size=64, bust_size=96, bust_blend_size=64, blendmaps=3)
 CAMERA = Camera.from_focal(190.0, 128, 128)
 FACING = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
 
@@ -54,6 +56,65 @@ def build(config: GaussianConfig) -> GaussianAvatar:
             parameter += 0.05 * torch.randn_like(parameter)
         avatar.blendmaps *= 3
     return avatar.eval()
+
+
+def build_person() -> GaussianAvatar:
+    """A whole person with stripes of color and a random rectification, code and blendmaps."""
+    torch.manual_seed(2)
+    head = load_anny()
+    own = 0.5 * torch.randn(12)
+    avatar = GaussianAvatar(head, 0.3 * torch.randn(head.spec.num_shape), PERSON, own)
+    avatar.code.fit(posed_person(40, seed=5))
+    points = avatar.surface(head.neutral((1,))).points[0]
+    with torch.no_grad():
+        waves = torch.stack([torch.sin(80 * points[:, 0] + 0.5), torch.sin(70 * points[:, 1]), torch.cos(60 * points[:, 2])], -1)
+        avatar.base[:, CHANNELS["color"]] = waves
+        for parameter in avatar.parameters():
+            parameter += 0.03 * torch.randn_like(parameter)
+        avatar.blendmaps *= 3
+    return avatar.eval()
+
+
+def posed_person(frames: int, seed: int = 3) -> HeadParams:
+    """Heads turned by up to 60 degrees on torsos that turn by less, 1.3 meters before the camera."""
+    generator = torch.Generator().manual_seed(seed)
+    still = load_anny().neutral((frames,))
+    pose, torso = torch.eye(4).repeat(2, frames, 1, 1)
+    turn = 0.15 * torch.randn(frames, 3, generator=generator)
+    turn[:, 1] = torch.linspace(-1.05, 1.05, frames)
+    pose[:, :3, :3], pose[:, :3, 3] = axis_angle_to_matrix(turn) @ FACING, torch.tensor([0.01, 0.02, 1.3])
+    torso[:, :3, :3] = axis_angle_to_matrix(0.08 * torch.randn(frames, 3, generator=generator)) @ FACING
+    torso[:, :3, 3] = torch.tensor([0.01, 0.02, 1.3]) + 0.01 * torch.randn(frames, 3, generator=generator)
+    expression = 0.5 * torch.rand(still.expression.shape, generator=generator)
+    joints = 0.1 * torch.randn(still.joints.shape, generator=generator)
+    return replace(still, expression=expression, joints=joints, world_from_head=pose, torso=torch.linalg.inv(pose) @ torso)
+
+
+@pytest.fixture(scope="session")
+def person() -> GaussianAvatar:
+    return build_person()
+
+
+@pytest.fixture(scope="session")
+def person_rest() -> HeadParams:
+    """Such a person at rest, whose torso does not stand quite as the head does."""
+    still = load_anny().neutral((1,))
+    pose, torso = torch.eye(4)[None].clone(), torch.eye(4)[None].clone()
+    pose[:, :3, :3], pose[0, :3, 3] = FACING, torch.tensor([0.01, 0.02, 1.3])
+    torso[:, :3, :3] = axis_angle_to_matrix(torch.tensor([[0.1, -0.05, 0.02]]))
+    torso[0, :3, 3] = torch.tensor([0.003, 0.004, -0.01])
+    return replace(still, world_from_head=pose, torso=torso)
+
+
+@pytest.fixture(scope="session")
+def person_motion() -> HeadParams:
+    """Ten poses of such a person."""
+    return posed_person(10)
+
+
+@pytest.fixture(scope="session")
+def person_controls(person_rest: HeadParams) -> Controls:
+    return Controls(torch.ones_like(person_rest.expression[0]), {"neutral": person_rest.expression[0]})
 
 
 @pytest.fixture(scope="session")

@@ -96,7 +96,8 @@ def seen(page, params=None, camera=None) -> np.ndarray:
     arguments: list = [None, None]
     if params is not None:
         pose = params.world_from_head[0].flatten().tolist()
-        arguments[0] = {"expression": params.expression[0].tolist(), "joints": params.joints[0].tolist(), "pose": pose}
+        torso = params.torso[0].flatten().tolist()
+        arguments[0] = {"expression": params.expression[0].tolist(), "joints": params.joints[0].tolist(), "pose": pose, "torso": torso}
         (fx, _, cx), (_, fy, cy), _ = camera.intrinsics.tolist()
         view = {"fx": fx, "fy": fy, "cx": cx, "cy": cy, "width": camera.width, "height": camera.height}
         arguments[1] = view | {"cameraFromWorld": camera.camera_from_world.flatten().tolist()}

@@ -15,6 +15,8 @@ from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.core.orbit import ORBIT
 from deja_vu.export.web import write_web, write_webcam
 from deja_vu.io import assets
+from deja_vu.motion.retarget import Retargeter
+from deja_vu.motion.torso import neck_pivot
 from tests.export.pages import SIDE, hosted, on_disk, pixels, psnr, seen, set_slider, wait_until
 
 PAGE_DB = 45
@@ -68,6 +70,37 @@ def test_the_page_shows_what_python_renders(name, make_avatar, rest, camera, con
     Image.fromarray((255 * sheet).round().astype(np.uint8)).save(screenshots / f"page_{name}.png")
     assert np.ptp(ours) > 0.5
     assert min(psnr(a, b) for a, b in zip(shown, ours, strict=True)) > PAGE_DB
+
+
+def test_the_page_shows_a_whole_person_as_python_renders(
+    person, person_rest, person_controls, camera, person_motion, opened, screenshots, tmp_path
+):
+    """Heads turned by up to 60 degrees on torsos of their own poses."""
+    write_web(person, person_rest, camera, person_controls, [], "person", tmp_path)
+    page = opened(on_disk(tmp_path))
+    with torch.no_grad():
+        ours = person.render(person_motion, camera, torch.ones(3)).rgb.clamp(0, 1).numpy()
+    shown = [seen(page, person_motion[k : k + 1], camera) for k in range(len(person_motion))]
+    sheet = np.concatenate([np.concatenate(shown[::3], 1), np.concatenate(list(ours[::3]), 1)])
+    Image.fromarray((255 * sheet).round().astype(np.uint8)).save(screenshots / "page_person.png")
+    assert min(psnr(a, b) for a, b in zip(shown, ours, strict=True)) > PAGE_DB
+    limbs = page.evaluate("async () => { const a = (await dejaVu).set({ headYaw: 30 }); return [a.face.params, a.face.rest]; }")
+    turned, rest = ({name: np.array(part[name]).reshape(4, 4) for name in ("pose", "torso")} for part in limbs)
+    np.testing.assert_allclose(turned["pose"] @ turned["torso"], rest["pose"] @ rest["torso"], atol=1e-7)  # the torso stays
+    pivot = np.append(neck_pivot(person.head, person.shape).numpy(), 1)
+    np.testing.assert_allclose(turned["pose"] @ pivot, rest["pose"] @ pivot, atol=1e-7)  # and so does what the head turns on
+
+
+def test_a_torso_that_is_not_given_goes_as_python_lets_it(person, person_rest, person_controls, camera, opened, tmp_path):
+    """Poses of a head without a torso's: it rests, but for what the neck does not give."""
+    write_web(person, person_rest, camera, person_controls, [], "person", tmp_path)
+    page = opened(on_disk(tmp_path))
+    mover = person_rest[[0] * 4]
+    mover.world_from_head[:, :3, 3] += torch.tensor([[0.0, 0, 0], [0.02, 0, 0.01], [0.05, 0.01, 0], [-0.2, 0, 0.1]])
+    expected = Retargeter(person.head, person_rest, person_rest, body=True)(mover)
+    whole = "async (pose) => (await dejaVu).face.whole({ pose }).torso"
+    for pose, torso in zip(expected.world_from_head, expected.torso, strict=True):
+        np.testing.assert_allclose(page.evaluate(whole, pose.flatten().tolist()), torso.flatten(), atol=1e-6)
 
 
 def test_a_page_from_a_host_shows_the_same_as_one_from_disk(exported_page, page, camera, pose, opened):

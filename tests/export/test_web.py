@@ -55,7 +55,7 @@ def test_every_byte_survives_the_script():
 def test_arrays_survive_as_far_as_their_levels_allow(avatar, rest):
     rig = build_rig(avatar, rest)
     header, arrays = unpacked(pack(rig))
-    assert header["format"] == "deja-vu web/2"
+    assert header["format"] == "deja-vu web/3"
     assert header["facts"] == json.loads(json.dumps(rig.facts))
     assert arrays.keys() == rig.arrays.keys()
     for name, values in rig.arrays.items():

@@ -150,7 +150,11 @@ export class DejaVu {
     return this.setParams({ ...this.face.params, expression });
   }
 
-  /** Show a whole pose: expression [E], joints [J][3], pose (world from head, row-major 4x4). */
+  /**
+   * Show a whole pose: expression [E], joints [J][3], pose (world from head) and torso (head from torso), row-major 4x4.
+   *
+   * Without `torso`, a person's torso stays where it rests as far as the neck reaches.
+   */
   setParams(params) {
     this.face.put(params);
     this.leave();
@@ -187,7 +191,7 @@ export class DejaVu {
 
   /** A PNG of what is shown, as a data URL; or of a pose in front of a pinhole camera. */
   snapshot(params = this.face.params, pinhole = this.view.pinhole()) {
-    return this.loop.snapshot(params, pinhole);
+    return this.loop.snapshot(this.face.whole(params), pinhole);
   }
 
   /**

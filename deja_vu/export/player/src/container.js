@@ -3,7 +3,7 @@
 
 import { Problem } from "./problem.js";
 
-const FORMAT = "deja-vu web/2";
+const FORMAT = "deja-vu web/3";
 const ESCAPES = { 110: 10, 114: 13, 34: 34, 92: 92 }; // \n \r \" \\
 const READERS = { f32: Float32Array, i32: Int32Array, u16: Uint16Array, u8: Uint8Array };
 

@@ -1,11 +1,15 @@
 // What the head does: a pose, and the names by which programs and sliders read and set it.
 
-import { apply3, product3, rigid, rotation, rotationOf, transposed3 } from "./pose.js";
+import { apply3, inverted, multiply, product3, rigid, rotation, rotationOf, transposed3 } from "./pose.js";
 
 const EYES = ["eye_left", "eye_right"];
 const TURNS = ["headYaw", "headPitch", "headRoll"];
 const GAZE = ["gazeYaw", "gazePitch"];
 const DEGREE = Math.PI / 180;
+const IDENTITY = [1, 0, 0, 0, 1, 0, 0, 0, 1];
+
+/** A point of the head, in the world. */
+const carried = (pose, point) => apply3(rotationOf(pose), point).map((value, i) => value + pose[4 * i + 3]);
 
 /** Yaw to the avatar's left, pitch up, roll to its right shoulder, degrees, as a rotation in head space. */
 const turned = ([yaw, pitch, roll]) =>
@@ -18,16 +22,37 @@ export class Face {
   constructor({ facts, arrays }) {
     this.facts = facts;
     const joints = facts.joints.map((_, j) => Array.from(arrays.rest_joints.data.subarray(3 * j, 3 * j + 3)));
-    this.rest = { expression: Array.from(arrays.rest_expression.data), joints, pose: Array.from(arrays.rest_world_from_head.data) };
+    /** What a whole person's head turns on, and how far the torso lets it; null where there is a head alone. */
+    this.body = facts.body;
+    const torso = facts.body && { torso: Array.from(arrays.rest_torso.data) };
+    this.rest = { expression: Array.from(arrays.rest_expression.data), joints, pose: Array.from(arrays.rest_world_from_head.data), ...torso };
     this.eyes = EYES.map((name) => facts.joints.indexOf(name)).filter((j) => j >= 0);
     /** Every name that can be set. */
     this.names = [...facts.expressions, ...TURNS, ...(this.eyes.length ? GAZE : [])];
     this.put(this.rest);
   }
 
-  /** Take a whole pose: expression [E], joints [J][3], pose (world from head, row-major 4x4). */
-  put({ expression, joints, pose }) {
-    this.params = { expression: [...expression], joints: joints.map((joint) => [...joint]), pose: [...pose] };
+  /** Take a whole pose: expression [E], joints [J][3], pose (world from head) and torso (head from torso), row-major 4x4. */
+  put(params) {
+    const { expression, joints, pose, torso } = this.whole(params);
+    this.params = { expression: [...expression], joints: joints.map((joint) => [...joint]), pose: [...pose], ...(torso && { torso: [...torso] }) };
+  }
+
+  /** A pose with the torso of a whole person: where it rests, but for what the neck's pivot went further than the neck gives. */
+  whole(params) {
+    if (!this.body || params.torso) return params;
+    const [from, to] = [this.rest.pose, params.pose].map((pose) => carried(pose, this.body.pivot));
+    const way = to.map((value, i) => value - from[i]);
+    const excess = Math.max(0, 1 - this.body.give / Math.max(Math.hypot(...way), 1e-9));
+    const torso = multiply(rigid(IDENTITY, way.map((value) => excess * value)), multiply(this.rest.pose, this.rest.torso));
+    return { ...params, torso: multiply(inverted(params.pose), torso) };
+  }
+
+  /** The pose of a head turned by a rotation: about its middle, or on a body about the neck's pivot, where that is in another pose. */
+  turnedTo(rotation, pose) {
+    if (!this.body) return rigid(rotation, [3, 7, 11].map((i) => pose[i]));
+    const pivot = carried(pose, this.body.pivot);
+    return rigid(rotation, apply3(rotation, this.body.pivot).map((value, i) => pivot[i] - value));
   }
 
   /** The value of a name: 0 at rest and 1 for the whole movement of an expression, degrees for head and gaze. */
@@ -51,8 +76,11 @@ export class Face {
       else turn[TURNS.indexOf(name)] = value;
     }
     if (next.some(([name]) => TURNS.includes(name))) {
-      const place = [3, 7, 11].map((i) => this.params.pose[i]);
-      this.params.pose = rigid(product3(rotationOf(this.rest.pose), turned(turn)), place);
+      const limits = this.body?.limits ?? [Infinity, Infinity, Infinity];
+      const held = turn.map((angle, i) => Math.min(limits[i], Math.max(-limits[i], angle)));
+      const before = this.params.pose;
+      this.params.pose = this.turnedTo(product3(rotationOf(this.rest.pose), turned(held)), before);
+      if (this.body) this.params.torso = multiply(inverted(this.params.pose), multiply(before, this.params.torso));
     }
     if (next.some(([name]) => GAZE.includes(name)))
       for (const j of this.eyes) {

@@ -11,6 +11,7 @@ function near(a, b) {
     within(a.params.expression, b.params.expression, NEAR.expression) &&
     within(a.params.joints.flat(), b.params.joints.flat(), NEAR.joints) &&
     within(a.params.pose, b.params.pose, NEAR.pose) &&
+    within(a.params.torso ?? [], b.params.torso ?? [], NEAR.pose) &&
     within(a.pinhole.cameraFromWorld, b.pinhole.cameraFromWorld, NEAR.camera)
   );
 }

@@ -62,6 +62,7 @@ export class Playback {
       expression: row("expression"),
       joints: Array.from({ length: this.joints }, (_, j) => joints.slice(3 * j, 3 * j + 3)),
       pose: [...row("pose"), 0, 0, 0, 1],
+      ...(this.arrays[`clip_${clip.id}_torso`] && { torso: [...row("torso"), 0, 0, 0, 1] }),
     };
   }
 }

@@ -20,7 +20,7 @@ import { Problem } from "./problem.js";
 import { Sorter } from "./sort.js";
 
 const WIDTH = 512; // of every table, as WIDTH_BITS in common.glsl
-const MAX_PARTS = 8;
+const MAX_PARTS = 12; // as in vertices.frag
 const LAYERS = 4; // of four channels each; thirteen are used
 
 const rows = (count) => Math.max(1, Math.ceil(count / WIDTH));
@@ -102,7 +102,7 @@ function context(canvas) {
 export class Player {
   constructor(canvas, rig) {
     const { arrays, facts } = rig;
-    if (facts.parents.length + 1 > MAX_PARTS) throw new Problem(`This page moves up to ${MAX_PARTS - 1} joints, the head has ${facts.parents.length}.`);
+    if (facts.parts.length > MAX_PARTS) throw new Problem(`This page moves up to ${MAX_PARTS} parts, the avatar has ${facts.parts.length}.`);
     this.rig = rig;
     const gl = context(canvas);
     this.renderer = new WebGLRenderer({ canvas, context: gl });
@@ -140,7 +140,7 @@ export class Player {
   buildSurface(arrays) {
     const n = this.vertexCount;
     const parts = arrays.skin_weights.shape[1];
-    const skin = [0, 4].map((first) =>
+    const skin = [0, 4, 8].map((first) =>
       table(n, (out, at, v) => {
         for (let k = 0; k < 4; k++) out[at + k] = first + k < parts ? arrays.skin_weights.data[parts * v + first + k] : 0;
       }),
@@ -208,7 +208,7 @@ export class Player {
     this.renderer.render(mesh, this.flat);
   }
 
-  /** Move the head: expression [E], joints [J][3], pose (world from head, row-major 4x4). */
+  /** Move the avatar: expression [E], joints [J][3], pose (world from head) and, of a whole person, torso (head from torso), row-major 4x4. */
   setPose(params) {
     const { weights, morphs, parts, rotation } = solve(this.rig, params);
     setRow(this.morphWeights, morphs);

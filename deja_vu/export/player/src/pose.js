@@ -38,6 +38,35 @@ export function product3(a, b) {
 
 export const apply3 = (r, v) => [0, 1, 2].map((i) => r[3 * i] * v[0] + r[3 * i + 1] * v[1] + r[3 * i + 2] * v[2]);
 
+/** Inverse of a rigid motion. */
+export function inverted(m) {
+  const back = transposed3(rotationOf(m));
+  return rigid(back, apply3(back, [m[3], m[7], m[11]]).map((value) => -value));
+}
+
+/** The rotation's matrix plus one, solved for a vector. */
+function solved(r, t) {
+  const [a, b, c, d, e, f, g, h, i] = r.map((value, k) => value + (k % 4 === 0 ? 1 : 0));
+  const minors = [e * i - f * h, c * h - b * i, b * f - c * e, f * g - d * i, a * i - c * g, c * d - a * f, d * h - e * g, b * g - a * h, a * e - b * d];
+  return apply3(minors, t).map((value) => value / (a * minors[0] + b * minors[3] + c * minors[6]));
+}
+
+/** The rigid motion that gives the whole one when done twice: half of its screw. */
+export function halved(m) {
+  const r = rotationOf(m);
+  const w = 0.5 * Math.sqrt(Math.max(1 + r[0] + r[4] + r[8], 1e-6)); // cosine of half the angle
+  const skew = r.map((value, k) => (value - r[3 * (k % 3) + Math.floor(k / 3)]) / (4 * w)); // sine of half the angle, about the axis
+  const root = product3(skew, skew).map((value, k) => value / (1 + w) + skew[k] + (k % 4 === 0 ? 1 : 0));
+  return rigid(root, solved(root, [m[3], m[7], m[11]]));
+}
+
+/** Motions of torso and neck of a whole person: the neck's lie on the screw motion from the torso's to the skull's. */
+function bodyParts(torso, skull) {
+  const half = halved(multiply(inverted(torso), skull));
+  const quarter = halved(half);
+  return [torso, ...[quarter, half, multiply(half, quarter)].map((share) => multiply(torso, share))];
+}
+
 const dot = (row, offset, vector) => vector.reduce((sum, value, i) => sum + row[offset + i] * value, 0);
 
 /** Coordinates of the linear code: what the look may depend on, held to what training frames covered. */
@@ -97,5 +126,8 @@ export function solve(rig, params) {
     const swung = apply3(r, pivot);
     parts.push(multiply(parts[facts.parents[j] + 1], rigid(r, pivot.map((value, i) => value - swung[i]))));
   });
-  return { weights, morphs, parts: parts.map((part) => multiply(ours.pose, part)), rotation: rotationOf(ours.pose) };
+  const moved = parts.map((part) => multiply(ours.pose, part));
+  // The torso stays where it was tracked: what was learned about the tracker's errors is about the head.
+  if (facts.parts.includes("torso")) moved.push(...bodyParts(multiply(params.pose, params.torso), moved[facts.parts.indexOf("neck")]));
+  return { weights, morphs, parts: moved, rotation: rotationOf(ours.pose) };
 }

@@ -3,7 +3,7 @@
 import { FaceLandmarker } from "@mediapipe/tasks-vision";
 import { load } from "./container.js";
 import { button, element } from "./dom.js";
-import { product3, rigid, rotationOf, transposed3 } from "./pose.js";
+import { product3, rotationOf, transposed3 } from "./pose.js";
 
 const FILE = "webcam.bin"; // the landmarker's program and model, which `deja-vu export --webcam` puts beside the page
 const GAZE_DEGREES = { yaw: 21, pitch: 19 }; // turn of an eyeball at a score of one, as tracked videos show it
@@ -81,7 +81,7 @@ export class Webcam {
     const relative = this.zero ? product3(turn, this.zero.back) : turn;
     // The camera looks along -z there and along +z here: half a turn about x to both sides of the rotation.
     const turned = product3(relative.map((value, i) => value * [1, -1, -1, -1, 1, 1, -1, 1, 1][i]), rotationOf(rest.pose));
-    const pose = rigid(turned, [3, 7, 11].map((i) => rest.pose[i]));
+    const pose = avatar.face.turnedTo(turned, rest.pose);
     avatar.setParams({ expression, joints: gaze(avatar, change), pose });
   }
 }
