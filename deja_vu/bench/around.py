@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -53,6 +53,7 @@ class TrueView:
     """Pixels that show the mouth's inside, or border on such."""
 
 
+@runtime_checkable
 class TruePerson(Protocol):
     """A person of whom every view is known."""
 

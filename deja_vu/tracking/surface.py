@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -40,6 +40,7 @@ class SurfaceView:
         return SurfaceView(self.pixels[:, points], self.normals[:, points], self.facing[:, points], self.visible[:, points])
 
 
+@runtime_checkable
 class Surface(Protocol):
     """Points of a surface that a solver looks for in the frames."""
 

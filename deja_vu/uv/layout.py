@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ MIN_SIZE = 64
 """Fewest texels a side."""
 MAX_SIZE = 512
 """Most texels a side."""
+AnyTable = TypeVar("AnyTable", bound="TexelTable")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class TexelTable:
     def __len__(self) -> int:
         return len(self.faces)
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self: AnyTable, device: torch.device | str) -> AnyTable:
         """The same table on another device."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)})
