@@ -63,10 +63,11 @@ def prepare(data: Sequence[Path], out: Path, config: PrepareConfig, *, resume: b
             cannot be written.
     """
     with open_run(out, "prepare", inputs=data, resume=resume, overwrite=overwrite) as run:
-        return fill(data, run, config)
+        fill(data, run, config)
+    return ShardSet([out])
 
 
-def fill(data: Sequence[Path], run: Run, config: PrepareConfig) -> ShardSet:
+def fill(data: Sequence[Path], run: Run, config: PrepareConfig) -> None:
     """Write the shards that are missing in an open folder; see `prepare`."""
     out = run.folder
     photos, clips = find_sources(data)
@@ -100,9 +101,7 @@ def fill(data: Sequence[Path], run: Run, config: PrepareConfig) -> ShardSet:
                     refused[source] = str(error)
                 bar.update()
             write_shard(out, number, samples, refused)
-    shards = ShardSet([out])
-    report(shards, out)
-    return shards
+    report(ShardSet([out]), out, run.place(out / "report.json"))
 
 
 @dataclass(frozen=True)
@@ -227,8 +226,14 @@ def _make_up(seed: int, config: PrepareConfig) -> list[Sample]:
     return samples
 
 
-def report(shards: ShardSet, folder: Path) -> None:
-    """Write report.json and say in a few lines what was prepared and what was refused."""
+def report(shards: ShardSet, folder: Path, shown: Path) -> None:
+    """Write report.json and say in a few lines what was prepared and what was refused.
+
+    Args:
+        shards: what was prepared.
+        folder: where they are now.
+        shown: where the user will find report.json.
+    """
     refused: dict[str, str] = {}
     for path in sorted(folder.glob("[0-9]*.json")):
         refused |= json.loads(path.read_text())["refused"]
@@ -245,4 +250,4 @@ def report(shards: ShardSet, folder: Path) -> None:
     for source, reason in list(refused.items())[:10]:
         print(f"  {source}: {reason}")
     if len(refused) > 10:
-        print(f"  ... all of them in {folder / 'report.json'}")
+        print(f"  ... all of them in {shown}")

@@ -132,8 +132,8 @@ def open_run(
         except BaseException as error:
             if run.facts and run.fresh and not _worth_keeping(run, error):
                 _discard(run.folder, run.kind)
-            elif run.facts and run.kind in ADDING:
-                _finish(run)  # each thing that was added is whole
+            elif run.facts and run.kind in ADDING and run.folder == run.out:
+                _finish(run)  # each thing that was added is whole; what is to replace all of them is not
             raise
         if run.facts:
             _finish(run)

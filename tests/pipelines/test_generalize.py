@@ -222,6 +222,7 @@ class TestPrepare:
         assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.tar")} == before, "what is done is kept"
         shards = prepare([tmp_path / "clip"], tmp_path / "out", replace(config, clip_frames=2), overwrite=True)
         assert len(shards.entries) == 2, "another recipe replaces it, as the user says so"
+        assert shards.read(1).identity == shards.entries[1].identity
         assert {entry.key for entry in ShardSet([tmp_path / "out"]).entries} == {"clip-clip-000000", "clip-clip-000005"}
 
     def test_made_up_people_are_cropped_as_photos_are_and_fitted_exactly(self, tmp_path):

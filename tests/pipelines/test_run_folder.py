@@ -173,6 +173,23 @@ def test_an_interrupted_replacement_is_resumed_and_not_the_old_run(tmp_path) -> 
     assert find_avatar(tmp_path).read_text() == "new"
 
 
+@pytest.mark.parametrize("kind", ["prepare", "compare-starts", "benchmark"])
+@pytest.mark.parametrize("error", [InputError("no face"), KeyboardInterrupt()])
+def test_half_of_what_was_to_replace_a_collection_does_not(error, kind, tmp_path) -> None:
+    names = {"prepare": ["000000.tar", "000000.json"], "compare-starts": ["a.svg", "b.svg"], "benchmark": ["table.md", "a-curves.svg"]}[
+        kind
+    ]
+    make_run(tmp_path, names=names, kind=kind)
+    before = tree(tmp_path)
+    with pytest.raises(type(error)):
+        fail(tmp_path, error, names[:1], kind)
+    assert {name: text for name, text in tree(tmp_path).items() if not name.startswith(STAGE)} == before
+    with open_run(tmp_path, kind, add=True) as run:  # goes on with the new one
+        run.note()
+        write(run.folder, names[1:], "newer")
+    assert {name: text for name, text in tree(tmp_path).items() if name != "run.json"} == {names[0]: "new", names[1]: "newer"}
+
+
 def test_a_failed_first_run_leaves_nothing(tmp_path) -> None:
     with pytest.raises(InputError):
         fail(tmp_path / "a" / "run", InputError("no face"), ["frames/000000.jpg"], "track")
