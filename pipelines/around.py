@@ -21,7 +21,6 @@ from deja_vu.core.errors import FormatError, InputError
 from deja_vu.core.sampling import evenly_spaced
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.datasets.synthetic import PARTS, SyntheticSubject
-from deja_vu.heads.regions import region_faces
 from deja_vu.io.images import write_png
 from deja_vu.pipelines.run_folder import find_track
 from deja_vu.render.mesh import rasterize_mesh
@@ -41,14 +40,13 @@ class MadeUpPerson:
         self.subject = subject
         topology = subject.head.topology
         self._face = topology.faces[topology.regions["face"]].unique()
-        self._body = subject.figure.part == PARTS.index("shirt")
-        self._body[: len(topology.faces)] |= region_faces(topology, ("neck",))
+        self._body = subject.figure.body
 
     def camera(self) -> Camera:
         return self.subject.camera
 
     def face(self, index: int) -> Float[Tensor, "n 3"]:
-        return self.subject.head(self.subject.params[index])[self._face]
+        return self.subject.figure.pose(self.subject.params[index])[0][self._face]
 
     def view(self, index: int, camera: Camera) -> TrueView:
         shown = self.subject.render(index, camera)

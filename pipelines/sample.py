@@ -20,9 +20,9 @@ def write_sample(
 ) -> SyntheticSubject:
     """Write a video of a made-up person, and beside it the truth as `<name>.truth.safetensors`.
 
-    The truth holds, for every frame, the head model's parameters (`expression`, `joints`, `world_from_head`), the pose of the skull
-    with the neck's turn in it (`world_from_skull`), the pupils' world positions (`pupils`, left and right), and for the whole clip
-    the identity (`shape`) and the camera (`intrinsics`).
+    The truth holds, for every frame, the head model's parameters (`expression`, `joints`, `world_from_head`, `torso`), the poses of the
+    skull with the neck's turn in it (`world_from_skull`) and of the torso (`world_from_torso`), the pupils' world positions (`pupils`,
+    left and right), and for the whole clip the identity (`shape`) and the camera (`intrinsics`).
 
     Args:
         path: .mp4 file to write; its folder is made.
@@ -58,6 +58,8 @@ def save_truth(subject: SyntheticSubject, path: Path, *, close: bool = False) ->
         "expression": params.expression,
         "joints": params.joints,
         "world_from_head": params.world_from_head,
+        "torso": params.torso,
+        "world_from_torso": params.world_from_torso,
         "world_from_skull": subject.head.world_from_parts(params)[:, neck + 1],
         "pupils": torch.stack([subject.pupils(index) for index in range(len(subject))]),
         "intrinsics": subject.camera.intrinsics,

@@ -16,13 +16,14 @@ from dataclasses import replace
 from importlib import resources
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from deja_vu.core.errors import FormatError
 from deja_vu.core.head import HeadParams, HeadTopology
 from deja_vu.heads import anny
 from deja_vu.heads.base import HeadData, HeadModel, SkinnedModel
+from deja_vu.heads.regions import dropped_faces
 from deja_vu.heads.skinning import halve_motion, invert_motion
 from deja_vu.io.arrays import read_asset
 
@@ -40,8 +41,18 @@ class BustModel(SkinnedModel):
 
     own_basis: Tensor
     clothing: Tensor
+    head_rows: Tensor
 
-    def __init__(self, head: HeadModel, topology: HeadTopology, data: HeadData, own: Float[Tensor, "K V 3"], clothing: Tensor) -> None:
+    def __init__(
+        self,
+        head: HeadModel,
+        topology: HeadTopology,
+        data: HeadData,
+        own: Float[Tensor, "K V 3"],
+        *,
+        clothing: Float[Tensor, " V"],
+        head_rows: Int[Tensor, " V"],
+    ) -> None:
         """Join what belongs together.
 
         Args:
@@ -49,10 +60,13 @@ class BustModel(SkinnedModel):
             topology: faces, chart and regions.
             data: of the bust's vertices; joints and their parents are the head's, skinning weights are by `PARTS`.
             own: displacement for one standard deviation of each of the torso's own components, meters.
-            clothing: height of usual clothing above the skin [V], meters; 0 on the upper neck.
+            clothing: height of usual clothing above the skin, meters; 0 on the upper neck.
+            head_rows: vertex of the head that each vertex is, -1 where it is none; kept for the seam alone, what the head's avatar shows.
         """
         super().__init__(head.spec, data)
         self.topology = topology
+        shown = head.topology.faces[~dropped_faces(head.topology)].unique()
+        self.register_buffer("head_rows", torch.where(torch.isin(head_rows, shown), head_rows, -1), persistent=False)
         self.register_buffer("own_basis", own, persistent=False)
         self.register_buffer("clothing", clothing, persistent=False)
 
@@ -165,4 +179,5 @@ def _assemble(regions: list[str], tensors: dict[str, Tensor], head: HeadModel) -
         skin_weights=tensors["skin_weights"],
         parents=head.parents,
     )
-    return BustModel(head, topology, data, tensors["own_basis_mm"].float() / 1e3, tensors["clothing_mm"].float() / 1e3)
+    own, clothing = (tensors[name].float() / 1e3 for name in ("own_basis_mm", "clothing_mm"))
+    return BustModel(head, topology, data, own, clothing=clothing, head_rows=rows)

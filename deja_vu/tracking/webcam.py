@@ -6,13 +6,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import InputError
@@ -185,11 +184,8 @@ class LiveMotion(MotionSource):
 
 def _repeat_last(state: TrackState) -> TrackState:
     """One more frame, as the last one is."""
-
-    def again(values: Tensor) -> Tensor:
-        return torch.cat([values, values[-1:]])
-
-    return replace(state, expression=again(state.expression), joints=again(state.joints), world_from_head=again(state.world_from_head))
+    count = len(state.expression)
+    return state.select(torch.arange(count + 1).clamp_max(count - 1))
 
 
 def _estimate_neutral(params: HeadParams) -> HeadParams:

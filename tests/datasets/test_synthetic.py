@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
+from deja_vu.bench.around import orbit
 from deja_vu.core.camera import Camera
 from deja_vu.datasets.synthetic import PARTS, SyntheticSubject
 from deja_vu.datasets.synthetic.acting import SCRIPT_SHARE, act
@@ -82,6 +85,72 @@ def test_the_figure_fills_the_pixels_that_its_vertices_project_to(subject, monke
         found = torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
         expected = torch.cat([pixels.amin(0).floor(), pixels.amax(0).ceil()])
         assert (found - expected).abs().max() <= 3  # the last centimeter of a strand is thinner than a sample and may fall between two
+
+
+def test_the_shirt_hangs_on_the_torso_whose_pose_is_known(subject):
+    shirt = slice(subject.figure.first_shirt, None)
+    bust = subject.figure.bust
+    rigid = subject.figure.shirt.spread(torch.cat([bust.skin_weights[:, :1], bust.template[:, 1:2]], 1))
+    rigid = (rigid[:, 0] == 1) & (rigid[:, 1] < -0.16)  # normals at the neck's base turn with what bends beside it
+    assert rigid.float().mean() > 0.8
+    start = subject.figure.pose(subject.params[0])[0][shirt][rigid]
+    for index in (17, 60, 95):
+        motion = subject.params[index].world_from_torso @ torch.linalg.inv(subject.params[0].world_from_torso)
+        now = subject.figure.pose(subject.params[index])[0][shirt][rigid]
+        torch.testing.assert_close(now, start @ motion[:3, :3].T + motion[:3, 3], rtol=0, atol=1e-5)
+
+
+def test_the_torso_moves_a_little_below_the_head(subject):
+    torso = subject.params.torso
+    assert torch.equal(torso[0], torch.eye(4))
+    turn = torch.rad2deg(torch.acos(((torso[:, :3, :3].diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1)))
+    base = torch.tensor([0.0, -0.13, -0.01])
+    shift = (torso[:, :3, :3] @ base + torso[:, :3, 3] - base).norm(dim=1)
+    assert 1.5 < turn.max() < 4
+    assert 0.002 < shift.max() < 0.006
+    assert torch.rad2deg((torso[1:, :3, :3] - torso[:-1, :3, :3]).norm(dim=(1, 2)) / 2**0.5).max() < 0.5  # slow: a frame is 40 ms
+
+
+def test_neck_and_shirt_leave_no_gap_from_any_side(subject):
+    for index in (0, 30):
+        middle = subject.params.world_from_head[index, :3, 3] + torch.tensor([0.0, 0.08, 0.0])
+        for yaw in range(0, 360, 45):
+            parts = subject.render(index, orbit(subject.camera, middle, math.radians(yaw))).parts
+            count, label = cv2.connectedComponents((parts == PARTS.index("background")).astype(np.uint8), connectivity=4)
+            for one in range(1, count):
+                gap = label == one
+                rim = parts[cv2.dilate(gap.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0]
+                outside = gap[0].any() or gap[:, 0].any() or gap[:, -1].any()
+                assert outside or (rim == PARTS.index("hair")).any(), "between strands the room shows through, elsewhere it does not"
+            assert parts[-1, SIZE // 2] == PARTS.index("shirt"), "it goes on below the picture"
+
+
+def test_the_shirt_is_patterned_in_both_directions(subject):
+    frame = subject.render(0)
+    grey = cv2.GaussianBlur(frame.image.astype(np.float32).mean(2), (0, 0), 1.0)
+    inside = cv2.erode((frame.parts == PARTS.index("shirt")).astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+    dy, dx = np.gradient(grey)
+    tensor = np.cov(np.stack([dx[inside], dy[inside]]))
+    assert inside.mean() > 0.05
+    assert np.sqrt(np.linalg.eigvalsh(tensor)[0]) > 2  # of 255, a pixel; the sensor's noise leaves 0.2
+
+
+def test_skin_of_head_and_neck_meet_in_one_color(subject):
+    """The texture of the bust goes on where that of the head ends."""
+    figure = subject.figure
+    head, neck = (figure.faces[mask] for mask in (~figure.body & (figure.part == PARTS.index("skin")), figure.body))
+    seam = np.intersect1d(head.unique(), neck.unique())
+    seam = seam[seam > 0]  # what is folded away lies on the first vertex
+    assert len(seam) > 50
+    colors = []
+    for mask in (~figure.body & (figure.part == PARTS.index("skin")), figure.body & (figure.part == PARTS.index("skin"))):
+        corner = torch.isin(figure.faces[mask], torch.from_numpy(seam))
+        place = (figure.uv[mask][corner].numpy() * [1024, 2048] - 0.5).round().astype(int)
+        order = np.argsort(figure.faces[mask][corner].numpy(), kind="stable")
+        vertex = figure.faces[mask][corner].numpy()[order]
+        color = subject._skin[place[order, 1].clip(0, 2047), place[order, 0].clip(0, 1023), :3]
+        colors.append(np.stack([color[vertex == one].mean(0) for one in seam]))
+    assert np.abs(colors[0] / colors[1] - 1).mean() < 0.06  # texels are half a millimeter wide, blotches and hairs finer
 
 
 def test_pupils_are_dark_and_lie_where_the_truth_says(subject):

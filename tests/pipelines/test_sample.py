@@ -37,6 +37,8 @@ def test_a_sample_is_a_video_with_the_truth_beside_it(tmp_path):
     moved = (truth["world_from_skull"][:, :3, :3] @ rest[..., None])[..., 0] + truth["world_from_skull"][:, :3, 3]
     assert head.skin_weights[crown, neck + 1] > 0.99
     assert (moved - vertices[:, crown]).norm(dim=1).max() < 5e-4  # the crown follows the skull
+    assert torch.equal(truth["torso"], subject.params.torso)
+    torch.testing.assert_close(truth["world_from_torso"], truth["world_from_head"] @ truth["torso"])
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path):

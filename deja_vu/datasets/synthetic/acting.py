@@ -27,6 +27,14 @@ NECK_SHARE = 0.85
 """Part of a turn that the neck makes; the torso follows with the rest."""
 SWAY = (0.012, 0.008, 0.02)
 """Largest shifts of the torso in camera axes, meters."""
+TORSO_TURN = (math.radians(1.0), math.radians(2.5), math.radians(1.0))
+"""Largest turns of the torso against the head besides: down, to the subject's left, and sidewards, radians."""
+TORSO_SHIFT = (0.003, 0.002, 0.003)
+"""Largest shifts of the torso against the head, to the subject's left, up and ahead, meters."""
+TORSO_SECONDS = 5.0
+"""Period of the torso's slowest motion."""
+NECK_BASE = (0.0, -0.13, -0.01)
+"""Point in head space about which the torso turns, meters."""
 DISTANCE = 0.62
 """Of the head joint in front of the camera, meters."""
 HEIGHT = 0.032
@@ -97,6 +105,7 @@ def act(head: HeadModel, shape: Float[torch.Tensor, " S"], frames: int, fps: flo
         torch.from_numpy(expression),
         torch.from_numpy(joints),
         _torso_pose((1 - NECK_SHARE) * turn, script, length),
+        _move_torso(script, length),
     )
 
 
@@ -107,6 +116,17 @@ def _torso_pose(turn: np.ndarray, time: np.ndarray, length: float) -> Float[torc
     wave = np.stack([np.sin(2 * np.pi * cycles * time / length) for cycles in _count_cycles(length, 1, 3, 2)], axis=1)
     pose[:, :3, 3] = torch.from_numpy(wave * SWAY + [0.0, HEIGHT, DISTANCE]).float()
     return pose
+
+
+def _move_torso(time: np.ndarray, length: float) -> Float[torch.Tensor, "T 4 4"]:
+    """Slow motion of the torso below the head, about the base of the neck; none at both ends of the script."""
+    slow = [max(1, round(length / TORSO_SECONDS)) + more for more in (0, 1, 2)]
+    wave = np.stack([np.sin(2 * np.pi * cycles * time / length) for cycles in slow], axis=1)
+    motion = torch.eye(4).repeat(len(time), 1, 1)
+    motion[:, :3, :3] = axis_angle_to_matrix(torch.from_numpy(wave[:, [1, 0, 2]] * TORSO_TURN).float())
+    base = torch.tensor(NECK_BASE)
+    motion[:, :3, 3] = base - motion[:, :3, :3] @ base + torch.from_numpy(wave[:, [2, 1, 0]] * TORSO_SHIFT).float()
+    return motion
 
 
 def _count_cycles(length: float, *extra: int) -> list[int]:

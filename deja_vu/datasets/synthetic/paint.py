@@ -11,11 +11,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from deja_vu.core.camera import Camera
+from deja_vu.core.head import HeadTopology
 from deja_vu.datasets.synthetic.noise import fractal_noise, smooth_step, value_noise
 from deja_vu.heads.base import HeadModel
+from deja_vu.heads.bust import BustModel
 from deja_vu.render.mesh import rasterize_mesh
 
 TEXTURE_SIZE = 1024
@@ -88,19 +91,33 @@ class SkinTexture:
 
 def paint_skin(head: HeadModel, appearance: Appearance) -> SkinTexture:
     """The texture of the outer skin with brows, lips, lash lines, freckles and the ground of the hair."""
-    rows, columns, faces, bary = _chart_texels(head)
+    rows, columns, faces, bary = chart_texels(head.topology)
+    skin = head.topology.regions["skin"][faces]
+    rows, columns, faces, bary = rows[skin], columns[skin], faces[skin], bary[skin]
     corners = head.topology.faces[faces]
     rest = (head.template[corners] * bary[..., None]).sum(1).numpy()
     lips = (_vertex_share(head, "lips")[corners] * bary).sum(1).numpy()
     color, gloss = _paint_complexion(rest, appearance)
-    color = _blend(color, _lip_color(rest, appearance), smooth_step(lips, 0.25, 0.8) * 0.85)
+    color = blend(color, _lip_color(rest, appearance), smooth_step(lips, 0.25, 0.8) * 0.85)
     gloss = np.maximum(gloss, 0.75 * smooth_step(lips, 0.3, 0.8))
-    color = _blend(color, appearance.hair * 0.5 + 0.004, 0.9 * brow_coverage(rest, appearance))
-    color = _blend(color, appearance.hair * 0.5 + 0.15 * appearance.skin, 0.7 * _lash_line(head, faces, rest))
-    color = _blend(color, appearance.hair * 0.6, 0.85 * hair_coverage(rest, fractal_noise(rest, 0.008, 2, appearance.seed + 9)))
-    texture = np.zeros((TEXTURE_SIZE, TEXTURE_SIZE, 4), np.float32)
-    texture[rows, columns] = np.concatenate([color, gloss[:, None]], axis=1)
-    return SkinTexture(_pad(texture, rows, columns))
+    color = blend(color, appearance.hair * 0.5 + 0.004, 0.9 * brow_coverage(rest, appearance))
+    color = blend(color, appearance.hair * 0.5 + 0.15 * appearance.skin, 0.7 * _lash_line(head, faces, rest))
+    color = _cover_with_hair(color, rest, appearance)
+    return SkinTexture(fill_chart(rows, columns, np.concatenate([color, gloss[:, None]], axis=1)))
+
+
+def paint_neck(bust: BustModel, appearance: Appearance) -> SkinTexture:
+    """The texture of the bust's skin, which goes on where the head's ends."""
+    rows, columns, faces, bary = chart_texels(bust.topology)
+    rest = (bust.template[bust.topology.faces[faces]] * bary[..., None]).sum(1).numpy()
+    color, gloss = _paint_complexion(rest, appearance)
+    color = _cover_with_hair(color, rest, appearance)
+    return SkinTexture(fill_chart(rows, columns, np.concatenate([color, gloss[:, None]], axis=1)))
+
+
+def _cover_with_hair(color: np.ndarray, rest: np.ndarray, appearance: Appearance) -> np.ndarray:
+    """The ground of the hair over skin."""
+    return blend(color, appearance.hair * 0.6, 0.85 * hair_coverage(rest, fractal_noise(rest, 0.008, 2, appearance.seed + 9)))
 
 
 def hair_coverage(rest: Float[np.ndarray, "n 3"], ragged: Float[np.ndarray, " n"] | float = 0.0) -> Float[np.ndarray, " n"]:
@@ -146,12 +163,12 @@ def _paint_complexion(rest: np.ndarray, appearance: Appearance) -> tuple[np.ndar
     color *= 1 + 0.16 * (value_noise(rest, 0.0011, appearance.seed + 2)[:, None] - 0.5)
     spots = smooth_step(value_noise(rest, 0.0019, appearance.seed + 3), 0.8, 0.9)
     where = _bump(mirrored, (0.03, 0.01, 0.1), 0.03) + 0.3 * smooth_step(y, 0.06, 0.08)
-    color = _blend(
+    color = blend(
         color, appearance.skin * np.array([0.55, 0.38, 0.3], np.float32), appearance.freckles * 0.75 * np.clip(where, 0, 1) * spots
     )
     for mole in _place_moles(appearance.seed):
         spot = smooth_step(np.linalg.norm(rest - mole, axis=1), 0.0019, 0.0011)
-        color = _blend(color, appearance.skin * np.array([0.3, 0.2, 0.18], np.float32), 0.8 * spot)
+        color = blend(color, appearance.skin * np.array([0.3, 0.2, 0.18], np.float32), 0.8 * spot)
     gloss = 0.32 + 0.25 * _bump(mirrored, (0.0, 0.012, 0.115), 0.014) + 0.18 * _bump(mirrored, (0.0, 0.08, 0.1), 0.03)
     return color.astype(np.float32), (gloss * (1 + 0.35 * fractal_noise(rest, 0.004, 2, appearance.seed + 4))).astype(np.float32)
 
@@ -182,14 +199,14 @@ def _lash_line(head: HeadModel, faces: torch.Tensor, rest: np.ndarray) -> np.nda
     return line
 
 
-def _chart_texels(head: HeadModel) -> tuple[np.ndarray, np.ndarray, torch.Tensor, torch.Tensor]:
-    """Rows and columns of the texels that outer skin covers, with the triangle and barycentric coordinates of each."""
-    plane = torch.cat([head.topology.uv * TEXTURE_SIZE, torch.ones(len(head.topology.uv), 1)], dim=1)
+def chart_texels(topology: HeadTopology) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Rows and columns of the texels that the chart covers, with the triangle and barycentric coordinates of each."""
+    plane = torch.cat([topology.uv * TEXTURE_SIZE, torch.ones(len(topology.uv), 1)], dim=1)
     pixel_grid = Camera(torch.eye(4), torch.eye(3), TEXTURE_SIZE, TEXTURE_SIZE)
-    fragments = rasterize_mesh(plane, head.topology.uv_faces, pixel_grid)
-    skin = (fragments.face_id >= 0) & head.topology.regions["skin"][fragments.face_id.clamp_min(0)]
-    rows, columns = (index.numpy() for index in torch.where(skin))
-    return rows, columns, fragments.face_id[skin], fragments.bary[skin]
+    fragments = rasterize_mesh(plane, topology.uv_faces, pixel_grid)
+    covered = fragments.face_id >= 0
+    rows, columns = torch.where(covered)
+    return rows, columns, fragments.face_id[covered], fragments.bary[covered]
 
 
 def _vertex_share(head: HeadModel, region: str) -> Float[torch.Tensor, " V"]:
@@ -200,8 +217,10 @@ def _vertex_share(head: HeadModel, region: str) -> Float[torch.Tensor, " V"]:
     return zero.index_add(0, vertex, inside) / zero.index_add(0, vertex, torch.ones_like(inside)).clamp_min(1)
 
 
-def _pad(texture: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Carry the nearest painted texel into every empty one, so that filtering across the border finds skin."""
+def fill_chart(rows: Int[Tensor, " n"], columns: Int[Tensor, " n"], values: Float[np.ndarray, "n C"]) -> Float[np.ndarray, "s s C"]:
+    """Painted texels as a texture; empty ones have what the nearest painted one has, so that filtering across the border finds paint."""
+    texture = np.zeros((TEXTURE_SIZE, TEXTURE_SIZE, values.shape[1]), np.float32)
+    texture[rows, columns] = values
     empty = np.ones(texture.shape[:2], np.uint8)
     empty[rows, columns] = 0
     _, label = cv2.distanceTransformWithLabels(empty, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
@@ -210,7 +229,8 @@ def _pad(texture: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarr
     return source[label]
 
 
-def _blend(below: np.ndarray, above: np.ndarray, cover: np.ndarray) -> np.ndarray:
+def blend(below: np.ndarray, above: np.ndarray, cover: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n 3"]:
+    """One color over another where it covers."""
     return (below + (above - below) * cover[:, None]).astype(np.float32)
 
 

@@ -57,11 +57,11 @@ class Lighting:
 
 SKIN_WRAP = (0.38, 0.20, 0.15)
 """Wrap of diffuse light into the shade, by channel: red goes farthest."""
-SHADOW_SIZE = 320
+SHADOW_SIZE = 416
 """Side of the shadow map, pixels."""
 SHADOW_DISTANCE = 4.0
 """Distance of its camera, meters."""
-SHADOW_FIELD = 0.62
+SHADOW_FIELD = 0.8
 """Width of what it sees, meters."""
 IRIS_ANGLE = math.asin(0.0062 / 0.0149)
 """Half angle of the iris seen from the eyeball's center."""
@@ -174,8 +174,13 @@ def shade_skin(color: Float[Tensor, "n 3"], gloss: Float[Tensor, " n"], at: Shad
     return color * light + shine
 
 
-def shade_cloth(color: Float[Tensor, "3"], at: ShadingPoints) -> Float[Tensor, "n 3"]:
-    """Radiance of cloth of one reflectance: diffuse, with a soft bright edge."""
+def shade_cloth(color: Float[Tensor, "n 3"], at: ShadingPoints) -> Float[Tensor, "n 3"]:
+    """Radiance of cloth: diffuse, with a soft bright edge.
+
+    Args:
+        color: reflectance.
+        at: the points.
+    """
     wrap, lighting = torch.full((3,), 0.15), at.lighting
     soft = _ambient_light(at.normal, lighting) + _wrap_light(at.normal, lighting.fill, wrap) + _wrap_light(at.normal, lighting.rim, wrap)
     light = soft * at.openness[:, None] + _wrap_light(at.normal, lighting.key, wrap) * at.lit[:, None]

@@ -16,9 +16,10 @@ from deja_vu.core.head import HeadParams
 from deja_vu.datasets.synthetic import shade
 from deja_vu.datasets.synthetic.acting import act
 from deja_vu.datasets.synthetic.body import PARTS, Figure
+from deja_vu.datasets.synthetic.clothes import paint_shirt
+from deja_vu.datasets.synthetic.hair import Haircut
 from deja_vu.datasets.synthetic.noise import fractal_noise
-from deja_vu.datasets.synthetic.paint import Appearance, paint_skin
-from deja_vu.datasets.synthetic.wardrobe import Haircut
+from deja_vu.datasets.synthetic.paint import Appearance, paint_neck, paint_skin
 from deja_vu.heads import load_head
 from deja_vu.render.mesh import rasterize_mesh
 
@@ -119,7 +120,9 @@ class SyntheticSubject:
         self.appearance = Appearance.draw(seed)
         self.lighting = shade.Lighting.draw(seed) if random_style else shade.Lighting()
         self.figure = Figure(self.head, shape, seed, Haircut.draw(seed) if random_style else Haircut())
-        self._texture = paint_skin(self.head, self.appearance).color
+        bust = self.figure.bust
+        self._skin = np.concatenate([paint_skin(self.head, self.appearance).color, paint_neck(bust, self.appearance).color])
+        self._cloth = paint_shirt(bust, self.appearance)
         self._room = paint_wall(size, seed) if close else paint_room(size, seed)
         self._eye_directions = self._find_eye_directions()
         self._part_of_face = torch.cat([torch.zeros(1), self.figure.part]).to(torch.uint8)
@@ -201,7 +204,7 @@ class SyntheticSubject:
     def _shade(self, name: str, points: _SurfacePoints, camera: Camera, sample: Tensor, posed: _PosedFigure) -> Float[Tensor, "n 3"]:
         """Radiance of one part's points; `sample` are their places on the camera's grid, for parts that lie in openings."""
         if name == "skin":
-            color = self._sample_texture(points)
+            color = self._sample_texture(self._skin, points)
             return shade.shade_skin(color[:, :3], color[:, 3], points.shading)
         if name == "eyes":
             return self._shade_eyes(points, _recess_light(sample, camera, EYE_RECESS))
@@ -212,7 +215,7 @@ class SyntheticSubject:
         if name == "hair":
             fiber = _normalize(_interpolate(posed.along, points.corners, points.bary))
             return shade.shade_hair(torch.from_numpy(self.appearance.hair) * points.shading.openness[:, None], fiber, points.shading)
-        return shade.shade_cloth(torch.from_numpy(self.appearance.shirt), points.shading)
+        return shade.shade_cloth(self._sample_texture(self._cloth, points), points.shading)
 
     def _key_light(self, grid: _SampleGrid, vertices: Tensor) -> Float[Tensor, " n"]:
         """Share of the key light that reaches each pixel, with soft edges."""
@@ -227,16 +230,16 @@ class SyntheticSubject:
         blurred = cv2.blur(cv2.blur(both.reshape(height, width, 2).numpy(), (side, side)), (side, side))
         return torch.from_numpy(np.clip(blurred[..., 0] / np.maximum(blurred[..., 1], 1e-3), 0.0, 1.0)).flatten()
 
-    def _sample_texture(self, points: _SurfacePoints) -> Float[Tensor, "n 4"]:
-        """Color and gloss of the skin."""
-        corners = self.head.topology.uv_faces.index_select(0, points.face)
-        uv = _interpolate(self.head.topology.uv, corners, points.bary).numpy() * len(self._texture) - 0.5
+    def _sample_texture(self, texture: Float[np.ndarray, "H W C"], points: _SurfacePoints) -> Float[Tensor, "n C"]:
+        """What is painted at the points."""
+        place = (self.figure.uv.index_select(0, points.face) * points.bary[..., None]).sum(1)
+        uv = place.numpy() * [texture.shape[1], texture.shape[0]] - 0.5
         rows = -(-len(uv) // 1024)  # cv2.remap wants a picture, no side over 32,767
         padded = np.zeros((2, rows * 1024), np.float32)
         padded[:, : len(uv)] = uv.T
         u, v = padded.reshape(2, rows, 1024)
-        found = cv2.remap(self._texture, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return torch.from_numpy(found.reshape(-1, 4)[: len(uv)])
+        found = cv2.remap(texture, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return torch.from_numpy(found.reshape(-1, texture.shape[2])[: len(uv)])
 
     def _shade_eyes(self, points: _SurfacePoints, open_: Float[Tensor, " n"]) -> Float[Tensor, "n 3"]:
         q = _normalize(_interpolate(self._eye_directions, points.corners, points.bary))

@@ -1,4 +1,4 @@
-"""Hair and a shirt for a synthetic person: triangles in the head's own space that follow the skull and the torso."""
+"""Hair for a synthetic person: triangles in the head's own space that follow the skull."""
 
 from __future__ import annotations
 
@@ -20,27 +20,6 @@ STRAND_WIDTH = [0.0009, 0.0019, 0.0017, 0.0006]
 """From root to tip, meters."""
 EAR_CLEARANCE = 0.0045
 """Strands that come nearer to an ear are left out, meters."""
-SHIRT_COLUMNS = 96
-"""Vertices around the shirt."""
-SHIRT_ROWS = 40
-"""Vertices from the collar down."""
-SHIRT_RINGS = np.array(
-    [
-        [-0.099, -0.021, 0.066, 0.053],
-        [-0.095, -0.021, 0.069, 0.057],
-        [-0.096, -0.021, 0.073, 0.062],
-        [-0.109, -0.022, 0.083, 0.068],
-        [-0.117, -0.022, 0.108, 0.074],
-        [-0.130, -0.022, 0.144, 0.082],
-        [-0.148, -0.021, 0.178, 0.088],
-        [-0.180, -0.020, 0.203, 0.094],
-        [-0.230, -0.018, 0.212, 0.104],
-        [-0.400, -0.014, 0.212, 0.112],
-    ]
-)
-"""Height, depth of the axis, half width and half depth of the shirt's cross sections from the collar down, meters."""
-COLLAR_SLOPE = 0.28
-"""Slope of the collar, lower in front, meters per meter."""
 
 
 @dataclass(frozen=True)
@@ -177,38 +156,6 @@ def _build_ribbons(path: np.ndarray, up: np.ndarray, brightness: np.ndarray, rng
     return _make_garment(edges, faces, np.repeat(along, 2, axis=1), np.repeat(normal, 2, axis=1), np.repeat(shade, 2, axis=1))
 
 
-def sew_shirt(seed: int) -> Garment:
-    """A sweater with a round collar that covers the lower end of the neck."""
-    knots = np.linspace(0, 1, len(SHIRT_RINGS))
-    t = np.linspace(0, 1, SHIRT_ROWS)
-    rings = np.stack([_smooth(np.interp(t, knots, SHIRT_RINGS[:, k])) for k in range(4)], axis=1)
-    angle = np.linspace(0, 2 * np.pi, SHIRT_COLUMNS, endpoint=False)
-    power = np.interp(t, [0, 0.3, 0.7, 1], [1.0, 1.0, 0.82, 0.78])[:, None]
-    x = np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** power * rings[:, 2:3]
-    z = np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** power * rings[:, 3:4]
-    collar = np.interp(t, [0, 0.4, 0.7], [1.0, 1.0, 0.0])[:, None]
-    y = rings[:, 0:1] - COLLAR_SLOPE * collar * z
-    points = np.stack([x, y, z + rings[:, 1:2]], axis=-1)
-    radial = np.stack([np.sin(angle), np.zeros_like(angle), np.cos(angle)], axis=-1)
-    flat = points.reshape(-1, 3)
-    folds = fractal_noise(flat * [1.0, 0.55, 1.0], 0.07, 3, seed + 41).reshape(points.shape[:2])
-    points = points + radial * (0.010 * folds * (1 - collar) + 0.0005 * collar * np.cos(48 * angle))[..., None]
-    index = np.arange(SHIRT_ROWS * SHIRT_COLUMNS).reshape(SHIRT_ROWS, SHIRT_COLUMNS)
-    a, b, c, d = index[:-1], np.roll(index, -1, 1)[:-1], index[1:], np.roll(index, -1, 1)[1:]
-    faces = np.concatenate([np.stack([a, c, d], -1).reshape(-1, 3), np.stack([a, d, b], -1).reshape(-1, 3)])
-    down, round_ = np.gradient(points, axis=0), np.roll(points, -1, 1) - np.roll(points, 1, 1)
-    normal = np.cross(down, round_)
-    normal /= np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-9
-    along = down / (np.linalg.norm(down, axis=-1, keepdims=True) + 1e-9)
-    return _make_garment(points, faces, along, normal, np.ones(points.shape[:2]))
-
-
 def _make_garment(vertices: np.ndarray, faces: np.ndarray, along: np.ndarray, normal: np.ndarray, shade: np.ndarray) -> Garment:
     vertices, along, normal = (field.reshape(-1, 3).astype(np.float32) for field in (vertices, along, normal))
     return Garment(vertices, faces, along, normal, shade.ravel().astype(np.float32))
-
-
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """Round off the corners of a broken line, ends fixed."""
-    padded = np.pad(values, 2, mode="reflect", reflect_type="odd")
-    return np.convolve(padded, [0.1, 0.25, 0.3, 0.25, 0.1], mode="valid")
