@@ -19,6 +19,7 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.core.head import HeadParams
 from deja_vu.core.motion import MotionSource
+from deja_vu.core.orbit import orbit
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.core.subject import Subject
 from deja_vu.export.frames import FrameSink, PngSequence, VirtualCamera
@@ -31,7 +32,7 @@ from deja_vu.motion.retarget import Retargeter, refuse_other_head
 from deja_vu.motion.script import ScriptMotion
 from deja_vu.motion.smooth import OneEuro
 from deja_vu.motion.tracked import TrackedMotion
-from deja_vu.motion.turntable import act_turntable
+from deja_vu.motion.turntable import Turntable, act_turntable
 from deja_vu.pipelines.configs import DriveConfig
 from deja_vu.pipelines.own_files import claimed
 from deja_vu.pipelines.painter import Background, Painter, open_background
@@ -209,15 +210,21 @@ def perform(subject: Subject, source: MotionSource, config: DriveConfig, avatar:
         yield steady(carried, seconds) if smooth else carried
 
 
-def turntable_of(head: HeadModel, subject: Subject, frames: int) -> HeadParams:
-    """The person turning by 30 degrees to both sides and going through some expressions."""
-    actor = Actor(head)
-    return Retargeter(head, actor.neutral, face_camera(subject.neutral))(act_turntable(actor, frames))
+def turntable_of(avatar: Avatar, subject: Subject, frames: int) -> Turntable:
+    """The person on a turntable, facing the camera at its beginning."""
+    actor = Actor(avatar.head)
+    carry = Retargeter(avatar.head, actor.neutral, face_camera(subject.neutral), body=avatar.shows_person, acted=True)
+    turn = act_turntable(actor, frames)
+    return replace(turn, params=carry(turn.params))
 
 
 def show(avatar: Avatar, subject: Subject, out: Path, frames: int = 150, side: int | None = None) -> None:
     """Write the turntable video, of the tracked video's size or of another side."""
-    motion = turntable_of(avatar.head, subject, frames)
-    paint = Painter(avatar, frame_camera(subject.camera, None if side is None else (side,)), torch.ones(3))
-    pictures = (paint(motion[place : place + 1]) for place in tqdm(range(frames), desc="turntable", unit="frame"))
+    turn = turntable_of(avatar, subject, frames)
+    camera = frame_camera(subject.camera, None if side is None else (side,))
+    paint = Painter(avatar, camera, torch.ones(3))
+    vertices = avatar.head(face_camera(subject.neutral))[0]
+    middle = (vertices.amin(0) + vertices.amax(0)) / 2
+    places = tqdm(range(frames), desc="turntable", unit="frame")
+    pictures = (paint(turn.params[place : place + 1], orbit(camera, middle, float(turn.yaw[place]))) for place in places)
     write_video(out, pictures, 30.0)

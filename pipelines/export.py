@@ -101,7 +101,8 @@ def write_page(avatar: GaussianAvatar, person: Person, config: ExportConfig, out
     """The page with its motions: a turntable, the start of the person's own video, and the motion asked for."""
     subject = person.subject
     rest = face_camera(subject.neutral)
-    clips = [Clip("Turntable", turntable_of(avatar.head, subject, TURNTABLE_FRAMES), 30.0)]
+    turn = turntable_of(avatar, subject, TURNTABLE_FRAMES)
+    clips = [Clip("Turntable", turn.params, 30.0, turn.yaw)]
     if person.video is not None:
         own = person.video.params[: round(OWN_SECONDS * subject.fps)]
         clips.append(Clip("As filmed", replace(own, shape=rest.shape.expand(len(own), -1)), subject.fps))
@@ -110,7 +111,7 @@ def write_page(avatar: GaussianAvatar, person: Person, config: ExportConfig, out
         clips.insert(0, Clip(Path(config.motion).stem, poses, fps))
     model = None if config.webcam is None else locate("face_landmarker")
     controls = page_controls(avatar.head, rest)
-    write_web(avatar, rest, subject.camera, controls, clips, person.name, out, webcam=config.webcam is not None)
+    write_web(avatar, replace(subject, neutral=rest), controls, clips, person.name, out, webcam=config.webcam is not None)
     if config.webcam is not None and model is not None:
         write_webcam(config.webcam, model, out)
 

@@ -48,9 +48,15 @@ class Painter:
         self._color = background if isinstance(background, Tensor) else torch.zeros(3)
 
     @torch.no_grad()
-    def __call__(self, params: HeadParams) -> UInt8[np.ndarray, "H W C"]:
-        """One picture, RGB or RGBA."""
-        out = self._avatar.render(params.to(self._device), self._camera, self._color.to(self._device))
+    def __call__(self, params: HeadParams, camera: Camera | None = None) -> UInt8[np.ndarray, "H W C"]:
+        """One picture, RGB or RGBA.
+
+        Args:
+            params: one frame.
+            camera: of the same size, instead of the first one.
+        """
+        camera = self._camera if camera is None else camera.to(self._device)
+        out = self._avatar.render(params.to(self._device), camera, self._color.to(self._device))
         rgb, alpha = out.rgb[0].cpu(), out.alpha[0].cpu()
         if self._transparent:
             return to_uint8(torch.cat([rgb / alpha.clamp_min(1e-3), alpha], -1))

@@ -16,6 +16,7 @@ from PIL import Image
 from deja_vu.avatars import Avatar, load_avatar, read_subject
 from deja_vu.core.errors import FormatError, InputError
 from deja_vu.core.head import HeadParams
+from deja_vu.core.orbit import filmed_yaws
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.core.subject import Subject
 from deja_vu.heads.base import HeadModel
@@ -196,4 +197,5 @@ def own_video(run: Path) -> TrackedSequence | None:
 def subject_of(video: TrackedSequence, avatar: Avatar) -> Subject:
     """Whom a tracked video shows, seen as far as the avatar goes."""
     camera = video.person_window().camera if avatar.shows_person else video.camera
-    return Subject(video.info.subject, video.info.head_name, estimate_neutral(video.params, avatar.head), camera, video.info.fps)
+    filmed = filmed_yaws(video.camera, video.params.world_from_head)
+    return Subject(video.info.subject, video.info.head_name, estimate_neutral(video.params, avatar.head), camera, video.info.fps, filmed)

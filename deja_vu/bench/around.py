@@ -24,9 +24,9 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.gaussians import rgb_to_sh
 from deja_vu.core.head import HeadParams
 from deja_vu.core.image import WHITE
+from deja_vu.core.orbit import orbit
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads.regions import region_faces
-from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.render.base import rasterize
 
@@ -155,22 +155,6 @@ def mouth_share(avatar: GaussianAvatar, params: HeadParams, camera: Camera) -> F
     inner[: len(avatar.layout)] = region_faces(avatar.head.topology, MOUTH)[avatar.layout.faces].float()
     marked = rgb_to_sh(inner[:, None].expand(-1, 3))[:, None].expand_as(gaussians.sh).contiguous()
     return rasterize(replace(gaussians, sh=marked), camera, torch.zeros(3), backend=avatar.config.backend).rgb[0, ..., 0]
-
-
-def orbit(camera: Camera, middle: Float[Tensor, "3"], angle: float) -> Camera:
-    """A camera gone round a point, about its own upright axis; at a positive angle it sees more of the left of who faces it.
-
-    Args:
-        camera: where it begins, in the world.
-        middle: of the circle, meters.
-        angle: radians.
-    """
-    turn = axis_angle_to_matrix(torch.tensor([0.0, angle, 0.0]))
-    pose = camera.camera_from_world.clone()
-    seen = pose[:3, :3] @ middle + pose[:3, 3]
-    pose[:3, :3] = turn @ pose[:3, :3]
-    pose[:3, 3] = seen - pose[:3, :3] @ middle
-    return replace(camera, camera_from_world=pose)
 
 
 def same_pixel(point: Float[Tensor, "3"], ours: Camera, theirs: Camera, move: Similarity) -> Float[Tensor, "3"]:

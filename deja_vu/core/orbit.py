@@ -1,8 +1,15 @@
-"""How far around a head one may look where a visitor turns the camera: the exported page and the viewer."""
+"""Cameras about a head: how far round it one may look, where that is from, and whether it was filmed from there."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deja_vu.core.camera import Camera
 
 
 @dataclass(frozen=True)
@@ -13,5 +20,55 @@ class Orbit:
     pitch: float
 
 
-ORBIT = Orbit(yaw=75.0, pitch=35.0)
-"""A head learned from a video of its front has no neck and no back: beyond these angles one looks into it."""
+HEAD_ORBIT = Orbit(yaw=75.0, pitch=35.0)
+"""A head alone has no neck: beyond these angles one looks into it."""
+PERSON_ORBIT = Orbit(yaw=180.0, pitch=45.0)
+"""A whole person is seen from all sides; from far below one would look into the torso."""
+FILMED_MARGIN = 15.0
+"""Degrees beyond the views that were filmed up to which an avatar is what was filmed."""
+
+
+def orbit(camera: Camera, middle: Float[Tensor, "3"], angle: float) -> Camera:
+    """A camera gone round a point, about its own upright axis; at a positive angle it sees more of the left of who faces it.
+
+    Args:
+        camera: where it begins, in the world.
+        middle: of the circle, meters.
+        angle: radians.
+    """
+    cosine, sine = math.cos(angle), math.sin(angle)
+    turn = torch.tensor([[cosine, 0.0, sine], [0.0, 1.0, 0.0], [-sine, 0.0, cosine]])
+    pose = camera.camera_from_world.clone()
+    seen = pose[:3, :3] @ middle + pose[:3, 3]
+    pose[:3, :3] = turn @ pose[:3, :3]
+    pose[:3, 3] = seen - pose[:3, :3] @ middle
+    return replace(camera, camera_from_world=pose)
+
+
+def seen_from(camera: Camera, world_from_head: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b"]:
+    """Yaw of a camera as heads have it before them, degrees: 0 straight ahead, positive to the person's left.
+
+    Args:
+        camera: one camera.
+        world_from_head: poses of the heads.
+    """
+    pose = camera.camera_from_world
+    place = -pose[:3, :3].T @ pose[:3, 3]
+    x, _, z = ((place - world_from_head[..., :3, 3])[..., None, :] @ world_from_head[..., :3, :3])[..., 0, :].unbind(-1)
+    return torch.rad2deg(torch.atan2(x, z))
+
+
+def filmed_yaws(camera: Camera, world_from_head: Float[Tensor, "T 4 4"]) -> tuple[float, float]:
+    """Range of the yaws from which a film shows a head, degrees, but for its last hundredths."""
+    least, largest = seen_from(camera, world_from_head).quantile(torch.tensor([0.01, 0.99])).tolist()
+    return round(least, 2), round(largest, 2)
+
+
+def is_filmed(yaw: float, filmed: tuple[float, float] | None) -> bool:
+    """Whether a view is one that was filmed, or near to such; yes where nothing is known.
+
+    Args:
+        yaw: of the camera before the head, degrees; see `seen_from`.
+        filmed: range of the yaws that were filmed, degrees.
+    """
+    return filmed is None or filmed[0] - FILMED_MARGIN <= yaw <= filmed[1] + FILMED_MARGIN

@@ -28,7 +28,8 @@ from deja_vu.avatars import GaussianAvatar
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import InputError
 from deja_vu.core.head import HeadParams
-from deja_vu.core.orbit import ORBIT
+from deja_vu.core.orbit import FILMED_MARGIN, HEAD_ORBIT, PERSON_ORBIT
+from deja_vu.core.subject import Subject
 from deja_vu.export.rig import Rig, build_rig
 from deja_vu.io.files import write_atomic
 from deja_vu.motion.labels import HEAD_AND_GAZE, TURNS, WORDS, Section, presets, sections
@@ -52,6 +53,8 @@ class Clip:
     params: HeadParams
     """Frames, carried over to the person."""
     fps: float
+    yaw: Float[Tensor, " T"] | None = None
+    """How far the camera has gone round the person in each frame, radians; None where it stands."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,7 @@ def quantize(values: np.ndarray, bits: int) -> Quantized:
 
 def write_web(
     avatar: GaussianAvatar,
-    rest: HeadParams,
-    camera: Camera,
+    subject: Subject,
     controls: Controls,
     clips: list[Clip],
     name: str,
@@ -108,8 +110,7 @@ def write_web(
 
     Args:
         avatar: a Gaussian avatar.
-        rest: the person at rest, a batch of one.
-        camera: how the person was filmed; the page starts with its field of view.
+        subject: the person, at rest as the page shows it; the page starts with the field of view of the camera.
         controls: what sliders and buttons mean.
         clips: motions to play.
         name: shown as the page's title.
@@ -120,13 +121,14 @@ def write_web(
         InputError: the avatar has no Gaussians.
         OutputError: the folder cannot be written.
     """
-    rig = build_rig(avatar, rest)
+    rig = build_rig(avatar, subject.neutral)
     arrays = dict(rig.arrays)
     unused = ("texels", "blend_texels")  # the page carries texels, and needs no image of the chart
     for key in unused:
         arrays.pop(key, None)
-    facts = rig.facts | {"name": name, "camera": _view(camera), "center": _center(avatar), "clips": [], "webcam": webcam}
-    facts |= {"body": _body(avatar), "orbit": asdict(ORBIT), "sections": _sections(avatar), "kinds": presets(), "words": WORDS}
+    facts = rig.facts | {"name": name, "camera": _view(subject.camera), "center": _center(avatar, subject), "clips": [], "webcam": webcam}
+    facts |= {"body": _body(avatar), "filmed": _filmed(subject), "orbit": asdict(PERSON_ORBIT if avatar.shows_person else HEAD_ORBIT)}
+    facts |= {"sections": _sections(avatar), "kinds": presets(), "words": WORDS}
     facts |= {"swing": controls.swing.tolist(), "presets": {name: face.tolist() for name, face in controls.presets.items()}}
     for number, clip in enumerate(clips):
         params = clip.params
@@ -136,6 +138,8 @@ def write_web(
         arrays[f"clip_{number}_pose"] = params.world_from_head[:, :3].reshape(frames, 12).numpy()
         if avatar.bust is not None:
             arrays[f"clip_{number}_torso"] = params.torso[:, :3].reshape(frames, 12).numpy()
+        if clip.yaw is not None:
+            arrays[f"clip_{number}_yaw"] = clip.yaw[:, None].numpy()
         facts["clips"] += [{"id": number, "name": clip.name, "fps": clip.fps, "frames": frames}]  # type: ignore[operator]
     content = pack(Rig(facts, arrays))
     player = resources.files("deja_vu.export") / "player"
@@ -222,8 +226,21 @@ def _view(camera: Camera) -> Mapping[str, float]:
 
 
 @torch.no_grad()
-def _center(avatar: GaussianAvatar) -> list[float]:
-    """Middle of the head that is shown, in head space, meters; what the page's camera looks at."""
-    neutral = replace(avatar.head.neutral((1,)), shape=avatar.shape[None])
-    points = avatar.surface(neutral).points[0]
-    return ((points.amin(0) + points.amax(0)) / 2).tolist()
+def _center(avatar: GaussianAvatar, subject: Subject) -> list[float]:
+    """What the page's camera looks at, in head space, meters.
+
+    Of a head alone its middle; of a person the middle of the head, at the height of the filmed picture's middle.
+    """
+    if avatar.bust is None:
+        points = avatar.surface(replace(avatar.head.neutral((1,)), shape=avatar.shape[None])).points[0]
+        return ((points.amin(0) + points.amax(0)) / 2).tolist()
+    vertices, camera = avatar.head(subject.neutral)[0], subject.camera
+    center = (vertices.amin(0) + vertices.amax(0)) / 2
+    center[1] = (camera.height / 2 - camera.intrinsics[1, 2]) / camera.intrinsics[1, 1] * center[2]
+    pose = subject.neutral.world_from_head[0]
+    return ((center - pose[:3, 3]) @ pose[:3, :3]).tolist()
+
+
+def _filmed(subject: Subject) -> list[float] | None:
+    """Yaws of the camera before the head beyond which the page says that they were not filmed, degrees."""
+    return None if subject.filmed is None else [subject.filmed[0] - FILMED_MARGIN, subject.filmed[1] + FILMED_MARGIN]

@@ -77,6 +77,7 @@ WORDS = {
     "background": "Background",
     "picture": "Save picture",
     "front": "Camera to the front",
+    "unfilmed": "Beyond what was filmed",
 }
 """Names of everything else that both have."""
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deja_vu.core.head import HeadParams
 from deja_vu.heads.base import HeadModel
-from deja_vu.heads.skinning import axis_angle_to_matrix, invert_motion
+from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.motion.actor import angles_from_rotation, rotation_from_angles
 from deja_vu.motion.config import TorsoMode
 
@@ -121,7 +121,7 @@ def limit_turn(head: Float[Tensor, "B 3 3"], torso: Float[Tensor, "B 3 3"]) -> F
 
 def place_torso(pose: Float[Tensor, "B 4 4"], torso: Float[Tensor, "B 4 4"]) -> Float[Tensor, "B 4 4"]:
     """The torso's motion against the head's rest, as `HeadParams` has it, from both poses in the world."""
-    return invert_motion(pose) @ torso
+    return torch.linalg.solve(pose, torso)  # to the last bit what stands still, though the rotation is rounded
 
 
 def _carry(pose: Float[Tensor, "*b 4 4"], point: Float[Tensor, "3"]) -> Float[Tensor, "*b 3"]:

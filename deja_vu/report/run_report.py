@@ -41,7 +41,7 @@ TILE_SIDE = 256
 OVERLAY_FRAMES = 4
 OVERLAY_HEIGHT = 256
 """Of the tracker's pictures, pixels."""
-CLIPS = {"turntable.mp4": "30° to both sides, through some expressions", "driven.mp4": "moved by another video"}
+CLIPS = {"turntable.mp4": "once round, through some expressions", "driven.mp4": "moved by another video"}
 """Files of a run that the page shows, with what they are."""
 
 

@@ -79,11 +79,14 @@ class Panel:
         """How fast the motion plays, against how fast it was."""
         return SPEEDS[self.speed.value]
 
-    def say(self, fps: float) -> None:
-        """Show what there is, and how many pictures come in a second; a line that is always there, so that nothing jumps."""
+    def say(self, fps: float, *, filmed: bool = True) -> None:
+        """Show what there is, how many pictures come in a second, and whether one looks from where nobody filmed.
+
+        A line that is always there, so that nothing jumps.
+        """
         counts = [one.avatar.num_gaussians for one in self._stage.performers if isinstance(one.avatar, GaussianAvatar)]
         what = f"{sum(counts):,} Gaussians" if counts else "Pictures"
-        self._status.content = f"{what} · {f'{fps:.0f} fps' if fps else 'still'}"
+        self._status.content = f"{what} · {f'{fps:.0f} fps' if fps else 'still'}{'' if filmed else ' · ' + WORDS['unfilmed'].lower()}"
 
     def _presets(self) -> None:
         faces: dict[str, dict[str, float]] = {}

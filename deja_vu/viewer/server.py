@@ -16,7 +16,6 @@ from PIL import Image as PillowImage
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import InputError, MissingAssetError
 from deja_vu.core.gaussians import Gaussians, sh_to_rgb
-from deja_vu.core.orbit import ORBIT
 from deja_vu.render.reference import rotation_matrices
 from deja_vu.viewer.camera import fitted_fov, looking_at, within_orbit
 from deja_vu.viewer.config import ViewerConfig
@@ -159,7 +158,7 @@ class Session:
                 self._come_back()
                 answered = wish, self.panel.way.value, self._look()  # before drawing, so that no later change is missed
                 self._draw(wish, moving=False)
-                self.panel.say(0.0)
+                self._say(0.0)
                 fine = True
 
     def _look(self) -> tuple[float, ...]:
@@ -202,7 +201,7 @@ class Session:
     def _held(self) -> tuple[np.ndarray, np.ndarray, bool]:
         """What the camera looks at and where it may stand, scene units, and whether it stands elsewhere."""
         center, position = np.asarray(self._client.camera.look_at), np.asarray(self._client.camera.position)
-        held = within_orbit(position, center, ORBIT)
+        held = within_orbit(position, center, self._stage.orbit)
         return center, held, bool(np.abs(held - position).max() > 1e-3 * np.linalg.norm(position - center))
 
     def _come_back(self) -> None:
@@ -262,7 +261,11 @@ class Session:
         now = time.monotonic()
         if now - self._spoken > 0.5 and len(self._intervals) > 2:
             self._spoken = now
-            self.panel.say(len(self._intervals) / sum(self._intervals))
+            self._say(len(self._intervals) / sum(self._intervals))
+
+    def _say(self, fps: float) -> None:
+        wish = self.panel.wish()
+        self.panel.say(fps, filmed=wish.compared is not None or self._stage.is_filmed(wish, self.view(*self._size(1.0))))
 
     def _screenshot(self) -> None:
         """Hand the present view to the visitor, at full size and without loss."""

@@ -16,6 +16,7 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.head import HeadParams
 from deja_vu.core.motion import MotionSource
+from deja_vu.core.orbit import HEAD_ORBIT, PERSON_ORBIT, Orbit, is_filmed, seen_from
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.core.subject import Subject
 from deja_vu.motion.actor import Actor, Angles
@@ -23,8 +24,10 @@ from deja_vu.motion.config import RetargetConfig, TorsoMode
 from deja_vu.motion.neutral import face_camera
 from deja_vu.motion.retarget import Retargeter
 
-SPACING = 0.26
-"""Distance between avatars that stand side by side in one scene, meters."""
+HEAD_SPACING = 0.26
+"""Distance between heads that stand side by side in one scene, meters."""
+PERSON_SPACING = 0.55
+"""Distance between whole persons that do."""
 Image = UInt8[np.ndarray, "H W 3"]
 
 
@@ -90,8 +93,9 @@ class Performer:
         self.neutral = replace(facing, world_from_head=pose)
         self.actor = Actor(self.head)
         self._perform = Retargeter(self.head, self.actor.neutral, self.neutral, body=avatar.shows_person, acted=True)
-        self.fov = 2 * math.atan(camera.height / 2 / float(camera.intrinsics[1, 1]))
-        """Vertical angle of view of the tracked crop, radians."""
+        self.filmed = subject.filmed
+        self.fov = 2 * math.atan(max(camera.width, camera.height) / 2 / float(camera.intrinsics[1, 1]))
+        """Angle of view of the tracked window's longer side, radians."""
         self._carried: dict[int, HeadParams] = {}
 
     def center(self) -> Float[np.ndarray, "3"]:
@@ -146,6 +150,17 @@ class Stage:
         """The motion that a wish names."""
         return None if wish.motion is None else self.clips[wish.motion]
 
+    @property
+    def orbit(self) -> Orbit:
+        """How far round the camera may go."""
+        return PERSON_ORBIT if all(performer.avatar.shows_person for performer in self.performers) else HEAD_ORBIT
+
+    def is_filmed(self, wish: Wish, camera: Camera) -> bool:
+        """Whether somebody looks at every avatar from where it was filmed, or nearly."""
+        poses = [performer.params(wish, self.clip(wish)).world_from_head[0] for performer in self.performers]
+        yaws = [float(seen_from(camera, pose)) for pose in poses]
+        return all(is_filmed(yaw, performer.filmed) for yaw, performer in zip(yaws, self.performers, strict=True))
+
     @torch.no_grad()
     def picture(self, wish: Wish, camera: Camera) -> Image:
         """What `avatar.render` gives, by one camera; several avatars share the picture in columns of the same height.
@@ -169,10 +184,11 @@ class Stage:
         """Gaussians of all avatars that have them, side by side in one scene, as a batch of one."""
         found = []
         clip = self.clip(wish)
+        spacing = PERSON_SPACING if any(performer.avatar.shows_person for performer in self.performers) else HEAD_SPACING
         for place, performer in enumerate(self.performers):
             if "gaussians" in performer.avatar.capabilities:
                 drawn = performer.avatar.gaussians(performer.params(wish, clip))
-                shift = torch.tensor([SPACING * (place - (len(self.performers) - 1) / 2), 0.0, 0.0])
+                shift = torch.tensor([spacing * (place - (len(self.performers) - 1) / 2), 0.0, 0.0])
                 found.append(replace(drawn, means=drawn.means + shift))
         return Gaussians.cat(found)
 

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from deja_vu.bench.around import fit_similarity, orbit, same_pixel
+from deja_vu.bench.around import fit_similarity, same_pixel
 from deja_vu.core.camera import Camera
+from deja_vu.core.orbit import orbit
 from deja_vu.heads.skinning import axis_angle_to_matrix
 
 MIDDLE = torch.tensor([0.02, 0.01, 0.6])

@@ -15,6 +15,7 @@ from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.core.camera import Camera
 from deja_vu.core.gaussians import CHANNELS, Gaussians
 from deja_vu.core.head import HeadParams
+from deja_vu.core.subject import Subject
 from deja_vu.export.space import at_rest
 from deja_vu.export.web import Controls
 from deja_vu.heads.anny import load as load_anny
@@ -113,6 +114,12 @@ def person_motion() -> HeadParams:
 
 
 @pytest.fixture(scope="session")
+def person_subject(person_rest: HeadParams) -> Subject:
+    """Filmed from 30 degrees to the right to 20 to the left."""
+    return Subject("person", "anny", person_rest, CAMERA, 25.0, (-30.0, 20.0))
+
+
+@pytest.fixture(scope="session")
 def person_controls(person_rest: HeadParams) -> Controls:
     return Controls(torch.ones_like(person_rest.expression[0]), {"neutral": person_rest.expression[0]})
 
@@ -134,6 +141,11 @@ def rest() -> HeadParams:
     pose = torch.eye(4)[None].clone()
     pose[:, :3, :3], pose[0, :3, 3] = FACING, torch.tensor([0.01, 0.02, 0.5])
     return replace(still, expression=torch.full_like(still.expression, 0.1), world_from_head=pose)
+
+
+@pytest.fixture(scope="session")
+def subject(rest: HeadParams) -> Subject:
+    return Subject("someone", "toy", rest, CAMERA, 25.0)
 
 
 @pytest.fixture(scope="session")

@@ -26,9 +26,9 @@ CHATTER = ("TensorFlow Lite", "gl_context", "face_landmarker", "inference_feedba
 
 
 @pytest.fixture(scope="session")
-def exported_page(avatar, rest, camera, controls, motion, tmp_path_factory) -> Path:
+def exported_page(avatar, subject, controls, motion, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("page")
-    write_web(avatar, rest, camera, controls, [Clip("Talk", motion, 25.0)], "someone", folder)
+    write_web(avatar, subject, controls, [Clip("Talk", motion, 25.0)], "someone", folder)
     return folder
 
 

@@ -35,12 +35,12 @@ AROUND = """<!doctype html><title>around</title><link rel="icon" href="data:,"><
 
 
 @pytest.fixture(scope="module")
-def folder(avatar, rest, camera, controls, motion, tmp_path_factory):
+def folder(avatar, subject, controls, motion, tmp_path_factory):
     """An exported page with two avatars, and two pages of somebody else's beside it."""
     folder = tmp_path_factory.mktemp("embedded")
-    write_web(avatar, rest, camera, controls, [], "other", folder)
+    write_web(avatar, subject, controls, [], "other", folder)
     (folder / "avatar.bin").rename(folder / "other.bin")
-    write_web(avatar, rest, camera, controls, [Clip("Talk", motion, 25.0)], "someone", folder)
+    write_web(avatar, subject, controls, [Clip("Talk", motion, 25.0)], "someone", folder)
     (folder / "theirs.html").write_text(THEIRS)
     (folder / "around.html").write_text(AROUND)
     return folder

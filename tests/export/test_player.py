@@ -12,8 +12,8 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from deja_vu.avatars.gaussian.config import GaussianConfig
-from deja_vu.core.orbit import ORBIT
-from deja_vu.export.web import write_web, write_webcam
+from deja_vu.core.orbit import HEAD_ORBIT
+from deja_vu.export.web import Clip, write_web, write_webcam
 from deja_vu.io import assets
 from deja_vu.motion.retarget import Retargeter
 from deja_vu.motion.torso import neck_pivot
@@ -58,9 +58,9 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_the_page_shows_what_python_renders(name, make_avatar, rest, camera, controls, motion, opened, screenshots, tmp_path):
+def test_the_page_shows_what_python_renders(name, make_avatar, subject, camera, controls, motion, opened, screenshots, tmp_path):
     avatar = make_avatar(VARIANTS[name])
-    write_web(avatar, rest, camera, controls, [], name, tmp_path)
+    write_web(avatar, subject, controls, [], name, tmp_path)
     motion = motion if name == "default" else motion[:3]
     page = opened(on_disk(tmp_path))
     with torch.no_grad():
@@ -73,10 +73,10 @@ def test_the_page_shows_what_python_renders(name, make_avatar, rest, camera, con
 
 
 def test_the_page_shows_a_whole_person_as_python_renders(
-    person, person_rest, person_controls, camera, person_motion, opened, screenshots, tmp_path
+    person, person_subject, person_controls, camera, person_motion, opened, screenshots, tmp_path
 ):
     """Heads turned by up to 60 degrees on torsos of their own poses."""
-    write_web(person, person_rest, camera, person_controls, [], "person", tmp_path)
+    write_web(person, person_subject, person_controls, [], "person", tmp_path)
     page = opened(on_disk(tmp_path))
     with torch.no_grad():
         ours = person.render(person_motion, camera, torch.ones(3)).rgb.clamp(0, 1).numpy()
@@ -91,9 +91,9 @@ def test_the_page_shows_a_whole_person_as_python_renders(
     np.testing.assert_allclose(turned["pose"] @ pivot, rest["pose"] @ pivot, atol=1e-7)  # and so does what the head turns on
 
 
-def test_a_torso_that_is_not_given_goes_as_python_lets_it(person, person_rest, person_controls, camera, opened, tmp_path):
+def test_a_torso_that_is_not_given_goes_as_python_lets_it(person, person_rest, person_subject, person_controls, opened, tmp_path):
     """Poses of a head without a torso's: it rests, but for what the neck does not give."""
-    write_web(person, person_rest, camera, person_controls, [], "person", tmp_path)
+    write_web(person, person_subject, person_controls, [], "person", tmp_path)
     page = opened(on_disk(tmp_path))
     mover = person_rest[[0] * 4]
     mover.world_from_head[:, :3, 3] += torch.tensor([[0.0, 0, 0], [0.02, 0, 0.01], [0.05, 0.01, 0], [-0.2, 0, 0.1]])
@@ -101,6 +101,33 @@ def test_a_torso_that_is_not_given_goes_as_python_lets_it(person, person_rest, p
     whole = "async (pose) => (await dejaVu).face.whole({ pose }).torso"
     for pose, torso in zip(expected.world_from_head, expected.torso, strict=True):
         np.testing.assert_allclose(page.evaluate(whole, pose.flatten().tolist()), torso.flatten(), atol=1e-6)
+
+
+def test_the_camera_goes_round_a_person_and_the_page_says_where_nobody_filmed(
+    person, person_subject, person_controls, person_motion, opened, tmp_path
+):
+    still = person_subject.neutral[[0] * 4]
+    turn = Clip("Turntable", still, 30.0, torch.tensor([0.0, 0.5, 3.0, 5.8]))
+    write_web(person, person_subject, person_controls, [turn], "person", tmp_path)
+    page = opened(on_disk(tmp_path))
+    script = """async (second) => {
+      REST
+      const avatar = await dejaVu;
+      if (second === null) avatar.reset();
+      else avatar.play("Turntable").pause().seek(second);
+      await rest(avatar);
+      return [avatar.face.seenFrom(avatar.view.pinhole().cameraFromWorld), document.getElementById("unfilmed").hidden];
+    }""".replace("REST", REST)
+    yaws, hidden = zip(*[page.evaluate(script, second) for second in (0.001, 0.034, 0.067, 0.101, None)], strict=True)
+    start = yaws[0]
+    assert abs(start) < 3
+    turns = [(yaw - start + 180) % 360 - 180 for yaw in yaws]
+    expected = [math.degrees(yaw) for yaw in (0, 0.5, 3.0, 5.8 - 2 * math.pi, 0)]
+    assert turns == pytest.approx(expected, abs=3)  # about the head's middle, which is not its origin
+    assert hidden == (True, True, False, True, True)  # filmed from -30 to 20 degrees, and 15 more count as filmed
+    for _ in range(18):  # half the way round by hand
+        page.evaluate("async () => (await dejaVu).view.move(10, 0)")
+    assert abs(page.evaluate(script, None)[0]) == pytest.approx(180, abs=5)
 
 
 def test_a_page_from_a_host_shows_the_same_as_one_from_disk(exported_page, page, camera, pose, opened):
@@ -187,17 +214,17 @@ def test_nobody_looks_behind_the_head(page):
       for (let k = 0; k < 30; k++) view.move(yaw, pitch);
       return turns().map((angle, i) => angle - start[i]);
     }"""
-    assert page.evaluate(angles, [20, 0]) == pytest.approx([ORBIT.yaw, 0], abs=0.1)
-    assert page.evaluate(angles, [-20, 0]) == pytest.approx([-ORBIT.yaw, 0], abs=0.1)
-    assert page.evaluate(angles, [0, 20])[1] == pytest.approx(ORBIT.pitch, abs=0.1)
-    assert page.evaluate(angles, [0, -20])[1] == pytest.approx(-ORBIT.pitch, abs=0.1)
+    assert page.evaluate(angles, [20, 0]) == pytest.approx([HEAD_ORBIT.yaw, 0], abs=0.1)
+    assert page.evaluate(angles, [-20, 0]) == pytest.approx([-HEAD_ORBIT.yaw, 0], abs=0.1)
+    assert page.evaluate(angles, [0, 20])[1] == pytest.approx(HEAD_ORBIT.pitch, abs=0.1)
+    assert page.evaluate(angles, [0, -20])[1] == pytest.approx(-HEAD_ORBIT.pitch, abs=0.1)
     page.mouse.move(SIDE / 2, SIDE / 2)
     page.mouse.down()
     page.mouse.move(SIDE / 2 + 450, SIDE / 2, steps=3)
     page.mouse.up()
     wait_until(page, "Math.abs((await dejaVu).view.controls.getAzimuthalAngle()) > 1.2")
     turned = page.evaluate("async () => (await dejaVu).view.controls.getAzimuthalAngle()")
-    assert abs(math.degrees(turned)) < ORBIT.yaw + 5  # the first direction is not exactly straight ahead
+    assert abs(math.degrees(turned)) < HEAD_ORBIT.yaw + 5  # the first direction is not exactly straight ahead
 
 
 MOVED = """async () => {
@@ -286,12 +313,12 @@ def test_a_binary_of_another_format_is_refused(exported_page, opened, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_webcam_drives_from_disk(avatar, rest, camera, controls, opened, tmp_path):
+def test_the_webcam_drives_from_disk(avatar, subject, controls, opened, tmp_path):
     """MediaPipe's program and model load from one file without a server, and watch the camera; the test picture shows no face."""
     model = assets.find("face_landmarker")
     if not MEDIAPIPE.is_dir() or model is None:
         pytest.skip("needs @mediapipe/tasks-vision (make web) and the landmarker's model (python -m deja_vu.io.assets)")
-    write_web(avatar, rest, camera, controls, [], "someone", tmp_path, webcam=True)
+    write_web(avatar, subject, controls, [], "someone", tmp_path, webcam=True)
     write_webcam(MEDIAPIPE, model, tmp_path)
     page = opened(on_disk(tmp_path))
     page.locator("#webcam").evaluate("(button) => button.click()")

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from deja_vu.core.errors import InputError
-from deja_vu.core.orbit import ORBIT
+from deja_vu.core.orbit import HEAD_ORBIT
 from deja_vu.export.rig import Rig, build_rig
 from deja_vu.export.web import Clip, pack, quantize, script, write_web, write_webcam
 
@@ -88,8 +88,8 @@ def test_large_indices_keep_their_type():
     assert (arrays["many"].dtype, arrays["few"].dtype, arrays["below"].dtype) == (np.int32, np.uint16, np.int32)
 
 
-def test_the_folder_holds_page_binary_and_licenses(avatar, rest, camera, controls, motion, tmp_path):
-    write_web(avatar, rest, camera, controls, [Clip("Talk", motion, 25.0)], "some <one>", tmp_path / "page")
+def test_the_folder_holds_page_binary_and_licenses(avatar, subject, controls, motion, tmp_path):
+    write_web(avatar, subject, controls, [Clip("Talk", motion, 25.0)], "some <one>", tmp_path / "page")
     names = {path.name: path.read_bytes() for path in (tmp_path / "page").iterdir()}
     assert names.keys() == {"index.html", "avatar.bin", "deja-vu.js", "NOTICES.txt"}
     header, arrays = unpacked(names["avatar.bin"])
@@ -100,7 +100,7 @@ def test_the_folder_holds_page_binary_and_licenses(avatar, rest, camera, control
     facts = header["facts"]
     assert [section["title"] for section in facts["sections"]][:2] == ["Head and gaze", "Jaw and tongue"]
     assert [control["name"] for control in facts["sections"][0]["controls"]] == ["headYaw", "headPitch", "headRoll", "gazeYaw", "gazePitch"]
-    assert facts["orbit"] == {"yaw": ORBIT.yaw, "pitch": ORBIT.pitch}
+    assert facts["orbit"] == {"yaw": HEAD_ORBIT.yaw, "pitch": HEAD_ORBIT.pitch}
     assert facts["webcam"] is False
     assert header["facts"]["swing"] == controls.swing.tolist()
     assert header["facts"]["presets"] == {name: face.tolist() for name, face in controls.presets.items()}

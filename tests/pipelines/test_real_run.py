@@ -112,7 +112,7 @@ def test_the_page_shows_ten_poses_as_python_does(pair, standing, browser, screen
     avatar, subject = pair
     main(["export", str(RUN), "--format", "web", "--out", str(tmp_path / "page")])
     size = sum((tmp_path / "page" / name).stat().st_size for name in ("index.html", "avatar.bin")) / 1e6
-    turn = turntable_of(avatar.head, subject_of(subject, avatar), 150)
+    turn = turntable_of(avatar, subject_of(subject, avatar), 150).params
     poses = [subject.params[k : k + 1] for k in np.linspace(0, len(subject) - 1, 5).astype(int)]
     poses = [replace(pose, shape=standing.shape) for pose in poses] + [turn[k : k + 1] for k in (20, 50, 80, 110, 140)]
     page = browser.new_page(viewport={"width": 1000, "height": 600})

@@ -19,7 +19,7 @@ from PIL import Image
 
 from deja_vu.avatars import save_avatar
 from deja_vu.core.errors import ConfigError, InputError
-from deja_vu.core.orbit import ORBIT
+from deja_vu.core.orbit import HEAD_ORBIT
 from deja_vu.pipelines.person import Person, load
 from deja_vu.pipelines.view import open_viewer, unique_name
 from deja_vu.viewer.config import ViewerConfig
@@ -168,9 +168,9 @@ def test_nobody_looks_behind_the_head(page, viewer) -> None:
 
     for _ in range(100):
         page.wait_for_timeout(300)
-        if abs(yaw() - ORBIT.yaw) < 1:
+        if abs(yaw() - HEAD_ORBIT.yaw) < 1:
             break
-    assert yaw() == pytest.approx(ORBIT.yaw, abs=1)
+    assert yaw() == pytest.approx(HEAD_ORBIT.yaw, abs=1)
 
 
 @needs_viser

@@ -13,7 +13,10 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.conventions import SH_C0
 from deja_vu.core.gaussians import CHANNELS
 from deja_vu.core.image import RenderOutput
+from deja_vu.core.orbit import orbit
 from deja_vu.core.sequence import TrackedSequence, TrackInfo
+from deja_vu.core.subject import Subject
+from deja_vu.heads import load_head
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
 from deja_vu.motion.tracked import TrackedMotion
@@ -21,6 +24,37 @@ from deja_vu.pipelines.person import subject_of
 from deja_vu.viewer.stage import Clip, Performer, Stage, Wish, view_camera
 
 SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def whole() -> Performer:
+    """A whole person without color, filmed from 10 degrees to the right to 30 to the left."""
+    head = load_head("anny")
+    config = GaussianConfig(uv_size=64, blend_size=64, bust_size=64, bust_blend_size=64, blendmaps=0)
+    neutral = head.neutral((1,))
+    neutral.world_from_head.copy_(torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0])))
+    neutral.world_from_head[0, 2, 3] = 0.8
+    subject = Subject("whole", "anny", neutral, Camera.from_focal(200.0, 96, 80), 25.0, (-10.0, 30.0))
+    return Performer("whole", GaussianAvatar(head, torch.zeros(head.spec.num_shape), config).eval(), subject)
+
+
+def test_one_may_look_at_a_person_from_all_sides_and_learns_where_nobody_filmed(whole: Performer) -> None:
+    stage = Stage([whole], {})
+    assert stage.orbit.yaw == 180
+    assert whole.fov == pytest.approx(2 * math.atan(48 / 200))  # the wider side fits, too
+    camera = replace(Camera.from_focal(200.0, 80, 80), camera_from_world=torch.eye(4))
+    camera.camera_from_world[:3, 3] = -torch.from_numpy(stage.front)
+    middle = torch.from_numpy(stage.center)
+    for yaw, filmed in ((0, True), (-24, True), (-26, False), (44, True), (46, False), (180, False)):
+        turned = orbit(camera, middle, math.radians(yaw))
+        assert stage.is_filmed(Wish(), turned) == filmed, yaw
+    assert not stage.is_filmed(Wish(head=(40, 0, 0)), camera)  # the head that turns left is seen from its right
+
+
+def test_a_persons_torso_stays_under_a_head_that_turns(whole: Performer) -> None:
+    turned, rest = (whole.params(Wish(head=angles), None) for angles in ((30.0, 10.0, 0.0), (0.0, 0.0, 0.0)))
+    torch.testing.assert_close(turned.world_from_torso, rest.world_from_torso, rtol=0, atol=1e-6)
+    assert (turned.world_from_head - rest.world_from_head).abs().max() > 0.3
 
 
 def sequence(frames: int = 6) -> TrackedSequence:

@@ -120,6 +120,13 @@ export class DejaVu {
     return this.player.count;
   }
 
+  /** Whether one looks at the head from where it was filmed, or nearly; yes where nobody knows. */
+  get filmed() {
+    const { filmed } = this.facts;
+    const yaw = this.face.seenFrom(this.view.pinhole().cameraFromWorld);
+    return !filmed || (filmed[0] <= yaw && yaw <= filmed[1]);
+  }
+
   /** CSS color behind the avatar; null is transparent. */
   get background() {
     return this.color;
@@ -220,6 +227,7 @@ export class DejaVu {
   leave() {
     if (!this.playback.clip) return;
     this.playback.leave();
+    this.view.goRound(0);
     this.emit("motion", this);
   }
 
@@ -231,7 +239,9 @@ export class DejaVu {
   advance(now) {
     this.view.advance();
     if (!this.playback.advance(now)) return;
-    this.face.put(this.playback.frame());
+    const frame = this.playback.frame();
+    this.view.goRound(frame.yaw);
+    this.face.put(frame);
     this.changed();
   }
 

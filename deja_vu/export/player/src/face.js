@@ -106,6 +106,13 @@ export class Face {
     return [mean(1) / DEGREE, -mean(0) / DEGREE];
   }
 
+  /** Yaw of a camera as the head has it before it, degrees: positive to the person's left. */
+  seenFrom(cameraFromWorld) {
+    const world = inverted(cameraFromWorld);
+    const [x, , z] = carried(inverted(this.params.pose), [world[3], world[7], world[11]]);
+    return Math.atan2(x, z) / DEGREE;
+  }
+
   /** Middle of the head at rest in the world, meters; what the camera turns about. */
   center() {
     const moved = apply3(rotationOf(this.rest.pose), this.facts.center);

@@ -40,6 +40,10 @@ async function start(source, wanted) {
     buildTools($("tools"), avatar);
     $("panel").hidden = false;
   }
+  if (wanted.ui) {
+    $("unfilmed").textContent = avatar.facts.words.unfilmed;
+    avatar.on("frame", () => ($("unfilmed").hidden = avatar.filmed));
+  }
   listen(avatar, wanted.ui);
   avatar.on("lost", () => fail(new Error("The browser took the graphics card away from this page. Load the page again.")));
   if (wanted.motion !== null) {

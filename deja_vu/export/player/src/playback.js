@@ -48,7 +48,7 @@ export class Playback {
     return due;
   }
 
-  /** The frame that is due. */
+  /** The frame that is due, and how far the camera has gone round in it (yaw, radians). */
   frame() {
     const { clip } = this;
     const frame = Math.min(Math.floor(this.time * clip.fps), clip.frames - 1);
@@ -62,6 +62,7 @@ export class Playback {
       expression: row("expression"),
       joints: Array.from({ length: this.joints }, (_, j) => joints.slice(3 * j, 3 * j + 3)),
       pose: [...row("pose"), 0, 0, 0, 1],
+      yaw: this.arrays[`clip_${clip.id}_yaw`] ? row("yaw")[0] : 0,
       ...(this.arrays[`clip_${clip.id}_torso`] && { torso: [...row("torso"), 0, 0, 0, 1] }),
     };
   }

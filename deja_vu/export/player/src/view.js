@@ -2,7 +2,7 @@
 
 import { PerspectiveCamera, Vector3 } from "three";
 import { OrbitControls } from "three/addons/controls/OrbitControls.js";
-import { multiply } from "./pose.js";
+import { apply3, multiply, rigid, rotation } from "./pose.js";
 
 const FLIP = [1, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1]; // OpenCV's world to three.js' and back: half a turn about x
 const SHARPEST = 2; // device pixels a CSS pixel; more costs speed and shows nothing of a head
@@ -18,7 +18,9 @@ export class View {
   /** `center`: what the camera turns about, meters in OpenCV's world; it stands at that world's origin. `changed` is told of every move. */
   constructor(canvas, { camera, orbit }, center, controls, changed) {
     this.canvas = canvas;
-    this.camera = new PerspectiveCamera((2 * Math.atan(camera.height / 2 / camera.fy)) / DEGREE, 1, 0.01, 100);
+    this.camera = new PerspectiveCamera((2 * Math.atan(Math.max(camera.width, camera.height) / 2 / camera.fy)) / DEGREE, 1, 0.01, 100);
+    this.changed = changed;
+    this.yaw = 0;
     this.controls = new OrbitControls(this.camera, controls ? canvas : null);
     this.controls.enabled = controls;
     this.controls.enablePan = false;
@@ -28,13 +30,20 @@ export class View {
     [this.controls.minDistance, this.controls.maxDistance] = [NEAREST, FARTHEST];
     this.controls.update();
     const [yaw, pitch] = [this.controls.getAzimuthalAngle(), this.controls.getPolarAngle()];
-    [this.controls.minAzimuthAngle, this.controls.maxAzimuthAngle] = [yaw - orbit.yaw * DEGREE, yaw + orbit.yaw * DEGREE];
+    if (orbit.yaw < 180) [this.controls.minAzimuthAngle, this.controls.maxAzimuthAngle] = [yaw - orbit.yaw * DEGREE, yaw + orbit.yaw * DEGREE];
     [this.controls.minPolarAngle, this.controls.maxPolarAngle] = [pitch - orbit.pitch * DEGREE, pitch + orbit.pitch * DEGREE];
     this.controls.update();
     this.controls.saveState();
     this.controls.addEventListener("change", changed);
     this.observer = new ResizeObserver(changed);
     this.observer.observe(canvas);
+  }
+
+  /** Go round the middle by an angle beyond where pointer and keys have put the camera, radians; shows more of the person's left first. */
+  goRound(yaw) {
+    if (yaw === this.yaw) return;
+    this.yaw = yaw;
+    this.changed();
   }
 
   /** Let a turn run out. */
@@ -70,7 +79,11 @@ export class View {
     const height = Math.max(1, Math.round(this.canvas.clientHeight * ratio));
     const focal = Math.min(width, height) / 2 / Math.tan((this.camera.fov / 2) * DEGREE);
     this.camera.updateMatrixWorld();
-    const cameraFromWorld = multiply(multiply(FLIP, rowMajor(this.camera.matrixWorldInverse)), FLIP);
+    const standing = multiply(multiply(FLIP, rowMajor(this.camera.matrixWorldInverse)), FLIP);
+    const { x, y, z } = this.controls.target;
+    const middle = [x, -y, -z];
+    const turn = rotation(0, this.yaw, 0);
+    const cameraFromWorld = multiply(standing, rigid(turn, apply3(turn, middle).map((value, i) => middle[i] - value)));
     return { fx: focal, fy: focal, cx: width / 2, cy: height / 2, width, height, cameraFromWorld };
   }
 
