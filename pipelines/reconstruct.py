@@ -23,7 +23,8 @@ from deja_vu.bench.predictors import avatar_predictor
 from deja_vu.bench.results import METRICS_FILE, PhotoFacts, write_result
 from deja_vu.core.config import config_text
 from deja_vu.core.image import WHITE, over
-from deja_vu.core.sequence import TrackedSequence, TrackInfo
+from deja_vu.core.portrait import Portrait
+from deja_vu.core.sequence import TrackedSequence, TrackInfo, Window
 from deja_vu.datasets.prior_examples import stack_portraits
 from deja_vu.heads import load_head
 from deja_vu.io.files import write_atomic
@@ -67,7 +68,7 @@ def fill(photo: Path, run: Run, config: ReconstructConfig) -> None:
     picture = read_picture(photo)
     prior = load_prior(Path(config.prior) if config.prior else None) if config.init == "prior" else None
     head = load_head(config.head if prior is None else prior.config.head)
-    fitted = fit_photo(head, picture, photo.name, photo.stem, config.photo)
+    fitted = fit_photo(head, picture, photo.name, photo.stem, config.photo, with_torso=True)
     for note in fitted.notes:
         print(f"note: {note}")
     atlas = load_atlas(config.head, config.uv_size) if prior is None else prior.atlas
@@ -104,10 +105,10 @@ def fill(photo: Path, run: Run, config: ReconstructConfig) -> None:
 def as_sequence(fitted: FittedPhoto, photo: Path, head_name: str, folder: Path) -> TrackedSequence:
     """Write the photo as a tracked folder of one frame."""
     begin_track(folder)
-    portrait, crop = fitted.portrait, fitted.crop
-    frame, side = portrait.frame, portrait.camera.width
-    write_frame(folder, 0, frame.image.numpy())
-    write_masks(folder, 0, np.stack([plane.numpy() for plane in (frame.foreground, frame.head, frame.eyes_mouth, frame.valid)], -1))
+    portrait, person = fitted.portrait, fitted.person
+    _write_window(portrait, folder, "head")
+    if person is not None:
+        _write_window(person.portrait, folder, "person")
     info = TrackInfo(
         subject=photo.stem,
         head_name=head_name,
@@ -115,15 +116,32 @@ def as_sequence(fitted: FittedPhoto, photo: Path, head_name: str, folder: Path) 
         source=photo.name,
         source_sha256=hashlib.sha256(photo.read_bytes()).hexdigest(),
         source_frames=1,
-        crop=crop.box,
-        resolution=side,
+        crop=fitted.crop.box,
+        person_crop=None if person is None else person.crop.box,
+        resolution=portrait.camera.width,
         split="tail",
         warnings=fitted.notes,
     )
     index = torch.zeros(1, dtype=torch.long)
-    sequence = TrackedSequence(folder, info, portrait.params, portrait.camera, index, torch.zeros(1), torch.zeros(1, dtype=torch.bool))
+    sequence = TrackedSequence(
+        folder=folder,
+        info=info,
+        params=portrait.params if person is None else person.portrait.params,
+        camera=portrait.camera,
+        index=index,
+        times=torch.zeros(1),
+        test=torch.zeros(1, dtype=torch.bool),
+        torso_shape=None if person is None else person.torso_shape,
+    )
     write_sequence(sequence)
     return sequence
+
+
+def _write_window(portrait: Portrait, folder: Path, window: Window) -> None:
+    frame = portrait.frame
+    write_frame(folder, 0, frame.image.numpy(), window)
+    planes = (frame.foreground, frame.head, frame.eyes_mouth, frame.valid)
+    write_masks(folder, 0, np.stack([plane.numpy() for plane in planes], -1), window)
 
 
 @torch.no_grad()

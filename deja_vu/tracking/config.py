@@ -328,6 +328,12 @@ class PhotoConfig:
     """Texels a side of the grid from which the silhouette's surface points are taken."""
     stated_focal_deviation: Rate = 0.05
     """Deviation of the logarithm of a focal length that the camera states."""
+    person_window: Annotated[float, Range(1, 4)] = 1.6
+    """Largest side of the window with neck and torso, in sides of the head crop."""
+    person_small: Pixels = 192
+    """Side of the small copy of that window in which the torso is found, pixels."""
+    torso: TorsoConfig = field(default_factory=lambda: TorsoConfig(color=PhotometricConfig(rounds=0), video_turn=20.0, min_seen=0.0))
+    """Fit of the torso; one photo tells no colors, and its head may be turned for it alone."""
     max_turn: Annotated[float, Range(0, 90)] = 62.0
     """Turn of the head out of the camera's axis up to which both eyes are seen, degrees; a photo beyond is refused."""
     max_beyond_border: Share = 0.04

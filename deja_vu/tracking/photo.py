@@ -1,4 +1,4 @@
-"""The head in one photo: found, cropped, cut out, and fitted to its landmarks and its silhouette."""
+"""The head in one photo: found, cropped, cut out, and fitted to its landmarks and its silhouette; the torso below it if asked for."""
 
 from __future__ import annotations
 
@@ -8,26 +8,31 @@ from types import TracebackType
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
+from deja_vu.core.camera import Camera
 from deja_vu.core.errors import InputError
 from deja_vu.core.portrait import Portrait
 from deja_vu.core.sequence import Frame
 from deja_vu.heads.base import HeadModel
+from deja_vu.heads.bust import BUST_HEAD
 from deja_vu.io.images import Picture
 from deja_vu.tracking.config import FitConfig, PhotoConfig
-from deja_vu.tracking.crop import Crop, crop_frame, crop_valid, find_crop, shrink
+from deja_vu.tracking.crop import Crop, crop_frame, crop_valid, find_crop, find_person_crop, shrink
 from deja_vu.tracking.detector import FaceObservation
 from deja_vu.tracking.landmarks import FaceFinder
-from deja_vu.tracking.letterbox import LetterboxFinder
+from deja_vu.tracking.letterbox import Filmed, LetterboxFinder
 from deja_vu.tracking.masks import HeadMasks, head_alpha
-from deja_vu.tracking.matte import Matting
+from deja_vu.tracking.matte import Matte, Matting
 from deja_vu.tracking.observations import Observations
 from deja_vu.tracking.silhouette import Silhouettes
 from deja_vu.tracking.solver import FaceSolver, fit_landmarks, refuse_untrackable
 from deja_vu.tracking.state import TrackState
 from deja_vu.tracking.surface import HeadSurface
 from deja_vu.tracking.terms import LandmarkTerm, SilhouetteTerm
+from deja_vu.tracking.texture import Crops
+from deja_vu.tracking.torso import track_torso
 
 RIM = (10, 152, 234, 454, 127, 356, 172, 397)
 """Landmarks at hairline, chin, ears and jaw: those that a face cut by the border loses first."""
@@ -42,6 +47,31 @@ class FittedPhoto:
     notes: tuple[str, ...]
     error_px: float
     """Median distance of the landmarks from the fitted surface, pixels of the crop."""
+    person: FittedPerson | None = None
+    """Neck and torso, where they were asked for and the head has a bust."""
+
+
+@dataclass(frozen=True)
+class FittedPerson:
+    """The window with neck and torso around a photo's head."""
+
+    portrait: Portrait
+    """Its parameters are those of the head's portrait, with the torso's pose."""
+    crop: Crop
+    torso_shape: Float[Tensor, " K"]
+    """Coefficients of the bust's own components."""
+
+
+@dataclass(frozen=True)
+class _Photo:
+    """One photo while its head is fitted."""
+
+    picture: Picture
+    name: str
+    identity: str
+    face: FaceObservation
+    filmed: Filmed
+    fit: FitConfig
 
 
 class PhotoFitter:
@@ -72,13 +102,14 @@ class PhotoFitter:
         self._finder.__exit__(kind, value, traceback)
         self._matting.__exit__(kind, value, traceback)
 
-    def fit(self, picture: Picture, name: str, identity: str) -> FittedPhoto:
+    def fit(self, picture: Picture, name: str, identity: str, *, with_torso: bool = False) -> FittedPhoto:
         """Find the head of one photo and fit the model to it.
 
         Args:
             picture: photo.
             name: how messages and the portrait call it.
             identity: who it shows.
+            with_torso: whether to fit neck and torso too.
 
         Raises:
             InputError: no face, or one that is too small, cut by the border, or in profile.
@@ -92,19 +123,32 @@ class PhotoFitter:
         letterbox = LetterboxFinder(self.config.detection.letterbox)
         letterbox.add(rgb)
         filmed = letterbox.find_filmed(height, width)
-        valid = crop_valid(filmed, crop, side)
-        self._matting.reset()
-        matte = self._matting(crop_frame(rgb, crop, side, filmed=filmed), landmarks, valid=valid)
         fit = self.config.fit
         if picture.focal_ratio is not None:
             fit = replace(fit, focal_ratio=picture.focal_ratio, focal_deviation=self.config.stated_focal_deviation)
-        window = crop.camera(fit.focal_ratio, width, height, side)
+        photo = _Photo(picture, name, identity, face, filmed, fit)
+        window, matte, valid = self._cut_out(photo, crop)
         solver = FaceSolver.of(self.head, Observations.of(landmarks[None], face.blendshapes[None], np.zeros(1), window), fit)
         state = fit_landmarks(solver, fit)
         if self.config.silhouette_steps:
             state = self._follow_silhouette(solver, state, fit, matte.alpha, valid)
+        error = float(solver.landmark_errors(state).median())
+        person, remarks = self._find_torso(photo, crop, state) if with_torso and self.head.spec.name == BUST_HEAD else (None, ())
+        portrait = self._portray(photo, state, window, matte, valid)
+        return FittedPhoto(portrait, crop, (*picture.notes, *notes, *remarks), error, person)
+
+    def _cut_out(self, photo: _Photo, crop: Crop) -> tuple[Camera, Matte, UInt8[np.ndarray, "H W"]]:
+        """The camera of a window with the expected focal length, its matte, and where it shows what was filmed."""
+        rgb, side = photo.picture.rgb, self.config.resolution
+        window = crop.camera(photo.fit.focal_ratio, rgb.shape[1], rgb.shape[0], side)
+        valid, landmarks = crop_valid(photo.filmed, crop, side), crop.map_points(photo.face.landmarks[:, :2], side)
+        self._matting.reset()
+        return window, self._matting(crop_frame(rgb, crop, side, filmed=photo.filmed), landmarks, valid=valid), valid
+
+    def _portray(self, photo: _Photo, state: TrackState, window: Camera, matte: Matte, valid: UInt8[np.ndarray, "H W"]) -> Portrait:
+        """What a window shows of the fitted head, with its masks."""
         camera, params = state.camera(window), state.params()
-        weight, eyes_mouth = self.masks.render(params, camera, side)
+        weight, eyes_mouth = self.masks.render(params, camera, self.config.resolution)
         planes = {
             "image": matte.foreground,
             "foreground": matte.alpha,
@@ -113,8 +157,20 @@ class PhotoFitter:
             "valid": valid,
         }
         frame = Frame(**{name: torch.from_numpy(np.ascontiguousarray(plane)) for name, plane in planes.items()})
-        error = float(solver.landmark_errors(state).median())
-        return FittedPhoto(Portrait(name, identity, frame, params, camera), crop, (*picture.notes, *notes), error)
+        return Portrait(photo.name, photo.identity, frame, params, camera)
+
+    def _find_torso(self, photo: _Photo, crop: Crop, state: TrackState) -> tuple[FittedPerson, tuple[str, ...]]:
+        """Neck and torso, by their outline and by what torsos do."""
+        config, small = self.config, self.config.person_small
+        wide = find_person_crop(crop, photo.filmed, config.person_window)
+        window, matte, valid = self._cut_out(photo, wide)
+        crops = Crops(
+            shrink(matte.foreground, small)[None], shrink(matte.alpha, small)[None], shrink(valid, small), window.resize(small, small)
+        )
+        widened = state.widen(wide.size / crop.size)
+        found, remarks = track_torso(self.head, widened, crops, torch.ones(1, dtype=torch.bool), torch.zeros(1), config.torso)
+        portrait = self._portray(photo, found, window, matte, valid)
+        return FittedPerson(portrait, wide, found.torso_shape), tuple(remark.replace("the film", photo.name) for remark in remarks)
 
     def _choose_face(self, rgb: np.ndarray, name: str) -> tuple[FaceObservation, list[str]]:
         """The largest face, if it can be used."""
@@ -170,7 +226,7 @@ class PhotoFitter:
         return state
 
 
-def fit_photo(head: HeadModel, picture: Picture, name: str, identity: str, config: PhotoConfig) -> FittedPhoto:
+def fit_photo(head: HeadModel, picture: Picture, name: str, identity: str, config: PhotoConfig, *, with_torso: bool = False) -> FittedPhoto:
     """Find the head of one photo and fit the model to it; `PhotoFitter` does the same for many.
 
     Args:
@@ -179,6 +235,7 @@ def fit_photo(head: HeadModel, picture: Picture, name: str, identity: str, confi
         name: how messages and the portrait call it.
         identity: who it shows.
         config: recipe.
+        with_torso: whether to fit neck and torso too.
 
     Raises:
         ConfigError: the head cannot be tracked.
@@ -186,4 +243,4 @@ def fit_photo(head: HeadModel, picture: Picture, name: str, identity: str, confi
         MissingAssetError: a model file or package is absent.
     """
     with PhotoFitter(head, config) as fitter:
-        return fitter.fit(picture, name, identity)
+        return fitter.fit(picture, name, identity, with_torso=with_torso)

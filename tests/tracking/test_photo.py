@@ -13,11 +13,14 @@ import torch
 from deja_vu.core.errors import InputError
 from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
+from deja_vu.heads.bust import load_bust
+from deja_vu.heads.skinning import matrix_to_axis_angle
 from deja_vu.io.assets import find
 from deja_vu.io.images import Picture, read_picture
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.tracking.config import PhotoConfig
 from deja_vu.tracking.photo import PhotoFitter, fit_photo
+from deja_vu.uv.attach import vertex_normals
 
 FACES = Path(__file__).parents[1] / "data" / "faces"
 pytest.importorskip("mediapipe")
@@ -55,6 +58,27 @@ def test_the_fit_meets_landmarks_and_outline(fitter, anny, woman):
     assert covered.float().mean() > 0.97, "the bald head lies within the matte"
     assert portrait.frame.head.sum() < portrait.frame.foreground.sum(), "shoulders are no head"
     assert 0.3 < float(portrait.params.world_from_head[0, 2, 3]) < 2.0
+
+
+def test_the_torso_below_the_head_fills_the_matte(fitter, anny, woman):
+    fitted, alone = fitter.fit(photo(woman), "woman", "w", with_torso=True), fitter.fit(photo(woman), "woman", "w")
+    assert alone.person is None
+    torch.testing.assert_close(alone.portrait.params.world_from_head, fitted.portrait.params.world_from_head, rtol=0, atol=0)
+    person, bust = fitted.person, load_bust()
+    assert person is not None
+    assert person.crop.size > fitted.crop.size
+    portrait = person.portrait
+    skin = bust(portrait.params, person.torso_shape[None])
+    clothes = skin + bust.clothing[:, None] * vertex_normals(skin, bust.topology.faces)
+    shown = rasterize_mesh(clothes, bust.topology.faces, portrait.camera).face_id[0] >= 0
+    pixels, _ = portrait.camera.project(anny(portrait.params))
+    below = int(pixels[0, anny.topology.faces[anny.topology.regions["face"]].unique(), 1].max()) + 10
+    drawn, matte = shown[below:], portrait.frame.foreground[below:] > 127
+    assert len(drawn) > 60
+    overlap = float((drawn & matte).sum() / (drawn | matte).sum())
+    assert overlap > 0.93, overlap  # braids hang beside the neck
+    turned = matrix_to_axis_angle(portrait.params.torso[0, :3, :3])
+    assert turned.norm() < 0.35  # she looks straight ahead
 
 
 def test_a_photo_does_not_depend_on_the_one_before(fitter, woman):
