@@ -33,6 +33,15 @@ def posed(params: HeadParams, turn: torch.Tensor, place: torch.Tensor) -> HeadPa
     return replace(params, world_from_head=pose)
 
 
+def moved_together(params: HeadParams, camera: Camera) -> tuple[HeadParams, Camera]:
+    """Heads and camera in a world that is turned and shifted: the pictures must stay."""
+    motion = torch.eye(4)
+    motion[:3, :3] = axis_angle_to_matrix(torch.tensor([0.3, -0.8, 0.2]))
+    motion[:3, 3] = torch.tensor([0.4, 0.1, -0.2])
+    moved = replace(params, world_from_head=motion @ params.world_from_head)
+    return moved, replace(camera, camera_from_world=camera.camera_from_world @ torch.linalg.inv(motion))
+
+
 def as_sequence(params: HeadParams, head_name: str, fps: float = 25.0) -> TrackedSequence:
     """A tracked sequence that has no pictures."""
     frames = len(params)

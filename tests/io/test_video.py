@@ -12,6 +12,7 @@ import pytest
 
 from deja_vu.core.errors import InputError, OutputError
 from deja_vu.io.video import InputWarning, VideoWriter, probe, read_frames, write_video
+from tests.helpers.videos import write_sound
 
 RED, GREEN, BLUE, GREY = (200, 30, 30), (30, 180, 30), (30, 30, 200), (128, 128, 128)
 
@@ -172,20 +173,11 @@ def test_max_frames(clip):
     assert list(read_frames(clip, max_frames=0)) == []
 
 
-def audio_only(path):
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("aac", rate=16000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
-        frame.rate = 16000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-
-
 def test_refusals_say_what_is_wrong(tmp_path, clip):
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("not a video\n" * 100)
     (tmp_path / "text.txt").write_text("not a video\n" * 100)
-    audio_only(tmp_path / "sound.m4a")
+    write_sound(tmp_path / "sound.m4a")
     with av.open(str(tmp_path / "picture.png"), "w", format="image2") as container:
         stream = container.add_stream("png", rate=1)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"

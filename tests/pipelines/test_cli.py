@@ -7,7 +7,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import torch
@@ -25,6 +24,7 @@ from deja_vu.pipelines.configs import ReconstructConfig
 from deja_vu.pipelines.flags import keywords_of, options_of, sort_words
 from deja_vu.pipelines.recipes import Recipe, named_recipe
 from deja_vu.pipelines.run_folder import open_run
+from tests.helpers.videos import write_sound
 
 needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-LPIPS weights are not here: python -m deja_vu.io.assets")
 needs_landmarker = pytest.mark.skipif(find("face_landmarker") is None, reason="the landmarker is not here: python -m deja_vu.io.assets")
@@ -68,12 +68,7 @@ def bad_video(kind: str, folder: Path) -> Path:
         path.touch()
     elif kind == "sound":
         path = folder / "sound.m4a"
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("aac", rate=16000)
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
-            frame.rate = 16000
-            container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
+        write_sound(path)
     elif kind == "truncated":
         whole = write_noise(folder / "whole.mp4")
         # Its index comes first; what is left of the frames is not enough for one.

@@ -14,9 +14,9 @@ from deja_vu.avatars.nelf.avatar import fit_ellipsoid
 from deja_vu.avatars.nelf.network import NelfNetwork, RayNetwork
 from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadParams
-from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
 from deja_vu.nets.cost import multiply_adds
+from tests.helpers.people import moved_together
 
 SMALL = NelfConfig(points=4, point_octaves=2, bank=6, width=16, depth=2, upscale_width=8, upscale_depth=1, latent=5, warp_depth=1)
 WHITE = torch.ones(3)
@@ -130,11 +130,7 @@ def test_the_ellipsoid_of_an_ellipsoids_points() -> None:
 
 def test_moving_head_and_camera_together_changes_nothing(params, camera) -> None:
     avatar = build()
-    motion = torch.eye(4)
-    motion[:3, :3] = axis_angle_to_matrix(torch.tensor([0.3, -0.8, 0.2]))
-    motion[:3, 3] = torch.tensor([0.4, 0.1, -0.2])
-    moved = replace(params, world_from_head=motion @ params.world_from_head)
-    follower = replace(camera, camera_from_world=camera.camera_from_world @ torch.linalg.inv(motion))
+    moved, follower = moved_together(params, camera)
     with torch.no_grad():
         assert torch.allclose(avatar.render(params, camera, WHITE).rgb, avatar.render(moved, follower, WHITE).rgb, atol=1e-4)
 

@@ -12,9 +12,9 @@ from deja_vu.avatars.nerf.field import DENSITY, RadianceField, Surface
 from deja_vu.avatars.nerf.planes import EncodedPlanes, project_frontal, split_speeds
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError
-from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy
 from deja_vu.render.volume import SCENE_SCALE
+from tests.helpers.people import moved_together
 
 SMALL = NerfConfig(plane_size=24, plane_channels=6, point_features=5, code=3, width=16, features=5, coarse=8, fine=8, upscale_width=6)
 WHITE = torch.ones(3)
@@ -66,11 +66,7 @@ def test_a_picture_of_any_size_and_each_frame_on_its_own(params) -> None:
 
 def test_moving_head_and_camera_together_changes_nothing(params, camera) -> None:
     avatar = build(replace(SMALL, code=0))  # the code reads the turn in the world's light
-    motion = torch.eye(4)
-    motion[:3, :3] = axis_angle_to_matrix(torch.tensor([0.3, -0.8, 0.2]))
-    motion[:3, 3] = torch.tensor([0.4, 0.1, -0.2])
-    moved = replace(params, world_from_head=motion @ params.world_from_head)
-    follower = replace(camera, camera_from_world=camera.camera_from_world @ torch.linalg.inv(motion))
+    moved, follower = moved_together(params, camera)
     with torch.no_grad():
         a, b = avatar.render(params, camera, WHITE), avatar.render(moved, follower, WHITE)
     # Rays differ by rounding; importance sampling then places samples a little elsewhere.
