@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -164,6 +164,8 @@ def load(path: Path | str) -> Person:
                 f"{file} has no neutral face in it: an older version wrote it. Give its run folder, with track/, or personalize again."
             )
         subject = subject_of(video, avatar)
+    elif subject.filmed is None and video is not None:
+        subject = replace(subject, filmed=subject_of(video, avatar).filmed)
     return Person(avatar, subject, run.resolve().stem if run.is_file() else run.resolve().name, video)
 
 

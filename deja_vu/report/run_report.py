@@ -149,7 +149,8 @@ def _lacks(lacks: list[Shortcoming], notes: tuple[str, ...]) -> str:
 def _appearances(run: Run, appearances: tuple[Appearance, ...]) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
     """The avatar in some poses and expressions, by their labels."""
     params = pose_subject(run.avatar.head, run.sequence.params, appearances)
-    pictures = render_poses(run.avatar, run.sequence, params, TILE_SIDE)
+    window = run.sequence.person_window() if run.avatar.shows_person else run.sequence
+    pictures = render_poses(run.avatar, window, params, TILE_SIDE)
     return {appearance.label: to_uint8(image) for appearance, image in zip(appearances, pictures, strict=True)}
 
 

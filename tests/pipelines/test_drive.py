@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -7,16 +8,26 @@ import numpy as np
 import pytest
 import torch
 
-from deja_vu.avatars import save_avatar
+from deja_vu.avatars import GaussianAvatar, GaussianConfig, save_avatar
+from deja_vu.core.camera import Camera
+from deja_vu.core.head import HeadParams
 from deja_vu.core.sequence import TrackedSequence
+from deja_vu.core.subject import Subject
+from deja_vu.heads import load_head
 from deja_vu.io.video import probe, read_frames
+from deja_vu.motion.config import RetargetConfig, TorsoMode
+from deja_vu.motion.script import ScriptMotion
+from deja_vu.motion.tracked import TrackedMotion
 from deja_vu.pipelines.cli import main
-from deja_vu.pipelines.drive import frame_camera
+from deja_vu.pipelines.configs import DriveConfig
+from deja_vu.pipelines.drive import frame_camera, perform
 from deja_vu.pipelines.painter import Painter, fill_frame, open_background
+from tests.helpers.people import as_sequence
 from tests.pipelines.conftest import unlisted
 from tests.pipelines.test_cli import refused, snapshot
 
 __all__ = ["refused"]
+CAMERA = Camera.from_focal(100.0, 64, 64)
 SCRIPT = "fps: 10\nkeyframes: [{at: 0}, {at: 0.4, weights: {jawOpen: 1}, head: {yaw: 30}}]\n"
 
 
@@ -40,6 +51,48 @@ def test_a_script_moves_the_avatar(run, script, tmp_path) -> None:
     frames = [image.astype(int) for _, _, image in read_frames(tmp_path / "a.mp4")]
     assert len(frames) == 5
     assert np.abs(frames[4] - frames[0]).mean() > 3
+
+
+def test_what_moves_no_torso_is_said(run, script, capsys, tmp_path) -> None:
+    """A head alone has none; and a script has none that a person's could do as."""
+    main(["drive", str(run), "--motion", str(script), "--out", str(tmp_path / "a.mp4"), "--torso", "follow"])
+    assert "the avatar is a head alone; --torso follow moves nothing" in capsys.readouterr().out
+    person, subject = whole_person()
+    source = ScriptMotion(script, person.head)
+    driven = {mode: HeadParams.cat(list(perform(subject, source, drive_config(mode), person))) for mode in ("still", "source", "follow")}
+    assert "no torso of its own" in capsys.readouterr().out
+    assert torch.equal(driven["still"].torso, driven["source"].torso)
+    rest = subject.neutral.world_from_torso.expand(len(source), 4, 4)
+    torch.testing.assert_close(driven["still"].world_from_torso, rest, rtol=0, atol=1e-6)
+    assert (driven["follow"].world_from_torso - rest).abs().max() > 1e-3  # 5 degrees of yaw beyond 25, a quarter of them
+
+
+def test_a_persons_own_torso_comes_back_from_the_film(tmp_path) -> None:
+    person, subject = whole_person()
+    frames = subject.neutral[[0] * 5]
+    sway = torch.linspace(-0.02, 0.02, 5)
+    frames.torso[:, 0, 3] += sway
+    film = TrackedMotion(as_sequence(frames, "anny"))
+    own = replace(subject, neutral=film.neutral)
+    driven = HeadParams.cat(list(perform(own, film, drive_config("source"), person)))
+    torch.testing.assert_close(driven.world_from_torso, frames.world_from_torso, rtol=0, atol=1e-5)
+    still = HeadParams.cat(list(perform(own, film, drive_config("still"), person)))
+    assert (still.world_from_torso - own.neutral.world_from_torso).abs().max() < 1e-5
+
+
+def drive_config(torso: TorsoMode) -> DriveConfig:
+    return DriveConfig(transfer=RetargetConfig(torso=torso))
+
+
+def whole_person() -> tuple[GaussianAvatar, Subject]:
+    """An avatar of head and torso without color, and whose it is."""
+    head = load_head("anny")
+    config = GaussianConfig(uv_size=64, blend_size=64, bust_size=64, bust_blend_size=64, blendmaps=0)
+    neutral = head.neutral((1,))
+    pose = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))[None].clone()
+    pose[0, 2, 3] = 0.8
+    subject = Subject("whole", "anny", replace(neutral, world_from_head=pose, torso=neutral.torso.clone()), CAMERA, 25.0)
+    return GaussianAvatar(head, torch.zeros(head.spec.num_shape), config).eval(), subject
 
 
 def test_backgrounds_and_transparency_agree(run, script, tmp_path) -> None:

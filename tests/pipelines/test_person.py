@@ -54,6 +54,13 @@ def test_a_file_alone_is_the_same_person(run, alone) -> None:
     assert np.array_equal(*pictures)
 
 
+def test_from_where_one_filmed_is_known_from_the_video_where_the_file_does_not_say(run, painted) -> None:
+    subject = deja_vu.load(run).subject
+    assert subject.filmed is not None
+    save_avatar(painted, run / "avatar.safetensors", {}, replace(subject, filmed=None))
+    assert deja_vu.load(run).subject.filmed == subject.filmed
+
+
 def test_a_run_of_an_older_version_gives_the_same_person(run, alone, film, painted, refused) -> None:
     """It has no subject in its header; its tracked video says the same, and without that it is refused."""
     before = deja_vu.load(run)
