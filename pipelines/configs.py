@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from deja_vu.core.ranges import Count, Pixels, Positive, Range, Share, Texels
 from deja_vu.datasets.config import PriorSamplerConfig
-from deja_vu.motion.config import OneEuroConfig, RetargetConfig
+from deja_vu.motion.config import OneEuroConfig, RetargetConfig, TorsoMode
 from deja_vu.pipelines.flags import FLAT
 from deja_vu.tracking.config import PhotoConfig
 from deja_vu.training.prior_config import PriorTrainConfig
@@ -57,6 +57,9 @@ class ExportConfig:
     at rest without it. The page can play it beside a turntable and the first seconds of the person's own video."""
     frame: Count | None = None
     """Write this frame of the motion alone, counted from 0."""
+    torso: TorsoMode = "still"
+    """What a whole person's torso does in the motion: still stays as far as the neck reaches, follow goes a part of the head's way and
+    late, source does as the mover's own."""
     webcam: Path | None = None
     """Folder of the npm package @mediapipe/tasks-vision, to let the page follow the user's face (web; adds 9 MB)."""
 

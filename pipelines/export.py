@@ -25,6 +25,7 @@ from deja_vu.export.web import Clip, Controls, write_web, write_webcam
 from deja_vu.heads.base import HeadModel
 from deja_vu.io.assets import locate
 from deja_vu.motion.actor import PRESETS, Actor, Angles
+from deja_vu.motion.config import RetargetConfig, TorsoMode
 from deja_vu.motion.neutral import face_camera
 from deja_vu.motion.retarget import Retargeter
 from deja_vu.pipelines.configs import DriveConfig, ExportConfig, Format
@@ -60,7 +61,7 @@ def export(run: Path, format: Format, out: Path, config: ExportConfig, *, overwr
         elif format == "web":
             write_page(avatar, person, config, place)
         else:
-            poses = rest if config.motion is None else retarget_motion(config.motion, avatar, person.subject)[0]
+            poses = rest if config.motion is None else retarget_motion(config.motion, avatar, person.subject, config.torso)[0]
             if makes_folder(format, config):
                 write_sequence(avatar, poses, rest, place, format)
             else:
@@ -107,7 +108,7 @@ def write_page(avatar: GaussianAvatar, person: Person, config: ExportConfig, out
         own = person.video.params[: round(OWN_SECONDS * subject.fps)]
         clips.append(Clip("As filmed", replace(own, shape=rest.shape.expand(len(own), -1)), subject.fps))
     if config.motion is not None:
-        poses, fps = retarget_motion(config.motion, avatar, subject)
+        poses, fps = retarget_motion(config.motion, avatar, subject, config.torso)
         clips.insert(0, Clip(Path(config.motion).stem, poses, fps))
     model = None if config.webcam is None else locate("face_landmarker")
     controls = page_controls(avatar.head, rest)
@@ -127,13 +128,13 @@ def page_controls(head: HeadModel, rest: HeadParams) -> Controls:
     return Controls(swing.clamp_min(LEAST_SWING), dict(zip(PRESETS, together, strict=True)))
 
 
-def retarget_motion(motion: str, avatar: Avatar, subject: Subject) -> tuple[HeadParams, float]:
+def retarget_motion(motion: str, avatar: Avatar, subject: Subject, torso: TorsoMode) -> tuple[HeadParams, float]:
     """All frames of a motion carried over to the person, and how many there are in a second; a video is tracked first."""
     with ExitStack() as stack:
         source = open_motion(motion, avatar.head, None, stack)
         for note in source.notes:
             print(f"note: {note}")
-        frames = list(perform(subject, source, DriveConfig(), avatar))
+        frames = list(perform(subject, source, DriveConfig(transfer=RetargetConfig(torso=torso)), avatar))
     return HeadParams.cat(frames), source.fps
 
 

@@ -67,7 +67,7 @@ class Person:
 
         Args:
             face: preset or ARKit weights; 1 is the whole movement.
-            yaw: to the person's own left, degrees.
+            yaw: of the head, to the person's own left, degrees; a whole person's head turns as far as the neck lets it.
             pitch: up, degrees.
             roll: towards the person's right shoulder, degrees.
             gaze: yaw and pitch of the eyes, degrees.

@@ -77,7 +77,7 @@ WORDS = {
     "background": "Background",
     "picture": "Save picture",
     "front": "Camera to the front",
-    "unfilmed": "Beyond what was filmed",
+    "unfilmed": "Beyond the film",
 }
 """Names of everything else that both have."""
 
