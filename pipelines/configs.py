@@ -11,6 +11,7 @@ from deja_vu.datasets.config import PriorSamplerConfig
 from deja_vu.motion.config import OneEuroConfig, RetargetConfig, TorsoMode
 from deja_vu.pipelines.flags import FLAT
 from deja_vu.tracking.config import PhotoConfig
+from deja_vu.training.gaussian_config import BustConfig, LiftConfig
 from deja_vu.training.prior_config import PriorTrainConfig
 
 STAGE = "generalize"
@@ -82,8 +83,13 @@ class ReconstructConfig:
     uv_size: Texels = 256
     """Texels a side of the map; the network's own where one is used."""
     photo: PhotoConfig = field(default_factory=PhotoConfig)
+    crop: Literal["person", "head"] = "person"
+    """What the avatar shows: head, neck, shoulders and clothes as far as the photo does, or the head alone."""
+    bust: BustConfig = field(default_factory=BustConfig)
+    lift: LiftConfig = field(default_factory=LiftConfig)
+    """Lifting of neck and torso; the head's belongs to the network."""
     side: Pixels = 256
-    """Side of the picture from which the head is lifted, pixels."""
+    """Side of the pictures from which head and torso are lifted, pixels."""
     turntable_frames: Count = 48
     """Length of the turntable video; 0 leaves it out."""
     turntable_side: Pixels = 320

@@ -28,6 +28,7 @@ from deja_vu.core.sequence import TrackedSequence, TrackInfo, Window
 from deja_vu.datasets.prior_examples import stack_portraits
 from deja_vu.heads import load_head
 from deja_vu.io.files import write_atomic
+from deja_vu.io.frames import FrameSource
 from deja_vu.io.images import read_picture, write_png
 from deja_vu.io.provenance import machine
 from deja_vu.io.tracked_folder import write_frame, write_masks, write_sequence
@@ -40,6 +41,7 @@ from deja_vu.pipelines.run_folder import Run, open_run
 from deja_vu.report.sheets import labelled_sheet
 from deja_vu.tracking.frames import begin_track
 from deja_vu.tracking.photo import FittedPhoto, fit_photo
+from deja_vu.training.bust_init import lift_bust
 from deja_vu.training.checkpoint import fingerprint
 
 
@@ -68,15 +70,18 @@ def fill(photo: Path, run: Run, config: ReconstructConfig) -> None:
     picture = read_picture(photo)
     prior = load_prior(Path(config.prior) if config.prior else None) if config.init == "prior" else None
     head = load_head(config.head if prior is None else prior.config.head)
-    fitted = fit_photo(head, picture, photo.name, photo.stem, config.photo, with_torso=True)
+    fitted = fit_photo(head, picture, photo.name, photo.stem, config.photo, with_torso=config.crop == "person")
     for note in fitted.notes:
         print(f"note: {note}")
     atlas = load_atlas(config.head, config.uv_size) if prior is None else prior.atlas
     batch = stack_portraits([fitted.portrait.resize(config.side)], 0)
     start, correction = (atlas.lift(batch), None) if prior is None else prior.predict(batch)
-    avatar = atlas.avatar(start, correction, GaussianConfig(uv_size=atlas.size, blendmaps=0)).eval()
+    sizes = GaussianConfig(uv_size=atlas.size, blendmaps=0, bust_size=0 if fitted.person is None else config.bust.size)
+    avatar = atlas.avatar(start, correction, sizes, None if fitted.person is None else fitted.person.torso_shape).eval()
     provenance = run.note(**source_facts(photo), recipe_sha256=fingerprint(config), tracked=str(run.place(out / "track").resolve()))
     sequence = as_sequence(fitted, photo, head.spec.name, out / "track")
+    if avatar.shows_person:
+        lift_bust(avatar, FrameSource(sequence.person_window(), config.side), config.lift, config.bust)
     write_atomic(out / "config.yaml", config_text(config))
     subject = subject_of(sequence, avatar)
     save_avatar(avatar, out / "avatar.safetensors", provenance, subject)
@@ -147,8 +152,8 @@ def _write_window(portrait: Portrait, folder: Path, window: Window) -> None:
 @torch.no_grad()
 def write_pictures(avatar: GaussianAvatar, fitted: FittedPhoto, out: Path) -> None:
     """Write compare.png (photo, avatar, its sides) and expressions.png."""
-    portrait = fitted.portrait
-    photo = stack_portraits([portrait], 0)
+    portrait = fitted.portrait if fitted.person is None else fitted.person.portrait
+    photo = avatar.subject(stack_portraits([portrait], 0))
     side = portrait.camera.width
 
     def render_appearances(appearances: Sequence[Appearance], side: int) -> Tensor:

@@ -62,9 +62,9 @@ def lift_bust(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, b
 def complete_colors(
     avatar: GaussianAvatar, color: Float[Tensor, "M 3"], weight: Float[Tensor, " M"], bust: BustConfig
 ) -> Float[Tensor, "M 3"]:
-    """Colors of the bust's texels, those that no frame shows from the nearest that are known: skin from skin, cloth from cloth.
+    """Colors of the bust's texels, those that no frame shows from the nearest that are known: cloth from cloth, a neck from neck and face.
 
-    The skin under the jaw, which hair or collar may surround, takes its color from the face above it.
+    A bare nape goes by what looks like skin or hair alone.
 
     Args:
         avatar: whose head has its colors already.
@@ -74,16 +74,23 @@ def complete_colors(
     """
     layout, texels = avatar.charts.parts[1]
     assert avatar.bust is not None
-    points, skin = avatar.rest_surface().points[0], avatar.clothing_height()[texels] <= 0
-    throat = avatar.bust.topology.regions["neck_front"][layout.faces] & skin
-    face = torch.nonzero(avatar.head.topology.regions["face"][avatar.layout.faces])[:, 0]
+    rest, regions = avatar.rest_surface(), avatar.bust.topology.regions
+    points = rest.points[0]
+    head, seen = ACTIVATIONS["color"].forward(avatar.base[: len(avatar.layout), CHANNELS["color"]]), avatar.unseen[: len(avatar.layout)]
+    face = torch.nonzero(avatar.head.topology.regions["face"][avatar.layout.faces] & (seen < bust.seen_face))[:, 0]
+    alike = [(color - head[part].median(0).values).abs().mean(1) < bust.alike for part in (face, avatar.scalp[: len(head)])]
+    bare = torch.where(alike[0] | alike[1], weight, torch.zeros_like(weight))  # a collar may stand before a neck
     filled = color.clone()
-    for part in (skin & ~throat, ~skin):
-        filled[part] = fill_from_nearest(color[part], weight[part], points[texels][part], bust.known_weight, bust.neighbors)
-    joined = torch.cat([color[throat], ACTIVATIONS["color"].forward(avatar.base[face, CHANNELS["color"]])])
-    known = torch.cat([weight[throat], bust.known_weight * (avatar.unseen[face] < bust.seen_face)])
-    places = torch.cat([points[texels][throat], points[face]])
-    filled[throat] = fill_from_nearest(joined, known, places, bust.known_weight, bust.neighbors)[: int(throat.sum())]
+    clothed = avatar.clothing_height()[texels] > 0
+    throat, nape = regions["neck_front"][layout.faces], regions["nape"][layout.faces] & ~clothed
+    for part, known in ((throat, weight), (nape, bare)):
+        joined = torch.cat([color[part], head[face]])
+        trusted = torch.cat([known[part], torch.full((len(face),), bust.known_weight)])
+        places = torch.cat([points[texels][part], points[face]])
+        filled[part] = fill_from_nearest(joined, trusted, places, bust.known_weight, bust.neighbors)[: int(part.sum())]
+    torso = ~(throat | nape)
+    apart = torch.cat([points, bust.facing_distance * rest.frames[0, :, :, 2]], 1)[texels]
+    filled[torso] = fill_from_nearest(color[torso], weight[torso], apart[torso], bust.known_weight, bust.neighbors)
     return filled
 
 

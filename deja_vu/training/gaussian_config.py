@@ -71,9 +71,13 @@ class BustConfig:
     known_weight: Rate = 0.1
     """Mean squared facing cosine over the lifted frames from which a texel's color is taken as it is."""
     seen_face: Share = 0.2
-    """Most that texels of the face may be unseen to give their color to the skin under the jaw."""
+    """Most that texels of the face may be unseen to give their color to the neck."""
+    alike: Share = 0.15
+    """Mean difference from the color of face or hair up to which a texel of the nape is taken for skin or hair, in [0, 1]."""
     mirror_share: Share = 0.02
     """Weight of the mirror image's color beside the texel's own."""
+    facing_distance: Weight = 0.1
+    """Distance in space that counts as much as a difference of one between normals: a back is nearer to shoulders than to a chest."""
     neighbors: Positive = 48
     """Known texels over which a texel that no frame shows takes its mean color."""
     filmed_share: Share = 0.05

@@ -129,7 +129,7 @@ def push_pull(values: Float[Tensor, "M C"], known: Tensor, layout: UVLayout) -> 
 
 
 def fill_from_nearest(
-    values: Float[Tensor, "M C"], weight: Float[Tensor, " M"], points: Float[Tensor, "M 3"], known: float, neighbors: int
+    values: Float[Tensor, "M C"], weight: Float[Tensor, " M"], points: Float[Tensor, "M D"], known: float, neighbors: int
 ) -> Float[Tensor, "M C"]:
     """Values of all texels; those that are hardly known fade into the mean of the nearest known ones in space.
 
@@ -138,7 +138,7 @@ def fill_from_nearest(
     Args:
         values: of each texel.
         weight: how well each is known.
-        points: texels on the neutral surface, meters.
+        points: where texels lie, in any space in which what is alike is near, meters.
         known: weight from which a value is taken as it is.
         neighbors: over how many known texels the others take their mean, closer ones counting more.
     """

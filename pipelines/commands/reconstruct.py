@@ -28,5 +28,5 @@ def reconstruct_command(photo: Path, *, out: Path, overwrite: bool = False, conf
 COMMAND = Command(
     run=reconstruct_command,
     example="deja-vu reconstruct me.jpg --out runs/me",
-    main={name: name for name in ("init", "prior", "turntable-frames", "turntable-side")},
+    main={name: name for name in ("crop", "init", "prior", "turntable-frames", "turntable-side")},
 )

@@ -156,17 +156,24 @@ class Atlas:
         )
         return pose_gaussians(summed, self.head(ours), self.binding, lifted.rest_stretch)
 
-    def avatar(self, lifted: Lifted, residual: Float[Tensor, "M 13"] | None, config: GaussianConfig) -> GaussianAvatar:
-        """The same as an avatar, with a head of its own.
+    def avatar(
+        self,
+        lifted: Lifted,
+        residual: Float[Tensor, "M 13"] | None,
+        config: GaussianConfig,
+        torso_shape: Float[Tensor, " K"] | None = None,
+    ) -> GaussianAvatar:
+        """The same as an avatar, with a head of its own; a bust, if it has one, begins as a new avatar's does.
 
         Args:
             lifted: start.
             residual: of the prior, in units of the gains; None for none.
             config: sizes, of which `uv_size` is this atlas' and offsets lie in the tangent frame.
+            torso_shape: coefficients of the bust's own components.
         """
         assert (config.uv_size, config.axes) == (self.size, "tangent"), config
-        avatar = GaussianAvatar(self.head.copy(), lifted.shape, config)  # the atlas' own head stays on its device
-        avatar.base.copy_(lifted.base if residual is None else lifted.base + self.gains * residual)
+        avatar = GaussianAvatar(self.head.copy(), lifted.shape, config, torso_shape)  # the atlas' own head stays on its device
+        avatar.base[: len(self.layout)] = lifted.base if residual is None else lifted.base + self.gains * residual
         return avatar
 
 
