@@ -96,7 +96,7 @@ def test_the_raw_maps_show_the_person(pair, standing, tmp_path):
     main(["export", str(RUN), "--format", "npz", "--out", str(tmp_path / "a.npz")])
     params = replace(subject.params[len(subject) // 2 :][:1], shape=standing.shape)
     with np.load(tmp_path / "a.npz") as archive:
-        values = (tensor[0].double().numpy() for tensor in (params.expression, params.joints, params.world_from_head))
+        values = (tensor[0].double().numpy() for tensor in (params.expression, params.joints, params.world_from_head, params.torso))
         means, covariances, opacities, colors = by_numpy(dict(archive), json.loads(str(archive["facts"])), *values)
     variances, axes = np.linalg.eigh(covariances)
     axes = axes * np.sign(np.linalg.det(axes))[:, None, None]
