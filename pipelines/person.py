@@ -165,7 +165,7 @@ def load(path: Path | str) -> Person:
             )
         subject = subject_of(video, avatar)
     elif subject.filmed is None and video is not None:
-        subject = replace(subject, filmed=subject_of(video, avatar).filmed)
+        subject = replace(subject, filmed=filmed_yaws(video.camera, video.params.world_from_head))
     return Person(avatar, subject, run.resolve().stem if run.is_file() else run.resolve().name, video)
 
 

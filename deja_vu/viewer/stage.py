@@ -81,7 +81,9 @@ class Performer:
             subject: whose it is.
             sequence: tracked video it was learned from, if that is at hand: for comparisons.
         """
-        self.name, self.avatar, self.head, self.sequence = name, avatar, avatar.head, sequence
+        self.name, self.avatar, self.head = name, avatar, avatar.head
+        whole = sequence is not None and sequence.shows_person and avatar.shows_person
+        self.sequence = sequence.person_window() if sequence is not None and whole else sequence
         usual, camera = subject.neutral, subject.camera
         place = usual.world_from_head[0, :3, 3]
         self.distance = float(place.norm())

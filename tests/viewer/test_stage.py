@@ -57,6 +57,17 @@ def test_a_persons_torso_stays_under_a_head_that_turns(whole: Performer) -> None
     assert (turned.world_from_head - rest.world_from_head).abs().max() > 0.3
 
 
+def test_a_person_is_compared_in_the_window_with_the_torso_where_that_is_stored(whole: Performer) -> None:
+    film = sequence()
+    camera = Camera.from_focal(100.0, SIDE, SIDE)
+    subject = Subject("whole", "anny", whole.neutral, camera, 25.0)
+    assert Performer("whole", whole.avatar, subject, film).sequence is film
+    wider = replace(film, info=replace(film.info, person_crop=(-20, 0, 84, 104)))
+    shown = Performer("whole", whole.avatar, subject, wider).sequence
+    assert shown is not None
+    assert shown.window == "person"
+
+
 def sequence(frames: int = 6) -> TrackedSequence:
     """A toy person half a meter away who opens the mouth, without pictures."""
     still = load_toy().neutral((frames,))
