@@ -258,7 +258,9 @@ class HeadMaskConfig:
 class TorsoConfig:
     """Deviations and steps of the torso's fit below a head that is already solved."""
 
-    color: PhotometricConfig = field(default_factory=lambda: PhotometricConfig(rounds=3, steps=2, min_facing=0.3))
+    color: PhotometricConfig = field(
+        default_factory=lambda: PhotometricConfig(color=0.04, robust=3.0, rounds=5, texture_frames=60, texture_passes=1, min_facing=0.1)
+    )
     """Measurement of the clothes' colors; of its settings those of landmarks, expressions, hair and video are not read."""
     outline: SilhouetteConfig = field(default_factory=lambda: SilhouetteConfig(pixels=0.75, max_distance=10.0, unknown_margin=9))
     """Measurement of the shoulders' outline; pixels are those of the small copies."""
@@ -296,7 +298,7 @@ class TorsoConfig:
     """Deviation of the joint between neck and skull from where the torso's pose puts it, meters."""
     relative_turn: tuple[Rate, Rate, Rate] = (15.0, 25.0, 10.0)
     """Deviations of the head's turn against the torso: nod, turn aside, tilt, degrees."""
-    sway_turn: tuple[Rate, Rate, Rate] = (3.0, 3.0, 8.0)
+    sway_turn: tuple[Rate, Rate, Rate] = (8.0, 8.0, 8.0)
     """Deviations of the torso's turn from its mean over the video: nod, turn aside, tilt, degrees."""
     sway: Rate = 0.02
     """Deviation of the neck's base from its mean over the video, meters."""
@@ -304,9 +306,9 @@ class TorsoConfig:
     """Deviation of that mean from the mean head's turn, degrees."""
     video: Rate = 0.02
     """Deviation of that mean from where the mean head puts the neck's base, meters."""
-    change: Rate = 0.002
+    change: Rate = 0.004
     """Deviation of the neck's base between frames at 30 fps, meters."""
-    change_turn: Rate = 0.3
+    change_turn: Rate = 0.8
     """Deviation of the torso's turn between frames at 30 fps, degrees."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -39,6 +39,8 @@ class TorsoSurface:
     """The neck's base at rest, about which the torso's pose turns, meters."""
     behind: Bool[Tensor, "T h w"]
     """Where the head hides what is below it, in a small copy of the window."""
+    known: dict[str, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
+    """The last shape that was asked for and the points at rest that it gave."""
 
     @staticmethod
     def of(bust: BustModel, behind: Bool[Tensor, "T h w"], grid: int, config: TorsoConfig) -> TorsoSurface:
@@ -72,10 +74,13 @@ class TorsoSurface:
 
     def rest(self, state: TrackState) -> tuple[Float[Tensor, "P 3"], Float[Tensor, "P 3"]]:
         """Points on the clothes and their normals with the state's identity, before the torso's pose."""
-        params = state.params(slice(0, 1))
-        vertices = self.bust.rest(params, state.torso_shape[None])[0]
-        normals = normalize(self._interpolate(vertex_normals(vertices, self.bust.topology.faces)), dim=-1)
-        return self._interpolate(vertices) + self.clothing[:, None] * normals, normals
+        shape, points, normals = self.known.get("rest", (None, None, None))
+        if shape is not state.torso_shape or points is None or normals is None:
+            vertices = self.bust.rest(state.params(slice(0, 1)), state.torso_shape[None])[0]
+            normals = normalize(self._interpolate(vertex_normals(vertices, self.bust.topology.faces)), dim=-1)
+            points = self._interpolate(vertices) + self.clothing[:, None] * normals
+            self.known["rest"] = (state.torso_shape, points, normals)
+        return points, normals
 
     def project(self, state: TrackState, frames: slice | Tensor, camera: Camera) -> Float[Tensor, "B P 2"]:
         """Pixels of the points in some frames."""
