@@ -104,6 +104,7 @@ class GaussianTask(Task[GaussianPhase, Batch]):
         """Render some frames over grey or white; compare them, and hold the maps and what no frame shows to the base map."""
         config, avatar = self.config, self.avatar
         refuse_broken_frames(batch, step)
+        avatar.hold_unseen(config.held_decay)
         batch, background = batch.to(self.device), draw_background(config.random_background, generator).to(self.device)
         out = self.render(batch, background, step)
         perceptual = is_due(self.phase.perceptual_every, step)

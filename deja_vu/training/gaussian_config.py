@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from deja_vu.avatars.gaussian.config import GaussianConfig
-from deja_vu.core.ranges import Count, Pixels, Positive, Rate, Share, Texels, Weight
+from deja_vu.core.ranges import Count, Pixels, Positive, Range, Rate, Share, Texels, Weight
 from deja_vu.training.config import AdamConfig, Phase, TrainConfig, ValidationConfig
-from deja_vu.uv.config import HullConfig
+from deja_vu.uv.config import HullConfig, RimConfig
 
 Init = Literal["auto", "prior", "lifted", "grey"]
 
@@ -21,7 +21,7 @@ class LiftConfig:
     """Side of the frames from which hair height and colors are taken, pixels."""
     frames: Positive = 24
     """Training frames whose colors are lifted."""
-    hull: HullConfig = field(default_factory=HullConfig)
+    rim: RimConfig = field(default_factory=RimConfig)
     """Height of the hair."""
     visible_deviations: Weight = 1.5
     """Deviations from its middle to which a Gaussian of a dense surface is seen: a hull of the middles alone would be that much too
@@ -30,6 +30,17 @@ class LiftConfig:
     """Squared cosine between normal and view from which on a texel's color is taken: at the rim, the background shines through."""
     prior_frames: Positive = 12
     """Training frames that the prior is shown, two at a time."""
+    averted_from: Annotated[float, Range(-1, 1)] = -0.3
+    """Largest cosine between normal and direction to the camera in the lifted frames from which on hair is held more and more firmly to
+    the base map, as it is turned away from all of them."""
+    averted_to: Annotated[float, Range(-1, 1)] = -0.6
+    """The same to which it is held firmly."""
+    color_averted_from: Annotated[float, Range(-1, 1)] = -0.1
+    """As `averted_from`, of the hair's color, which frames blend with what lies behind."""
+    color_averted_to: Annotated[float, Range(-1, 1)] = -0.35
+    """As `averted_to`, of the hair's color."""
+    mouth_unseen: Share = 0.9
+    """Unseen share from which on a place in the mouth is held to the base map."""
     unseen_below: Rate = 0.06
     """Mean squared facing cosine over the lifted frames around which a texel goes over from hardly seen to seen, in (0, 1]."""
 
@@ -178,6 +189,8 @@ class GaussianTrainConfig(TrainConfig):
     unseen texels as fast as seen ones, at random."""
     code_noise: Weight = 0.2
     """Deviation of the noise added to the blend code's coordinates in training."""
+    held_decay: Share = 0.2
+    """Share of the global rectification that is lost in every step where it is held to the base map."""
     rare_share: Share = 0.2
     """Share of the training frames, those with the rarest pose and expression, that are shown three times as often: blinks are few."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)

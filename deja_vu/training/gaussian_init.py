@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from deja_vu.avatars import GaussianAvatar
 from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.avatars.prior.atlas import load_atlas
 from deja_vu.avatars.prior.network import load_prior, shipped_chart
 from deja_vu.core.errors import ConfigError
-from deja_vu.core.gaussians import CHANNELS, rgb_to_sh
+from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, rgb_to_sh, sh_to_rgb
 from deja_vu.core.sampling import evenly_spaced
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
@@ -22,8 +24,9 @@ from deja_vu.io.frames import FrameSource
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.training.bust_init import lift_bust
 from deja_vu.training.gaussian_config import GaussianTrainConfig, LiftConfig
-from deja_vu.uv.hull import HairHull
+from deja_vu.uv.hair import HairRim, load_hair_prior, scalp_directions
 from deja_vu.uv.lift import ColorLift
+from deja_vu.uv.strands import continue_hair
 
 
 @torch.no_grad()
@@ -79,12 +82,13 @@ def lift_frames(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig)
     heights = avatar.clothing_height()
     spread = evenly_spaced(config.frames, count)
     if avatar.config.axes == "tangent":
-        hull = HairHull(len(layout), config.hull)
+        rim = HairRim(avatar.scalp[texels], config.rim)
         reach = config.visible_deviations * avatar.base[texels, CHANNELS["log_scale"].start].exp()
         for position in spread:
             batch = source.batch(position[None])
-            hull.add(avatar.surface(batch.params).part(texels), batch.camera, batch.foreground, batch.valid, reach)
-        heights[texels] = hull.estimate_heights(layout, avatar.scalp[texels])
+            bald = rasterize_mesh(head(batch.params), head.topology.faces, batch.camera).depth
+            rim.add(avatar.surface(batch.params).part(texels), batch.camera, batch.foreground, batch.valid, bald, reach)
+        heights[texels] = rim.estimate(avatar.rest_surface().points[0, texels], load_hair_prior())
         avatar.raise_surface(heights)
     lift = ColorLift(len(layout), config.min_trust)
     for position in spread:
@@ -95,8 +99,38 @@ def lift_frames(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig)
         lift.add(replace(surface, points=raised), batch.camera, depth, batch.image, batch.head)
     atlas = load_atlas(source.sequence.info.head_name, avatar.config.uv_size)
     color = atlas.add_mouth(lift.colors(layout, avatar.scalp[texels]), lift.best)
-    avatar.base[texels, CHANNELS["color"]] = rgb_to_sh(color)
     avatar.unseen[texels] = torch.exp(-lift.weight / len(spread) / config.unseen_below)
+    avatar.held[texels] = hold_hidden(avatar, lift.facing, config)
+    set_colors(avatar, color)
+
+
+def hold_hidden(avatar: GaussianAvatar, facing: Float[Tensor, " M"], config: LiftConfig) -> Float[Tensor, "M 13"]:
+    """How firmly each value of the head keeps to the base map.
+
+    Hair that is turned away from all frames does, its color earlier than its place, and what of the mouth no frame shows.
+
+    Args:
+        avatar: whose unseen share is known.
+        facing: largest cosine between each texel's normal and the direction to the camera in the frames.
+        config: ranges.
+    """
+    texels = avatar.charts.parts[0][1]
+    scalp = avatar.scalp[texels].float()
+    held = (scalp * ((config.averted_from - facing) / (config.averted_from - config.averted_to)).clamp(0, 1))[:, None].repeat(
+        1, NUM_CHANNELS
+    )
+    color = scalp * ((config.color_averted_from - facing) / (config.color_averted_from - config.color_averted_to)).clamp(0, 1)
+    held[:, CHANNELS["color"]] = color[:, None]
+    held[avatar.inner[texels] & (avatar.unseen[texels] > config.mouth_unseen)] = 1
+    return held
+
+
+def set_colors(avatar: GaussianAvatar, color: Float[Tensor, "M 3"]) -> None:
+    """Give the head's base map colors, in [0, 1]; hair that no frame shows continues what they show, in place."""
+    texels = avatar.charts.parts[0][1]
+    scalp, unseen = avatar.scalp[texels], avatar.unseen[texels]
+    directions = scalp_directions(avatar.rest_surface().points[0, texels], scalp)
+    avatar.base[texels, CHANNELS["color"]] = rgb_to_sh(continue_hair(color, 1 - unseen, unseen < 0.2, scalp, directions))
 
 
 def add_prior(avatar: GaussianAvatar, source: FrameSource, config: GaussianTrainConfig) -> None:
@@ -123,5 +157,5 @@ def add_prior(avatar: GaussianAvatar, source: FrameSource, config: GaussianTrain
     learned = torch.stack([lifted.base + prior.atlas.gains * residual for lifted, residual in made]).mean(0)
     color = CHANNELS["color"]
     texels = avatar.charts.parts[0][1]
-    avatar.base[texels, color] = learned[:, color]
-    avatar.rectification[texels] = (learned - avatar.base[texels]) / avatar.gains
+    set_colors(avatar, sh_to_rgb(learned[:, color]))
+    avatar.rectification[texels] = (learned - avatar.base[texels]) / avatar.gains * (1 - avatar.held[texels])

@@ -41,3 +41,39 @@ class MirrorConfig:
     """Weight from which a value counts as known."""
     trusted: Weight = 0.06
     """Weight from which a value is taken as it is, and given to its surroundings; between the two it fades into theirs, without a seam."""
+
+
+@dataclass(frozen=True)
+class RimConfig:
+    """Measurement of the height of hair along the outline, and its continuation over the scalp."""
+
+    min_height: Annotated[float, Range(-0.05, 0)] = -0.006
+    """Least height over the surface that is searched, meters."""
+    max_height: Annotated[float, Range(0, 0.3)] = 0.09
+    """Largest height over the surface that is searched, meters."""
+    steps: Annotated[int, Range(2, 256)] = 49
+    """Heights at which every texel's normal is sampled."""
+    outline: Rate = 0.004
+    """Distance that a texel's normal runs inside the bald head's own silhouette at which the texel hardly lies on the outline, meters."""
+    max_facing: Share = 0.45
+    """Cosine between normal and view, in size, above which a texel does not lie on the outline."""
+    min_share: Share = 0.15
+    """Weight that a texel must have had on the outline for its height to count as measured, as a share of the frames."""
+    sure_share: Rate = 0.6
+    """The same share from which on the measured height is taken as it is."""
+    border: Rate = 0.016
+    """Distance from the border of the scalp over which hair gains its full height, meters."""
+    cell: Rate = 0.12
+    """Side of the cells of directions whose measurements count as one."""
+    deviation: Rate = 0.004
+    """Deviation of such a measurement, meters."""
+    amount: Rate = 0.3
+    """Deviation between people of the logarithm of how high hair stands as a whole, beyond that of the people it was learned from."""
+    patch: Rate = 0.4
+    """Deviation of the same from place to place."""
+    patch_angle: Rate = 0.5
+    """Angle over which places are alike, radians."""
+    envelope: Share = 0.6
+    """Height of hair over that of its outline, which the highest strands make; applies where no outline was seen."""
+    envelope_angle: Rate = 0.3
+    """Angle over which one goes over into the other, radians."""

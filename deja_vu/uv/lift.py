@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from scipy.spatial import cKDTree
 from torch import Tensor
-from torch.nn.functional import grid_sample, interpolate, normalize
+from torch.nn.functional import grid_sample, interpolate, max_pool2d, normalize
 
 from deja_vu.core.camera import Camera
 from deja_vu.uv.attach import SurfaceFrames
@@ -16,6 +16,8 @@ from deja_vu.uv.layout import UVLayout
 
 DEPTH_TOLERANCE = 0.006
 """A texel further than this behind the nearest surface is hidden, meters."""
+RIM_PIXELS = 1
+"""Pixels along the head's outline whose color is not taken for the head's: light from behind shines into them."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class TexelView:
     color: Float[Tensor, "B M 3"]
     alpha: Float[Tensor, "B M"]
     """Coverage of the head at the texel's pixel."""
+    within: Float[Tensor, "B M"]
+    """The least coverage of the head within `RIM_PIXELS` of that pixel."""
     facing: Float[Tensor, "B M"]
     """Cosine between the normal and the direction to the camera."""
     unhidden: Float[Tensor, "B M"]
@@ -33,7 +37,7 @@ class TexelView:
     @property
     def trust(self) -> Float[Tensor, "B M"]:
         """Weight of each picture's color at each texel, in [0, 1]."""
-        return self.facing.clamp_min(0).square() * self.unhidden * (self.alpha > 0.95)
+        return self.facing.clamp_min(0).square() * self.unhidden * (self.within > 0.95)
 
 
 def sample_texels(
@@ -58,10 +62,18 @@ def sample_texels(
     grid = (pixels / pixels.new_tensor([camera.width / 2, camera.height / 2]) - 1)[:, None]
     nearest = grid_sample(depth[:, None], grid, mode="nearest", align_corners=False)[:, 0, 0]
     facing = -(surface.frames[..., 2] * normalize(surface.points, dim=-1)).sum(-1)
-    picture = torch.cat([image, alpha], -1).permute(0, 3, 1, 2)
+    within = erode(alpha, RIM_PIXELS)
+    picture = torch.cat([image, alpha, within], -1).permute(0, 3, 1, 2)
     sampled = grid_sample(picture, grid, padding_mode="border", align_corners=False)[:, :, 0].transpose(1, 2)
     unhidden = (nearest == 0) | (distance < nearest + tolerance)
-    return TexelView(color=sampled[..., :3], alpha=sampled[..., 3], facing=facing, unhidden=unhidden.to(sampled.dtype))
+    return TexelView(
+        color=sampled[..., :3], alpha=sampled[..., 3], within=sampled[..., 4], facing=facing, unhidden=unhidden.to(sampled.dtype)
+    )
+
+
+def erode(alpha: Float[Tensor, "B H W 1"], pixels: int) -> Float[Tensor, "B H W 1"]:
+    """Least alpha within some pixels along rows and columns."""
+    return -max_pool2d(-alpha.permute(0, 3, 1, 2), 2 * pixels + 1, 1, pixels).permute(0, 2, 3, 1)
 
 
 class ColorLift:
@@ -77,6 +89,7 @@ class ColorLift:
         """
         self.min_trust = min_trust
         self.total, self.weight, self.best = torch.zeros(count, 3), torch.zeros(count), torch.zeros(count)
+        self.facing = torch.full((count,), -1.0)
 
     def add(
         self,
@@ -91,6 +104,7 @@ class ColorLift:
         self.total += (view.trust[..., None] * view.color).sum(0)
         self.weight += view.trust.sum(0)
         self.best = torch.maximum(self.best, view.trust.amax(0))
+        self.facing = torch.maximum(self.facing, view.facing.amax(0))
 
     def colors(self, layout: UVLayout, scalp: Bool[Tensor, " M"] | None = None) -> Float[Tensor, "M 3"]:
         """Mean color of every texel in [0, 1]; texels never seen well take the color of their surroundings in the chart.

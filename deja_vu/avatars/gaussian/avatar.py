@@ -14,6 +14,7 @@ from deja_vu.avatars.gaussian.blend_weights import LinearCode, SoftmaxCode
 from deja_vu.avatars.gaussian.charts import lay_out
 from deja_vu.avatars.gaussian.config import ChannelGains, GaussianConfig
 from deja_vu.avatars.gaussian.correction import ParamCorrection
+from deja_vu.avatars.gaussian.mouth import draw_in, inner_mouth
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError
 from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, Gaussians, UVGaussianMap
@@ -48,8 +49,12 @@ class GaussianAvatar(Avatar):
     rest_stretch: Tensor
     unseen: Tensor
     """Share of each texel that the training frames do not show, in [0, 1]; such texels are held to the base map."""
+    held: Float[Tensor, "M 13"]
+    """How firmly each value of the global map keeps to the base map, because no training frame shows it, in [0, 1]."""
     scalp: Bool[Tensor, " M"]
     """Texels on which hair may grow."""
+    inner: Bool[Tensor, " M"]
+    """Texels of the mouth's walls and tongue, which lie where the base map has drawn them."""
 
     def __init__(
         self, head: HeadModel, shape: Float[Tensor, " S"], config: GaussianConfig, torso_shape: Float[Tensor, " K"] | None = None
@@ -82,6 +87,11 @@ class GaussianAvatar(Avatar):
         self.register_buffer("scalp", on_scalp, persistent=False)
         self.register_buffer("rest_stretch", rest.stretch[0], persistent=False)
         self.register_buffer("unseen", torch.zeros(len(self.charts)), persistent=False)
+        self.register_buffer("held", torch.zeros(len(self.charts), NUM_CHANNELS), persistent=False)
+        inner = torch.zeros_like(on_scalp)
+        if config.axes == "tangent":
+            inner[: len(self.charts.head)] = inner_mouth(head.topology, self.charts.head)
+        self.register_buffer("inner", inner, persistent=False)
         self.register_buffer("base", self._init_base(rest))
         self.register_buffer("gains", channel_gains(config.gains), persistent=False)
         self.rectification = nn.Parameter(torch.zeros(len(self.charts), NUM_CHANNELS))
@@ -193,11 +203,22 @@ class GaussianAvatar(Avatar):
         Args:
             height: of hair or cloth over every texel, along the normal, meters.
         """
-        rest = self.rest_surface()
-        raised = rest.points[0] + height[:, None] * rest.frames[0, :, :, 2]
-        self.base[:, CHANNELS["position"].stop - 1] = height
+        rest, normal = self.rest_surface(), CHANNELS["position"].stop - 1
+        raised = torch.where(self.inner, self.base[:, normal], height)
         for layout, texels in self.charts.parts:
-            self.base[texels, CHANNELS["log_scale"]] = spacing_log_scale(raised[texels], layout)
+            if torch.equal(self.base[texels, normal], raised[texels]):
+                continue  # whoever raises one chart leaves the other's scales as they are
+            self.base[texels, normal] = raised[texels]
+            self.base[texels, CHANNELS["log_scale"]] = moved_log_scale(self.base[texels], rest.part(texels), layout)
+
+    @torch.no_grad()
+    def hold_unseen(self, decay: float) -> None:
+        """Draw what is held of the global rectification back to none, in place.
+
+        Args:
+            decay: share that goes where a value is held firmly.
+        """
+        self.rectification.mul_(1 - decay * self.held)
 
     def clothing_height(self) -> Float[Tensor, " M"]:
         """Height at which clothing begins over every texel, meters; 0 on the head."""
@@ -209,7 +230,7 @@ class GaussianAvatar(Avatar):
 
     def _init_base(self, rest: SurfaceFrames) -> Float[Tensor, "M 13"]:
         """Raw map that follows texel spacing, see `init_map`."""
-        return torch.cat([init_map(rest.points[0, texels], layout) for layout, texels in self.charts.parts])
+        return torch.cat([init_map(rest.part(texels), layout, self.inner[texels]) for layout, texels in self.charts.parts])
 
     def position_weight(self) -> Float[Tensor, " M"]:
         """Weight with which each texel is held to the surface: 1, but 0.05 where hair must travel, and 0.2 where cloth must."""
@@ -234,17 +255,25 @@ def _check_sizes(head: HeadModel, config: GaussianConfig) -> None:
         )
 
 
-def init_map(points: Float[Tensor, "M 3"], layout: UVLayout) -> Float[Tensor, "M 13"]:
+def init_map(rest: SurfaceFrames, layout: UVLayout, inner: Bool[Tensor, " M"]) -> Float[Tensor, "M 13"]:
     """A raw map of scales that follow texel spacing, opacity 0.88 and mid grey.
 
     Args:
-        points: texels of the neutral surface, meters.
+        rest: texels of the neutral surface [1 M].
         layout: their chart.
+        inner: texels of the mouth's walls and tongue, which are drawn in.
     """
     packed = torch.zeros(len(layout), NUM_CHANNELS)
-    packed[:, CHANNELS["log_scale"]] = spacing_log_scale(points, layout)
+    packed[:, CHANNELS["position"]] = draw_in(rest, inner)
+    packed[:, CHANNELS["log_scale"]] = moved_log_scale(packed, rest, layout)
     packed[:, CHANNELS["opacity_logit"]] = 2.0
     return packed
+
+
+def moved_log_scale(base: Float[Tensor, "M 13"], rest: SurfaceFrames, layout: UVLayout) -> Float[Tensor, "M 3"]:
+    """Scales that follow the spacing of texels where a raw map in tangent frames has moved them, see `spacing_log_scale`."""
+    moved = rest.points[0] + (rest.frames[0] @ base[:, CHANNELS["position"], None])[..., 0]
+    return spacing_log_scale(moved, layout)
 
 
 def spacing_log_scale(points: Float[Tensor, "M 3"], layout: UVLayout) -> Float[Tensor, "M 3"]:

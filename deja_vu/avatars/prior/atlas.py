@@ -12,22 +12,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deja_vu.avatars.gaussian.avatar import GaussianAvatar, channel_gains, init_map, spacing_log_scale
+from deja_vu.avatars.gaussian.avatar import GaussianAvatar, channel_gains, init_map, moved_log_scale
 from deja_vu.avatars.gaussian.config import ChannelGains, GaussianConfig
+from deja_vu.avatars.gaussian.mouth import inner_mouth
 from deja_vu.avatars.prior.config import PhotoLiftConfig
 from deja_vu.core.batch import Batch
-from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, Gaussians, rgb_to_sh
+from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, Gaussians, rgb_to_sh, sh_to_rgb
 from deja_vu.core.head import HeadParams
 from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
-from deja_vu.heads.regions import dropped_faces
+from deja_vu.heads.regions import dropped_faces, region_faces
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.uv.attach import SurfaceFrames, attach
 from deja_vu.uv.binding import SummedMap, bind_texels, pose_gaussians
+from deja_vu.uv.hair import HairRim, load_hair_prior, scalp_directions
 from deja_vu.uv.hull import HairHull
 from deja_vu.uv.layout import build_layout
 from deja_vu.uv.lift import sample_texels
 from deja_vu.uv.mirror import complete_texels, find_mirror_texels
+from deja_vu.uv.strands import continue_hair
 
 PHOTO_CHANNELS = 9
 """Of each texel in each photo: color 3, coverage, facing cosine, unhidden, normal towards the camera 3."""
@@ -53,8 +56,12 @@ class Lifted:
     """Evidence of each photo, see `PHOTO_CHANNELS`."""
     trust: Float[Tensor, "N M"]
     """Weight of each photo's color at each texel, in [0, 1]."""
+    facing: Float[Tensor, " M"]
+    """Largest cosine between each texel's normal and the direction to the camera in the photos."""
     shared: Float[Tensor, "M 9"]
     """See `SHARED_CHANNELS`."""
+    hair: Float[Tensor, " M"]
+    """Height of the hair where no photo shows it, meters."""
 
 
 class Atlas:
@@ -82,6 +89,9 @@ class Atlas:
                 self.mouth[head.topology.regions[name][self.layout.faces]] = torch.tensor(getattr(lift.mouth, name))
         depth = points[~self.mouth[:, 0].isnan(), 2].amax() - points[:, 2] if self.mouth.isfinite().any() else points[:, 2]
         self.mouth *= (1 - depth / lift.mouth.depth).clamp(lift.mouth.min_light, 1)[:, None]
+        self.inner = inner_mouth(head.topology, self.layout)
+        covered = [name for name in ("scalp", "ears", *MOUTH_REGIONS) if name in head.topology.regions]
+        self.bare = ~region_faces(head.topology, covered)[self.layout.faces]
         self.tolerance = torch.where(self.mouth[:, 0].isnan(), lift.depth_tolerance, lift.lips_tolerance)
         self.gains = channel_gains(gains)
         self._no_blendmaps = (torch.zeros(0, len(self.layout), NUM_CHANNELS), torch.zeros(1, 0))
@@ -102,27 +112,62 @@ class Atlas:
         rest, vertices = self.rest_surface(shape), self.head(params)
         surface = attach(vertices, self.head.topology.faces, self.layout)
         hull = HairHull(len(self.layout), self.config.hull)
-        base = init_map(rest.points[0], self.layout)
+        base = init_map(rest, self.layout, self.inner)
         reach = self.config.visible_deviations * base[:, CHANNELS["log_scale"].start].exp()
         hull.add(surface, photos.camera, photos.foreground, photos.valid, reach)
         beyond = replace(surface, points=surface.points + self.config.hull.max_height * surface.frames[..., 2])
         edge = sample_texels(beyond, photos.camera, torch.zeros_like(photos.head[..., 0]), photos.image, photos.head)
         tall = ((edge.facing.abs() < self.config.rim_cosine) & (edge.alpha > 0.5)).all(0)
         height = hull.estimate_heights(self.layout, self.scalp, tall)
-        raised = replace(surface, points=surface.points + height[:, None] * surface.frames[..., 2])
         depth = rasterize_mesh(vertices, self.head.topology.faces, photos.camera).depth
+        rim = HairRim(self.scalp, self.config.rim)
+        rim.add(surface, photos.camera, photos.foreground, photos.valid, depth, reach)
+        raised = replace(surface, points=surface.points + height[:, None] * surface.frames[..., 2])
         view = sample_texels(raised, photos.camera, depth, photos.image, photos.head, self.tolerance)
         total = (view.trust[..., None] * view.color).sum(0)
         color, weight = complete_texels(total, view.trust.sum(0), self.mirror, self.scalp, self.layout, self.config.mirror)
         color = self.add_mouth(color, weight)
-        base[:, CHANNELS["position"].stop - 1] = height
-        base[:, CHANNELS["log_scale"]] = spacing_log_scale(rest.points[0] + height[:, None] * rest.frames[0, :, :, 2], self.layout)
+        self._raise(base, rest, height)
         base[:, CHANNELS["color"]] = rgb_to_sh(color)
         planes = [view.alpha, view.facing, view.unhidden]
         evidence = torch.cat([view.color, torch.stack(planes, -1), surface.frames[..., 2]], -1)
         known = [height / HEIGHT_UNIT, weight, self.scalp.float()]
         shared = torch.cat([color, torch.stack(known, -1), rest.points[0] / PLACE_UNIT], -1)
-        return Lifted(shape=shape, base=base, rest_stretch=rest.stretch[0], photos=evidence, trust=view.trust, shared=shared)
+        return Lifted(
+            shape=shape,
+            base=base,
+            rest_stretch=rest.stretch[0],
+            photos=evidence,
+            trust=view.trust,
+            facing=view.facing.amax(0),
+            shared=shared,
+            hair=rim.estimate(rest.points[0], load_hair_prior()),
+        )
+
+    def _raise(self, base: Float[Tensor, "M 13"], rest: SurfaceFrames, height: Float[Tensor, " M"]) -> None:
+        """Lift hair off the surface, and let all scales follow the spacing that results, in place."""
+        base[self.scalp, CHANNELS["position"].stop - 1] = height[self.scalp]
+        base[:, CHANNELS["log_scale"]] = moved_log_scale(base, rest, self.layout)
+
+    def complete(self, lifted: Lifted, residual: Float[Tensor, "M 13"] | None) -> Float[Tensor, "M 13"]:
+        """A residual in which hair that no photo shows stands as high as usual beside what is seen, and continues its color.
+
+        Args:
+            lifted: start.
+            residual: of the prior, in units of the gains; None for none.
+        """
+        rest, color, config = self.rest_surface(lifted.shape), CHANNELS["color"], self.config
+        whole = lifted.base.clone() if residual is None else lifted.base + self.gains * residual
+        behind = init_map(rest, self.layout, self.inner)
+        self._raise(behind, rest, lifted.hair)
+        behind[:, color] = whole[:, color]
+        shown = ((lifted.facing - config.shown_from) / (config.shown_to - config.shown_from)).clamp(0, 1)
+        mixed = torch.where(self.scalp[:, None], behind.lerp(whole, shown[:, None]), whole)
+        seen = ((lifted.facing - config.seen_from) / (config.seen_to - config.seen_from)).clamp(0, 1)
+        trusted = lifted.trust.sum(0) > config.mirror.trusted
+        directions = scalp_directions(rest.points[0], self.scalp)
+        mixed[:, color] = rgb_to_sh(continue_hair(sh_to_rgb(mixed[:, color]), seen, trusted, self.scalp, directions))
+        return (mixed - lifted.base) / self.gains
 
     def add_mouth(self, color: Float[Tensor, "M 3"], weight: Float[Tensor, " M"]) -> Float[Tensor, "M 3"]:
         """Colors in which what the lips hide has a mouth's, in the light of the face.

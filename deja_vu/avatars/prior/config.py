@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from deja_vu.avatars.gaussian.config import ChannelGains
 from deja_vu.core.ranges import Pixels, Range, Rate, Share, Texels, Weight
 from deja_vu.nets.config import UVNetConfig
-from deja_vu.uv.config import HullConfig, MirrorConfig
+from deja_vu.uv.config import HullConfig, MirrorConfig, RimConfig
 
 Color = tuple[Share, Share, Share]
 
@@ -51,6 +51,10 @@ class ColorLimitConfig:
     """To here the sides give way to what a portrait shows from the front."""
     hair_shift: Share = 0.1
     """Largest change of a channel of the color of that hair, colors in [0, 1]."""
+    skin_shift: Share = 0.05
+    """The same of skin that no photo shows well: at the rim the background shines in."""
+    skin_trust: Rate = 0.15
+    """Trust from which on skin is seen well."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,17 @@ class PhotoLiftConfig:
     """Cosine between normal and view below which a texel lies on the outline: hair that leaves it upwards is seen to be as high."""
     depth_tolerance: Weight = 0.006
     """A texel further than this behind the nearest surface is hidden, meters."""
+    rim: RimConfig = field(default_factory=RimConfig)
+    """Height of the hair where no photo shows it."""
+    shown_from: Annotated[float, Range(-1, 1)] = -0.65
+    """Largest cosine between normal and direction to the camera from which on hair is less and less as usual, and more and more as photos
+    show it."""
+    shown_to: Annotated[float, Range(-1, 1)] = -0.4
+    """The same to which it is so."""
+    seen_from: Annotated[float, Range(-1, 1)] = -0.25
+    """As `shown_from`, of the hair's color."""
+    seen_to: Annotated[float, Range(-1, 1)] = 0.05
+    """As `shown_to`, of the hair's color."""
     lips_tolerance: Weight = 0.0015
     """The same of what lies in the mouth: lips are thin."""
     mirror: MirrorConfig = field(default_factory=MirrorConfig)

@@ -63,7 +63,7 @@ class HeadPrior(nn.Module):
         lifted = self.atlas.lift(photos)
         if self.config.architecture == "evidence":
             return lifted
-        return replace(lifted, base=init_map(self.atlas.rest_surface(lifted.shape).points[0], self.atlas.layout))
+        return replace(lifted, base=init_map(self.atlas.rest_surface(lifted.shape), self.atlas.layout, self.atlas.inner))
 
     def prepare_photos(self, photos: Batch) -> Float[Tensor, "N 4 h h"]:
         """Head crops over grey with their coverage, as the network takes them; over white for the paper's network."""
@@ -104,19 +104,27 @@ class HeadPrior(nn.Module):
         start = self.lift(photos)
         device = next(self.parameters()).device
         residual = self([start], self.prepare_photos(photos)[None].to(device))[0].cpu()
-        return start, self._limit_color(residual) if self.config.architecture == "evidence" else residual
+        return start, self._limit(residual, start.trust.sum(0)) if self.config.architecture == "evidence" else residual
 
-    def _limit_color(self, residual: Float[Tensor, "M 13"]) -> Float[Tensor, "M 13"]:
-        """Limit a residual: hair behind the sides keeps the color of hair, and the back of the head its lifted color.
+    def _limit(self, residual: Float[Tensor, "M 13"], trust: Float[Tensor, " M"]) -> Float[Tensor, "M 13"]:
+        """Limit a residual: hair behind the sides keeps the color of hair, the back of the head its lifted one, and skin stays skin.
 
-        From the front, hair at the rim takes the background's color, and the back is free to take the face's, which lies before it.
+        From the front, hair and jaw at the rim take the background's color, or let it through, and the back is free to take the face's,
+        which lies before it.
+
+        Args:
+            residual: of the network.
+            trust: how well the photos show each texel, summed over them.
         """
         atlas, limit, limited = self.atlas, self.config.limit, residual.clone()
-        color = residual[:, CHANNELS["color"]]
-        most = limit.hair_shift / SH_C0 / atlas.gains[CHANNELS["color"]]
-        front = _ramp(atlas.forward, begin=limit.side_begin, end=limit.side_end)[:, None]
-        held = torch.where(atlas.scalp[:, None], color.clamp(-most, most).lerp(color, front), color)
+        color, opacity = residual[:, CHANNELS["color"]], CHANNELS["opacity_logit"].start
+        hair, skin = (shift / SH_C0 / atlas.gains[CHANNELS["color"]] for shift in (limit.hair_shift, limit.skin_shift))
+        front, sure = _ramp(atlas.forward, begin=limit.side_begin, end=limit.side_end), _ramp(trust, begin=0.0, end=limit.skin_trust)
+        held = torch.where(atlas.scalp[:, None], color.clamp(-hair, hair).lerp(color, front[:, None]), color)
+        held = torch.where(atlas.bare[:, None], color.clamp(-skin, skin).lerp(color, sure[:, None]), held)
         limited[:, CHANNELS["color"]] = held * _ramp(atlas.forward, begin=limit.back_begin, end=limit.back_end)[:, None]
+        faded = atlas.bare & (residual[:, opacity] < 0)
+        limited[:, opacity] = torch.where(faded, residual[:, opacity] * sure, residual[:, opacity])
         return limited
 
 

@@ -15,7 +15,7 @@ from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
 from deja_vu.core.conventions import SH_C0
 from deja_vu.core.errors import FormatError, MissingAssetError
-from deja_vu.core.gaussians import CHANNELS
+from deja_vu.core.gaussians import CHANNELS, sh_to_rgb
 from deja_vu.heads import load_head
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.nets.config import UVNetConfig
@@ -151,20 +151,53 @@ def test_the_published_network_starts_from_a_plain_head(atlas):
     assert torch.equal(residual, prior([start], prior.prepare_photos(photos)[None])[0])
 
 
-def test_colors_of_unseen_hair_and_of_the_back_hardly_move(atlas):
+def test_colors_of_unseen_hair_of_the_back_and_of_the_rim_hardly_move(atlas):
     prior = build_prior(SMALL)
     assert isinstance(prior.net, UVNet)
     torch.nn.init.constant_(prior.net.out.bias, 0.5)
-    _, residual = prior.predict(photographed(atlas, (0.0,)))
+    start, residual = prior.predict(photographed(atlas, (0.0,)))
     moved = residual[:, CHANNELS["color"]] * atlas.gains[CHANNELS["color"]] * SH_C0
     shape = residual[:, : CHANNELS["color"].start]
     torch.testing.assert_close(shape, torch.full_like(shape, 0.5))
-    face, side, back = atlas.forward > 0.3, atlas.scalp & (atlas.forward < -0.2), atlas.forward < -0.7
+    trust = start.trust.sum(0)
+    rim = atlas.bare & (trust < prior.config.limit.skin_trust)
+    face, side, back = (atlas.forward > 0.3) & ~rim, atlas.scalp & (atlas.forward < -0.2), atlas.forward < -0.7
     assert torch.allclose(moved[face], torch.tensor(0.5 * 4.0 * SH_C0))
     assert side.sum() > 100
     assert moved[side].max() < 0.101
     assert back.sum() > 100
     assert not moved[back].any()
+    unseen = rim & (trust == 0)
+    assert unseen.sum() > 20
+    assert moved[unseen].max() < 0.051
+
+
+@torch.no_grad()
+def test_skin_at_the_rim_stays_solid(atlas):
+    """The network may let skin through which no photo shows well shine what lies behind; what is seen well fades as it says."""
+    prior = build_prior(SMALL)
+    torch.nn.init.constant_(prior.net.out.bias, -0.5)
+    start, residual = prior.predict(photographed(atlas, (0.0,)))
+    opacity, trust = residual[:, CHANNELS["opacity_logit"].start], start.trust.sum(0)
+    assert opacity[atlas.bare & (trust == 0)].abs().max() == 0
+    assert torch.allclose(opacity[trust > prior.config.limit.skin_trust], torch.tensor(-0.5))
+
+
+@torch.no_grad()
+def test_hair_that_no_photo_shows_continues_what_is_seen(atlas):
+    """Shown texels stay; the others stand at the height of the regression and take the hair's color, whatever the network said."""
+    start, residual = build_prior(SMALL).predict(photographed(atlas, (0.0,)))
+    completed, color = atlas.complete(start, residual), CHANNELS["color"]
+    shown = ~atlas.scalp | (start.facing > atlas.config.seen_to)
+    assert completed[shown].abs().max() < 1e-5
+    hidden = atlas.scalp & (start.facing < atlas.config.shown_from)
+    assert hidden.sum() > 100
+    whole = start.base + atlas.gains * completed
+    torch.testing.assert_close(whole[hidden, CHANNELS["position"].stop - 1], start.hair[hidden], atol=1e-6, rtol=0)
+    rgb = sh_to_rgb(whole[:, color]).clamp(0, 1)
+    hair = atlas.scalp & (start.trust.sum(0) > atlas.config.mirror.trusted)
+    assert (rgb[hidden] > rgb[hair].amin(0) - 0.1).float().mean() > 0.9
+    assert (rgb[hidden] < rgb[hair].amax(0) + 0.1).float().mean() > 0.9
 
 
 def test_round_trip_and_refusals(tmp_path, monkeypatch):
