@@ -104,7 +104,6 @@ class GaussianTask(Task[GaussianPhase, Batch]):
         """Render some frames over grey or white; compare them, and hold the maps and what no frame shows to the base map."""
         config, avatar = self.config, self.avatar
         refuse_broken_frames(batch, step)
-        avatar.hold_unseen(config.held_decay)
         batch, background = batch.to(self.device), draw_background(config.random_background, generator).to(self.device)
         out = self.render(batch, background, step)
         perceptual = is_due(self.phase.perceptual_every, step)
@@ -119,6 +118,10 @@ class GaussianTask(Task[GaussianPhase, Batch]):
         rare = {"perceptual": self.phase.perceptual_every, "novel_views": config.novel_views.every, "person": config.person_views.every}
         weights = compensate(self.weights, rare)
         return StepResult(terms, weights, psnr(out, batch, background).mean(), len(batch.positions))
+
+    def follow(self) -> None:
+        """Draw what no frame shows back to the base map."""
+        self.avatar.hold_unseen(self.config.held_decay)
 
     def render(self, batch: Batch, background: Float[Tensor, "3"], step: int) -> RenderOutput:
         """Render a batch; what is no longer finite, and so cannot be drawn, stops the run by its name.
