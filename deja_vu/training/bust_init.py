@@ -89,9 +89,14 @@ def complete_colors(
         places = torch.cat([points[texels][part], points[face]])
         filled[part] = fill_from_nearest(joined, trusted, places, bust.known_weight, bust.neighbors)[: int(part.sum())]
     torso = ~(throat | nape)
-    apart = torch.cat([points, bust.facing_distance * rest.frames[0, :, :, 2]], 1)[texels]
+    apart = spread_apart(rest.part(texels), bust)
     filled[torso] = fill_from_nearest(color[torso], weight[torso], apart[torso], bust.known_weight, bust.neighbors)
     return filled
+
+
+def spread_apart(rest: SurfaceFrames, bust: BustConfig) -> Float[Tensor, "M 6"]:
+    """Places in a space in which what faces away is far: a back is nearer to shoulders than to a chest. Meters."""
+    return torch.cat([rest.points[0], bust.facing_distance * rest.frames[0, :, :, 2]], 1)
 
 
 def raise_to_outline(avatar: GaussianAvatar, frames: Sequence[Batch], config: LiftConfig, bust: BustConfig) -> Float[Tensor, " M"]:
@@ -106,7 +111,7 @@ def raise_to_outline(avatar: GaussianAvatar, frames: Sequence[Batch], config: Li
         bust: range of heights.
     """
     layout, texels = avatar.charts.parts[1]
-    usual, rest = avatar.clothing_height()[texels], avatar.rest_surface().part(texels).points[0]
+    usual, rest = avatar.clothing_height()[texels], spread_apart(avatar.rest_surface().part(texels), bust)
     hull = HairHull(len(layout), bust.hull)
     reach = config.visible_deviations * avatar.base[texels, CHANNELS["log_scale"].start].exp()
     for batch in frames:
