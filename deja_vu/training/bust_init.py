@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deja_vu.avatars import GaussianAvatar
 from deja_vu.core.batch import Batch
-from deja_vu.core.gaussians import ACTIVATIONS, CHANNELS, rgb_to_sh
+from deja_vu.core.gaussians import ACTIVATIONS, CHANNELS, NUM_CHANNELS, rgb_to_sh
 from deja_vu.core.sampling import evenly_spaced
 from deja_vu.io.frames import FrameSource
 from deja_vu.render.mesh import rasterize_mesh
@@ -52,8 +52,12 @@ def lift_bust(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, b
     weight = lift.weight / count + bust.mirror_share * lift.weight[mirror] / count
     total = lift.total / count + bust.mirror_share * lift.total[mirror] / count
     color = complete_colors(avatar, total / weight.clamp_min(1e-6)[:, None], weight, bust)
+    known = (weight / bust.known_weight).clamp(0, 1)[:, None]
+    color = ((color + color[mirror]) / 2).lerp(color, known)  # both halves of a guess are alike
     avatar.base[texels, CHANNELS["color"]] = rgb_to_sh(color.clamp(0, 1))
     avatar.unseen[texels] = torch.exp(-lift.weight / count / config.unseen_below)
+    firm = ((avatar.unseen[texels] - bust.held_from) / (1 - bust.held_from)).clamp(0, 1)
+    avatar.held[texels] = firm[:, None].expand(-1, NUM_CHANNELS)  # what lies behind gets color through what lies before it
     shown = fade_edge(rest, filmed / count > bust.filmed_share, bust.edge)
     full = ACTIVATIONS["opacity_logit"].forward(avatar.base[texels, CHANNELS["opacity_logit"]])
     avatar.base[texels, CHANNELS["opacity_logit"]] = torch.logit((full * shown[:, None]).clamp(bust.least_opacity, 1 - 1e-4))
@@ -114,10 +118,13 @@ def raise_to_outline(avatar: GaussianAvatar, frames: Sequence[Batch], config: Li
     usual, rest = avatar.clothing_height()[texels], spread_apart(avatar.rest_surface().part(texels), bust)
     hull = HairHull(len(layout), bust.hull)
     reach = config.visible_deviations * avatar.base[texels, CHANNELS["log_scale"].start].exp()
+    at_contour = torch.zeros(len(layout))
     for batch in frames:
-        hull.add(avatar.surface(batch.params).part(texels), batch.camera, batch.foreground, batch.valid, reach)
+        surface = avatar.surface(batch.params).part(texels)
+        hull.add(surface, batch.camera, batch.foreground, batch.valid, reach)
+        at_contour += lies_beside(avatar, surface, usual + bust.contour_step, batch)
     height, bounded = hull.measure()
-    outline = torch.nonzero(bounded & (hull.facing < bust.outline_cosine))[:, 0]
+    outline = torch.nonzero(bounded & (hull.facing < bust.outline_cosine) & (at_contour > len(frames) / 2))[:, 0]
     if not len(outline):
         return usual
     count = min(bust.neighbors, len(outline))
@@ -125,6 +132,22 @@ def raise_to_outline(avatar: GaussianAvatar, frames: Sequence[Batch], config: Li
     share = torch.from_numpy(np.exp(-((distance / bust.outline_reach) ** 2))).float()
     correction = (height - usual)[outline][torch.from_numpy(place)]
     return usual + (share * correction).sum(1) / share.sum(1).clamp_min(bust.outline_texels)
+
+
+def lies_beside(avatar: GaussianAvatar, surface: SurfaceFrames, height: Float[Tensor, " M"], batch: Batch) -> Float[Tensor, " M"]:
+    """Whether texels, raised, are seen beside the avatar's bare surface: else what lies before or behind them hides where they end.
+
+    Args:
+        avatar: with a bust.
+        surface: posed texels of one frame.
+        height: over the texels, meters.
+        batch: the frame.
+    """
+    params, camera = avatar.correct_params(batch.params), batch.camera
+    covered = (rasterize_mesh(avatar.vertices(params), avatar.charts.binding.faces, camera).face_id >= 0).float()
+    pixels, _ = camera.project(surface.points + height[:, None] * surface.frames[..., 2])
+    grid = pixels / torch.tensor([camera.width / 2, camera.height / 2]) - 1
+    return (torch.nn.functional.grid_sample(covered[:, None], grid[:, None], align_corners=False)[0, 0, 0] < 0.5).float()
 
 
 def lies_in_picture(points: Float[Tensor, "B M 3"], batch: Batch) -> Bool[Tensor, "B M"]:

@@ -75,6 +75,8 @@ class BustConfig:
     """Heights at which clothes and hair beside the neck may end."""
     outline_cosine: Share = 0.4
     """Cosine between normal and view below which a texel lies on the outline, which then says how high it is."""
+    contour_step: Rate = 0.008
+    """Height above usual clothing at which a texel of the outline is seen beside the bare surface, meters."""
     outline_reach: Rate = 0.03
     """Distance from the outline over which its correction of the height fades away, meters."""
     outline_texels: Rate = 4.0
@@ -91,6 +93,8 @@ class BustConfig:
     """Distance in space that counts as much as a difference of one between normals: a back is nearer to shoulders than to a chest."""
     neighbors: Positive = 48
     """Known texels over which a texel that no frame shows takes its mean color."""
+    held_from: Share = 0.8
+    """Unseen share from which on a texel is held more and more firmly to the base map."""
     filmed_share: Share = 0.05
     """Share of the lifted frames in which a texel must lie in the picture to count as filmed."""
     edge: Rate = 0.03
