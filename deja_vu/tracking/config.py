@@ -268,9 +268,11 @@ class TorsoConfig:
     """Texels a side of the grid from which the outline's points are taken: those of a coarse one lie inside the mesh's own outline."""
     coarse_pixels: Rate = 4.0
     """As `outline.pixels` while the torso is still far from where it belongs."""
+    coarse_robust: Rate = 12.0
+    """As `outline.robust` then: all of an outline may be far off."""
     coarse_distance: Rate = 28.0
     """As `outline.max_distance` then."""
-    coarse_steps: Count = 4
+    coarse_steps: Count = 6
     """Gauss-Newton steps then, on mattes of half the side."""
     shape_pixels: Rate = 1.5
     """As `outline.pixels` while the torso's shape is solved: by so much clothes differ from usual ones."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -74,8 +74,8 @@ class TorsoTracker:
         """
         self.solved, self.train, self.config = solved, train, config
         self.crops = replace(crops, alpha=crops.alpha * (crops.valid > 127))
-        self.unmasked = crops.alpha
-        self.silhouettes = Silhouettes(crops.alpha, crops.valid, config.outline)
+        self.continued = _continue_matte(crops.alpha, crops.valid)
+        self.silhouettes = Silhouettes(self.continued, crops.valid, self._unbounded(config.outline))
         hidden = hide_behind_head(head, solved, crops.camera, config)
         self.clothes = TorsoSurface.of(bust, hidden, config.color.point_grid, config)
         self.ridge = TorsoSurface.of(bust, hidden, config.outline_grid, config)
@@ -129,16 +129,16 @@ class TorsoTracker:
     def _coarse_outline(self, picked: Int[Tensor, " n"]) -> SilhouetteTerm:
         """For a torso that is far from where it belongs: on mattes of half the side, where distances reach twice as far."""
         config, side = self.config.outline, self.crops.camera.width // 2
-        alpha = avg_pool2d(self.unmasked[picked][:, None].float(), 2)[:, 0].to(torch.uint8)
+        alpha = avg_pool2d(self.continued[picked][:, None].float(), 2)[:, 0].to(torch.uint8)
         valid = 255 * (avg_pool2d(self.crops.valid[None].float(), 2)[0] > 254).to(torch.uint8)
-        silhouettes = Silhouettes(alpha, valid, replace(config, max_distance=self.config.coarse_distance / 2))
+        silhouettes = Silhouettes(alpha, valid, self._unbounded(replace(config, max_distance=self.config.coarse_distance / 2)))
         return SilhouetteTerm(
             surface=self.ridge.select(picked),
             silhouettes=silhouettes,
             window=self.crops.camera.resize(side, side),
             source=torch.arange(len(picked)),
             inset=torch.zeros(len(self.ridge.layout)),
-            config=self._loosen(self.config.coarse_pixels / 2, len(picked)),
+            config=replace(config, pixels=self.config.coarse_pixels / 2, robust=self.config.coarse_robust),
         )
 
     def _fine_outline(self, picked: Int[Tensor, " n"]) -> SilhouetteTerm:
@@ -150,6 +150,10 @@ class TorsoTracker:
             inset=torch.zeros(len(self.ridge.layout)),
             config=self._loosen(self.config.shape_pixels, len(picked)),
         )
+
+    def _unbounded(self, outline: SilhouetteConfig) -> SilhouetteConfig:
+        """The same where something unknown may be nearer than the border, for mattes that go on where nothing was filmed."""
+        return replace(outline, unknown_nearer=-float(self.crops.camera.width))
 
     def _loosen(self, pixels: float, frames: int) -> SilhouetteConfig:
         """The outline's deviations while the shape is solved: clothes differ from usual ones, and alike in all frames."""
@@ -168,6 +172,13 @@ class TorsoTracker:
     def _pick(self, count: int) -> Int[Tensor, " m"]:
         """At most so many of the training frames, evenly spaced."""
         return self.train[evenly_spaced(count, len(self.train))]
+
+
+def _continue_matte(alpha: UInt8[Tensor, "T H W"], valid: UInt8[Tensor, "H W"]) -> UInt8[Tensor, "T H W"]:
+    """Mattes that repeat the nearest filmed pixel where nothing was filmed: shoulders do not end where the picture does."""
+    rows, columns = ((valid > 127).any(axis).nonzero()[:, 0] for axis in (1, 0))
+    row, column = (torch.arange(len(valid)).clamp(int(filmed[0]), int(filmed[-1])) for filmed in (rows, columns))
+    return alpha[:, row][:, :, column]
 
 
 def _step(priors: TorsoPriors, state: TorsoState, terms: Sequence[Term], *, with_shape: bool) -> TorsoState:

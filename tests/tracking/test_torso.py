@@ -142,6 +142,19 @@ def test_a_hand_before_the_chest_does_not_take_the_torso_along(head: HeadModel, 
     assert turn < 1
 
 
+def test_raised_shoulders_in_a_narrow_picture_do_not_lose_the_torso(head: HeadModel, bust: BustModel) -> None:
+    """Four centimeters above usual ones, and the arms beyond the picture's sides, as when somebody holds up a phone."""
+    tips = ((bust.template[:, 0].abs() - 0.17).abs() < 0.01) & (bust.template[:, 1] > -0.2)
+    rise = bust.own_basis[:, tips, 1].mean(1)
+    truth = replace(acted(head), torso_shape=0.04 * rise / rise.square().sum())
+    crops = film(head, bust, truth)
+    crops.valid[:, :48] = crops.valid[:, 144:] = crops.alpha[:, :, :48] = crops.alpha[:, :, 144:] = 0
+    found, _ = track_torso(head, forget(truth), crops, TRAIN, TIMES, CONFIG)
+    _, motion, turn = errors(found, truth)
+    assert motion < 0.8
+    assert turn < 1.0
+
+
 def test_a_torso_that_nobody_filmed_stays_below_the_head_and_is_said(head: HeadModel, bust: BustModel) -> None:
     """The picture ends at the chin: the priors alone must give a torso that stands where the neck hangs."""
     truth = acted(head, sway=0)

@@ -70,9 +70,9 @@ MEASURED = Errors(
     focal_percent=26.6,
     expression=0.093,
     identity_mm=6.32,
-    torso_side_mm=1.88,
+    torso_side_mm=1.94,
     torso_motion_mm=0.54,
-    torso_turn_deg=0.95,
+    torso_turn_deg=1.08,
 )
 """Of the tracker as it is. Focal length, distance and identity are poor on this film, whose head turns and sways fast: the priors on
 change, which are in meters, favor a head that is near. That they get no poorer is all that is held here. The torso sways by 10 mm and
