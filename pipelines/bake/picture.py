@@ -15,30 +15,30 @@ from deja_vu.avatars import Avatar
 from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadParams
 from deja_vu.core.image import WHITE, to_uint8
+from deja_vu.core.orbit import orbit
 from deja_vu.core.sequence import TrackedSequence
+from deja_vu.motion.actor import Actor
+from deja_vu.motion.neutral import face_camera
 from deja_vu.motion.retarget import Retargeter
 from deja_vu.motion.tracked import TrackedMotion
+from deja_vu.motion.turntable import act_turntable
 from deja_vu.pipelines.person import Person, load
 
 SIDE = 256
 """Of each of the three pictures, pixels."""
-WINDOW = (36, 24, 440)
-"""What is shown of the tracked crop of 512 pixels: left, top, side."""
-DRIVEN_WINDOW = (52, 20, 470)
-"""The same of the driven avatar, which leaves a corner for its driver."""
 GAP = 8
 """Between them, pixels."""
 STRIP = 30
 """Height of the words below them, pixels."""
 INSET = 64
 """Side of the driver's picture, pixels."""
-FRAMES = 60
+FRAMES = 72
 MILLISECONDS = 50
 """How long each frame stands."""
 SPAN, MOTION_SPAN = 25, 28
 """Frames of the two videos that are shown, there and back."""
 QUALITY = 86
-WORDS = ("frames it never saw", "the avatar in those poses", "the avatar, moved by another face")
+WORDS = ("frames it never saw", "the avatar in those poses", "moved by another face, all round")
 
 
 def main() -> None:
@@ -55,33 +55,28 @@ def main() -> None:
 
 
 def compose(me: Person, video: TrackedSequence, motion: TrackedSequence) -> list[Image.Image]:
-    """All frames of a loop: held-out frames, the avatar in their poses, and the avatar in another person's.
+    """All frames of a loop: held-out frames, the avatar in their poses, and the avatar in another person's while a camera goes round it.
 
     Args:
         me: the made-up person.
         video: tracked video that the avatar was learned from.
         motion: tracked video of the other person.
     """
-    left, top, side = WINDOW
-    camera = window_of(video.camera, WINDOW)
-    held_out = video.test_part()
+    held_out = video.person_window().test_part()
+    camera = held_out.camera.resize(SIDE, SIDE)
     driver = TrackedMotion(motion)
-    retarget = Retargeter(me.head, driver.neutral, me.subject.neutral, body=me.avatar.shows_person)
+    retarget = Retargeter(me.head, driver.neutral, face_camera(me.subject.neutral), body=me.avatar.shows_person)
     driven = [retarget(params) for params in driver.frames()]
+    vertices = me.head(face_camera(me.subject.neutral))[0]
+    middle, turns = (vertices.amin(0) + vertices.amax(0)) / 2, act_turntable(Actor(me.head), FRAMES).yaw.tolist()
     frames = []
-    for place, other in zip(there_and_back(SPAN, FRAMES), there_and_back(MOTION_SPAN, FRAMES), strict=True):
-        filmed = held_out.frame(place).image.numpy()[top : top + side, left : left + side]
-        middle = draw(me.avatar, held_out.params[place : place + 1], camera)
-        right = draw(me.avatar, driven[other], window_of(video.camera, DRIVEN_WINDOW))
-        right[-INSET:, -INSET:] = motion.frame(other, INSET).image.numpy()
-        frames.append(lay_out([np.asarray(Image.fromarray(filmed).resize((SIDE, SIDE), Image.Resampling.LANCZOS)), middle, right]))
+    for place, other, turn in zip(there_and_back(SPAN, FRAMES), there_and_back(MOTION_SPAN, FRAMES), turns, strict=True):
+        filmed = held_out.frame(place).image.numpy()
+        same = draw(me.avatar, held_out.params[place : place + 1], camera)
+        round_it = draw(me.avatar, driven[other], orbit(camera, middle, turn))
+        round_it[-INSET:, -INSET:] = motion.frame(other, INSET).image.numpy()
+        frames.append(lay_out([np.asarray(Image.fromarray(filmed).resize((SIDE, SIDE), Image.Resampling.LANCZOS)), same, round_it]))
     return frames
-
-
-def window_of(camera: Camera, window: tuple[int, int, int]) -> Camera:
-    """A camera that sees a square window of another's picture (left, top, side, pixels), in the panel's size."""
-    left, top, side = window
-    return camera.crop(left, top, side, side).resize(SIDE, SIDE)
 
 
 def there_and_back(count: int, frames: int) -> list[int]:
