@@ -21,8 +21,10 @@ class LiftConfig:
     """Side of the frames from which hair height and colors are taken, pixels."""
     frames: Positive = 24
     """Training frames whose colors are lifted."""
+    hull: HullConfig = field(default_factory=HullConfig)
+    """Height of hair that frames show."""
     rim: RimConfig = field(default_factory=RimConfig)
-    """Height of the hair."""
+    """Height of hair that is turned away from all frames."""
     visible_deviations: Weight = 1.5
     """Deviations from its middle to which a Gaussian of a dense surface is seen: a hull of the middles alone would be that much too
     large."""
@@ -30,14 +32,14 @@ class LiftConfig:
     """Squared cosine between normal and view from which on a texel's color is taken: at the rim, the background shines through."""
     prior_frames: Positive = 12
     """Training frames that the prior is shown, two at a time."""
-    averted_from: Annotated[float, Range(-1, 1)] = -0.3
+    averted_from: Annotated[float, Range(-1, 1)] = -0.6
     """Largest cosine between normal and direction to the camera in the lifted frames from which on hair is held more and more firmly to
     the base map, as it is turned away from all of them."""
-    averted_to: Annotated[float, Range(-1, 1)] = -0.6
+    averted_to: Annotated[float, Range(-1, 1)] = -0.85
     """The same to which it is held firmly."""
-    color_averted_from: Annotated[float, Range(-1, 1)] = -0.1
+    color_averted_from: Annotated[float, Range(-1, 1)] = -0.5
     """As `averted_from`, of the hair's color, which frames blend with what lies behind."""
-    color_averted_to: Annotated[float, Range(-1, 1)] = -0.35
+    color_averted_to: Annotated[float, Range(-1, 1)] = -0.75
     """As `averted_to`, of the hair's color."""
     mouth_unseen: Share = 0.9
     """Unseen share from which on a place in the mouth is held to the base map."""

@@ -25,6 +25,7 @@ from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.training.bust_init import lift_bust
 from deja_vu.training.gaussian_config import GaussianTrainConfig, LiftConfig
 from deja_vu.uv.hair import HairRim, load_hair_prior, scalp_directions
+from deja_vu.uv.hull import HairHull
 from deja_vu.uv.lift import ColorLift
 from deja_vu.uv.strands import continue_hair
 
@@ -82,13 +83,17 @@ def lift_frames(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig)
     heights = avatar.clothing_height()
     spread = evenly_spaced(config.frames, count)
     if avatar.config.axes == "tangent":
-        rim = HairRim(avatar.scalp[texels], config.rim)
+        rim, hull = HairRim(avatar.scalp[texels], config.rim), HairHull(len(layout), config.hull)
         reach = config.visible_deviations * avatar.base[texels, CHANNELS["log_scale"].start].exp()
         for position in spread:
             batch = source.batch(position[None])
             bald = rasterize_mesh(head(batch.params), head.topology.faces, batch.camera).depth
-            rim.add(avatar.surface(batch.params).part(texels), batch.camera, batch.foreground, batch.valid, bald, reach)
-        heights[texels] = rim.estimate(avatar.rest_surface().points[0, texels], load_hair_prior())
+            surface = avatar.surface(batch.params).part(texels)
+            hull.add(surface, batch.camera, batch.foreground, batch.valid, reach)
+            rim.add(surface, batch.camera, batch.foreground, batch.valid, bald, reach)
+        usual = rim.estimate(avatar.rest_surface().points[0, texels], load_hair_prior())
+        shown = ((hull.facing - config.averted_to) / (config.averted_from - config.averted_to)).clamp(0, 1)
+        heights[texels] = usual.lerp(hull.estimate_heights(layout, avatar.scalp[texels]), shown)
         avatar.raise_surface(heights)
     lift = ColorLift(len(layout), config.min_trust)
     for position in spread:
