@@ -87,10 +87,11 @@ def _array(tensor: Tensor) -> np.ndarray:
 def _charts(avatar: GaussianAvatar) -> list[dict[str, object]]:
     """Texels a side and texels among all of every chart, and the same of its blendmaps."""
     charts = avatar.charts
+    names = ("head",) if charts.bust is None else ("head", "bust")
     blends = [charts.head_blend, *([] if charts.bust_blend is None else [charts.bust_blend])]
     return [
         {"name": name, "uv_size": layout.size, "texels": len(layout), "blend_size": blend.size, "blend_texels": len(blend)}
-        for name, (layout, _), blend in zip(("head", "bust"), charts.parts, blends, strict=False)
+        for name, (layout, _), blend in zip(names, charts.parts, blends, strict=True)
     ]
 
 

@@ -35,19 +35,18 @@ def lift_bust(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, b
     """
     layout, texels = avatar.charts.parts[1]
     faces = avatar.charts.binding.faces
-    spread = evenly_spaced(config.frames, len(source.sequence))
+    frames = [source.batch(position[None]) for position in evenly_spaced(config.frames, len(source.sequence))]
     heights = avatar.base[:, CHANNELS["position"].stop - 1].clone()
-    heights[texels] = raise_to_outline(avatar, [source.batch(position[None]) for position in spread], config, bust)
+    heights[texels] = raise_to_outline(avatar, frames, config, bust)
     avatar.raise_surface(heights)
     lift, filmed = ColorLift(len(layout), config.min_trust), torch.zeros(len(layout))
-    for position in spread:
-        batch = source.batch(position[None])
+    for batch in frames:
         depth = rasterize_mesh(avatar.vertices(avatar.correct_params(batch.params)), faces, batch.camera).depth
         surface = avatar.surface(batch.params).part(texels)
         raised = surface.points + (surface.frames @ avatar.base[texels, CHANNELS["position"], None])[..., 0]
         lift.add(replace(surface, points=raised), batch.camera, depth, batch.image, batch.foreground)
         filmed += lies_in_picture(raised, batch)[0]
-    count, rest = len(spread), avatar.rest_surface().part(texels)
+    count, rest = len(frames), avatar.rest_surface().part(texels)
     mirror = find_mirror_texels(rest.points[0])
     weight = lift.weight / count + bust.mirror_share * lift.weight[mirror] / count
     total = lift.total / count + bust.mirror_share * lift.total[mirror] / count
@@ -81,7 +80,9 @@ def complete_colors(
     rest, regions = avatar.rest_surface(), avatar.bust.topology.regions
     points = rest.points[0]
     head, seen = ACTIVATIONS["color"].forward(avatar.base[: len(avatar.layout), CHANNELS["color"]]), avatar.unseen[: len(avatar.layout)]
-    face = torch.nonzero(avatar.head.topology.regions["face"][avatar.layout.faces] & (seen < bust.seen_face))[:, 0]
+    whole = avatar.head.topology.regions["face"][avatar.layout.faces]
+    shown = whole & (seen < bust.seen_face)
+    face = torch.nonzero(shown if shown.any() else whole)[:, 0]
     alike = [(color - head[part].median(0).values).abs().mean(1) < bust.alike for part in (face, avatar.scalp[: len(head)])]
     bare = torch.where(alike[0] | alike[1], weight, torch.zeros_like(weight))  # a collar may stand before a neck
     filled = color.clone()

@@ -21,7 +21,7 @@ from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, Gaussians, UVGaussian
 from deja_vu.core.head import HeadParams
 from deja_vu.core.image import RenderOutput
 from deja_vu.heads.base import HeadModel
-from deja_vu.heads.bust import load_bust
+from deja_vu.heads.bust import BUST_HEAD, load_bust
 from deja_vu.render import cpu
 from deja_vu.render.base import rasterize
 from deja_vu.uv.attach import SurfaceFrames, attach
@@ -248,6 +248,10 @@ class GaussianAvatar(Avatar):
 def _check_sizes(head: HeadModel, config: GaussianConfig) -> None:
     if misfit := config.misfit():
         raise ConfigError(misfit)
+    if config.bust_size and head.spec.name != BUST_HEAD:
+        raise ConfigError(
+            f"Head '{head.spec.name}' has no bust, but bust_size is {config.bust_size}. Expected bust_size 0, or head '{BUST_HEAD}'."
+        )
     if config.code == "softmax" and config.blendmaps > head.spec.num_expression:
         raise ConfigError(
             f"The softmax code takes one expression for each blendmap, but {config.blendmaps} blendmaps are set and head "

@@ -19,6 +19,7 @@ from deja_vu.core.gaussians import GAUSSIAN_AXES
 from deja_vu.core.head import HeadParams
 from deja_vu.heads.anny import load as load_anny
 from deja_vu.heads.skinning import axis_angle_to_matrix
+from deja_vu.heads.toy import load as load_toy
 from deja_vu.render.mesh import rasterize_mesh
 
 HEAD = GaussianConfig(uv_size=96, blend_size=64, blendmaps=2, correction=False)
@@ -134,6 +135,12 @@ def test_a_file_for_another_bust_is_refused(person: GaussianAvatar, tmp_path: Pa
 def test_the_papers_axes_have_no_torso() -> None:
     with pytest.raises(ConfigError, match="bust_size: 0"):
         make(replace(PERSON, axes="head"))
+
+
+def test_a_head_without_a_bust_is_refused_one() -> None:
+    head = load_toy()
+    with pytest.raises(ConfigError, match="has no bust"):
+        GaussianAvatar(head, torch.zeros(head.spec.num_shape), PERSON)
 
 
 def test_sizes_are_known_without_numbers(person: GaussianAvatar, params: HeadParams) -> None:
