@@ -97,7 +97,7 @@ def evaluate_run(
     for name, file in (("global_only", run / "global_only.safetensors"), ("teacher", run / "teacher" / "avatar.safetensors")):
         if file.is_file():
             predictors.append(avatar_predictor(name, load_avatar(file)))
-    scored = evaluate(sequence, [*predictors, *others], frames=frames, keep=keep)
+    scored = evaluate(sequence, [*predictors, *others], frames=frames, head=avatar.head, keep=keep)
     besides = score_person(avatar, sequence, frames, save_frames) if avatar.shows_person else {}
     measured = recorded | result_fields(RunScores.of(scored, int(sequence.test.sum()), besides))
     if person is None:
@@ -131,12 +131,21 @@ def summary(metrics: dict[str, Any], out: Path) -> str:
     rows = {"avatar": metrics["test"], **metrics["baselines"]}
     rows |= {f"whole {name}" if name == "person" else name: metrics[name] for name in ("person", "body") if name in metrics}
     seconds = metrics["seconds"]
-    lines = [f"{name:>14}  {row['psnr']:6.2f} dB   SSIM {row['ssim']:.4f}   ST-LPIPS {row['st_lpips']:.4f}" for name, row in rows.items()]
+    lines = [
+        f"{name:>14}  {row['psnr']:6.2f} dB   SSIM {row['ssim']:.4f}   ST-LPIPS {row['st_lpips']:.4f}{_regions(row)}"
+        for name, row in rows.items()
+    ]
     scored, held = metrics["frames_scored"], metrics["frames_held_out"]
     lines.append(f"on {scored} of {held} held-out frames" + (f"; on all: deja-vu evaluate {out} --frames all" if scored < held else ""))
     lines.append(f"track {seconds['track']:.0f} s, personalize {seconds['personalize']:.0f} s, peak memory {metrics['peak_mb']} MB")
     lines.append(f"look at {out / 'report.html'}, {out / 'compare.png'} and {out / 'turntable.mp4'}")
     return "\n".join(lines)
+
+
+def _regions(row: dict[str, Any]) -> str:
+    """PSNR of every region that was scored."""
+    shown = ", ".join(f"{name} {scores['psnr']:.1f}" for name, scores in row.get("regions", {}).items())
+    return f"   {shown} dB" if shown else ""
 
 
 def frame_writer(folder: Path, sequence: TrackedSequence, predictor: Predictor) -> Keep:

@@ -11,6 +11,8 @@
 * Pictures are compared as they are computed, not rounded to 8 bits. Rounding adds the error of the file format to that of the avatar,
   and the more the better the avatar is: 0.008 dB at 35 dB, measured; calculated, 0.013 dB at 37.6 and, for other systems' videos, which
   do come rounded, 0.002 dB at the 27 dB they have.
+* Regions besides the whole picture, in protocol `head` and where the head is known: boxes around lips, eyes, brows and face, as the tracked
+  parameters pose them. Of eyes and brows each side is measured by itself, and the two are averaged.
 * Every metric is measured on every scored frame, for every predictor on the same ones. A mean comes with its 95 % interval by
   moving-block bootstrap, blocks being half a second of the video.
 """
@@ -34,7 +36,7 @@ from deja_vu.core.image import WHITE, over
 from deja_vu.core.sampling import evenly_spaced
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads.base import HeadModel
-from deja_vu.heads.regions import region_window
+from deja_vu.heads.regions import Window, followed_parts, points_window
 from deja_vu.io.frames import FrameSource
 from deja_vu.losses.perceptual import MIN_SIZE, PerceptualDistance
 
@@ -43,8 +45,10 @@ SAMPLE = 12
 has one of the target and one of each predictor: with three baselines a dozen frames take a tenth of the time of a run."""
 FULL = "full"
 """Region of the whole picture."""
-REGIONS = {"face": "face", "mouth": "lips"}
-"""Boxes that can be scored besides, and the part of the head that each surrounds."""
+REGIONS = ("lips", "eyes", "brows", "face")
+"""Parts that can be scored besides, as far as the head has them, see `followed_parts`."""
+REGION_METRICS = ("psnr", "st_lpips")
+"""Metrics of theirs that are written down."""
 Protocol: TypeAlias = Literal["head", "person", "body"]
 """What is looked at, and which of its pixels count."""
 PERSON_SAMPLE = 6
@@ -104,7 +108,7 @@ class Evaluator:
         Args:
             sequence: tracked video with its split.
             frames: how many are scored, evenly spread; None scores all.
-            head: of the video; with it, face and mouth are scored besides.
+            head: of the video; with it, lips, eyes, brows and face are scored besides.
             cache_bytes: memory for decoded frames, where they are scored again and again.
             protocol: what is looked at.
 
@@ -120,6 +124,7 @@ class Evaluator:
         self._source = FrameSource(part, sequence.info.resolution, cache_bytes)
         self._block = max(1, round(BLOCK * len(self.chosen) / len(part)))
         self._metrics, self._head = FrameMetrics(PerceptualDistance.load()), head
+        self._parts = {} if head is None else followed_parts(head.topology)
 
     def evaluate(self, predictors: Sequence[Predictor], keep: Keep | None = None, *, quiet: bool = False) -> dict[str, Scores]:
         """Scores of every predictor by name.
@@ -138,32 +143,36 @@ class Evaluator:
                 target, references = targets[predictor.shows_person]
                 pair = FramePair(predictor.predict(batch), target, mask, self._places[number])
                 scored = series[predictor.name]
-                for name, reference in references.items():
-                    if reference is not None:
-                        scored.add(name, self._metrics.score(pair.image[windows[name]], reference))
+                for name, prepared in references.items():
+                    found = [
+                        self._metrics.score(pair.image[window], reference)
+                        for window, reference in zip(windows[name], prepared, strict=True)
+                        if reference is not None
+                    ]
+                    if found:
+                        scored.add(name, _average(found))
                 scored.follow(pair)
                 if keep is not None:
                     keep(predictor, number, pair)
         return {name: scored.summarize(self._block) for name, scored in series.items()}
 
     def _targets(
-        self, batch: Batch, person: bool, mask: Float[Tensor, "H W 1"], windows: dict[str, tuple[slice, slice]]
-    ) -> tuple[Float[Tensor, "H W 3"], dict[str, Reference | None]]:
-        """What a predictor of heads or of persons should show, and the same prepared in every region."""
+        self, batch: Batch, person: bool, mask: Float[Tensor, "H W 1"], windows: dict[str, list[Window]]
+    ) -> tuple[Float[Tensor, "H W 3"], dict[str, list[Reference | None]]]:
+        """What a predictor of heads or of persons should show, and the same prepared in every window of every region."""
         target = over(batch.image, batch.foreground if person else batch.head, WHITE)[0]
-        return target, {name: self._reference(target[window], mask[window]) for name, window in windows.items()}
+        return target, {name: [self._reference(target[window], mask[window]) for window in boxes] for name, boxes in windows.items()}
 
-    def _windows(self, batch: Batch) -> dict[str, tuple[slice, slice]]:
-        """Rows and columns of every region."""
-        whole = {FULL: (slice(None), slice(None))}
+    def _windows(self, batch: Batch) -> dict[str, list[Window]]:
+        """Rows and columns of the windows of every region."""
+        windows = {FULL: [(slice(None), slice(None))]}
         if self._head is None:
-            return whole
-        vertices, topology = self._head(batch.params)[0], self._head.topology
-        return whole | {
-            name: region_window(vertices, topology.faces, topology.regions[part], batch.camera, REGION_MARGIN)
-            for name, part in REGIONS.items()
-            if part in topology.regions
-        }
+            return windows
+        vertices = self._head(batch.params)[0]
+        for name in REGIONS:
+            if name in self._parts:
+                windows[name] = [points_window(vertices[part], batch.camera, REGION_MARGIN, MIN_SIZE) for part in self._parts[name]]
+        return windows
 
     def _reference(self, target: Float[Tensor, "h w 3"], mask: Float[Tensor, "h w 1"]) -> Reference | None:
         """The prepared target; None where nothing can be measured."""
@@ -219,6 +228,21 @@ def temporal_error(before: FramePair, after: FramePair) -> float:
     mask = before.mask * after.mask
     change = (after.image - before.image).abs() - (after.target - before.target).abs()
     return float((change.abs() * mask).sum() / (3 * mask.sum()).clamp_min(1))
+
+
+def _average(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean of every metric that all windows have."""
+    common = set.intersection(*(set(one) for one in scores))
+    return {name: sum(one[name] for one in scores) / len(scores) for name in scores[0] if name in common}
+
+
+def region_means(scores: Scores) -> dict[str, dict[str, float]]:
+    """Mean of PSNR and ST-LPIPS of every region that was scored."""
+    return {
+        region: {name: value for name, value in means(scores, region).items() if name in REGION_METRICS}
+        for region in REGIONS
+        if region in scores
+    }
 
 
 def means(scores: Scores, region: str = FULL) -> dict[str, float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deja_vu.bench.evaluate import FULL, Protocol, Scores, means
+from deja_vu.bench.evaluate import FULL, Protocol, Scores, means, region_means
 from deja_vu.bench.metrics import METRICS
 from deja_vu.io.files import write_json
 
@@ -47,9 +47,9 @@ class RunFacts:
 class RunScores:
     """The part of metrics.json that is measured on held-out frames."""
 
-    test: Mapping[str, float]
-    """Means of the avatar, by metric."""
-    baselines: Mapping[str, Mapping[str, float]]
+    test: Mapping[str, Any]
+    """Means of the avatar, by metric; `regions` holds PSNR and ST-LPIPS of lips, eyes, brows and face."""
+    baselines: Mapping[str, Mapping[str, Any]]
     """The same of everything it is compared with, by name."""
     person: Mapping[str, Any] | None = None
     """The same of everything that was filmed of the person: means of the avatar by metric, and `baselines`; None for a head alone."""
@@ -85,9 +85,14 @@ class RunScores:
         )
 
 
-def _rows(scores: Mapping[str, Scores]) -> dict[str, dict[str, float]]:
-    """Mean of every metric by predictor."""
-    return {name: {metric: value for metric, value in means(of_one).items() if metric in METRICS} for name, of_one in scores.items()}
+def _rows(scores: Mapping[str, Scores]) -> dict[str, dict[str, Any]]:
+    """Mean of every metric by predictor, and those of the regions that were scored."""
+    rows: dict[str, dict[str, Any]] = {}
+    for name, of_one in scores.items():
+        rows[name] = {metric: value for metric, value in means(of_one).items() if metric in METRICS}
+        if regions := region_means(of_one):
+            rows[name]["regions"] = regions
+    return rows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,19 @@ from torch import Tensor
 from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadTopology
 
+Window = tuple[slice, slice]
+"""Rows and columns of a picture."""
+
 DROPPED_REGIONS = ("neck", "lashes", "eye_socket")
 """Surface that no avatar covers: the torso's part, and what lids and eyeballs cover."""
+
+FOLLOWED_REGIONS = {"lips": ("lips",), "eyes": ("eye_left", "eye_right"), "face": ("face",)}
+"""What shows whether an avatar follows its person, and the regions of the head around which each is looked at."""
+BROW_LANDMARKS = (
+    (276, 282, 283, 285, 293, 295, 296, 300, 334, 336),
+    (46, 52, 53, 55, 63, 65, 66, 70, 105, 107),
+)
+"""MediaPipe's landmarks on the subject's left brow and on the right one."""
 
 
 def region_faces(topology: HeadTopology, names: Sequence[str]) -> Bool[Tensor, " F"]:
@@ -42,11 +53,38 @@ def region_window(
         camera: one view.
         margin: share of the box's size added on every side.
     """
-    pixels, _ = camera.project(vertices[faces[region].unique()])
+    return points_window(vertices[faces[region].unique()], camera, margin)
+
+
+def points_window(points: Float[Tensor, "n 3"], camera: Camera, margin: float, least: int = 1) -> Window:
+    """Rows and columns of the box around some projected points, within the picture.
+
+    Args:
+        points: world space.
+        camera: one view.
+        margin: share of the box's size added on every side.
+        least: rows and columns that it has at least, as far as the picture does.
+    """
+    pixels, _ = camera.project(points)
     low, high = pixels.amin(0), pixels.amax(0)
-    extra = margin * (high - low)
+    extra = torch.maximum(margin * (high - low), (least - (high - low)) / 2)
     size = torch.tensor([camera.width, camera.height], device=pixels.device)
-    first = (low - extra).floor().long().clamp_min(0).minimum(size - 1)
-    last = (high + extra).ceil().long().minimum(size).maximum(first + 1)
+    first = (low - extra).floor().long().minimum(size - least).clamp_min(0)
+    last = (high + extra).ceil().long().minimum(size).maximum(first + least).minimum(size)
     (left, top), (right, bottom) = first.tolist(), last.tolist()
     return slice(top, bottom), slice(left, right)
+
+
+def followed_parts(topology: HeadTopology) -> dict[str, list[Int[Tensor, " n"]]]:
+    """Vertices of lips, eyes, brows and face, each eye and each brow by itself; what a head does not have is left out."""
+    parts = {
+        name: [topology.faces[topology.regions[one]].unique() for one in regions]
+        for name, regions in FOLLOWED_REGIONS.items()
+        if all(one in topology.regions for one in regions)
+    }
+    points = topology.landmarks.get("mediapipe")
+    if points is not None:
+        sides = [torch.isin(points.ids, torch.tensor(ids, device=points.ids.device)) for ids in BROW_LANDMARKS]
+        if all(bool(side.any()) for side in sides):
+            parts["brows"] = [topology.faces[points.faces[side]].unique() for side in sides]
+    return parts

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from deja_vu.bench.evaluate import FULL, REGIONS
 from deja_vu.bench.predictors import BASELINES
 from deja_vu.bench.results import RESULT_FILE, RESULT_SCHEMA
 from deja_vu.bench.statistics import Estimate, differs
@@ -27,6 +28,8 @@ SHEET_SIDE = 256
 """Side of a picture in a sheet, pixels."""
 PLOTS = {"pareto": "speed and quality", "curves": "quality by time"}
 """Plots of a clip, and what they show."""
+OLDER_NAMES = {"lips": "mouth"}
+"""What older results call a region."""
 
 Result = dict[str, Any]
 
@@ -112,17 +115,21 @@ def _environment(clips: dict[str, list[Result]]) -> str:
 
 
 def quality_table(results: list[Result]) -> str:
-    """Scores on held-out frames: mean with its 95 % interval over the whole picture, means on face and mouth."""
-    head = ["path", "PSNR dB", "SSIM", "ST-LPIPS", "L1 x255", "temporal x255", "face PSNR / ST-LPIPS", "mouth PSNR"]
+    """Scores on held-out frames: mean with its 95 % interval over the whole picture, means on its regions."""
+    head = ["path", "PSNR dB", "SSIM", "ST-LPIPS", "L1 x255", "temporal x255"]
+    head += [f"{name} PSNR / ST-LPIPS" for name in REGIONS]
     head.append("over mean, nearest dB")
     rows = []
     for result in results:
         quality, gains = result["quality"], result.get("delta_vs", {})
-        full, face, mouth = (quality.get(region, {}) for region in ("full", "face", "mouth"))
+        full = quality.get(FULL, {})
         over = ", ".join(f"{gains[name]['psnr']:+.2f}" for name in BASELINES if name in gains)
-        face_cell = f"{_mean(face, 'psnr', 2)} / {_mean(face, 'st_lpips', 3)}"
         cells = [_interval(full, "psnr", 2), _interval(full, "ssim", 4), _interval(full, "st_lpips", 4)]
-        cells += [_mean(full, "l1", 2, 255), _mean(full, "temporal", 2, 255), face_cell, _mean(mouth, "psnr", 2), over or "–"]
+        cells += [_mean(full, "l1", 2, 255), _mean(full, "temporal", 2, 255)]
+        for name in REGIONS:
+            region = quality.get(name, quality.get(OLDER_NAMES.get(name, name), {}))
+            cells.append(f"{_mean(region, 'psnr', 2)} / {_mean(region, 'st_lpips', 3)}")
+        cells.append(over or "–")
         rows.append([result["path"], *cells])
     return markdown_table(head, rows)
 

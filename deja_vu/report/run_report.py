@@ -27,7 +27,7 @@ from deja_vu.report.filming import find_filming_faults
 from deja_vu.report.plots import line_chart
 from deja_vu.report.run_charts import course_charts, training_charts
 from deja_vu.report.sheets import render_poses
-from deja_vu.report.verdicts import MEANING, headline, judge_run, score_rows
+from deja_vu.report.verdicts import MEANING, headline, judge_run, score_regions, score_rows
 
 EXPRESSIONS = tuple(Appearance(name, name) for name in PRESETS)
 VIEWS = tuple(
@@ -70,7 +70,8 @@ def run_page(run: Run) -> str:
     filmed = f"{count} frames at {info.fps:g} a second" if count > 1 else "one photo"
     lead = f"{info.source}: {filmed}, head {info.head_name}, commit {metrics.get('commit', 'unknown')}"
     rows = score_rows(metrics)
-    scores = html.table(["held-out frames", "PSNR dB", "95 % of means", "SSIM", "ST-LPIPS"], rows) if rows else ""
+    header = ["held-out frames", "PSNR dB", "95 % of means", "SSIM", "ST-LPIPS", *(f"{name} dB" for name in score_regions(metrics))]
+    scores = html.table(header, rows) if rows else ""
     parts = [
         html.section("In short", html.verdicts(judge_run(metrics)), html.tiles(headline(metrics))),
         *_clips(run.folder),

@@ -12,15 +12,17 @@ COLUMNS = {"global_only": "global map only", "nearest_frame": "nearest training 
 
 
 def scores_table(rows: Sequence[tuple[str, Mapping[str, Any]]], *, best_only: bool = False) -> str:
-    """A row for each clip: times, memory, and PSNR dB / SSIM / ST-LPIPS of the avatar and of what it is compared with.
+    """A row for each clip: times, memory, PSNR dB / SSIM / ST-LPIPS of the avatar and of what it is compared with, and its regions' PSNR.
 
     Args:
         rows: name of a clip, and what metrics.json of its run says.
         best_only: of the other systems, name the one of the best PSNR and the one of the best ST-LPIPS.
     """
-    header = ["clip", "frames", "track + personalize s", "peak MB", "avatar", *COLUMNS.values()]
+    header = ["clip", "frames", "track + personalize s", "peak MB", "avatar"]
+    header += [f"{name} dB" for name in _regions(rows)]
+    header += COLUMNS.values()
     header.append("best other system" if best_only else "other systems")
-    return markdown_table(header, [_cells(name, metrics, best_only) for name, metrics in rows])
+    return markdown_table(header, [_cells(name, metrics, _regions(rows), best_only) for name, metrics in rows])
 
 
 def explain_better_baselines(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
@@ -34,7 +36,12 @@ def explain_better_baselines(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> s
     )
 
 
-def _cells(name: str, metrics: Mapping[str, Any], best_only: bool) -> list[str]:
+def _regions(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """Regions that were scored in some clip."""
+    return list(dict.fromkeys(name for _, metrics in rows for name in metrics["test"].get("regions", {})))
+
+
+def _cells(name: str, metrics: Mapping[str, Any], regions: Sequence[str], best_only: bool) -> list[str]:
     baselines, seconds = metrics["baselines"], metrics["seconds"]
     learned = seconds.get("personalize", seconds.get("personalize_one_thread"))
     others = {key: row for key, row in baselines.items() if key not in COLUMNS}
@@ -47,6 +54,10 @@ def _cells(name: str, metrics: Mapping[str, Any], best_only: bool) -> list[str]:
         f"{seconds['track']:.0f} + {learned:.0f}",
         str(metrics["peak_mb"]),
         f"**{_scores(metrics['test'])}**",
+        *(
+            f"{metrics['test']['regions'][region]['psnr']:.2f}" if region in metrics["test"].get("regions", {}) else ""
+            for region in regions
+        ),
         *(_scores(baselines[key]) if key in baselines else "" for key in COLUMNS),
         "; ".join(f"{key} {_scores(row)}" for key, row in others.items()),
     ]

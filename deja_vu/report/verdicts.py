@@ -126,11 +126,18 @@ def headline(metrics: Mapping[str, Any]) -> dict[str, str]:
 
 
 def score_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
-    """Rows of a table: name, PSNR with its interval, SSIM, ST-LPIPS; the avatar first."""
+    """Rows of a table: name, PSNR with its interval, SSIM, ST-LPIPS, PSNR of every region that was scored; the avatar first."""
     rows = {"test": metrics["test"], **metrics.get("baselines", {})} if "test" in metrics else {}
+    regions = score_regions(metrics)
     table = []
     for name, row in rows.items():
         low, high = metrics.get("intervals", {}).get(name, {}).get("psnr", (0.0, 0.0))
         interval = f"{low:.1f} … {high:.1f}" if high > low else ""
-        table.append([NAMES.get(name, name), f"{row['psnr']:.2f}", interval, f"{row['ssim']:.4f}", f"{row['st_lpips']:.4f}"])
+        scores = [f"{row['psnr']:.2f}", interval, f"{row['ssim']:.4f}", f"{row['st_lpips']:.4f}"]
+        table.append([NAMES.get(name, name), *scores, *(f"{row['regions'][region]['psnr']:.2f}" for region in regions)])
     return table
+
+
+def score_regions(metrics: Mapping[str, Any]) -> list[str]:
+    """Parts of the face that were scored besides the whole picture."""
+    return list(metrics.get("test", {}).get("regions", {}))

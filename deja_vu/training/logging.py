@@ -155,18 +155,19 @@ def open_board(folder: Path, resume_step: int | None) -> SummaryWriter | None:
     return SummaryWriter(str(folder), purge_step=resume_step)
 
 
-def log_hparams(folder: Path, config: Any, scores: Mapping[str, float]) -> None:
+def log_hparams(folder: Path, config: Any, scores: Mapping[str, Any]) -> None:
     """Show a finished run's settings beside its final scores in TensorBoard's table of runs, where TensorBoard is installed.
 
     Args:
         folder: of the run.
         config: dataclass; nested values get names like `phases.0.steps`.
-        scores: by name.
+        scores: by name; nested ones get names like `regions.lips.psnr`.
     """
     board = open_board(folder, None)
     if board is not None:
         with board:
-            board.add_hparams(dict(_flat(asdict(config), "")), {f"test/{name}": value for name, value in scores.items()}, run_name=".")
+            shown = {f"test/{name}": value for name, value in _flat(scores, "")}
+            board.add_hparams(dict(_flat(asdict(config), "")), shown, run_name=".")
 
 
 def _flat(value: Any, name: str) -> Iterator[tuple[str, bool | int | float | str]]:

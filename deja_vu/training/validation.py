@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from deja_vu.avatars.base import Avatar
@@ -10,6 +11,7 @@ from deja_vu.core.batch import Batch
 from deja_vu.core.image import over
 from deja_vu.core.sampling import evenly_spaced
 from deja_vu.core.sequence import TrackedSequence
+from deja_vu.heads.regions import followed_parts, points_window
 from deja_vu.io.frames import FrameSource
 from deja_vu.losses.photometric import psnr
 from deja_vu.training.config import ValidationConfig
@@ -18,6 +20,9 @@ from deja_vu.training.logging import RunLogger
 TRAIN_PICTURE = "train/target_render_error"
 VALIDATION_PICTURE = "validation/target_render_error"
 VALIDATION_PSNR = "validation/psnr"
+"""Of the whole picture; a region's has its name behind it."""
+REGION_MARGIN = 0.2
+"""Share of a region's size added to its box on every side."""
 
 
 def hold_out(sequence: TrackedSequence, share: float) -> tuple[TrackedSequence, TrackedSequence]:
@@ -37,7 +42,7 @@ class Validation:
 
     @torch.no_grad()
     def log(self, logger: RunLogger, avatar: Avatar, resolution: int, step: int) -> None:
-        """Write a picture of each kind, and the mean PSNR of the watched frames in dB.
+        """Write a picture of each kind, and the mean PSNR of the watched frames and of their lips, eyes, brows and face in dB.
 
         Args:
             logger: of the run.
@@ -53,14 +58,37 @@ class Validation:
             spread = evenly_spaced(self.config.frames, len(self.watched))
             looks = [self._look(avatar, batch) for batch in source.stream(iter(spread[:, None]))]
             logger.image(step, VALIDATION_PICTURE, looks[len(looks) // 2][0])
-            logger.scalars(step, {VALIDATION_PSNR: sum(score for _, score in looks) / len(looks)})
+            names = set.intersection(*(set(scores) for _, scores in looks))
+            logger.scalars(step, {name: sum(scores[name] for _, scores in looks) / len(looks) for name in sorted(names)})
         avatar.train()
 
-    def _look(self, avatar: Avatar, batch: Batch) -> tuple[Tensor, float]:
-        """Target, render and absolute error (times four) of one frame side by side, and its PSNR."""
+    def _look(self, avatar: Avatar, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """Target, render and absolute error (times four) of one frame side by side, and its scores."""
         device = next(avatar.parameters()).device
         batch, white = avatar.subject(batch.to(device)), torch.ones(3, device=device)
         out = avatar.render(batch.params, batch.camera, white)
         target, shown = over(batch.image, batch.head, white)[0], out.rgb[0].clamp(0, 1)
         error = (4 * (shown - target).abs() * batch.loss_mask[0]).clamp(0, 1)
-        return torch.cat([target, shown, error], dim=1), float(psnr(out, batch, white))
+        scores = {VALIDATION_PSNR: float(psnr(out, batch, white))} | region_psnr(avatar, batch, shown, target)
+        return torch.cat([target, shown, error], dim=1), scores
+
+
+def region_psnr(avatar: Avatar, batch: Batch, shown: Float[Tensor, "H W 3"], target: Float[Tensor, "H W 3"]) -> dict[str, float]:
+    """PSNR of every part of the face that shows whether an avatar follows, in dB; without those of which no pixel counts.
+
+    Args:
+        avatar: whose head's parts are meant.
+        batch: one frame.
+        shown: its render.
+        target: what it should show.
+    """
+    vertices, mask = avatar.head(batch.params)[0], batch.loss_mask[0]
+    squares, scores = (shown - target).square() * mask, {}
+    for name, parts in followed_parts(avatar.head.topology).items():
+        windows = [points_window(vertices[part], batch.camera, REGION_MARGIN) for part in parts]
+        counts = [3 * mask[window].sum() for window in windows]
+        if all(count > 0 for count in counts):
+            errors = [squares[window].sum() / count for window, count in zip(windows, counts, strict=True)]
+            decibels = [-10 * torch.log10(error.clamp_min(1e-10)) for error in errors]
+            scores[f"{VALIDATION_PSNR}_{name}"] = float(sum(decibels)) / len(decibels)
+    return scores

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from deja_vu.avatars import save_avatar
-from deja_vu.bench.evaluate import SAMPLE, Evaluator, count_pixels, evaluate, means
+from deja_vu.bench.evaluate import SAMPLE, Evaluator, count_pixels, evaluate, means, region_means
 from deja_vu.bench.predictors import Predictor, avatar_predictor, baseline_predictors
 from deja_vu.core.errors import InputError
 from deja_vu.core.image import over
+from deja_vu.heads.regions import region_window
 from deja_vu.io.assets import find
 from deja_vu.io.frames import FrameSource
 from deja_vu.io.tracked_folder import write_sequence
@@ -141,12 +142,57 @@ def test_a_run_is_scored_beside_its_ablation_and_others(film, painted, tmp_path)
     assert set(metrics["baselines"]) == {"mean_image", "nearest_frame", "global_only", "other_system"}
     expected = mean_scores(sequence, [avatar_predictor("truth", painted)])["truth"]
     expected.pop("temporal")
-    assert metrics["test"] == metrics["baselines"]["global_only"] == expected
+    regions = metrics["test"]["regions"]
+    assert metrics["test"] == metrics["baselines"]["global_only"] == {**expected, "regions": regions}
     assert metrics["frames_scored"] == metrics["frames_held_out"] == 3
     for name, row in {"test": metrics["test"], **metrics["baselines"]}.items():
-        for metric, value in row.items():
+        assert set(row["regions"]) == {"lips", "eyes", "face"}  # the toy head has no brows
+        for metric in expected:
+            value = row[metric]
             low, high = metrics["intervals"][name][metric]
             assert low - 1e-5 <= value <= high + 1e-5  # rounded
+
+
+def scored_side(sequence, avatar, part, predictor):
+    """Mean PSNR in the box around one eye, a fifth of its size wider on every side and at least 24 pixels, by its definition."""
+    found, head, source = [], avatar.head, FrameSource(sequence.test_part(), 96)
+    for position in range(3):
+        batch = source.batch(torch.tensor([position]))
+        corners = head(batch.params)[0][head.topology.faces[head.topology.regions[part]].unique()]
+        pixels, _ = batch.camera.project(corners)
+        low, high = pixels.amin(0), pixels.amax(0)
+        wide = torch.maximum(0.2 * (high - low), (24 - (high - low)) / 2)
+        (left, top), (right, bottom) = (low - wide).floor().int().tolist(), (high + wide).ceil().int().tolist()
+        target, mask = over(batch.image, batch.head, WHITE)[0], batch.loss_mask[0]
+        squares = ((predictor.predict(batch) - target).square() * mask)[top:bottom, left:right].sum()
+        found.append(float(-10 * torch.log10(squares / (3 * mask[top:bottom, left:right].sum()))))
+    return float(np.mean(found))
+
+
+@needs_perceptual
+def test_a_region_is_scored_where_it_is_and_nowhere_else(tracked, painted) -> None:
+    """What is wrong on the lips alone costs them and the face around them, and the eyes nothing; each eye counts for a half."""
+    head = painted.head
+    truth = avatar_predictor("truth", painted)
+
+    def spoil(part):
+        def predict(batch):
+            image, vertices = truth.predict(batch), head(batch.params)[0]
+            rows, columns = region_window(vertices, head.topology.faces, head.topology.regions[part], batch.camera)
+            image[rows, columns] = 1 - image[rows, columns]
+            return image
+
+        return Predictor(part, predict)
+
+    scored = evaluate(tracked, [truth, spoil("lips"), spoil("eye_left")], frames=None, head=head)
+    rows = {name: region_means(scores) for name, scores in scored.items()}
+    assert rows["lips"]["lips"]["psnr"] < rows["truth"]["lips"]["psnr"] - 10
+    assert rows["lips"]["eyes"] == rows["truth"]["eyes"]
+    assert rows["lips"]["face"]["psnr"] < rows["truth"]["face"]["psnr"]
+    assert rows["eye_left"]["lips"] == rows["truth"]["lips"]
+    left = scored_side(tracked, painted, "eye_left", spoil("eye_left"))
+    right = scored_side(tracked, painted, "eye_right", truth)
+    assert rows["eye_left"]["eyes"]["psnr"] == pytest.approx((left + right) / 2, abs=2e-3)
 
 
 @needs_perceptual
@@ -161,7 +207,7 @@ def test_an_even_sample_is_scored_unless_all_are_asked_for(film, painted, tmp_pa
     assert metrics["frames_scored"] == len(asked) == SAMPLE
     assert (asked[0], asked[-1]) == (0, 19)
     assert set(np.diff(asked)) <= {1, 2}
-    assert set(metrics["test"]) == set(metrics["baselines"]["other"]) == {"psnr", "ssim", "st_lpips", "l1"}
+    assert set(metrics["test"]) == set(metrics["baselines"]["other"]) == {"psnr", "ssim", "st_lpips", "l1", "regions"}
     assert evaluate_run(tmp_path / "run", frames=None)["frames_scored"] == 20
     assert inspect.signature(evaluate_command).parameters["frames"].default == SAMPLE
 

@@ -68,7 +68,8 @@ def promised(config: TrainConfig, groups: set[str], left_out: set[str]) -> set[s
     """Curves of a run: each term that has a weight, unweighted and as it acts, the total, rates by group, scores, speed."""
     terms = {name for name, weight in term_weights(config.loss, config.regularizers).items() if weight} - left_out
     curves = {f"{kind}/{name}" for name in terms for kind in ("loss", "weighted")} | {f"lr/{name}" for name in groups}
-    return curves | {"loss/total", "metric/psnr", "validation/psnr", "time/it_per_s", "time/images_per_s"}
+    watched = {"validation/psnr", *(f"validation/psnr_{region}" for region in ("lips", "eyes", "face"))}  # the toy head has no brows
+    return curves | watched | {"loss/total", "metric/psnr", "time/it_per_s", "time/images_per_s"}
 
 
 @needs_perceptual
@@ -101,6 +102,8 @@ def test_everything_that_a_personalization_promises_is_shown(tracked, small_reci
         assert sum(part.get(step, 0.0) for part in parts) == pytest.approx(value, rel=1e-5), "what acts adds up to what is minimized"
 
     test = json.loads((out / "metrics.json").read_text())["test"]
+    regions = test.pop("regions")
+    test |= {f"regions.{region}.{name}": value for region, scores in regions.items() for name, value in scores.items()}
     group = wait_for(lambda: session(board), lambda group: len(group.get("metricValues", [])) >= len(test))
     shown = {metric["name"]["tag"]: metric["value"] for metric in group["metricValues"]}
     assert {name: shown[f"test/{name}"] for name in test} == pytest.approx(test, rel=1e-6)
