@@ -29,6 +29,19 @@ class Avatar(nn.Module, ABC):
     """Names the parameters that drive the avatar, and its parts."""
     capabilities: frozenset[str] = frozenset()
     """Optional abilities; `gaussians` where the avatar can be read out as 3D Gaussians."""
+    _left_on_host: tuple[HeadModel, ...] = ()
+    """The head as it was before the avatar was moved off the CPU; in a tuple, where it is none of the module's parts."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Avatar:
+        if self.head.template.is_cpu:
+            self._left_on_host = (self.head.copy(),)
+        super()._apply(fn, recurse)
+        return self
+
+    @property
+    def host_head(self) -> HeadModel:
+        """The head model on the CPU, wherever the avatar is: motion, and boxes in pictures, are computed there."""
+        return self.head if self.head.template.is_cpu else self._left_on_host[0]
 
     @property
     def shows_person(self) -> bool:

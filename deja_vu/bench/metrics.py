@@ -42,19 +42,25 @@ class FrameMetrics:
 
     @torch.no_grad()
     def score(self, image: Float[Tensor, "H W 3"], reference: Reference) -> dict[str, float]:
-        """Metrics of one frame; without `st_lpips` where the reference has no features."""
+        """Metrics of one frame; without `st_lpips` where the reference has no features. The host waits once for all of them."""
+        values = self.compare(image, reference)
+        return dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True))
+
+    @torch.no_grad()
+    def compare(self, image: Float[Tensor, "H W 3"], reference: Reference) -> dict[str, Float[Tensor, ""]]:
+        """The same, where picture and reference lie."""
         target, mask = reference.target, reference.mask
         difference = (image - target) * mask
         total = 3 * mask.sum()
         shown = _mask(image, mask)
         similarity = ssim_map(shown, _mask(target, mask))
         scores = {
-            "psnr": float(-10 * torch.log10(((image - target) * difference).sum().clamp_min(1e-10) / total)),
-            "ssim": float((similarity * mask).sum() / total),
-            "l1": float(difference.abs().sum() / total),
+            "psnr": -10 * torch.log10(((image - target) * difference).sum().clamp_min(1e-10) / total),
+            "ssim": (similarity * mask).sum() / total,
+            "l1": difference.abs().sum() / total,
         }
         if reference.features is not None:
-            scores["st_lpips"] = float(self.perceptual.distance(self.perceptual.encode(shown[None]), reference.features)[0])
+            scores["st_lpips"] = self.perceptual.distance(self.perceptual.encode(shown[None]), reference.features)[0]
         return scores
 
 

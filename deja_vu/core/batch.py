@@ -12,7 +12,9 @@ from torch.nn.functional import interpolate
 
 from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadParams
+from deja_vu.core.image import Lines, cut_window
 from deja_vu.core.sequence import Frame
+from deja_vu.core.transfer import move
 
 PICTURES = ("image", "head", "foreground", "valid", "loss_mask", "eyes_mouth")
 
@@ -42,12 +44,18 @@ class Batch:
         """The same pictures with neck and torso counted as the head is: what an avatar of the whole person must show."""
         return replace(self, head=self.foreground, loss_mask=self.valid)
 
-    def crop(self, rows: slice, columns: slice) -> Batch:
+    def crop(self, rows: Lines, columns: Lines) -> Batch:
         """A window of the pictures, seen by the window's camera."""
         height, width = self.image.shape[1:3]
-        (top, bottom, _), (left, right, _) = rows.indices(height), columns.indices(width)
-        window = replace(self, camera=self.camera.crop(left, top, right - left, bottom - top))
-        return window._with({name: getattr(self, name)[:, top:bottom, left:right] for name in PICTURES})
+        if isinstance(rows, slice):
+            assert isinstance(columns, slice), columns
+            (top, bottom, _), (left, right, _) = rows.indices(height), columns.indices(width)
+            rows, columns = slice(top, bottom), slice(left, right)
+            camera = self.camera.crop(left, top, right - left, bottom - top)
+        else:
+            assert isinstance(columns, Tensor), columns
+            camera = self.camera.crop(columns[0], rows[0], len(columns), len(rows))
+        return replace(self, camera=camera)._with({name: cut_window(getattr(self, name), rows, columns) for name in PICTURES})
 
     def resize(self, width: int, height: int) -> Batch:
         """The pictures averaged over the pixels of a smaller grid."""
@@ -59,7 +67,7 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """The same frames on another device."""
         moved = replace(self, params=self.params.to(device), camera=self.camera.to(device))
-        return moved._with({name: getattr(self, name).to(device) for name in PICTURES})
+        return moved._with({name: move(getattr(self, name), device) for name in PICTURES})
 
     def frame(self, number: int) -> Batch:
         """A batch of one of the frames."""

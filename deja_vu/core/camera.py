@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deja_vu.core.transfer import move
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -83,18 +85,19 @@ class Camera:
 
     def resize(self, width: int, height: int) -> Camera:
         """The same view sampled on another pixel grid."""
-        scale = self.intrinsics.new_tensor([width / self.width, height / self.height, 1.0])
-        return replace(self, intrinsics=self.intrinsics * scale[:, None], width=width, height=height)
+        across, down, last = self.intrinsics.unbind(-2)  # by numbers: a tensor of them would have to be brought to the device
+        intrinsics = torch.stack([across * (width / self.width), down * (height / self.height), last], -2)
+        return replace(self, intrinsics=intrinsics, width=width, height=height)
 
-    def crop(self, x0: float, y0: float, width: int, height: int) -> Camera:
-        """The window of this view whose top left corner lies at pixel (x0, y0)."""
+    def crop(self, x0: float | Tensor, y0: float | Tensor, width: int, height: int) -> Camera:
+        """The window of this view whose top left corner lies at pixel (x0, y0): numbers, or scalars on the camera's device."""
         shift = torch.zeros(3, 3, dtype=self.intrinsics.dtype, device=self.intrinsics.device)
         shift[0, 2], shift[1, 2] = -x0, -y0
         return replace(self, intrinsics=self.intrinsics + shift, width=width, height=height)
 
     def to(self, target: torch.device | torch.dtype | str) -> Camera:
         """The same camera on another device or in another precision."""
-        return replace(self, camera_from_world=self.camera_from_world.to(target), intrinsics=self.intrinsics.to(target))
+        return replace(self, camera_from_world=move(self.camera_from_world, target), intrinsics=move(self.intrinsics, target))
 
     def view(self, number: int) -> Camera:
         """One view of a batch; the same camera where there is only one."""

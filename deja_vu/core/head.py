@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from deja_vu.core.transfer import move
+
 TORSO_SHAPE = 12
 """Identity components that a torso has beside the head's."""
 
@@ -48,6 +50,10 @@ class LandmarkSet:
     weight: Float[Tensor, " n"]
     """Trust in [0, 1]; low where a detector slides along a contour."""
 
+    def to(self, device: torch.device | str) -> LandmarkSet:
+        """The same set on another device."""
+        return LandmarkSet(self.ids.to(device), self.faces.to(device), self.bary.to(device), self.weight.to(device))
+
 
 @dataclass(frozen=True)
 class HeadTopology:
@@ -63,6 +69,16 @@ class HeadTopology:
     """Named sets of faces. Every head has `skin`; see data/README.md for the names a tracker and an avatar look for."""
     landmarks: Mapping[str, LandmarkSet]
     """Landmark sets by detector; `mediapipe` is the one the tracker reads."""
+
+    def to(self, device: torch.device | str) -> HeadTopology:
+        """The same surface on another device."""
+        return HeadTopology(
+            faces=self.faces.to(device),
+            uv=self.uv.to(device),
+            uv_faces=self.uv_faces.to(device),
+            regions={name: faces.to(device) for name, faces in self.regions.items()},
+            landmarks={name: points.to(device) for name, points in self.landmarks.items()},
+        )
 
 
 @dataclass(frozen=True)
@@ -105,7 +121,7 @@ class HeadParams:
 
     def to(self, target: torch.device | torch.dtype | str) -> HeadParams:
         """The same parameters on another device or in another precision."""
-        return HeadParams(**{name: getattr(self, name).to(target) for name in HEAD_PARAM_FIELDS})
+        return HeadParams(**{name: move(getattr(self, name), target) for name in HEAD_PARAM_FIELDS})
 
 
 HEAD_PARAM_FIELDS: tuple[str, ...] = tuple(field.name for field in fields(HeadParams))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 WHITE = torch.ones(3)
 """Background of pictures that are compared or shown."""
+Lines: TypeAlias = slice | Int[Tensor, " n"]
+"""Neighboring rows, or columns, of a picture: a slice; or their indices, on the device where they were drawn, which nobody waits for."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,14 @@ class RenderOutput:
 def over(rgb: Float[Tensor, "*b H W 3"], alpha: Float[Tensor, "*b H W 1"], background: float | Tensor) -> Float[Tensor, "*b H W 3"]:
     """Composite straight-alpha color over a background color in [0, 1]."""
     return rgb * alpha + background * (1 - alpha)
+
+
+def cut_window(pictures: Float[Tensor, "B H W C"], rows: Lines, columns: Lines) -> Float[Tensor, "B h w C"]:
+    """A window of some pictures."""
+    if isinstance(rows, slice):
+        return pictures[:, rows, columns]
+    assert isinstance(columns, Tensor), columns
+    return pictures.index_select(1, rows).index_select(2, columns)
 
 
 def to_uint8(image: Float[Tensor, "H W C"]) -> UInt8[np.ndarray, "H W C"]:

@@ -14,7 +14,7 @@ Layout of the folder (format version 1):
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -51,6 +51,10 @@ class Frame:
     """255 on eyes and mouth, where errors are seen first."""
     valid: UInt8[Tensor, "H W"]
     """255 where the frame shows what was filmed, 0 beyond its border and behind bars."""
+
+    def to(self, device: torch.device) -> Frame:
+        """The same frame on another device."""
+        return Frame(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -105,6 +105,12 @@ class HeadModel(SkinnedModel):
     def __init__(self, spec: HeadSpec, topology: HeadTopology, data: HeadData) -> None:
         super().__init__(spec, data)
         self.topology = topology
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HeadModel:
+        """The surface between the vertices follows them to another device."""
+        super()._apply(fn, recurse)
+        self.topology = self.topology.to(self.template.device)
+        return self
 
     def copy(self) -> HeadModel:
         """A model of its own that shares the tensors: moving one to a device leaves the other where it is."""

@@ -12,6 +12,7 @@ Regions      neck_front, nape, chest, shoulder, back, arm; every face is in one.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import resources
 
@@ -69,6 +70,12 @@ class BustModel(SkinnedModel):
         self.register_buffer("head_rows", torch.where(torch.isin(head_rows, shown), head_rows, -1), persistent=False)
         self.register_buffer("own_basis", own, persistent=False)
         self.register_buffer("clothing", clothing, persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BustModel:
+        """The surface between the vertices follows them to another device."""
+        super()._apply(fn, recurse)
+        self.topology = self.topology.to(self.template.device)
+        return self
 
     @property
     def num_own(self) -> int:

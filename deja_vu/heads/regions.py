@@ -44,7 +44,7 @@ def dropped_faces(topology: HeadTopology) -> Bool[Tensor, " F"]:
 def region_window(
     vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], region: Bool[Tensor, " F"], camera: Camera, margin: float = 0.1
 ) -> tuple[slice, slice]:
-    """Rows and columns of the box around a region's projection, at least one pixel, within the picture.
+    """Rows and columns of the box around a region's projection, at least one pixel, within it: numbers, for which a GPU is waited for.
 
     Args:
         vertices: posed head, world space.
@@ -65,12 +65,7 @@ def points_window(points: Float[Tensor, "n 3"], camera: Camera, margin: float, l
         margin: share of the box's size added on every side.
         least: rows and columns that it has at least, as far as the picture does.
     """
-    pixels, _ = camera.project(points)
-    low, high = pixels.amin(0), pixels.amax(0)
-    extra = torch.maximum(margin * (high - low), (least - (high - low)) / 2)
-    size = torch.tensor([camera.width, camera.height], device=pixels.device)
-    first = (low - extra).floor().long().minimum(size - least).clamp_min(0)
-    last = (high + extra).ceil().long().minimum(size).maximum(first + least).minimum(size)
+    first, last = box_around(points, camera, margin, least)
     (left, top), (right, bottom) = first.tolist(), last.tolist()
     return slice(top, bottom), slice(left, right)
 
@@ -88,3 +83,22 @@ def followed_parts(topology: HeadTopology) -> dict[str, list[Int[Tensor, " n"]]]
         if all(bool(side.any()) for side in sides):
             parts["brows"] = [topology.faces[points.faces[side]].unique() for side in sides]
     return parts
+
+
+def box_around(points: Float[Tensor, "n 3"], camera: Camera, margin: float, least: int = 1) -> tuple[Int[Tensor, "2"], Int[Tensor, "2"]]:
+    """First column and row of the box around some projected points, within the picture, and those behind its last.
+
+    Args:
+        points: world space.
+        camera: one view.
+        margin: share of the box's size added on every side.
+        least: rows and columns that it has at least, as far as the picture does.
+    """
+    pixels, _ = camera.project(points)
+    low, high = pixels.amin(0), pixels.amax(0)
+    extra = torch.maximum(margin * (high - low), (least - (high - low)) / 2)
+    starts, ends = (low - extra).floor().long(), (high + extra).ceil().long()
+    sizes = (camera.width, camera.height)  # numbers: a tensor of them would have to be brought to the device
+    first = torch.stack([start.clamp_max(size - least).clamp_min(0) for start, size in zip(starts, sizes, strict=True)])
+    last = torch.stack([end.clamp_max(size) for end, size in zip(ends, sizes, strict=True)]).maximum(first + least)
+    return first, torch.stack([end.clamp_max(size) for end, size in zip(last, sizes, strict=True)])

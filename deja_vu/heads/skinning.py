@@ -10,13 +10,23 @@ from torch import Tensor
 def axis_angle_to_matrix(axis_angle: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
     """Rotation matrices by the exponential map, smooth at zero.
 
+    On a GPU in closed form: the general exponential asks there how large its matrices are, and the host waits for the answer.
+
     Args:
         axis_angle: rotation axis times angle, radians.
     """
     x, y, z = axis_angle.unbind(-1)
     zero = torch.zeros_like(x)
     skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
-    return torch.linalg.matrix_exp(skew)
+    return torch.linalg.matrix_exp(skew) if axis_angle.is_cpu else exponentiate_skew(skew)
+
+
+def exponentiate_skew(skew: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
+    """Exponential of skew-symmetric matrices, smooth at zero: I + sin(t) / t S + (1 - cos(t)) / t^2 S^2 (Rodrigues)."""
+    square = skew @ skew
+    angle = (-square.diagonal(dim1=-2, dim2=-1).sum(-1) / 2).clamp_min(1e-20).sqrt()[..., None, None]  # a root's slope is infinite at 0
+    eye = torch.eye(3, dtype=skew.dtype, device=skew.device)
+    return eye + torch.sinc(angle / torch.pi) * skew + torch.sinc(angle / (2 * torch.pi)).square() / 2 * square
 
 
 def matrix_to_axis_angle(rotation: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3"]:
@@ -80,9 +90,9 @@ def halve_motion(motion: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 4 4"]:
     # A unit quaternion (w, v) has the root (1 + w, v) / sqrt(2 + 2 w); its matrix is I + 2 w' [v'] + 2 [v']^2.
     eye = torch.eye(3, dtype=motion.dtype, device=motion.device)
     root = eye + skew + skew @ skew / (1 + w[..., None, None])
-    return _join_motion(root, torch.linalg.solve(eye + root, translation))
+    return _join_motion(root, torch.linalg.solve_ex(eye + root, translation).result)  # never singular, which a GPU would wait to learn
 
 
 def _join_motion(rotation: Float[Tensor, "*b 3 3"], translation: Float[Tensor, "*b 3 1"]) -> Float[Tensor, "*b 4 4"]:
-    last = rotation.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*rotation.shape[:-2], 1, 4)
+    last = torch.eye(4, dtype=rotation.dtype, device=rotation.device)[3:].expand(*rotation.shape[:-2], 1, 4)
     return torch.cat([torch.cat([rotation, translation], -1), last], -2)

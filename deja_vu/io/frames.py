@@ -12,13 +12,29 @@ from torch import Tensor
 from deja_vu.core.batch import Batch, stack_frames
 from deja_vu.core.sequence import Frame, TrackedSequence
 
+CPU = torch.device("cpu")
+CACHE_BYTES = 700_000_000
+"""Memory for decoded frames."""
+CACHE_SHARE = 0.3
+"""The same on a GPU: share of its memory that is free."""
+
 
 class FrameSource:
-    """Reads a sequence at one resolution; keeps decoded frames in memory up to a limit."""
+    """Reads a sequence at one resolution; keeps decoded frames as 8-bit in the memory of a device, up to a limit."""
 
-    def __init__(self, sequence: TrackedSequence, resolution: int, cache_bytes: int = 700_000_000) -> None:
-        self.sequence, self.resolution = sequence, resolution
+    def __init__(self, sequence: TrackedSequence, resolution: int, cache_bytes: int | None = None, device: torch.device = CPU) -> None:
+        """Begin without frames.
+
+        Args:
+            sequence: to be read.
+            resolution: side of the pictures, pixels.
+            cache_bytes: limit; by default `CACHE_BYTES`, or on a GPU `CACHE_SHARE` of what is free.
+            device: where pictures and masks of a batch lie; their parameters and camera stay on the CPU.
+        """
+        self.sequence, self.resolution, self.device = sequence, resolution, device
         self.camera = sequence.camera.resize(resolution, resolution)
+        if cache_bytes is None:
+            cache_bytes = int(CACHE_SHARE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else CACHE_BYTES
         self.room = cache_bytes // (7 * resolution * resolution)
         self.kept: dict[int, Frame] = {}
 
@@ -26,7 +42,7 @@ class FrameSource:
         """One frame, from memory where it is kept."""
         frame = self.kept.get(position)
         if frame is None:
-            frame = self.sequence.frame(position, self.resolution)
+            frame = self.sequence.frame(position, self.resolution).to(self.device)
             if len(self.kept) < self.room:
                 self.kept[position] = frame
         return frame

@@ -38,8 +38,8 @@ def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "*
         gaussians: in world space, meters; spherical harmonics of degree 0 to 3.
         camera: one or b views, all of one size.
         background: color behind the Gaussians, in [0, 1].
-        backend: a key of `RASTERIZERS`, or `auto`: gsplat for CUDA tensors, cpu for others, reference for float64 or where the
-            native library can be neither found nor compiled (one warning says so).
+        backend: a key of `RASTERIZERS`, or `auto`: gsplat for CUDA tensors, cpu for those on the CPU, reference for float64, for
+            the meta device, or where the native library can be neither found nor compiled (one warning says so).
 
     Returns:
         Color over the background, coverage and expected depth; a batch if any argument is one.
@@ -88,7 +88,7 @@ def _backend(name: str, like: Tensor) -> Rasterizer:
         if like.is_cuda:
             name = "gsplat"
         else:
-            name = "cpu" if like.dtype == torch.float32 and native.available(PLAIN_TORCH) else "reference"
+            name = "cpu" if like.is_cpu and like.dtype == torch.float32 and native.available(PLAIN_TORCH) else "reference"
     if name not in RASTERIZERS:
         raise ValueError(f"there is no rasterizer {name!r}; known are auto, {', '.join(RASTERIZERS)}")
     return RASTERIZERS[name]

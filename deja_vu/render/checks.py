@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from deja_vu.core.camera import Camera
@@ -63,7 +64,7 @@ def check_shapes(gaussians: Gaussians, camera: Camera, background: Tensor) -> No
 
 
 def check_finite(tensors: dict[str, Tensor]) -> None:
-    """Refuse NaN and infinite values.
+    """Refuse NaN and infinite values. A GPU is asked once, for all tensors; tensors on the meta device have no values to refuse.
 
     Args:
         tensors: by the name that the message says.
@@ -71,11 +72,15 @@ def check_finite(tensors: dict[str, Tensor]) -> None:
     Raises:
         ValueError: names the first tensor that holds some, and how many.
     """
-    for name, tensor in tensors.items():
-        if tensor.numel() and not _all_finite(tensor):
+    held = {name: tensor for name, tensor in tensors.items() if tensor.numel() and not tensor.is_meta}
+    if not held:
+        return
+    finite = torch.stack([_all_finite(tensor) for tensor in held.values()]).tolist()
+    for (name, tensor), well in zip(held.items(), finite, strict=True):
+        if not well:
             raise ValueError(f"{name} holds {(~tensor.isfinite()).sum().item()} values that are not finite")
 
 
-def _all_finite(tensor: Tensor) -> bool:
+def _all_finite(tensor: Tensor) -> Bool[Tensor, ""]:
     low, high = torch.aminmax(tensor.detach())  # one pass; a NaN anywhere makes both NaN
-    return bool(low.isfinite() & high.isfinite())
+    return low.isfinite() & high.isfinite()

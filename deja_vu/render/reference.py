@@ -14,6 +14,7 @@ from torch import Tensor
 from deja_vu.core.camera import Camera
 from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.image import RenderOutput
+from deja_vu.core.sampling import true_rows
 from deja_vu.render.sh import sh_sum
 
 NEAR = 0.01
@@ -92,7 +93,7 @@ def project(gaussians: Gaussians, camera: Camera) -> Projected:
     seen = gaussians.means @ rotation.T + translation
     keep = (seen[:, 2] >= NEAR) & (gaussians.opacities >= ALPHA_MIN)
     order = torch.argsort(seen[:, 2], stable=True)
-    order = order[keep[order]]
+    order = order[true_rows(keep[order])]
     gaussians, seen = gaussians[order], seen[order]
 
     axes = rotation @ rotation_matrices(gaussians.quats) * gaussians.scales[:, None, :]
@@ -127,7 +128,7 @@ def _composite(projected: Projected, camera: Camera, background: Float[Tensor, "
 def _composite_tile(projected: Projected, x: int, y: int, width: int, height: int) -> Float[Tensor, "height width 5"]:
     """Color, weighted depth and transmittance of a window of pixels."""
     low, high = projected.centers.detach() - projected.reach, projected.centers.detach() + projected.reach
-    touches = (high[:, 0] > x) & (low[:, 0] < x + width) & (high[:, 1] > y) & (low[:, 1] < y + height)
+    touches = true_rows((high[:, 0] > x) & (low[:, 0] < x + width) & (high[:, 1] > y) & (low[:, 1] < y + height))
     near = projected.centers[touches]
     columns, lines = (torch.arange(n, dtype=near.dtype, device=near.device) + 0.5 for n in (width, height))
     dx = (x + columns)[None, :, None] - near[:, 0]

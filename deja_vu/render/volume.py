@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool3d, normalize
 
 from deja_vu.core.camera import Camera
+from deja_vu.core.sampling import true_rows
 
 SCENE_SCALE = 5.0
 """Scene units a meter: a head with its hair fits the cube [-1, 1] (GPAvatar)."""
@@ -19,6 +20,13 @@ SHELL_CELLS = 40
 """Cells a side of the grid that tells rays near the surface from rays that miss it; the grid covers the cube [-1, 1]."""
 SHELL_STEPS = 96
 """Places along each ray at which that grid is looked up."""
+
+
+def world_from_scene(world_from_head: Float[Tensor, "4 4"]) -> Float[Tensor, "4 4"]:
+    """Similarity that carries scene coordinates, which are the head's own times `SCENE_SCALE`, into the world."""
+    scale = torch.eye(4, dtype=world_from_head.dtype, device=world_from_head.device)
+    scale.diagonal()[:3].mul_(1 / SCENE_SCALE)
+    return world_from_head @ scale
 
 
 def pixel_rays(camera: Camera, world_from_scene: Float[Tensor, "4 4"]) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
@@ -32,8 +40,8 @@ def pixel_rays(camera: Camera, world_from_scene: Float[Tensor, "4 4"]) -> tuple[
     rows, columns = (torch.arange(size, dtype=like.dtype, device=like.device) + 0.5 for size in (camera.height, camera.width))
     y, x = torch.meshgrid(rows, columns, indexing="ij")
     pixels = torch.stack([x, y, torch.ones_like(x)], -1).reshape(-1, 3)
-    scene_from_camera = torch.linalg.inv(camera.camera_from_world @ world_from_scene)
-    directions = pixels @ torch.linalg.inv(like).T @ scene_from_camera[:3, :3].T
+    scene_from_camera = torch.linalg.inv_ex(camera.camera_from_world @ world_from_scene).inverse  # `inv` waits for a GPU's verdict
+    directions = pixels @ torch.linalg.inv_ex(like).inverse.T @ scene_from_camera[:3, :3].T
     return scene_from_camera[:3, 3].expand_as(directions), normalize(directions, dim=-1)
 
 
@@ -72,7 +80,7 @@ def shell_span(
         wide = [2 * reach + 1 if axis == other else 1 for other in range(3)]
         grid = max_pool3d(grid, wide, stride=1, padding=[size // 2 for size in wide])
     near_points = grid.flatten() > 0
-    rays = hit.nonzero()[:, 0]
+    rays = true_rows(hit)
     offsets = torch.arange(SHELL_STEPS, device=points.device) + 0.5
     t = near[rays, None] + offsets * step[rays, None]
     inside = near_points[_cell_index(origins[rays, None] + t[..., None] * directions[rays, None])]

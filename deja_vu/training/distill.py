@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from deja_vu.avatars.base import Avatar
 from deja_vu.core.batch import Batch
 from deja_vu.core.head import HeadParams
-from deja_vu.heads.regions import region_window
+from deja_vu.core.transfer import move
+from deja_vu.heads.base import HeadModel
+from deja_vu.heads.regions import box_around
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.training.nelf_config import SamplingLaw
 
@@ -21,7 +24,7 @@ WATCHED_REGIONS = ("lips", "eye_left", "eye_right")
 
 
 def sample_params(video: HeadParams, base: HeadParams, law: SamplingLaw, generator: torch.Generator) -> HeadParams:
-    """Parameters around those of some frames.
+    """Parameters around those of some frames, on the host, where they are drawn.
 
     Args:
         video: all training frames.
@@ -30,13 +33,13 @@ def sample_params(video: HeadParams, base: HeadParams, law: SamplingLaw, generat
         generator: of the draws.
     """
     count = len(base)
-    others = video[torch.randint(len(video), (count,), generator=generator)].to(base.expression.device)
-    share = (torch.rand(count, generator=generator) * (1 + 2 * law.mix) - law.mix).to(base.expression.device)
+    others = video[torch.randint(len(video), (count,), generator=generator)]
+    share = torch.rand(count, generator=generator) * (1 + 2 * law.mix) - law.mix
     turn = torch.randn(count, 3, generator=generator) * torch.tensor(law.rotation)
-    move = torch.randn(count, 3, generator=generator) * law.translation
+    shift = torch.randn(count, 3, generator=generator) * law.translation
     pose = base.world_from_head.clone()
-    pose[:, :3, :3] = pose[:, :3, :3] @ axis_angle_to_matrix(turn.to(pose))
-    pose[:, :3, 3] += move.to(pose)
+    pose[:, :3, :3] = pose[:, :3, :3] @ axis_angle_to_matrix(turn)
+    pose[:, :3, 3] += shift
     return replace(
         base,
         expression=torch.lerp(base.expression, others.expression, share[:, None]),
@@ -50,17 +53,16 @@ def render_teacher(teacher: Avatar, params: HeadParams, like: Batch) -> Batch:
     """The teacher's pictures as frames: the head alone, all of it known.
 
     Args:
-        teacher: draws on its own device.
-        params: what to draw.
+        teacher: draws on the frames' device.
+        params: what to draw, on the host.
         like: frames whose camera, size and device are used.
     """
-    at = next(teacher.parameters()).device
-    out = teacher.render(params.to(at), like.camera.to(at), torch.zeros(3, device=at))
     device = like.image.device
-    rgb, alpha = out.rgb.to(device), out.alpha.to(device).clamp(0, 1)
+    moved = params.to(device)
+    out = teacher.render(moved, like.camera, torch.zeros(3, device=device))
+    rgb, alpha = out.rgb, out.alpha.clamp(0, 1)
     ones = torch.ones_like(alpha)
     straight = (rgb / alpha.clamp_min(OPAQUE)).clamp(0, 1)
-    eyes_mouth = mark_eyes_mouth(teacher, params.to(at), like).to(device)
     return Batch(
         positions=like.positions,
         image=straight,
@@ -68,20 +70,29 @@ def render_teacher(teacher: Avatar, params: HeadParams, like: Batch) -> Batch:
         foreground=alpha,
         valid=ones,
         loss_mask=ones,
-        eyes_mouth=eyes_mouth,
-        params=params,
+        eyes_mouth=mark_eyes_mouth(teacher.host_head, params, like),
+        params=moved,
         camera=like.camera,
     )
 
 
-def mark_eyes_mouth(teacher: Avatar, params: HeadParams, like: Batch) -> Tensor:
-    """1 in the boxes around eyes and mouth."""
-    head = teacher.head
-    mask = torch.zeros(*like.image.shape[:3], 1)
-    vertices = head(params)
-    for b in range(len(vertices)):
-        for name in WATCHED_REGIONS:
-            if name in head.topology.regions:
-                rows, columns = region_window(vertices[b], head.topology.faces, head.topology.regions[name], like.camera.view(b), 0.3)
-                mask[b, rows, columns] = 1
-    return mask
+def mark_eyes_mouth(head: HeadModel, params: HeadParams, like: Batch) -> Float[Tensor, "B H W 1"]:
+    """1 in the boxes around eyes and mouth; nobody waits for the device.
+
+    Args:
+        head: on the host.
+        params: of B frames, on the host.
+        like: frames whose camera, size and device are used.
+    """
+    height, width = like.image.shape[1:3]
+    device, vertices = like.image.device, head(params)
+    rows, columns = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)
+    mask = torch.zeros(len(vertices), height, width, dtype=torch.bool, device=device)
+    for name in WATCHED_REGIONS:
+        if name in head.topology.regions:
+            corners = head.topology.faces[head.topology.regions[name]].unique()
+            points = move(vertices[:, corners], device)
+            for b in range(len(vertices)):
+                (left, top), (right, bottom) = (corner.unbind() for corner in box_around(points[b], like.camera.view(b), 0.3))
+                mask[b] |= (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
+    return mask[..., None].float()

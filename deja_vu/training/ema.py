@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,13 @@ class AveragedModel(nn.Module):
         self.decay = decay
         self.register_buffer("steps", torch.zeros(()))
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> AveragedModel:
+        """The model follows to another device; the count, which every step reads, stays on the host."""
+        count = self.steps
+        super()._apply(fn, recurse)
+        self.steps = count
+        return self
 
     def train(self, mode: bool = True) -> AveragedModel:
         """Stay in evaluation mode: the average is looked at, never trained."""

@@ -15,6 +15,7 @@ from deja_vu.avatars import GaussianAvatar, save_avatar
 from deja_vu.core.batch import Batch
 from deja_vu.core.image import RenderOutput
 from deja_vu.core.sequence import TrackedSequence
+from deja_vu.core.transfer import move
 from deja_vu.io.frames import FrameSource, shuffle_positions
 from deja_vu.losses.photometric import psnr
 from deja_vu.training.checkpoint import video_print
@@ -63,7 +64,7 @@ def train_gaussian(
         DivergedError: a value is not finite.
     """
     started = time.monotonic() if started is None else started
-    task = GaussianTask(avatar.to(device), sequence, config, run)
+    task = GaussianTask(avatar, sequence, config, run, device)
     return Trainer(task, config, run, resume=resume, started=started).fit(on_step)
 
 
@@ -72,12 +73,16 @@ class GaussianTask(Task[GaussianPhase, Batch]):
 
     label = "gaussian"
 
-    def __init__(self, avatar: GaussianAvatar, sequence: TrackedSequence, config: GaussianTrainConfig, run: Path) -> None:
-        self.model = self.avatar = avatar
-        self.config, self.run, self.device = config, run, avatar.base.device
+    def __init__(
+        self, avatar: GaussianAvatar, sequence: TrackedSequence, config: GaussianTrainConfig, run: Path, device: torch.device
+    ) -> None:
+        self.config, self.run, self.device = config, run, device
         self.learned_from = video_print(sequence)
         self.rates = config.learning_rates
         self.trained, watched = hold_out(sequence, config.validation.share)
+        rarity = avatar.code.rarity(self.trained.params)  # on the host, where frames are drawn
+        self.rare = rarity.topk(round(config.rare_share * len(self.trained))).indices
+        self.model = self.avatar = avatar.to(device)
         self.validation = Validation(self.trained, watched, config.validation)
         self.objective = ImageObjective(config.loss, load_perceptual([config.loss.perceptual], config.phases, self.device))
         self.weights = term_weights(config.loss, config.regularizers)
@@ -95,16 +100,16 @@ class GaussianTask(Task[GaussianPhase, Batch]):
                 parameter.requires_grad_(phase.blendmaps or name == "rectification")
                 parameter.grad = None
         params = self.trained.params
-        rare = self.avatar.code.rarity(params.to(self.device)).cpu().topk(round(self.config.rare_share * len(params))).indices
-        order = shuffle_positions(len(params), phase.batch, phase.steps, seed=self.config.seed + begin, start=start - begin, again=rare)
+        seed = self.config.seed + begin
+        order = shuffle_positions(len(params), phase.batch, phase.steps, seed=seed, start=start - begin, again=self.rare)
         self.novel_views = NovelViewLoss(self.avatar, params, self.config.novel_views)
-        return FrameSource(self.trained, phase.resolution).stream(order)
+        return FrameSource(self.trained, phase.resolution, device=self.device).stream(order)
 
     def compute(self, batch: Batch, step: int, generator: torch.Generator) -> StepResult:
         """Render some frames over grey or white; compare them, and hold the maps and what no frame shows to the base map."""
         config, avatar = self.config, self.avatar
         refuse_broken_frames(batch, step)
-        batch, background = batch.to(self.device), draw_background(config.random_background, generator).to(self.device)
+        batch, background = batch.to(self.device), move(draw_background(config.random_background, generator), self.device)
         out = self.render(batch, background, step)
         perceptual = is_due(self.phase.perceptual_every, step)
         window = head_window(batch.head, config.perceptual_window, generator) if perceptual else None

@@ -17,6 +17,7 @@ from deja_vu.core.batch import Batch
 from deja_vu.core.errors import ConfigError
 from deja_vu.core.head import HeadParams
 from deja_vu.core.sequence import TrackedSequence
+from deja_vu.core.transfer import move
 from deja_vu.heads import load_head
 from deja_vu.io.frames import FrameSource, shuffle_positions
 from deja_vu.losses.photometric import absolute_difference, psnr
@@ -57,7 +58,7 @@ def train_nelf(
         avatar: trained in place, and moved to the device.
         sequence: real training frames.
         config: recipe.
-        teacher: draws the other frames; None where there are none.
+        teacher: draws the other frames, and is moved to the device; None where there are none.
         run: folder for curves and the checkpoint.
         device: where to train.
         resume: continue from the run's checkpoint.
@@ -80,7 +81,8 @@ class NelfTask(Task[NelfPhase, Batch]):
     label = "nelf"
 
     def __init__(self, avatar: NelfAvatar, sequence: TrackedSequence, config: NelfTrainConfig, teacher: Avatar | None) -> None:
-        self.avatar, self.config, self.teacher, self.device = avatar, config, teacher, avatar.shape.device
+        self.avatar, self.config, self.device = avatar, config, avatar.shape.device
+        self.teacher = None if teacher is None else teacher.to(self.device)
         self.trained, watched = hold_out(sequence, config.validation.share)
         self.validation = Validation(self.trained, watched, config.validation)
         torch.manual_seed(config.seed)
@@ -102,41 +104,51 @@ class NelfTask(Task[NelfPhase, Batch]):
         """Real frames in random order."""
         self.phase = phase
         order = shuffle_positions(len(self.trained), phase.batch, phase.steps, seed=self.config.seed + begin, start=start - begin)
-        return FrameSource(self.trained, phase.resolution).stream(order)
+        return FrameSource(self.trained, phase.resolution, device=self.device).stream(order)
 
     def compute(self, batch: Batch, step: int, generator: torch.Generator) -> StepResult:
         """Draw a window of real or of a teacher's frames over grey or white; compare pictures before and after super-resolution."""
         config, avatar, phase, weights = self.config, self.avatar, self.phase, self.weights
         refuse_broken_frames(batch, step)
-        background = draw_background(config.random_background, generator).to(self.device)
+        background = move(draw_background(config.random_background, generator), self.device)
+        params, batch = batch.params, batch.to(self.device)  # the parameters still on the host
         if phase.window:
             batch = batch.crop(*head_window(batch.head, phase.window, generator))
-        batch, rows = self.pick_batch(batch.to(self.device), generator)
+        batch, params, rows = self.pick_batch(batch, params, generator)
         if not config.avatar.coverage:
             background = torch.ones_like(background)
         out = avatar.render_all(batch.params, batch.camera, background, self.warp, rows)
-        window = head_window(batch.head.cpu(), config.perceptual_window, generator) if is_due(phase.perceptual_every, step) else None
+        window = head_window(batch.head, config.perceptual_window, generator) if is_due(phase.perceptual_every, step) else None
         terms = self.objective.terms(out.full, batch, background, window=window)
         if weights["rays"] and config.avatar.residual:
             small = batch.resize(out.rays.rgb.shape[2], out.rays.rgb.shape[1])
             terms["rays"] = absolute_difference(out.rays, small, background, config.loss.neck)
         if weights["temporal"]:
-            other = sample_params(self.trained.params, batch.params, config.law, generator)
-            terms["temporal"] = self.temporal(out.full.rgb, batch, background, other)
+            other = sample_params(self.trained.params, params, config.law, generator)
+            terms["temporal"] = self.temporal(out.full.rgb, batch, background, other.to(self.device))
         if weights["latents"] and self.warp is not None:
-            terms["latents"] = self.warp.latents[rows].square().mean()
+            terms["latents"] = self.warp.latents[move(rows, self.device)].square().mean()
         scaled = compensate(weights, {"perceptual": phase.perceptual_every})
         return StepResult(terms, scaled, psnr(out.full, batch, background).mean(), len(batch.positions))
 
-    def pick_batch(self, batch: Batch, generator: torch.Generator) -> tuple[Batch, Int[Tensor, " B"]]:
-        """The step's frames, or the teacher's in their place, and the rows of the warping field's latents, 0 for no warp."""
+    def pick_batch(self, batch: Batch, params: HeadParams, generator: torch.Generator) -> tuple[Batch, HeadParams, Int[Tensor, " B"]]:
+        """The step's frames, or the teacher's in their place.
+
+        Args:
+            batch: tracked frames.
+            params: theirs, on the host.
+            generator: of the draws.
+
+        Returns:
+            The frames where `batch` is; on the host their parameters, and the rows of the warping field's latents, 0 for no warp.
+        """
         config = self.config
         if torch.rand((), generator=generator) < config.pseudo_share:
             assert self.teacher is not None
-            params = sample_params(self.trained.params, batch.params, config.law, generator)
-            return render_teacher(self.teacher, params, batch), torch.zeros(len(params), dtype=torch.long, device=self.device)
+            params = sample_params(self.trained.params, params, config.law, generator)
+            return render_teacher(self.teacher, params, batch), params, torch.zeros(len(params), dtype=torch.long)
         warped = float(torch.rand((), generator=generator)) < config.warp_share
-        return batch, (batch.positions.to(self.device) + 1) * warped
+        return batch, params, (batch.positions + 1) * warped
 
     def temporal(
         self, picture: Float[Tensor, "B H W 3"], batch: Batch, background: Float[Tensor, "3"], other: HeadParams

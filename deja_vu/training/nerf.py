@@ -13,9 +13,12 @@ from torch import Tensor, nn
 from deja_vu.avatars.nerf import NerfAvatar
 from deja_vu.avatars.nerf.planes import EncodedPlanes, project_frontal
 from deja_vu.core.batch import Batch
+from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError
+from deja_vu.core.head import HeadParams
 from deja_vu.core.image import RenderOutput
 from deja_vu.core.sequence import TrackedSequence
+from deja_vu.core.transfer import move
 from deja_vu.heads import load_head
 from deja_vu.heads.regions import region_window
 from deja_vu.io.frames import FrameSource, shuffle_positions
@@ -120,16 +123,16 @@ class NerfTask(Task[NerfPhase, Batch]):
         """Frames in random order."""
         self.phase = phase
         order = shuffle_positions(len(self.trained), phase.batch, phase.steps, seed=self.config.seed + begin, start=start - begin)
-        return FrameSource(self.trained, phase.resolution).stream(order)
+        return FrameSource(self.trained, phase.resolution, device=self.device).stream(order)
 
     def compute(self, batch: Batch, step: int, generator: torch.Generator) -> StepResult:
         """March a window's rays over grey or white and enlarge the picture; compare the pictures before and after that."""
         config, avatar, phase, weights = self.config, self.avatar, self.phase, self.weights
         refuse_broken_frames(batch, step)
-        background = draw_background(config.random_background, generator).to(self.device)
+        background = move(draw_background(config.random_background, generator), self.device)
+        params, camera, batch = batch.params, batch.camera, batch.to(self.device)  # the first two still on the host
         if phase.window:
             batch = batch.crop(*head_window(batch.head, phase.window, generator))
-        batch = batch.to(self.device)
         if isinstance(avatar.planes, EncodedPlanes):
             show_sources(avatar, self.trained, torch.randint(len(self.trained), (config.avatar.sources,), generator=generator))
         out = avatar.render_all(batch.params, batch.camera, background, enlarge=phase.enlarge)
@@ -147,7 +150,8 @@ class NerfTask(Task[NerfPhase, Batch]):
             terms["low_perceptual"] = self.perceptual(out.fine, low, background) + self.perceptual(out.coarse, low, background)
         if weights["face"] or weights["face_perceptual"]:
             renders = [(out.coarse, low), (out.fine, low), (out.full, batch)]
-            terms |= self.face_terms(renders, self.face_boxes(batch), background, perceptual=perceptual)
+            camera = batch.camera.to("cpu") if phase.window else camera  # where a window was drawn, the host has to wait for it
+            terms |= self.face_terms(renders, self.face_boxes(params, camera), background, perceptual=perceptual)
         rare = dict.fromkeys(("perceptual", "low_perceptual", "face_perceptual"), phase.perceptual_every)
         return StepResult(terms, compensate(weights, rare), psnr(out.full, batch, background).mean(), len(batch.positions))
 
@@ -156,11 +160,11 @@ class NerfTask(Task[NerfPhase, Batch]):
         assert self.objective.perceptual is not None
         return self.objective.perceptual(out.rgb, self.objective.target(batch, background)).mean()
 
-    def face_boxes(self, batch: Batch) -> list[tuple[slice, slice]]:
-        """Rows and columns of each frame's face."""
-        vertices, topology = self.avatar.head(batch.params), self.avatar.head.topology
-        face = topology.regions["face"]
-        return [region_window(vertices[number], topology.faces, face, batch.camera) for number in range(len(vertices))]
+    def face_boxes(self, params: HeadParams, camera: Camera) -> list[tuple[slice, slice]]:
+        """Rows and columns of each frame's face; parameters and camera lie on the host, where boxes are numbers."""
+        head = self.avatar.host_head
+        faces, face = head.topology.faces, head.topology.regions["face"]
+        return [region_window(vertices, faces, face, camera) for vertices in head(params)]
 
     def face_terms(
         self,

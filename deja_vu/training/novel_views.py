@@ -12,6 +12,7 @@ from torch import Tensor
 from deja_vu.avatars.gaussian.avatar import GaussianAvatar
 from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadParams
+from deja_vu.core.transfer import move
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.losses.photometric import huber
 from deja_vu.training.gaussian_config import NovelViewConfig
@@ -71,10 +72,10 @@ def turn_aside(params: HeadParams, video: HeadParams, config: NovelViewConfig, g
     turn = config.min_yaw + (config.max_yaw - config.min_yaw) * torch.rand(count, generator=generator)
     turn = torch.where(torch.rand(count, generator=generator) < 0.5, turn, -turn)
     pose = params.world_from_head.clone()
-    pose[:, :3, :3] = pose[:, :3, :3] @ axis_angle_to_matrix(turn[:, None] * torch.tensor([0.0, 1.0, 0.0])).to(pose)
+    pose[:, :3, :3] = pose[:, :3, :3] @ move(axis_angle_to_matrix(turn[:, None] * torch.tensor([0.0, 1.0, 0.0])), pose.device)
     others = video[torch.randint(len(video), (count,), generator=generator)].to(pose.device)
     shape = others.expression.shape
-    chosen = (torch.rand(shape, generator=generator) < config.random_expression_share).to(pose.device)
-    drawn = (config.max_expression * torch.rand(shape, generator=generator)).to(others.expression)
+    chosen = move(torch.rand(shape, generator=generator) < config.random_expression_share, pose.device)
+    drawn = move(config.max_expression * torch.rand(shape, generator=generator), pose.device)
     expression = torch.where(chosen, drawn, others.expression)
     return replace(params, expression=expression, joints=others.joints, world_from_head=pose)

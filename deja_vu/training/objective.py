@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from deja_vu.core.batch import Batch
-from deja_vu.core.image import RenderOutput, over
+from deja_vu.core.image import Lines, RenderOutput, cut_window, over
 from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.losses.photometric import absolute_difference, dssim_loss, huber, masked_mean
 from deja_vu.training.config import PIXEL_WEIGHTS, ImageLossWeights, Phase
@@ -71,7 +71,7 @@ class ImageObjective:
         return over(batch.image, batch.head, background)
 
     def terms(
-        self, out: RenderOutput, batch: Batch, background: Float[Tensor, "3"], *, window: tuple[slice, slice] | None
+        self, out: RenderOutput, batch: Batch, background: Float[Tensor, "3"], *, window: tuple[Lines, Lines] | None
     ) -> dict[str, Float[Tensor, ""]]:
         """Unweighted terms of those that have a weight.
 
@@ -92,10 +92,9 @@ class ImageObjective:
         if weights.dssim:
             terms["dssim"] = dssim_loss(out.rgb, target, mask=loss_mask)
         if weights.perceptual and window is not None and self.perceptual is not None:
-            rows, columns = window
             with torch.no_grad():
-                wanted = self.perceptual.encode(target[:, rows, columns])
-            shown = torch.where(batch.loss_mask > 0.5, out.rgb, target)[:, rows, columns]
+                wanted = self.perceptual.encode(cut_window(target, *window))
+            shown = cut_window(torch.where(batch.loss_mask > 0.5, out.rgb, target), *window)
             terms["perceptual"] = self.perceptual.distance(self.perceptual.encode(shown), wanted).mean()
         if weights.l1:
             terms["l1"] = absolute_difference(out, batch, background, weights.neck)
@@ -111,7 +110,7 @@ def draw_background(share: float, generator: torch.Generator) -> Float[Tensor, "
     return torch.ones(3)
 
 
-def head_window(head: Float[Tensor, "B H W 1"], side: int, generator: torch.Generator) -> tuple[slice, slice]:
+def head_window(head: Float[Tensor, "B H W 1"], side: int, generator: torch.Generator) -> tuple[Lines, Lines]:
     """A random square of `side` pixels (or the whole picture, if that is smaller) whose center lies on the head.
 
     Args:
@@ -119,11 +118,31 @@ def head_window(head: Float[Tensor, "B H W 1"], side: int, generator: torch.Gene
         side: pixels.
         generator: source of the draw.
     """
-    places = (head[..., 0].amax(0) > 0.5).nonzero()
     height, width = head.shape[1:3]
     side = min(side, height, width)
+    if not head.is_cpu:
+        return draw_window(head[..., 0].amax(0) > 0.5, side, float(torch.rand((), generator=generator)))
+    places = (head[..., 0].amax(0) > 0.5).nonzero()
     middle = torch.tensor([[height // 2, width // 2]])
     places = places if len(places) else middle
     row, column = places[torch.randint(len(places), (), generator=generator)].tolist()
     top, left = min(max(row - side // 2, 0), height - side), min(max(column - side // 2, 0), width - side)
     return slice(top, top + side), slice(left, left + side)
+
+
+def draw_window(shown: Bool[Tensor, "H W"], side: int, share: float) -> tuple[Int[Tensor, " s"], Int[Tensor, " s"]]:
+    """Rows and columns of a square around one of the marked pixels, of the middle where none is; nobody waits for the mask's device.
+
+    Args:
+        shown: where the center may lie.
+        side: pixels, at most the picture's.
+        share: of the marked pixels that stand before the center, in [0, 1).
+    """
+    height, width = shown.shape
+    count = shown.flatten().cumsum(0)
+    place = (count > (share * count[-1]).floor()).int().argmax()
+    place = torch.where(count[-1] > 0, place, height // 2 * width + width // 2)
+    top = (place // width - side // 2).clamp(0, height - side)
+    left = (place % width - side // 2).clamp(0, width - side)
+    offsets = torch.arange(side, device=shown.device)
+    return top + offsets, left + offsets

@@ -43,7 +43,7 @@ class PersonViewLoss:
         """
         side = min(resolution, self.config.resolution)
         if self._source is None or self._source.resolution != side:
-            self._source = FrameSource(self.sequence, side, CACHE_BYTES)
+            self._source = FrameSource(self.sequence, side, CACHE_BYTES, background.device)
         position = torch.randint(len(self.sequence), (1,), generator=generator)
         batch = self._source.batch(position).whole_person().to(background.device)
         out = avatar.render(batch.params, batch.camera, background)

@@ -6,7 +6,7 @@ two processes do what one does with a batch twice as large. Which people come wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,7 @@ from deja_vu.avatars.prior.atlas import Lifted
 from deja_vu.avatars.prior.network import build_prior
 from deja_vu.core.batch import Batch
 from deja_vu.core.gaussians import CHANNELS
+from deja_vu.core.transfer import move
 from deja_vu.losses.photometric import psnr
 from deja_vu.render.base import rasterize
 from deja_vu.training.ema import AveragedModel
@@ -52,6 +53,8 @@ class PriorTask(Task[PriorPhase, PriorBatch]):
     def __init__(self, config: PriorTrainConfig, processes: Processes) -> None:
         self.config, self.processes, self.device = config, processes, processes.device
         self.prior = build_prior(config.prior).to(self.device)
+        self.atlas = self.prior.atlas.to(self.device)
+        """Where people are posed; they are lifted on the host, by threads ahead of the step."""
         self.averaged = AveragedModel(self.prior, config.average).to(self.device)
         self.model = nn.ModuleList([self.prior, self.averaged])
         self.rates = config.learning_rates
@@ -66,31 +69,31 @@ class PriorTask(Task[PriorPhase, PriorBatch]):
         """Correct what is lifted, render it over grey or white, compare; the background is the same in every process."""
         config = self.config
         grey, choice = torch.rand((), generator=generator), torch.rand((), generator=generator)
-        background = (grey.expand(3) if choice < config.random_background else torch.ones(3)).to(self.device)
+        background = move(grey.expand(3) if choice < config.random_background else torch.ones(3), self.device)
+        starts = [start.to(self.device) for start in batch.starts]
         perceptual = is_due(self.phase.perceptual_every, step)
         with self.processes.autocast():
-            residuals = self.wrapped(batch.starts, batch.pictures.to(self.device)).float().cpu()
+            residuals = self.wrapped(starts, move(batch.pictures, self.device)).float()
         rows: list[dict[str, Tensor]] = []
-        for start, residual, owner in zip(batch.starts, residuals, batch.owner, strict=True):
-            views = batch.targets[owner]
-            gaussians = self.prior.atlas.gaussians(start, residual, views.params).to(self.device)
-            views = views.to(self.device)
+        for start, residual, owner in zip(starts, residuals, batch.owner, strict=True):
+            views = batch.targets[owner].to(self.device)
+            gaussians = self.atlas.gaussians(start, residual, views.params)
             out = rasterize(gaussians, views.camera, background.expand(len(views.params), 3))
             draw = torch.Generator().manual_seed((config.seed * 1_000_003 + step) * config.batch + batch.places[owner])
             window = head_window(views.head, config.perceptual_window, draw) if perceptual else None
             terms = self.objective.terms(out, views, background, window=window) | self.size(residual)
             rows.append(terms | {"psnr": psnr(out, views, background).mean()})
-        means = {name: torch.stack([row[name].cpu() for row in rows]).mean() for name in rows[0]}
+        means = {name: torch.stack([row[name] for row in rows]).mean() for name in rows[0]}
         score = means.pop("psnr")
         if self.weights["consistency"] and len(batch.owner) > len(batch.targets):
-            means["consistency"] = self.disagreement(batch, residuals)
+            means["consistency"] = self.disagreement(starts, residuals, len(batch.targets))
         weights = compensate(self.weights, {"perceptual": self.phase.perceptual_every})
         images = sum(len(batch.targets[owner].positions) for owner in batch.owner) * self.processes.count
         return StepResult(means, weights, score, images)
 
     def size(self, residual: Float[Tensor, "M 13"]) -> dict[str, Float[Tensor, ""]]:
         """How far a correction goes; hair may travel."""
-        held = torch.where(self.prior.atlas.scalp, self.config.scalp_freedom, 1.0)
+        held = torch.where(self.atlas.scalp, self.config.scalp_freedom, 1.0)
         terms = {
             "position": (residual[:, CHANNELS["position"]].square().sum(-1) * held).mean(),
             "scale": residual[:, CHANNELS["log_scale"]].square().sum(-1).mean(),
@@ -98,14 +101,20 @@ class PriorTask(Task[PriorPhase, PriorBatch]):
         }
         return {name: value for name, value in terms.items() if self.weights[name]}
 
-    def disagreement(self, batch: PriorBatch, residuals: Float[Tensor, "P M 13"]) -> Float[Tensor, ""]:
-        """Mean squared difference of one person's maps from their mean, in units of the gains."""
-        maps = torch.stack([start.base for start in batch.starts]) / self.prior.atlas.gains + residuals
-        by_person = maps.unflatten(0, (len(batch.targets), -1))
+    def disagreement(self, starts: Sequence[Lifted], residuals: Float[Tensor, "P M 13"], people: int) -> Float[Tensor, ""]:
+        """Mean squared difference of one person's maps from their mean, in units of the gains.
+
+        Args:
+            starts: of all maps, person by person.
+            residuals: of the network.
+            people: how many.
+        """
+        maps = torch.stack([start.base for start in starts]) / self.atlas.gains + residuals
+        by_person = maps.unflatten(0, (people, -1))
         return (by_person - by_person.mean(1, keepdim=True)).square().mean()
 
     def follow(self) -> None:
         self.averaged.follow(self.prior)
 
-    def reduce(self, values: Mapping[str, Tensor]) -> dict[str, float]:
-        return {name: float(value) for name, value in self.processes.mean(values).items()}
+    def mean(self, values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        return self.processes.mean(values)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from deja_vu.core.errors import ConfigError, MissingAssetError
@@ -58,11 +58,9 @@ class Processes:
         """Context in which convolutions run in the run's precision."""
         return self._accelerator.autocast()
 
-    def mean(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Mean of named scalars over all processes, without gradients."""
-        values = torch.stack([terms[name].detach().float() for name in sorted(terms)])
-        reduced = self._accelerator.reduce(values, reduction="mean") if self.count > 1 else values
-        return dict(zip(sorted(terms), reduced.unbind(), strict=True))
+    def mean(self, values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """Mean over all processes of values that lie on each one's device, in the same order everywhere."""
+        return self._accelerator.reduce(values.float(), reduction="mean") if self.count > 1 else values
 
     def wait(self) -> None:
         """Go on when all processes have come here."""

@@ -72,6 +72,11 @@ class Task(ABC, Generic[AnyPhase, AnyBatch]):
     rates: Any
     """Dataclass with a field for every parameter group, see `make_adam`."""
 
+    @property
+    def on_host(self) -> bool:
+        """Whether a step's values can be looked at without waiting for a device."""
+        return next(self.model.parameters()).is_cpu
+
     @abstractmethod
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by name of their group."""
@@ -88,15 +93,26 @@ class Task(ABC, Generic[AnyPhase, AnyBatch]):
     def validate(self, logger: RunLogger, step: int) -> None:
         """Pictures, and scores on what is not trained on."""
 
-    def reduce(self, values: Mapping[str, Tensor]) -> dict[str, float]:
-        """Named scalars as numbers; their means where several processes work on one step."""
-        return {name: float(value.detach()) for name, value in values.items()}
+    def mean(self, values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """Means over the processes that work on one step."""
+        return values
 
     def follow(self) -> None:
         """What belongs to every update of the parameters."""
 
     def leave(self, phase: AnyPhase, number: int) -> None:
         """What follows on a phase, the run's number-th, counted from one."""
+
+
+@dataclass(frozen=True)
+class StepValues:
+    """What a step came to, wherever it was computed."""
+
+    number: int
+    positions: Int[Tensor, " B"]
+    values: Mapping[str, Float[Tensor, ""]]
+    """Terms, and `psnr`."""
+    weights: Mapping[str, float]
 
 
 class Trainer:
@@ -123,6 +139,8 @@ class Trainer:
         self.whose = {"recipe": fingerprint(config), "source": task.learned_from}
         self.optimizer = make_adam(task.param_groups(), task.rates, config.adam)
         self.step, self.earlier, self.means = 0, 0.0, RunningMeans()
+        self.unread: list[StepValues] = []
+        """Steps that a GPU has run since anybody looked at their values, for which the host has to wait."""
         if resume and (run / CHECKPOINT).is_file():
             expected = {"seconds": float, "means": dict}
             self.step, kept = load_checkpoint(run / CHECKPOINT, task.model, self.optimizer, whose=self.whose, expected=expected)
@@ -154,18 +172,22 @@ class Trainer:
                     for group in optimizer.param_groups:
                         group["lr"] = phase.rate(self.step - begin, group["relative"])
                     result = task.compute(batch, self.step, generator)
-                    values = task.reduce({**result.terms, "psnr": result.psnr})
-                    refuse_divergence({name: values[name] for name in result.terms}, batch.positions, self.step)
+                    values = {name: value.detach() for name, value in {**result.terms, "psnr": result.psnr}.items()}
+                    self.unread.append(StepValues(self.step, batch.positions, values, result.weights))
+                    read = self._read() if task.on_host else []
                     optimizer.zero_grad(set_to_none=True)
                     result.total().backward()
                     with interrupts_wait():
                         optimizer.step()
                         task.follow()
                         self.step += 1
-                        self.means.add(values, result.weights)
-                        if self.step % config.log_every == 0:
+                        logs = self.step % config.log_every == 0
+                        saves = self.step % config.picture_every == 0 or self.step == end
+                        for numbers, weights in read or (self._read() if logs or saves else []):
+                            self.means.add(numbers, weights)
+                        if logs:
                             self._log(logger, result.images)
-                    if self.step % config.picture_every == 0 or self.step == end:
+                    if saves:
                         if logger is not None:
                             task.validate(logger, self.step)
                         self._save()
@@ -175,6 +197,25 @@ class Trainer:
                     task.leave(phase, number)
         task.model.eval()
         return self._seconds()
+
+    def _read(self, *, alone: bool = False) -> list[tuple[dict[str, float], Mapping[str, float]]]:
+        """Values and weights of the unread steps: on a CPU of each before the parameters move, on a GPU at every log.
+
+        Args:
+            alone: of this process, without the others' share, which may not be at this step.
+
+        Raises:
+            DivergedError: a value is not finite.
+        """
+        steps, self.unread = self.unread, []
+        if not steps:
+            return []
+        values = torch.stack([step.values[name] for step in steps for name in step.values])
+        numbers = iter((values if alone else self.task.mean(values)).tolist())
+        found = [({name: next(numbers) for name in step.values}, step.weights) for step in steps]
+        for step, (read, _) in zip(steps, found, strict=True):
+            refuse_divergence({name: value for name, value in read.items() if name != "psnr"}, step.positions, step.number)
+        return found
 
     def _batches(self, phase: Phase, begin: int) -> Iterator[Positioned]:
         """Batches of the steps that are left of a phase, behind a progress bar."""
@@ -200,6 +241,9 @@ class Trainer:
         try:
             yield
         except KeyboardInterrupt:
+            self.unread = [values for values in self.unread if values.number < self.step]
+            for numbers, weights in self._read(alone=True):
+                self.means.add(numbers, weights)
             self._save()
             raise
 

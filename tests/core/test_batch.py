@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from deja_vu.core.batch import Batch
+from deja_vu.core.batch import PICTURES, Batch
 from deja_vu.core.camera import Camera
 from deja_vu.heads.toy import load
 
@@ -51,3 +51,11 @@ def test_views_of_a_camera() -> None:
     both = Camera(torch.stack([torch.eye(4), 2 * torch.eye(4)]), camera.intrinsics, 16, 12)
     assert torch.equal(both.view(1).camera_from_world, 2 * torch.eye(4))
     assert torch.equal(both.view(1).intrinsics, camera.intrinsics)
+
+
+def test_a_window_by_indices_is_that_by_slices() -> None:
+    sliced, indexed = ramps().crop(slice(2, 10), slice(4, 12)), ramps().crop(torch.arange(2, 10), torch.arange(4, 12))
+    for name in PICTURES:
+        assert torch.equal(getattr(sliced, name), getattr(indexed, name))
+    assert torch.equal(sliced.camera.intrinsics, indexed.camera.intrinsics)
+    assert (indexed.camera.width, indexed.camera.height) == (8, 8)

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from deja_vu.heads.skinning import (
     axis_angle_to_matrix,
     blend_transforms,
+    exponentiate_skew,
     halve_motion,
     invert_motion,
     joint_transforms,
@@ -119,3 +120,19 @@ def test_half_of_no_motion_is_none_and_smooth() -> None:
 def test_the_inverse_takes_a_motion_back(vector: list[float], shift: list[float]) -> None:
     motion = screw(vector, shift)
     torch.testing.assert_close(invert_motion(motion) @ motion, torch.eye(4, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+def test_the_closed_form_is_the_exponential_of_a_skew_matrix_with_its_slope_at_zero_too() -> None:
+    axis_angle = torch.randn(50, 3, dtype=torch.float64) * torch.logspace(-9, 0.4, 50, dtype=torch.float64)[:, None]
+    axis_angle[0] = 0
+    skew = torch.linalg.cross(torch.eye(3, dtype=torch.float64).expand(50, 3, 3), axis_angle[:, None].expand(50, 3, 3), dim=-1)
+    torch.testing.assert_close(exponentiate_skew(skew), torch.linalg.matrix_exp(skew), rtol=0, atol=1e-14)
+    for form in (exponentiate_skew, torch.linalg.matrix_exp):
+        assert torch.autograd.functional.jacobian(form, skew[:1]).isfinite().all()
+    ours, general = (torch.autograd.functional.jacobian(form, skew[30]) for form in (exponentiate_skew, torch.linalg.matrix_exp))
+    torch.testing.assert_close(_by_axis_angle(ours), _by_axis_angle(general), rtol=0, atol=1e-12)
+
+
+def _by_axis_angle(jacobian: torch.Tensor) -> torch.Tensor:
+    """Slopes by the three numbers that make a skew matrix: only these are defined alike by both forms."""
+    return torch.stack([jacobian[..., i, j] - jacobian[..., j, i] for i, j in ((2, 1), (0, 2), (1, 0))], -1)

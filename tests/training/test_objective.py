@@ -17,7 +17,7 @@ from deja_vu.training.config import ImageLossWeights
 from deja_vu.training.gaussian_config import GaussianRegularizers
 from deja_vu.training.nelf_config import NelfRegularizers
 from deja_vu.training.nerf_config import NerfRegularizers
-from deja_vu.training.objective import ImageObjective, compensate, head_window, is_due, term_weights
+from deja_vu.training.objective import ImageObjective, compensate, draw_window, head_window, is_due, term_weights
 from deja_vu.training.prior_config import PriorRegularizers
 
 SIDE = 40
@@ -189,3 +189,14 @@ def test_windows_are_squares_around_the_head_inside_the_picture() -> None:
     assert head_window(head, 512, generator) == (slice(0, SIDE), slice(0, SIDE))
     rows, columns = head_window(torch.zeros(1, SIDE, SIDE, 1), 16, generator)  # a frame without a head
     assert (rows.start + 8, columns.start + 8) == (SIDE // 2, SIDE // 2)
+
+
+def test_a_window_drawn_on_a_device_has_its_center_on_the_head_wherever_that_is_equally_often() -> None:
+    shown = torch.zeros(9, 7, dtype=torch.bool)
+    shown[2, 3] = shown[8, 6] = shown[5, 1] = shown[5, 2] = True
+    centers = [tuple(int(lines[1]) for lines in draw_window(shown, 3, (number + 0.5) / 8)) for number in range(8)]
+    inside = {(2, 3): (2, 3), (5, 1): (5, 1), (5, 2): (5, 2), (8, 6): (7, 5)}  # the last cannot be the middle of a window
+    assert [centers.count(center) for center in inside.values()] == [2, 2, 2, 2]
+    rows, columns = draw_window(torch.zeros(9, 7, dtype=torch.bool), 4, 0.999999)
+    assert (rows.tolist(), columns.tolist()) == ([2, 3, 4, 5], [1, 2, 3, 4])
+    assert draw_window(shown, 7, 0.0)[1].tolist() == [*range(7)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from deja_vu.core.errors import FormatError
+from deja_vu.core.errors import DivergedError, FormatError
 from deja_vu.training.checkpoint import spent_seconds
 from deja_vu.training.config import Phase, TrainConfig
 from deja_vu.training.logging import RunLogger
@@ -98,3 +99,62 @@ def test_time_that_a_checkpoint_does_not_tell_is_not_made_up(tmp_path: Path) -> 
     rewrite(tmp_path / CHECKPOINT, lambda extra: extra.pop("seconds"))
     with pytest.raises(FormatError, match="--overwrite"):
         spent_seconds(tmp_path / CHECKPOINT)
+
+
+class AwayTask(LineTask):
+    """As if it ran on a device for which the host would have to wait."""
+
+    on_host = False
+
+
+@pytest.mark.parametrize("steps", [11, 12])
+def test_values_that_are_looked_at_late_make_the_same_curves_and_checkpoint(tmp_path: Path, steps: int) -> None:
+    config = replace(CONFIG, phases=(replace(CONFIG.phases[0], steps=steps),), picture_every=4)
+    curves, means = [], []
+    for name, kind in (("host", LineTask), ("away", AwayTask)):
+        torch.manual_seed(0)
+        Trainer(kind(), config, tmp_path / name, resume=False).fit()
+        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        curves.append([{key: value for key, value in line.items() if key.startswith(("loss", "metric"))} for line in lines])
+        means.append(torch.load(tmp_path / name / CHECKPOINT, weights_only=True)["extra"]["means"])
+    assert len(curves[0]) == 2
+    assert curves[0] == curves[1]
+    assert means[0] == means[1]
+
+
+class BreakingTask(AwayTask):
+    """Its loss is no number from the eighth step on."""
+
+    def compute(self, batch: Points, step: int, generator: torch.Generator) -> StepResult:
+        result = super().compute(batch, step, generator)
+        return result if step < 7 else replace(result, terms={"l2": result.terms["l2"] * torch.nan})
+
+
+def test_a_value_that_is_looked_at_late_is_refused_by_its_own_step(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(DivergedError, match=r"'l2' became nan at step 7 on frames \[7\]"):
+        Trainer(BreakingTask(), CONFIG, tmp_path / "run", resume=False).fit()
+
+
+class InterruptedTask(AwayTask):
+    """Ctrl-C comes in the middle of the eighth step."""
+
+    def compute(self, batch: Points, step: int, generator: torch.Generator) -> StepResult:
+        if step == 7:
+            raise KeyboardInterrupt
+        return super().compute(batch, step, generator)
+
+
+def test_an_interrupt_before_a_look_loses_no_step_of_the_curves(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(InterruptedTask(), CONFIG, tmp_path / "cut", resume=False).fit()
+    assert torch.load(tmp_path / "cut" / CHECKPOINT, weights_only=True)["extra"]["means"]["counts"] == {"l2": 2, "psnr": 2}
+    Trainer(AwayTask(), CONFIG, tmp_path / "cut", resume=True).fit()
+    torch.manual_seed(0)
+    Trainer(AwayTask(), CONFIG, tmp_path / "whole", resume=False).fit()
+    cut, whole = (
+        [json.loads(line)["loss/total"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("cut", "whole")
+    )
+    assert cut == whole

@@ -45,5 +45,5 @@ class ParamCorrection(nn.Module):
         turned = axis_angle_to_matrix(ROTATION_STEP * rotation) @ pose[..., :3, :3]
         moved = pose[..., :3, 3:] + TRANSLATION_STEP * translation[..., None]
         corrected = torch.cat([torch.cat([turned, moved], -1), pose[..., 3:, :]], -2)
-        torso = torch.linalg.inv(corrected) @ params.world_from_torso  # stays where it was tracked
+        torso = torch.linalg.inv_ex(corrected).inverse @ params.world_from_torso  # stays where it was tracked; `inv` waits for a GPU
         return replace(params, world_from_head=corrected, torso=torso, expression=params.expression + EXPRESSION_STEP * expression)

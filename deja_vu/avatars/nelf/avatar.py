@@ -20,7 +20,7 @@ from deja_vu.core.image import RenderOutput
 from deja_vu.heads.base import HeadModel
 from deja_vu.heads.regions import region_faces
 from deja_vu.nets.upscale import Upscale
-from deja_vu.render.volume import SCENE_SCALE, pixel_rays
+from deja_vu.render.volume import SCENE_SCALE, pixel_rays, world_from_scene
 
 STILL = 1e-4
 """Deviation of a number of the code below which it is taken for still."""
@@ -104,7 +104,7 @@ class NelfAvatar(Avatar):
     def _draw(
         self, points: Float[Tensor, "B h w D"], code: Float[Tensor, "B E"], camera: Camera, background: Float[Tensor, "*b 3"]
     ) -> NelfRender:
-        if not self.config.coverage and not bool((background == 1).all()):
+        if not self.config.coverage and not background.is_meta and not bool((background == 1).all()):
             raise ValueError("this light field knows no coverage and was learned before white; render it over white")
         small, large = self.network(points, code)
         under = background[..., None, None, :]
@@ -115,11 +115,10 @@ class NelfAvatar(Avatar):
         factor = Upscale.FACTOR
         width, height = math.ceil(camera.width / factor), math.ceil(camera.height / factor)
         grid = replace(camera, width=width * factor, height=height * factor).resize(width, height)
-        scale = torch.diag(params.world_from_head.new_tensor([1 / SCENE_SCALE] * 3 + [1.0]))
-        at = torch.linspace(-0.5, 0.5, self.config.points, device=scale.device) * self.config.span
+        at = torch.linspace(-0.5, 0.5, self.config.points, device=params.world_from_head.device) * self.config.span
         frames = []
         for b in range(len(params)):
-            origins, directions = pixel_rays(grid.view(b), params.world_from_head[b] @ scale)
+            origins, directions = pixel_rays(grid.view(b), world_from_scene(params.world_from_head[b]))
             t = at + self._ray_middle(origins, directions)
             frames.append((origins[:, None] + t[..., None] * directions[:, None]).reshape(height, width, -1))
         return torch.stack(frames)

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from deja_vu.avatars.nelf.config import NelfConfig
+from deja_vu.core.transfer import move
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.nets.encodings import harmonic, harmonic_size
 from deja_vu.nets.mlp import residual_trunk
@@ -44,10 +45,11 @@ class WarpField(nn.Module):
 
         Args:
             points: coordinates of each ray's points, one after the other.
-            rows: of the latents, 0 for a frame that fits exactly.
+            rows: of the latents, 0 for a frame that fits exactly; on the CPU, where they are looked at.
         """
         if self.config.warp != "field" or not rows.any():
             return points
+        rows = move(rows, points.device)
         x = points.unflatten(-1, (-1, 3))
         latent = self.latents[rows][:, None, None, None].expand(*x.shape[:-1], -1)
         angle, center, shift = self.motion(torch.cat([harmonic(x, self.config.point_octaves), latent], -1)).split(3, -1)
@@ -58,4 +60,5 @@ class WarpField(nn.Module):
         """The code, changed by the frames' latents in the ablation without a field."""
         if self.config.warp != "latent":
             return code
+        rows = move(rows, code.device)
         return code + self.motion(self.latents[rows]) * (rows > 0)[:, None]

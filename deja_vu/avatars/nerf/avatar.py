@@ -21,6 +21,7 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError
 from deja_vu.core.head import HeadParams
 from deja_vu.core.image import RenderOutput
+from deja_vu.core.sampling import true_rows
 from deja_vu.heads.base import HeadModel
 from deja_vu.heads.regions import dropped_faces
 from deja_vu.nets.neighbors import MAX_NEAREST, nearest
@@ -36,6 +37,7 @@ from deja_vu.render.volume import (
     sample_importance,
     sample_stratified,
     shell_span,
+    world_from_scene,
 )
 from deja_vu.uv.attach import vertex_normals
 
@@ -197,8 +199,7 @@ class NerfAvatar(Avatar):
 
     def _cast_rays(self, surface: Surface, pose: Float[Tensor, "4 4"], camera: Camera) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Origins, directions, both ends and whether they are marched, of all rays of one frame."""
-        scale = torch.diag(pose.new_tensor([1 / SCENE_SCALE] * 3 + [1.0]))
-        origins, directions = pixel_rays(camera, pose @ scale)
+        origins, directions = pixel_rays(camera, world_from_scene(pose))
         if self.config.radius:
             return origins, directions, *shell_span(surface.points, origins, directions, SCENE_SCALE * self.config.radius)
         return origins, directions, *box_span(origins, directions)
@@ -206,7 +207,7 @@ class NerfAvatar(Avatar):
     def _march(self, planes: Tensor, surface: Surface, pose: Float[Tensor, "4 4"], camera: Camera, code: Tensor | None) -> March:
         """All rays of one frame: even samples, samples where those found something, and both together."""
         *spans, hit = self._cast_rays(surface, pose, camera)
-        rays = hit.nonzero()[:, 0]
+        rays = true_rows(hit)
         origins, directions, near, far = (span[rays] for span in spans)
         first = sample_stratified(near, far, self.config.coarse, jitter=self.training)
         density, features = self._evaluate(planes, surface, origins, directions, first, code)
@@ -243,7 +244,7 @@ class NerfAvatar(Avatar):
         places = (origins[:, None] + t[..., None] * directions[:, None]).reshape(-1, 3)
         radius = SCENE_SCALE * self.config.radius if self.config.radius else math.inf
         index, square = nearest(surface.points, places, self.config.nearest, radius)
-        asked = square[:, 0].isfinite().nonzero()[:, 0]
+        asked = true_rows(square[:, 0].isfinite())
         ways = directions[:, None].expand(-1, t.shape[1], -1).reshape(-1, 3)
         density, features = self.field(planes, surface, places[asked], ways[asked], index[asked], square[asked], code)
         spread = features.new_zeros(len(places), features.shape[1]).index_copy(0, asked, features)
@@ -287,9 +288,10 @@ class NerfAvatar(Avatar):
 
 def _depth_per_distance(camera: Camera) -> Float[Tensor, "*b H W 1"]:
     """Depth along the optical axis for one unit of distance along each pixel's ray."""
-    inverse = torch.linalg.inv(camera.intrinsics)
-    y, x = torch.meshgrid(torch.arange(camera.height) + 0.5, torch.arange(camera.width) + 0.5, indexing="ij")
-    pixels = torch.stack([x, y, torch.ones_like(x)], -1).to(inverse)
+    inverse = torch.linalg.inv_ex(camera.intrinsics).inverse
+    rows, columns = (torch.arange(size, dtype=inverse.dtype, device=inverse.device) + 0.5 for size in (camera.height, camera.width))
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    pixels = torch.stack([x, y, torch.ones_like(x)], -1)
     rays = pixels @ inverse[..., None, :, :].transpose(-1, -2)
     return 1 / rays.norm(dim=-1, keepdim=True)
 

@@ -5,8 +5,9 @@ A lifted start comes with the evidence it was made from, texel by texel, which t
 
 from __future__ import annotations
 
+import copy
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Float
@@ -19,15 +20,16 @@ from deja_vu.avatars.prior.config import PhotoLiftConfig
 from deja_vu.core.batch import Batch
 from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, Gaussians, rgb_to_sh, sh_to_rgb
 from deja_vu.core.head import HeadParams
+from deja_vu.core.transfer import move
 from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
 from deja_vu.heads.regions import dropped_faces, region_faces
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.uv.attach import SurfaceFrames, attach
-from deja_vu.uv.binding import SummedMap, bind_texels, pose_gaussians
+from deja_vu.uv.binding import SummedMap, SurfaceBinding, bind_texels, pose_gaussians
 from deja_vu.uv.hair import HairRim, load_hair_prior, scalp_directions
 from deja_vu.uv.hull import HairHull
-from deja_vu.uv.layout import build_layout
+from deja_vu.uv.layout import UVLayout, build_layout
 from deja_vu.uv.lift import sample_texels
 from deja_vu.uv.mirror import complete_texels, find_mirror_texels
 from deja_vu.uv.strands import continue_hair
@@ -63,6 +65,10 @@ class Lifted:
     hair: Float[Tensor, " M"]
     """Height of the hair where no photo shows it, meters."""
 
+    def to(self, device: torch.device | str) -> Lifted:
+        """The same start on another device."""
+        return Lifted(**{field.name: move(getattr(self, field.name), device) for field in fields(self)})
+
 
 class Atlas:
     """Texels of a head model at one size, and everything about them that no identity changes."""
@@ -95,6 +101,17 @@ class Atlas:
         self.tolerance = torch.where(self.mouth[:, 0].isnan(), lift.depth_tolerance, lift.lips_tolerance)
         self.gains = channel_gains(gains)
         self._no_blendmaps = (torch.zeros(0, len(self.layout), NUM_CHANNELS), torch.zeros(1, 0))
+
+    def to(self, device: torch.device | str) -> Atlas:
+        """The same texels on another device: there heads can be posed and completed, while lifting is done on the host."""
+        moved = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor | UVLayout | SurfaceBinding):
+                setattr(moved, name, value.to(device))
+        moved.head = self.head.copy().to(device)
+        blendmaps, weights = self._no_blendmaps
+        moved._no_blendmaps = (blendmaps.to(device), weights.to(device))
+        return moved
 
     def rest_surface(self, shape: Float[Tensor, " S"]) -> SurfaceFrames:
         """Texels of a neutral head [1 M]."""

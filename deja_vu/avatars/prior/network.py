@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from importlib import resources
 from pathlib import Path
@@ -46,13 +46,19 @@ class HeadPrior(nn.Module):
         """
         super().__init__()
         assert (atlas.head.spec.name, atlas.size) == (config.head, config.uv_size), (config, atlas.head.spec.name, atlas.size)
-        self.config, self.atlas = config, atlas
+        self.config, self.atlas, self.layout = config, atlas, atlas.layout
         self.net: UVNet | ImageToUV
         if config.architecture == "evidence":
             shape = CHANNELS["color"].start
             self.net = UVNet(PHOTO_CHANNELS, SHARED_CHANNELS, PICTURE_CHANNELS, (shape, NUM_CHANNELS - shape), config.network)
         else:
             self.net = ImageToUV()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HeadPrior:
+        """The table of texels follows the weights to another device; the atlas, which lifts, stays on the host."""
+        super()._apply(fn, recurse)
+        self.layout = self.layout.to(next(self.parameters()).device)
+        return self
 
     def lift(self, photos: Batch) -> Lifted:
         """Lift the start that the network corrects; for the paper's network a plain head with the same evidence.
@@ -73,37 +79,35 @@ class HeadPrior(nn.Module):
         return interpolate(crop, (side, side), mode="bilinear", antialias=True, align_corners=False)
 
     def forward(self, starts: Sequence[Lifted], pictures: Float[Tensor, "B N 4 h h"]) -> Float[Tensor, "B M 13"]:
-        """Residuals of B people's starts, each from N photos.
+        """Residuals of B people's starts, each from N photos; all on the network's device.
 
         Args:
             starts: from `lift`.
             pictures: from `prepare_photos`.
         """
-        layout = self.atlas.layout
         if isinstance(self.net, ImageToUV):
-            points = torch.stack([layout.scatter(start.shared[:, -3:]) for start in starts]).movedim(-1, 1).to(pictures.device)
+            points = torch.stack([self.layout.scatter(start.shared[:, -3:]) for start in starts]).movedim(-1, 1)
             people, photos = pictures.shape[:2]
             offsets = self.net(2 * pictures[:, :, :3].flatten(0, 1) - 1, points.repeat_interleave(photos, 0))
             image = offsets.unflatten(0, (people, photos)).mean(1)
         else:
             evidence, trust, shared = (torch.stack([part for part in parts]) for parts in zip(*map(self._images, starts), strict=True))
-            device = pictures.device
-            image = self.net(evidence.to(device), trust.to(device), shared.to(device), pictures)
-        return image.flatten(2)[..., layout.texels].transpose(1, 2)
+            image = self.net(evidence, trust, shared, pictures)
+        return image.flatten(2)[..., self.layout.texels].transpose(1, 2)
 
     def _images(self, start: Lifted) -> tuple[Tensor, Tensor, Tensor]:
         """Evidence of one start as images [N c s s], [N s s] and [d s s]."""
-        layout = self.atlas.layout
+        layout = self.layout
         photos = torch.stack([layout.scatter(photo) for photo in start.photos]).movedim(-1, 1)
         trust = torch.stack([layout.scatter(photo[:, None])[..., 0] for photo in start.trust])
         return photos, trust, layout.scatter(start.shared).movedim(-1, 0)
 
     @torch.no_grad()
     def predict(self, photos: Batch) -> tuple[Lifted, Float[Tensor, "M 13"]]:
-        """Predict one person from N photos: the start, and its residual, limited where no training photo bounds it."""
+        """Predict one person from N photos: the start, and its residual, limited where no training photo bounds it; both on the host."""
         start = self.lift(photos)
         device = next(self.parameters()).device
-        residual = self([start], self.prepare_photos(photos)[None].to(device))[0].cpu()
+        residual = self([start.to(device)], self.prepare_photos(photos)[None].to(device))[0].cpu()
         return start, self._limit(residual, start.trust.sum(0)) if self.config.architecture == "evidence" else residual
 
     def _limit(self, residual: Float[Tensor, "M 13"], trust: Float[Tensor, " M"]) -> Float[Tensor, "M 13"]:
