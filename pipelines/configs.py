@@ -41,6 +41,8 @@ class DriveConfig:
     """Frames a second; where the motion has others they are repeated or left out. None takes the motion's."""
     frames: Positive | None = None
     """Stop after so many frames."""
+    sound: Literal["keep", "none"] = "keep"
+    """Whether the sound of a driving video goes into the one that is written."""
 
     def misfit(self) -> str:
         """What does not go together, if anything."""

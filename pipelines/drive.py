@@ -24,6 +24,7 @@ from deja_vu.core.sequence import TrackedSequence
 from deja_vu.core.subject import Subject
 from deja_vu.export.frames import FrameSink, PngSequence, VirtualCamera
 from deja_vu.heads.base import HeadModel
+from deja_vu.io.sound import Sound
 from deja_vu.io.video import VideoWriter, write_video
 from deja_vu.motion.actor import Actor
 from deja_vu.motion.arkit_csv import ArkitCsvMotion
@@ -74,7 +75,8 @@ def drive_run(run: Path, motion: str, out: Path, config: DriveConfig, *, overwri
             pictures = stack.enter_context(open_run(out, "drive", inputs=[run, *read], overwrite=overwrite))
             pictures.note()
             place = pictures.folder
-        sink = stack.enter_context(open_sink(place, config.fps or source.fps))
+        sound = stack.enter_context(Sound(source.film, source.begins)) if source.film and config.sound == "keep" else None
+        sink = stack.enter_context(open_sink(place, config.fps or source.fps, sound))
         drive(person.avatar, person.subject, source, sink, config, None if transparent else background)
     print(f"written: {out}" if str(out) != VIRTUAL_CAMERA else "The camera is closed.")
 
@@ -102,7 +104,9 @@ def open_motion(motion: str, head: HeadModel, neutral_at: float | None, stack: E
     if path.suffix.lower() in (".yaml", ".yml"):
         return ScriptMotion(path, head)
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="deja-vu-"))
-    return TrackedMotion(track_video(path, Path(folder), TrackConfig(head=head.spec.name)), neutral_at)
+    filmed = TrackedMotion(track_video(path, Path(folder), TrackConfig(head=head.spec.name)), neutral_at)
+    filmed.film = path
+    return filmed
 
 
 def can_be_transparent(out: Path) -> bool:
@@ -110,14 +114,14 @@ def can_be_transparent(out: Path) -> bool:
     return out.suffix.lower() == ".webm" or makes_pictures(out)
 
 
-def open_sink(out: Path, fps: float) -> FrameSink:
-    """Where the pictures go; see `refuse_output`."""
+def open_sink(out: Path, fps: float, sound: Sound | None = None) -> FrameSink:
+    """Where the pictures go, with sound where that is a video; see `refuse_output`."""
     if str(out) == VIRTUAL_CAMERA:
         return VirtualCamera(fps)
     if out.suffix.lower() == ".mp4":
-        return VideoWriter(out, fps)
+        return VideoWriter(out, fps, sound=sound)
     if out.suffix.lower() == ".webm":
-        return VideoWriter(out, fps, 24, webm=True)
+        return VideoWriter(out, fps, 24, webm=True, sound=sound)
     return PngSequence(out)
 
 

@@ -27,6 +27,7 @@ from deja_vu.io.assets import locate
 from deja_vu.motion.actor import PRESETS, Actor, Angles
 from deja_vu.motion.config import RetargetConfig, TorsoMode
 from deja_vu.motion.neutral import face_camera
+from deja_vu.motion.resample import play_evenly
 from deja_vu.motion.retarget import Retargeter
 from deja_vu.pipelines.configs import DriveConfig, ExportConfig, Format
 from deja_vu.pipelines.drive import open_motion, perform, turntable_of
@@ -105,8 +106,9 @@ def write_page(avatar: GaussianAvatar, person: Person, config: ExportConfig, out
     turn = turntable_of(avatar, subject, TURNTABLE_FRAMES)
     clips = [Clip("Turntable", turn.params, 30.0, turn.yaw)]
     if person.video is not None:
-        own = person.video.params[: round(OWN_SECONDS * subject.fps)]
-        clips.append(Clip("As filmed", replace(own, shape=rest.shape.expand(len(own), -1)), subject.fps))
+        filmed = play_evenly(person.video)
+        own = filmed.params[: round(OWN_SECONDS * filmed.fps)]
+        clips.append(Clip("As filmed", replace(own, shape=rest.shape.expand(len(own), -1)), filmed.fps))
     if config.motion is not None:
         poses, fps = retarget_motion(config.motion, avatar, subject, config.torso)
         clips.insert(0, Clip(Path(config.motion).stem, poses, fps))

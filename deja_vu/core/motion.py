@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
 
 from deja_vu.core.head import HeadParams
 
@@ -23,6 +24,10 @@ class MotionSource(ABC):
     """Whether the mover's torso was tracked, too."""
     notes: tuple[str, ...] = ()
     """Remarks on the input for the user: parts left out or bridged."""
+    begins: float = 0.0
+    """Moment of the first frame in the film that the motion was taken from, seconds."""
+    film: Path | None = None
+    """That film, where it is at hand: its sound goes with the motion."""
     neutral: HeadParams
     """The mover's neutral face [1]; a motion is retargeted relative to it."""
 

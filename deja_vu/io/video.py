@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,11 +13,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8
 
 from deja_vu.core.errors import InputError, OutputError
+from deja_vu.io.color import is_transparent, read_tags, to_srgb
+from deja_vu.io.decode import InputWarning, Reading, Stamps, open_video, orientation, read_stamps
 from deja_vu.io.files import begin_part, finish_part
+from deja_vu.io.sound import Sound
 
 if TYPE_CHECKING:
     from av import VideoFrame, VideoStream
@@ -25,16 +29,12 @@ if TYPE_CHECKING:
 
 Image = UInt8[np.ndarray, "H W 3"]
 
-NOT_VIDEO = frozenset({"tty", "bin", "xbin", "adf", "idf", "image2", "ico"})
-"""Demuxers that draw any text or picture file as frames."""
 WIDEST_PIXEL = 4.0
 """Width of a pixel over its height, or the reverse, beyond which the file is not believed; anamorphic film has 2, DVDs 1.42."""
-MISSING_SHARE = 0.01
-"""Share of the announced frames that may be absent without a warning; containers round and trim."""
-
-
-class InputWarning(UserWarning):
-    """An input that can be used, though not all of it or not as it seems."""
+FINE = Fraction(1, 90_000)
+"""Clock of films whose frames come at their own times, seconds."""
+SAME_RATE = 1.05
+"""Factor by which a rate may pass a highest one."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class VideoInfo:
     height: int
     """Height as shown, after rotation and with square pixels."""
     fps: float
-    """Average frame rate, 1/s."""
+    """Frame rate by the median step between stamps, 1/s; the one in the file's head where there are no stamps."""
     frames: int
-    """Frames announced by the file; an estimate from the duration where it does not say; 0 where unknown."""
+    """Frames that are shown; for long files the number announced, or an estimate from the duration; 0 where unknown."""
     rotation: int
     """Degrees clockwise by which stored frames are turned to be shown: 0, 90, 180 or 270."""
     pixel_aspect: float
@@ -56,23 +56,29 @@ class VideoInfo:
 
 
 def probe(path: Path | str) -> VideoInfo:
-    """Read the size, rate and orientation of a video.
+    """Read the size, rate and orientation of a video; warn of what is not as it should be, and of what is done about it.
 
     Args:
         path: file.
 
     Raises:
-        InputError: no such file, a folder, not a video, a picture, sound only, or no frame that decodes.
+        InputError: no such file, a folder, not a video, a picture, sound only, colors that cannot be read, or no frame that decodes.
     """
-    with _open(path) as (container, stream):
-        first = next(_decode(container, stream, Path(path)), None)
+    stamps = read_stamps(path)
+    with open_video(path) as (container, stream):
+        reading = Reading(container, stream, Path(path))
+        first = next(reading.frames(), None)
         if first is None:
             raise InputError(f"{path} holds a video track without a single readable frame. Record or export it again.")
-        return _info(container, stream, first)
+        for note in _notes(first, reading, Path(path).name):
+            warnings.warn(note, InputWarning, stacklevel=2)
+        return _info(container, stream, first, stamps)
 
 
-def read_frames(path: Path | str, max_frames: int | None = None, max_fps: float | None = 30.0) -> Iterator[tuple[int, float, Image]]:
-    """Yield (index, time, frame) in order of display, upright and with square pixels, with the file's own time stamps.
+def read_frames(
+    path: Path | str, max_frames: int | None = None, max_fps: float | None = 30.0, *, warn: bool = True
+) -> Iterator[tuple[int, float, Image]]:
+    """Yield (index, time, frame) in order of display, upright, with square pixels, in sRGB, with the file's own time stamps.
 
     Frames are never doubled to fill a variable rate. Above `max_fps` every second, third, ... frame is kept.
     Only one frame is in memory at a time. A file that breaks off in the middle yields what can be read and warns.
@@ -80,11 +86,12 @@ def read_frames(path: Path | str, max_frames: int | None = None, max_fps: float 
     Args:
         path: file.
         max_frames: stop after so many yielded frames; None for all.
-        max_fps: highest average rate, 1/s; None keeps every frame.
+        max_fps: highest rate by the median step, 1/s; None keeps every frame.
+        warn: whether to warn, at the end, of frames and stamps that are missing.
 
     Yields:
         index: position among the file's decoded frames, from 0 (skipped ones count).
-        time: seconds since the file's start.
+        time: seconds since the file's start, growing.
         frame: RGB.
 
     Raises:
@@ -92,98 +99,109 @@ def read_frames(path: Path | str, max_frames: int | None = None, max_fps: float 
     """
     if max_frames is not None and max_frames <= 0:
         return
-    with _open(path) as (container, stream):
+    stamps = read_stamps(path)
+    with open_video(path) as (container, stream):
+        reading = Reading(container, stream, Path(path))
+        clock = _Clock(stamps, (container.start_time or 0) / 1_000_000)
+        chosen = _Thinning(stamps.rate, max_fps)
         size: tuple[int, int] | None = None
-        stride, count, yielded, last_time = 1, 0, 0, -math.inf
-        for frame in _decode(container, stream, Path(path)):
+        yielded = 0
+        for index, frame in enumerate(reading.frames()):
             if size is None:
                 size = (frame.width, frame.height)
-                info = _info(container, stream, frame)
-                stride = max(1, math.ceil(info.fps / (max_fps * 1.05))) if max_fps else 1
             elif size != (frame.width, frame.height):
                 raise InputError(
-                    f"{path} changes its frame size at frame {count}: from {size[0]}x{size[1]} to {frame.width}x{frame.height}.\n"
+                    f"{path} changes its frame size at frame {index}: from {size[0]}x{size[1]} to {frame.width}x{frame.height}.\n"
                     "Expected one size throughout. Cut the video there, or re-encode it to one size."
                 )
-            if count % stride == 0:
-                time = frame.time if frame.time is not None else count / info.fps
-                time = max(time, np.nextafter(last_time, math.inf)) if math.isfinite(last_time) else time
-                yield count, float(time), _rotate_upright(frame, info.pixel_aspect)
-                yielded, last_time = yielded + 1, time
+            time = clock.read(index, frame)
+            if time is not None and chosen.keeps(time):
+                yield index, time, _as_shown(frame, stream, Path(path).name)
+                yielded += 1
                 if yielded == max_frames:
                     return
-            count += 1
         if size is None:
             raise InputError(f"{path} holds a video track without a single readable frame. Record or export it again.")
-        if count < stream.frames * (1 - MISSING_SHARE) - 1:  # 0 where the file does not say
-            warnings.warn(
-                f"{path} is damaged or cut off: {count} of {stream.frames} frames could be read, and only these are used.",
-                InputWarning,
-                stacklevel=2,
-            )
+        for note in (reading.missing(index + 1), clock.note(Path(path).name)):
+            if note is not None and warn:
+                warnings.warn(note, InputWarning, stacklevel=2)
 
 
-@contextmanager
-def _open(path: Path | str) -> Iterator[tuple[InputContainer, VideoStream]]:
-    import av
+class _Clock:
+    """Growing times of a stream's frames."""
 
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"There is no file {path}. Expected the path of a video.")
-    if not path.is_file():
-        raise InputError(f"{path} is a folder or device. Expected the path of a video file.")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty (0 bytes). Expected a video file.")
-    try:
-        container = av.open(str(path.resolve()))
-    except PermissionError as error:
-        raise InputError(f"{path} cannot be read: permission denied.") from error
-    except (av.FFmpegError, OSError) as error:
-        raise InputError(
-            f"{path} is not a video that can be opened, or it is cut off before its index ({error.__class__.__name__}).\n"
-            "Expected MP4, MOV, MKV, WebM or AVI. If the recording was interrupted, export it again from its source."
-        ) from error
-    with container:
-        name = container.format.name
-        if name in NOT_VIDEO or name.endswith("_pipe"):
-            raise InputError(f"{path} is a picture or text file ({name}), not a video.")
-        streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-        if not streams:
-            held = "only sound" if container.streams.audio else "no picture track"
-            raise InputError(f"{path} holds {held}. Expected a video with frames.")
-        streams[0].thread_type = "AUTO"
-        yield container, streams[0]
+    def __init__(self, stamps: Stamps, origin: float) -> None:
+        self._stamps, self._shift = stamps, -origin
+        self._last = -math.inf
+        self._jumps = 0
+
+    def read(self, index: int, frame: VideoFrame) -> float | None:
+        """Seconds of a frame; None where it repeats the moment of the one before. Stamps that jump back go on from the last one."""
+        step = 1 / self._stamps.rate
+        if frame.time is None or not self._stamps.trusted:
+            return index * step
+        time = frame.time + self._shift
+        if time <= self._last - step:
+            self._jumps += 1
+            self._shift += self._last + step - time
+            time = frame.time + self._shift
+        if time <= self._last:
+            return None
+        self._last = time
+        return time
+
+    def note(self, name: str) -> str | None:
+        """What is to be said of the stamps, if anything."""
+        if not self._stamps.trusted:
+            return f"{name} has no time stamps that can be used: its frames are taken to be {1 / self._stamps.rate:.3g} s apart."
+        return f"{name}: the time jumps back {self._jumps} times; the film goes on there as if without a gap." if self._jumps else None
 
 
-def _decode(container: InputContainer, stream: VideoStream, path: Path) -> Iterator[VideoFrame]:
-    """Decode until the end or the first break; damaged frames are left out."""
-    import av
+class _Thinning:
+    """Chooses every n-th frame of a fast video, by time, as rates vary."""
 
-    try:
-        for frame in container.decode(stream):
-            if not frame.is_corrupt:
-                yield frame
-    except av.FFmpegError as error:
-        warnings.warn(f"{path} breaks off: {error.strerror or error}.", InputWarning, stacklevel=3)
+    def __init__(self, rate: float, max_fps: float | None) -> None:
+        stride = max(1, math.ceil(rate / (max_fps * SAME_RATE))) if max_fps else 1
+        self._step = 0.0 if stride == 1 else (stride - 0.5) / rate
+        self._kept = -math.inf
+
+    def keeps(self, time: float) -> bool:
+        """Whether the frame of this time is kept."""
+        if time - self._kept < self._step:
+            return False
+        self._kept = time
+        return True
 
 
-def _info(container: InputContainer, stream: VideoStream, frame: VideoFrame) -> VideoInfo:
-    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-    frames = stream.frames
+def _info(container: InputContainer, stream: VideoStream, frame: VideoFrame, stamps: Stamps) -> VideoInfo:
+    frames = stamps.count if stamps.count is not None else stream.frames
     if not frames and container.duration:
-        frames = max(1, math.floor(container.duration / 1_000_000 * rate))
-    turn = _orientation(frame)
-    aspect = float(stream.sample_aspect_ratio or 1)
-    if not 1 / WIDEST_PIXEL <= aspect <= WIDEST_PIXEL:
-        warnings.warn(
-            f"{container.name} says its pixels are {aspect:.3g} times as wide as high; that is ignored.", InputWarning, stacklevel=3
-        )
-        aspect = 1.0
+        frames = max(1, math.floor(container.duration / 1_000_000 * stamps.rate))
+    turn, aspect = orientation(frame), _pixel_aspect(stream)
     width, height = _square_size(frame, aspect)
     if turn[0, 0] == 0:
         width, height = height, width
     rotation = round(math.degrees(math.atan2(turn[1, 0], turn[0, 0]))) % 360
-    return VideoInfo(width, height, float(rate), frames, rotation, aspect)
+    return VideoInfo(width, height, stamps.rate, frames, rotation, aspect)
+
+
+def _notes(frame: VideoFrame, reading: Reading, name: str) -> Iterator[str]:
+    """What a video has that is changed or ignored, as its first frame tells."""
+    aspect = float(reading.stream.sample_aspect_ratio or 1)
+    if _pixel_aspect(reading.stream) != aspect:
+        yield f"{name} says its pixels are {aspect:.3g} times as wide as high; that is ignored."
+    if reading.fields:
+        yield f"{name} is interlaced: the two fields of each frame are brought to one moment. Film progressively where you can choose."
+    if (color := read_tags(frame, name).note) is not None:
+        yield f"{name} was {color}"
+    if is_transparent(frame):
+        yield f"{name} is transparent in part; it is shown over white."
+
+
+def _pixel_aspect(stream: VideoStream) -> float:
+    """Width of a stored pixel over its height, 1 where the file's word is not believed."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    return aspect if 1 / WIDEST_PIXEL <= aspect <= WIDEST_PIXEL else 1.0
 
 
 def _square_size(frame: VideoFrame, pixel_aspect: float) -> tuple[int, int]:
@@ -191,29 +209,13 @@ def _square_size(frame: VideoFrame, pixel_aspect: float) -> tuple[int, int]:
     return round(frame.width * max(pixel_aspect, 1.0)), round(frame.height * max(1 / pixel_aspect, 1.0))
 
 
-def _orientation(frame: VideoFrame) -> np.ndarray:
-    """Signed permutation [2, 2] that takes stored pixel axes (x right, y down) to shown ones: the display matrix, to a quarter turn."""
-    from av.sidedata.sidedata import SideData
-
-    data = frame.side_data.get("DISPLAYMATRIX")
-    if data is None:
-        return np.eye(2, dtype=int)
-    assert isinstance(data, SideData), type(data)
-    # Nine native int32, rows (a b u), (c d v), (x y w): shown = (a x + c y, b x + d y).
-    a, b, _, c, d = np.frombuffer(memoryview(data), dtype=np.int32)[:5].astype(float)
-    matrix = np.array([[a, c], [b, d]])
-    straight = abs(a) + abs(d) >= abs(b) + abs(c)
-    turn = np.sign(np.where(np.eye(2, dtype=bool) == straight, matrix, 0.0)).astype(int)
-    return turn if abs(np.linalg.det(turn)) == 1 else np.eye(2, dtype=int)
-
-
-def _rotate_upright(frame: VideoFrame, pixel_aspect: float) -> Image:
-    width, height = _square_size(frame, pixel_aspect)
-    if (width, height) != (frame.width, frame.height):
-        rgb = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC").to_ndarray()
-    else:
-        rgb = frame.to_ndarray(format="rgb24")
-    turn = _orientation(frame)
+def _as_shown(frame: VideoFrame, stream: VideoStream, name: str) -> Image:
+    """A frame in sRGB, with square pixels, upright."""
+    rgb = to_srgb(frame, read_tags(frame, name))
+    size = _square_size(frame, _pixel_aspect(stream))
+    if size != (frame.width, frame.height):
+        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR)
+    turn = orientation(frame)
     if turn[0, 0] == 0:
         rgb = rgb.swapaxes(0, 1)
     if turn[1].sum() < 0:
@@ -229,7 +231,9 @@ class VideoWriter:
     The file appears only when it is complete.
     """
 
-    def __init__(self, path: Path | str, fps: float, crf: int = 16, *, webm: bool = False) -> None:
+    def __init__(
+        self, path: Path | str, fps: float, crf: int = 16, *, webm: bool = False, timed: bool = False, sound: Sound | None = None
+    ) -> None:
         """Prepare a file; it is created with the first frame.
 
         Args:
@@ -237,6 +241,8 @@ class VideoWriter:
             fps: frame rate, 1/s.
             crf: the encoder's constant quality, 0 lossless to 51 (VP9: 63) worst.
             webm: write WebM; its frames may be RGBA, with straight alpha.
+            timed: each frame comes with its time, and is shown from then on.
+            sound: to be heard with the frames, as long as they last.
 
         Raises:
             OutputError: the folder is absent or cannot be written.
@@ -244,6 +250,8 @@ class VideoWriter:
         if not (math.isfinite(fps) and fps > 0):
             raise OutputError(f"A video cannot be written at {fps} frames a second. Expected a positive rate.")
         self.path, self.fps, self.crf, self.webm = Path(path), fps, crf, webm
+        self._timed, self._sound = timed, sound
+        self._count, self._first = 0, 0.0
         self._part: Path | None = None
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
@@ -263,8 +271,12 @@ class VideoWriter:
         else:
             self._discard()
 
-    def write(self, frame: UInt8[np.ndarray, "H W C"]) -> None:
+    def write(self, frame: UInt8[np.ndarray, "H W C"], time: float = 0.0) -> None:
         """Append one frame; odd sizes gain a copied last row or column, as the format wants even ones.
+
+        Args:
+            frame: RGB or RGBA.
+            time: from when on it is shown, seconds; counts where frames are timed.
 
         Raises:
             OutputError: the disk is full or the frame's size differs from the first one's.
@@ -287,8 +299,14 @@ class VideoWriter:
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgba" if frame.shape[2] == 4 else "rgb24")
         # Named, because players guess the color matrix of an untagged file by its size.
         picture = picture.reformat(format=self._format, dst_colorspace="ITU709", dst_color_range="MPEG")
+        if self._timed:
+            self._first = time if self._count == 0 else self._first
+            picture.pts, picture.time_base = round((time - self._first) / FINE), FINE
+        self._count += 1
         with self._report_errors():
             self._container.mux(self._stream.encode(picture))
+            if self._sound is not None:
+                self._sound.write(self._container, self._count / self.fps)
 
     def close(self) -> None:
         """Finish the file and give it its name.
@@ -300,6 +318,8 @@ class VideoWriter:
             raise OutputError(f"{self.path.name} was to be written without a single frame.")
         with self._report_errors():
             self._container.mux(self._stream.encode(None))
+            if self._sound is not None:
+                self._sound.write(self._container, self._count / self.fps, end=True)
             self._container.close()
             finish_part(self._part, self.path)
 
@@ -321,7 +341,11 @@ class VideoWriter:
             context = stream.codec_context
             context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709
             context.color_range = 1  # limited
+            if self._timed:
+                stream.time_base = context.time_base = FINE
             self._stream = stream
+            if self._sound is not None:
+                self._sound.begin(container, "libopus" if self.webm else "aac")
 
     @contextmanager
     def _report_errors(self) -> Iterator[None]:
@@ -344,7 +368,9 @@ class VideoWriter:
             self._part.unlink(missing_ok=True)
 
 
-def write_video(path: Path | str, frames: Iterable[Image], fps: float, crf: int = 16) -> None:
+def write_video(
+    path: Path | str, frames: Iterable[Image], fps: float, crf: int = 16, *, times: Sequence[float] | None = None
+) -> None:
     """Write a whole video from an iterable of RGB frames of one size.
 
     Args:
@@ -352,10 +378,11 @@ def write_video(path: Path | str, frames: Iterable[Image], fps: float, crf: int 
         frames: uint8 pictures.
         fps: frame rate, 1/s.
         crf: x264's constant quality, 0 lossless to 51 worst.
+        times: of each frame, seconds; None where they are even.
 
     Raises:
         OutputError: no frames, or the file cannot be written.
     """
-    with VideoWriter(path, fps, crf) as writer:
-        for frame in frames:
-            writer.write(frame)
+    with VideoWriter(path, fps, crf, timed=times is not None) as writer:
+        for place, frame in enumerate(frames):
+            writer.write(frame, 0.0 if times is None else times[place])

@@ -1,4 +1,4 @@
-"""A tracked folder as a motion."""
+"""A tracked folder as a motion, at an even rate."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from deja_vu.core.motion import MotionSource
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
 from deja_vu.motion.neutral import estimate_neutral, take_neutral
+from deja_vu.motion.resample import play_evenly
 
 
 class TrackedMotion(MotionSource):
@@ -26,7 +27,9 @@ class TrackedMotion(MotionSource):
         Raises:
             InputError: there is no such moment.
         """
-        self.head_name, self.fps, self._params = sequence.info.head_name, sequence.info.fps, sequence.params
+        even = play_evenly(sequence)
+        self.head_name, self.fps, self.notes, self._params = sequence.info.head_name, even.fps, even.notes, even.params
+        self.begins = float(sequence.times[0])
         self.has_torso = not torch.equal(sequence.params.torso, torch.eye(4).expand_as(sequence.params.torso))
         if neutral_at is None:
             self.neutral = estimate_neutral(sequence.params, load_head(self.head_name))

@@ -3,6 +3,7 @@
 from deja_vu.native.abi import (
     RASTER_WORKSPACE,
     Attach,
+    Color,
     Mesh,
     Neighbors,
     RasterGradients,
@@ -16,6 +17,7 @@ from deja_vu.native.library import NativeError, available, call, load, select_va
 __all__ = [
     "RASTER_WORKSPACE",
     "Attach",
+    "Color",
     "Mesh",
     "NativeError",
     "Neighbors",

@@ -72,6 +72,18 @@ class Attach(ctypes.Structure):
     )
 
 
+class Color(ctypes.Structure):
+    """Mirrors DejaVuColor in csrc/api.h."""
+
+    _fields_ = _fields(
+        "luma blue red linear matrix weights display rgb",
+        "luma_step chroma_step",
+        "luma_scale luma_offset chroma_scale chroma_offset red_v green_u green_v blue_u "
+        "signal_scale gain gain_power display_scale",
+        "width height half_columns half_rows wide threads",
+    )
+
+
 RASTER_WORKSPACE = 14
 """DEJA_VU_WORKSPACE in csrc/api.h: floats for each Gaussian of each image."""
 
@@ -92,6 +104,7 @@ SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "deja_vu_neighbors": (ctypes.c_int, [ctypes.POINTER(Neighbors)]),
     "deja_vu_attach_forward": (ctypes.c_int, [ctypes.POINTER(Attach)]),
     "deja_vu_attach_backward": (ctypes.c_int, [ctypes.POINTER(Attach)]),
+    "deja_vu_color": (ctypes.c_int, [ctypes.POINTER(Color)]),
     "deja_vu_variant": (ctypes.c_char_p, []),
     "deja_vu_select_variant": (ctypes.c_int, [ctypes.c_char_p]),
     "deja_vu_source_key": (ctypes.c_char_p, []),
@@ -99,7 +112,10 @@ SIGNATURES: dict[str, tuple[object, list[object]]] = {
 }
 """Result and arguments of every function that is called from Python."""
 
-STRUCTS: tuple[type[ctypes.Structure], ...] = (RasterInput, RasterOutput, RasterGradients, RasterWork, Ssim, Mesh, Neighbors, Attach)
+STRUCTS: tuple[type[ctypes.Structure], ...] = (
+    *(RasterInput, RasterOutput, RasterGradients, RasterWork),
+    *(Ssim, Mesh, Neighbors, Attach, Color),
+)
 """In the order in which `deja_vu_struct_sizes` gives their sizes."""
 
 

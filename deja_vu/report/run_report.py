@@ -162,7 +162,7 @@ def _tracking(sequence: TrackedSequence) -> list[str]:
         return []
     wanted = set(evenly_spaced(OVERLAY_FRAMES, len(sequence)).tolist())
     shown = {}
-    for place, _, image in read_frames(path):
+    for place, _, image in read_frames(path, max_fps=None):
         if place in wanted:
             size = (round(OVERLAY_HEIGHT * image.shape[1] / image.shape[0]), OVERLAY_HEIGHT)
             shown[f"frame {int(sequence.index[place])}"] = cv2.resize(image, size, interpolation=cv2.INTER_AREA)

@@ -83,7 +83,7 @@ class FrameWriter:
         storing = [_Storing(self, window, matting) for window, matting in zip(self.windows, mattings, strict=True)]
         waiting: deque[Future[None]] = deque()
         with tqdm(total=len(places), desc="crop and matte", unit="frame") as bar, ThreadPoolExecutor(WORKERS) as pool:
-            for index, _, image in read_frames(self.video, max_frames=max_frames):
+            for index, _, image in read_frames(self.video, max_frames=max_frames, warn=False):  # the detector's reading said it all
                 if index not in places:
                     continue
                 for one in storing:

@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from deja_vu.core.head import HeadParams
+from deja_vu.core.rate import is_even, usual_rate
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads.base import HeadModel, surface_points
 from deja_vu.heads.bust import BustModel, load_bust
@@ -45,7 +46,9 @@ def write_overlay(head: HeadModel, sequence: TrackedSequence, path: Path) -> Non
         panels = draw(head, sequence, position)
         return panels if bust is None or person is None else np.concatenate([panels, draw_torso(head, bust, person, position)], axis=1)
 
-    write_video(path, (join(position) for position in range(len(sequence))), sequence.info.fps)
+    frames = (join(position) for position in range(len(sequence)))
+    fps = usual_rate(sequence.times, sequence.info.fps)
+    write_video(path, frames, fps, times=None if is_even(sequence.times, fps) else sequence.times.tolist())
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from deja_vu.core.errors import InputError
+from deja_vu.core.rate import usual_rate
 from deja_vu.core.sequence import TrackedSequence, TrackInfo
 from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
@@ -175,7 +176,7 @@ def _describe(
     return TrackInfo(
         subject=video.stem,
         head_name=config.head,
-        fps=detections.info.fps,
+        fps=usual_rate(torch.from_numpy(detections.times), detections.info.fps),
         source=video.name,
         source_sha256=digest,
         source_frames=detections.frames_read,

@@ -9,7 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 LAYERS = (
     ("core",),
-    ("native", "io"),
+    ("native",),
+    ("io",),
     ("heads", "uv", "render", "nets", "losses"),
     ("avatars", "motion"),
     ("tracking", "datasets", "training", "export", "viewer", "bench"),

@@ -55,6 +55,20 @@ struct DejaVuNeighbors {
     int32_t point_count, query_count, nearest, threads;
 };
 
+// A frame of video to 8-bit display sRGB. A signal is scale * stored + offset; red = luma + red_v v and so on. Its light stands in `linear`
+// at signal_scale * signal; it is multiplied by gain * luminance^gain_power (gain 0: not), then by the matrix. What is shown stands in
+// `display` at display_scale * its root. Both tables have 4096 entries, display three bytes more.
+struct DejaVuColor {
+    const void *luma, *blue, *red;                   // bytes, or 16-bit words where `wide`
+    const float *linear, *matrix, *weights;          // matrix [9] by rows, weights [3] of the luminance
+    const uint8_t* display;
+    uint8_t* rgb;                                    // [height, width, 3]
+    int64_t luma_step, chroma_step;                  // bytes between rows
+    float luma_scale, luma_offset, chroma_scale, chroma_offset, red_v, green_u, green_v, blue_u;
+    float signal_scale, gain, gain_power, display_scale;
+    int32_t width, height, half_columns, half_rows, wide, threads;
+};
+
 // A list by owner: entries [begin[i], begin[i + 1]) of the arrays beside it belong to owner i.
 struct DejaVuAttach {
     const float* vertices;                              // [images, vertex_count, 3]

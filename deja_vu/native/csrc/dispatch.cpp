@@ -67,6 +67,7 @@ DEJA_VU_API const char* deja_vu_source_key() { return DEJA_VU_SOURCE_KEY; }
 DEJA_VU_API const int32_t* deja_vu_struct_sizes() {
     static const int32_t sizes[] = {sizeof(DejaVuRasterInput), sizeof(DejaVuRasterOutput), sizeof(DejaVuRasterGradients),
                                     sizeof(DejaVuRasterWork),  sizeof(DejaVuSsim),         sizeof(DejaVuMesh),
-                                    sizeof(DejaVuNeighbors),  sizeof(DejaVuAttach)};
+                                    sizeof(DejaVuNeighbors),  sizeof(DejaVuAttach),
+                                    sizeof(DejaVuColor)};
     return sizes;
 }

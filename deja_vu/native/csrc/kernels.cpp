@@ -1,5 +1,6 @@
 // Compiled once for each instruction set; the driver picks a table at load time.
 #include "attach.h"
+#include "color.h"
 #include "kernels.h"
 #include "raster_gradient.h"
 #include "raster_project.h"
@@ -22,6 +23,7 @@ const Kernels DEJA_VU_JOIN(kernels_, DEJA_VU_VARIANT) = {
     DEJA_VU_VARIANT::project_backward,
     DEJA_VU_VARIANT::ssim_forward,
     DEJA_VU_VARIANT::ssim_backward,
+    DEJA_VU_VARIANT::color_rows,
     DEJA_VU_VARIANT::attach_blend,
     DEJA_VU_VARIANT::attach_texels,
     DEJA_VU_VARIANT::attach_texels_backward,

@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 struct DejaVuAttach;
+struct DejaVuColor;
 
 namespace deja_vu {
 
@@ -79,6 +80,8 @@ constexpr int kAttachChannels = 13, kAttachRow = 16;  // of a raw map; floats of
 constexpr int kAttachCoarse = 128;                    // coarse texels a work item
 constexpr int kAttachChunk = kAttachCoarse * kAttachChannels + kAttachRow;
 
+constexpr int kToneTable = 4096;  // entries of the tables from signals to light and from light to sRGB
+
 struct AttachScratch {
     float *vertices, *faces;  // [images, .., 8]
     float *coarse, *fine;     // [images, .., 16] blend times gains; gradient by the upsampled blend
@@ -98,6 +101,7 @@ struct Kernels {
                              const RasterGradients&, float* camera_sums);
     void (*ssim_forward)(const SsimJob&, int row_begin, int row_end, float* scratch);
     void (*ssim_backward)(const SsimJob&, int row_begin, int row_end, float* scratch);
+    void (*color_rows)(const DejaVuColor&, int row_begin, int row_end, float* scratch);
     void (*attach_blend)(const DejaVuAttach&, const AttachScratch&, int begin, int end, int worker);
     void (*attach_texels)(const DejaVuAttach&, const AttachScratch&, int image, int begin, int end);
     void (*attach_texels_backward)(const DejaVuAttach&, const AttachScratch&, int begin, int end);

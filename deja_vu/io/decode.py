@@ -1,0 +1,228 @@
+"""Decoding of video files: the stream of pictures, its frames one field order and one way up, and its stamps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deja_vu.core.errors import InputError
+
+if TYPE_CHECKING:
+    from av import Packet, VideoFrame, VideoStream
+    from av.container import InputContainer
+
+NOT_VIDEO = frozenset({"tty", "bin", "xbin", "adf", "idf", "image2", "ico"})
+"""Demuxers that draw any text or picture file as frames."""
+MISSING_SHARE = 0.01
+"""Share of the announced frames that may be absent without a warning; containers round and trim."""
+STAMPS = 3000
+"""Frames from whose stamps the rate is taken."""
+EQUAL_STAMPS = 0.1
+"""Share of frames that may repeat the stamp of another before the stamps are not believed."""
+SLOWEST, FASTEST = 0.05, 1000.0
+"""Rates that are believed, frames a second."""
+
+
+class InputWarning(UserWarning):
+    """An input that can be used, though not all of it or not as it seems."""
+
+
+@contextmanager
+def open_video(path: Path | str) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """A file and its stream of pictures.
+
+    Raises:
+        InputError: no such file, a folder, not a video, a picture, or sound only.
+    """
+    import av
+
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"There is no file {path}. Expected the path of a video.")
+    if not path.is_file():
+        raise InputError(f"{path} is a folder or device. Expected the path of a video file.")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes). Expected a video file.")
+    try:
+        container = av.open(os.fspath(path.resolve()))
+    except PermissionError as error:
+        raise InputError(f"{path} cannot be read: permission denied.") from error
+    except (av.FFmpegError, OSError) as error:
+        raise InputError(
+            f"{path} is not a video that can be opened, or it is cut off before its index ({error.__class__.__name__}).\n"
+            "Expected MP4, MOV, MKV, WebM or AVI. If the recording was interrupted, export it again from its source."
+        ) from error
+    with container:
+        name = container.format.name
+        if name in NOT_VIDEO or name.endswith("_pipe"):
+            raise InputError(f"{path} is a picture or text file ({name}), not a video.")
+        streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        if not streams:
+            held = "only sound" if container.streams.audio else "no picture track"
+            raise InputError(f"{path} holds {held}. Expected a video with frames.")
+        streams[0].thread_type = "AUTO"
+        yield container, streams[0]
+
+
+@dataclass
+class Reading:
+    """One pass over a stream's frames, and what was seen on the way."""
+
+    container: InputContainer
+    stream: VideoStream
+    path: Path
+    packets: int = 0
+    """Pictures found in the file, shown or not."""
+    broken: int = 0
+    """Of these, those that could not be decoded."""
+    stop: str | None = None
+    """Why the file could not be read to its end, in the system's words."""
+    fields: bool = False
+    """Whether pictures of two fields were brought together."""
+
+    def frames(self) -> Iterator[VideoFrame]:
+        """Every frame that is shown, in order, each of one moment; damaged ones are left out."""
+        from av import FFmpegError
+
+        weaver: _FieldWeaver | None = None
+        for frame in self._decoded():
+            if weaver is None and frame.interlaced_frame:
+                weaver, self.fields = _FieldWeaver(self.stream), True
+            if weaver is None:
+                yield frame
+            else:
+                yield from weaver.push(frame)
+        if weaver is not None:
+            try:
+                yield from weaver.push(None)
+            except FFmpegError:  # nothing was left to come
+                return
+
+    def _decoded(self) -> Iterator[VideoFrame]:
+        from av import FFmpegError
+
+        for packet in self._packets():
+            self.packets += packet.size > 0
+            try:
+                frames = [frame for frame in packet.decode() if not frame.is_corrupt]  # type: ignore[union-attr]
+            except FFmpegError:
+                self.broken += 1
+                continue
+            yield from frames  # type: ignore[misc]
+
+    def _packets(self) -> Iterator[Packet]:
+        from av import FFmpegError
+
+        try:
+            yield from self.container.demux(self.stream)
+        except FFmpegError as error:
+            self.stop = str(error.strerror or error)
+
+    def missing(self, shown: int) -> str | None:
+        """What is to be said when the end was reached after `shown` frames, if frames are missing.
+
+        Frames that an edit list hides are stored and not missing.
+        """
+        announced = self.stream.frames  # 0 where the file does not say
+        if self.container.format.name.startswith("mov"):
+            announced = min(announced, len(self.stream.index_entries))
+        if self.packets < announced * (1 - MISSING_SHARE) - 1:
+            return f"{self.path} is damaged or cut off: {shown} of {announced} frames could be read, and only these are used."
+        if self.stop is not None:
+            return f"{self.path} breaks off after {shown} frames: {self.stop}."
+        if self.broken:
+            return f"{self.path} is damaged: {self.broken} of {self.packets} frames cannot be decoded; the others are used."
+        return None
+
+
+class _FieldWeaver:
+    """Makes pictures of one moment of interlaced ones."""
+
+    def __init__(self, stream: VideoStream) -> None:
+        from av.filter import Graph
+
+        self._graph = Graph()
+        parts = [self._graph.add_buffer(template=stream), self._graph.add("bwdif", "mode=send_frame:deint=interlaced")]
+        parts.append(self._graph.add("buffersink"))
+        for before, after in pairwise(parts):
+            before.link_to(after)
+        self._graph.configure()
+
+    def push(self, frame: VideoFrame | None) -> Iterator[VideoFrame]:
+        """Take a frame, None at the end; give those that are ready."""
+        import av
+
+        self._graph.push(frame)
+        while True:
+            try:
+                yield self._graph.pull()  # type: ignore[misc]
+            except (av.BlockingIOError, av.EOFError):
+                return
+
+
+@dataclass(frozen=True)
+class Stamps:
+    """What the stamps of a stream's first frames say."""
+
+    rate: float
+    """Frames in a second by the median step, 1/s."""
+    count: int | None
+    """Frames that are shown; None where there are more than were looked at."""
+    trusted: bool
+    """Whether frames have stamps of their own; else the rate is the one in the file's head."""
+
+
+def read_stamps(path: Path | str) -> Stamps:
+    """The rate by the stamps, without decoding."""
+    with open_video(path) as (container, stream):
+        times, more = _first_times(container.demux(stream))
+        head = stream.average_rate or stream.guessed_rate
+    step = np.diff(np.sort(times))
+    if len(step) and len(times) and (step <= 0).mean() <= EQUAL_STAMPS:
+        rate = 1 / float(np.median(step[step > 0]))
+        known = float(head) if head else rate
+        # Stamps are rounded, to milliseconds in some files; the head's rate is finer where the two agree.
+        rate = known if abs(known - rate) < 0.02 * rate else rate
+        if SLOWEST <= rate <= FASTEST:
+            return Stamps(rate, None if more else len(times), True)
+    rate = float(head or 25)
+    return Stamps(rate if SLOWEST <= rate <= FASTEST else 25.0, None, len(times) == 1)
+
+
+def _first_times(packets: Iterable[Packet]) -> tuple[np.ndarray, bool]:
+    """Seconds of the first frames that are shown, in the order of the file, and whether there are more."""
+    from av import FFmpegError
+
+    times: list[float] = []
+    try:
+        for packet in packets:
+            if packet.size and packet.pts is not None and packet.time_base and not packet.is_discard:
+                if len(times) == STAMPS:
+                    return np.array(times), True
+                times.append(float(packet.pts * packet.time_base))
+    except FFmpegError:  # where it breaks off is said when the frames are read
+        return np.array(times), True
+    return np.array(times), False
+
+
+def orientation(frame: VideoFrame) -> np.ndarray:
+    """Signed permutation [2, 2] that takes stored pixel axes (x right, y down) to shown ones: the display matrix, to a quarter turn."""
+    from av.sidedata.sidedata import SideData
+
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return np.eye(2, dtype=int)
+    assert isinstance(data, SideData), type(data)
+    # Nine native int32, rows (a b u), (c d v), (x y w): shown = (a x + c y, b x + d y).
+    a, b, _, c, d = np.frombuffer(memoryview(data), dtype=np.int32)[:5].astype(float)
+    matrix = np.array([[a, c], [b, d]])
+    straight = abs(a) + abs(d) >= abs(b) + abs(c)
+    turn = np.sign(np.where(np.eye(2, dtype=bool) == straight, matrix, 0.0)).astype(int)
+    return turn if abs(np.linalg.det(turn)) == 1 else np.eye(2, dtype=int)
