@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TypeAlias
 
 import cv2
@@ -15,7 +16,7 @@ from deja_vu.avatars import Avatar
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import InputError
 from deja_vu.core.head import HeadParams
-from deja_vu.core.image import to_uint8
+from deja_vu.core.image import decode_picture, to_uint8
 
 Background: TypeAlias = Float[Tensor, "3"] | UInt8[np.ndarray, "H W 3"]
 """A color in [0, 1], or a picture."""
@@ -32,7 +33,7 @@ def open_background(text: str) -> Background:
     code = COLORS.get(text, text).removeprefix("#")
     if re.fullmatch(r"[0-9a-fA-F]{6}", code):
         return torch.tensor([int(code[place : place + 2], 16) / 255 for place in (0, 2, 4)])
-    picture = cv2.imread(text, cv2.IMREAD_COLOR)
+    picture = decode_picture(Path(text))
     if picture is None:
         raise InputError(f"The background '{text}' is no color ({', '.join(COLORS)}, or RRGGBB), and no picture that can be read.")
     return np.ascontiguousarray(picture[..., ::-1])

@@ -6,16 +6,17 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from deja_vu.core.errors import ConfigError, InputError, OutputError
+from deja_vu.core.errors import ConfigError, FormatError, InputError, OutputError
 from deja_vu.core.portrait import Portrait
 from deja_vu.core.sampling import evenly_spaced
 from deja_vu.core.sequence import Frame, TrackedSequence
@@ -34,7 +35,10 @@ from deja_vu.tracking.masks import HeadMasks, head_alpha
 from deja_vu.tracking.photo import PhotoFitter
 from deja_vu.training.checkpoint import fingerprint
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
+SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .mpo .png .webp .tif .tiff .bmp .gif .jp2 .heic .heif .hif .avif".split())
+"""Of files that are taken for photos."""
+UNFORESEEN = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError, cv2.error)
+"""What libraries raise over numbers and pictures: one photo's failure is its own, among thousands that are not to be begun again."""
 SYNTHETIC = "synthetic"
 """Set of the made-up people; a source `synthetic:7` is the person of seed 7."""
 CLIP = "clip"
@@ -97,11 +101,13 @@ def fill(data: Sequence[Path], run: Run, config: PrepareConfig) -> None:
                         samples += _prepare_clip(source.partition(":")[2], clips[source], config)
                     else:
                         samples += _make_up(int(source.partition(":")[2]), config)
-                except InputError as error:
+                except (InputError, FormatError) as error:
                     refused[source] = str(error)
+                except UNFORESEEN as error:
+                    refused[source] = f"{source} ended in an error that nobody foresaw ({type(error).__name__}: {str(error)[:200]})."
                 bar.update()
             write_shard(out, number, samples, refused)
-    report(ShardSet([out]), out, run.place(out / "report.json"))
+    report(ShardSet([out]), out, run.place(out / "report.json"), count_others(data))
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,19 @@ def find_photos(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}. Expected a folder of photos.")
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(path for path in _visible(folder) if path.suffix.lower() in SUFFIXES)
+
+
+def count_others(data: Sequence[Path]) -> Counter[str]:
+    """Files among the photos that are not taken for photos, by suffix; tracked folders hold no such files."""
+    folders = [folder for folder in data if not (folder / "track.json").is_file()]
+    others = (path for folder in folders for path in _visible(folder) if path.suffix.lower() not in SUFFIXES)
+    return Counter(path.suffix.lower() or "without a suffix" for path in others)
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    """Files in a folder and below; those that systems hide beside photos begin with a dot."""
+    return (path for path in folder.rglob("*") if not path.name.startswith(".") and path.is_file())
 
 
 def _prepare_photo(source: str, photo: Photo, fitter: PhotoFitter, config: PrepareConfig) -> Sample:
@@ -226,13 +244,14 @@ def _make_up(seed: int, config: PrepareConfig) -> list[Sample]:
     return samples
 
 
-def report(shards: ShardSet, folder: Path, shown: Path) -> None:
+def report(shards: ShardSet, folder: Path, shown: Path, others: Mapping[str, int]) -> None:
     """Write report.json and say in a few lines what was prepared and what was refused.
 
     Args:
         shards: what was prepared.
         folder: where they are now.
         shown: where the user will find report.json.
+        others: files that were passed over, by suffix.
     """
     refused: dict[str, str] = {}
     for path in sorted(folder.glob("[0-9]*.json")):
@@ -241,12 +260,14 @@ def report(shards: ShardSet, folder: Path, shown: Path) -> None:
     for entry in shards.entries:
         counts.setdefault(entry.set_name, Counter())[entry.split] += 1
     people = Counter(shards.entries[numbers[0]].split for numbers in shards.people.values())
-    write_json(
-        folder / "report.json", {"portraits": {name: dict(c) for name, c in counts.items()}, "people": dict(people), "refused": refused}
-    )
+    portraits = {name: dict(count) for name, count in counts.items()}
+    facts = {"portraits": portraits, "people": dict(people), "refused": refused, "passed_over": dict(others)}
+    write_json(folder / "report.json", facts)
     for name, count in sorted(counts.items()):
         print(f"{name:>16}  {count['train']:5d} to train on, {count['test']:4d} held out")
     print(f"{'people':>16}  {people['train']:5d} to train on, {people['test']:4d} held out; {len(refused)} photos refused")
+    if others:
+        print(f"{'passed over':>16}  {', '.join(f'{count} {suffix}' for suffix, count in sorted(others.items()))}: not taken for photos")
     for source, reason in list(refused.items())[:10]:
         print(f"  {source}: {reason}")
     if len(refused) > 10:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -26,6 +28,18 @@ class RenderOutput:
     """Coverage in [0, 1]."""
     depth: Float[Tensor, "*b H W 1"] | None = None
     """Expected depth in meters where alpha > 0, else 0; None where the representation has none."""
+
+
+def decode_picture(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
+    """A picture file in OpenCV's order of channels; None where there is none that can be read.
+
+    OpenCV's own reader dies of paths that are not UTF-8.
+    """
+    try:
+        data = np.frombuffer(path.read_bytes(), np.uint8)
+        return cv2.imdecode(data, flags) if len(data) else None
+    except (OSError, cv2.error):
+        return None
 
 
 def over(rgb: Float[Tensor, "*b H W 3"], alpha: Float[Tensor, "*b H W 1"], background: float | Tensor) -> Float[Tensor, "*b H W 3"]:

@@ -29,6 +29,7 @@ from torch import Tensor
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import FormatError, InputError, refuse_other_version
 from deja_vu.core.head import TORSO_SHAPE, HeadParams
+from deja_vu.core.image import decode_picture
 
 FORMAT_VERSION = 1
 
@@ -112,8 +113,8 @@ class TrackedSequence:
         """
         name = f"{int(self.index[position]):06d}"
         pictures, planes = WINDOW_FOLDERS[self.window]
-        image = cv2.imread(str(self.folder / pictures / f"{name}.jpg"), cv2.IMREAD_COLOR)
-        masks = cv2.imread(str(self.folder / planes / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+        image = decode_picture(self.folder / pictures / f"{name}.jpg")
+        masks = decode_picture(self.folder / planes / f"{name}.png", cv2.IMREAD_UNCHANGED)
         side = self.info.resolution
         if image is None or masks is None or image.shape != (side, side, 3) or masks.shape != (side, side, 4):
             raise FormatError(f"{self.folder}: frame {name} is missing or damaged. Track the video again.")

@@ -125,6 +125,20 @@ def read_tags(frame: VideoFrame, name: str) -> ColorTags:
     return ColorTags(matrix, full, TRANSFERS[curve], primaries)
 
 
+def still_tags(primaries: int, transfer: int) -> ColorTags | None:
+    """The color of a photo by the numbers of H.273; None where it is sRGB, or not known."""
+    primaries = 1 if primaries == UNTAGGED else primaries
+    if transfer not in TRANSFERS or primaries not in PRIMARIES:
+        return None
+    tags = ColorTags(RGB_MATRIX, True, TRANSFERS[transfer], primaries)
+    return None if tags.plain else tags
+
+
+def rgb_to_srgb(rgb: UInt8[np.ndarray, "H W 3"], tags: ColorTags) -> UInt8[np.ndarray, "H W 3"]:
+    """A picture of red, green and blue signals as 8-bit display sRGB."""
+    return _show(rgb.astype(np.float32) / 255, _tones(tags.transfer, tags.primaries))
+
+
 def is_transparent(frame: VideoFrame) -> bool:
     """Whether a frame has alpha."""
     return any(component.is_alpha for component in frame.format.components)
@@ -312,7 +326,11 @@ def _convert_slowly(frame: VideoFrame, signal: _Signal, tones: _Tones) -> UInt8[
     stored = [np.frombuffer(memoryview(p), kind).reshape(p.height, -1)[:, : p.width].astype(np.float32) for p in frame.planes[:3]]
     luma = stored[0] * signal.luma[0] + signal.luma[1]
     u, v = (_raise(plane, frame.height, frame.width) * signal.chroma[0] + signal.chroma[1] for plane in stored[1:])
-    signals = np.stack([luma + signal.red_v * v, luma + signal.green_u * u + signal.green_v * v, luma + signal.blue_u * u], -1)
+    return _show(np.stack([luma + signal.red_v * v, luma + signal.green_u * u + signal.green_v * v, luma + signal.blue_u * u], -1), tones)
+
+
+def _show(signals: Float[np.ndarray, "H W 3"], tones: _Tones) -> UInt8[np.ndarray, "H W 3"]:
+    """Signals of red, green and blue as sRGB."""
     light = tones.linear[_place(signals, (TABLE - 1) / HIGHEST_SIGNAL)]
     if tones.gain:
         light = light * tones.gain * np.maximum(light @ tones.weights, 1e-7)[..., None] ** (SYSTEM_GAMMA - 1)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image as Pillow
-from PIL import ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ImageCms, UnidentifiedImageError
 
 from deja_vu.core.errors import InputError
+from deja_vu.core.image import decode_picture
 from deja_vu.io.arrays import write_picture
+from deja_vu.io.color import rgb_to_srgb, still_tags
 from deja_vu.io.video import Image
 
 MIN_SIDE = 96
@@ -28,6 +34,26 @@ FOCAL_TAG = 0xA405
 """EXIF's FocalLengthIn35mmFilm."""
 EXIF_BLOCK = 0x8769
 """The block that holds it."""
+SHORTEST_FOCAL, LONGEST_FOCAL = 8, 800
+"""Of lenses with which faces are taken, millimeters by EXIF's measure; what lies beyond is not believed."""
+ORIENTATION_TAG = 0x0112
+TURNS = {
+    2: Pillow.Transpose.FLIP_LEFT_RIGHT,
+    3: Pillow.Transpose.ROTATE_180,
+    4: Pillow.Transpose.FLIP_TOP_BOTTOM,
+    5: Pillow.Transpose.TRANSPOSE,
+    6: Pillow.Transpose.ROTATE_270,
+    7: Pillow.Transpose.TRANSVERSE,
+    8: Pillow.Transpose.ROTATE_90,
+}
+"""What EXIF's orientations are undone by."""
+DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error, RuntimeError, AttributeError)
+"""What Pillow and the libraries below it raise on files that break off or are malformed."""
+HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+KNOWN_KINDS = {b"%PDF": "a PDF", b"8BPS": "a Photoshop file", b"ftypqt": "a video", b"ftyp": "a video or a picture of a rare kind"}
+"""First bytes of files that are taken for photos."""
+CODED_COLOR_WITHIN = 65536
+"""Bytes in which a HEIC or AVIF file describes its picture."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +72,7 @@ def read_picture(path: Path) -> Picture:
     """Read a photo: turned as EXIF says, its colors brought to sRGB, 16 bits to 8, ink to light, huge ones reduced.
 
     Args:
-        path: JPEG, PNG, WebP, TIFF or whatever else Pillow reads.
+        path: JPEG, PNG, WebP, TIFF, HEIC, AVIF or whatever else Pillow reads.
 
     Raises:
         InputError: no such file, no picture, damaged, or too small or large.
@@ -56,29 +82,66 @@ def read_picture(path: Path) -> Picture:
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes). Expected a photo.")
     notes: list[str] = []
+    _open_heif()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)  # the limit here is our own
+            warnings.simplefilter("ignore")  # Pillow's, of metadata; the limit of size here is our own
             with Pillow.open(path) as file:
                 _refuse_size(path, file)
                 if getattr(file, "n_frames", 1) > 1:
                     notes.append(f"{path.name} holds {getattr(file, 'n_frames', 1)} pictures; the first is used.")
                 if file.format == "JPEG":
                     file.draft(None, (2 * MAX_SIDE, 2 * MAX_SIDE))  # decodes at half, a quarter ... of the size, in that share of the time
-                size, focal = file.size, _focal_ratio(file)
-                upright = ImageOps.exif_transpose(file)
-                rgb = _to_srgb(upright, notes)
+                size, (focal, turn) = file.size, _read_exif(path, file, notes)
+                rgb = _to_srgb(file, coded_color(path), notes)
     except Pillow.DecompressionBombError as error:
         raise InputError(f"{path} is larger than {MAX_PIXELS // 10**6} megapixels. Reduce it first.") from error
     except UnidentifiedImageError as error:
-        raise InputError(f"{path} is no picture that can be opened. Expected JPEG, PNG, WebP or TIFF.") from error
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow's readers raise these on files that break off or are malformed
-        raise InputError(f"{path} is damaged or of a kind that cannot be read ({error}). Export it again as JPEG or PNG.") from error
+        rgb, size, focal, turn = *_read_deep(path, notes, error), None, None
+    except DAMAGED as error:
+        why = _first_line(error)
+        raise InputError(f"{path} is damaged or of a kind that cannot be read ({why}). Export it again as JPEG or PNG.") from error
+    rgb = rgb if turn is None else rgb.transpose(turn)
     if max(rgb.size) > MAX_SIDE:
         rgb.thumbnail((MAX_SIDE, MAX_SIDE), Pillow.Resampling.LANCZOS, reducing_gap=3.0)
     if max(size) > max(rgb.size):
         notes.append(f"{path.name} was reduced to {rgb.size[0]} x {rgb.size[1]} pixels.")
     return Picture(np.array(rgb), focal, tuple(notes))
+
+
+@functools.cache
+def _open_heif() -> None:
+    """Let Pillow open HEIC, which iPhones write."""
+    with contextlib.suppress(ImportError):  # its files are then refused by name
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, in short."""
+    return (str(error) or type(error).__name__).splitlines()[0][:120]
+
+
+def _read_deep(path: Path, notes: list[str], error: Exception) -> tuple[Pillow.Image, tuple[int, int]]:
+    """A picture that Pillow does not know but OpenCV may: TIFF with 16 bits a color.
+
+    Raises:
+        InputError: the kind of file is named, with the way out.
+    """
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head[:4] in (b"II*\0", b"MM\0*"):
+        picture = decode_picture(path, cv2.IMREAD_UNCHANGED)
+        if picture is not None and picture.dtype == np.uint16 and picture.ndim == 3 and min(picture.shape[:2]) >= MIN_SIDE:
+            notes.append(f"{path.name}: 16 bits were reduced to 8; a color profile, if it has one, is not applied.")
+            rgb = Pillow.fromarray(np.ascontiguousarray((picture[..., 2::-1] // 257).astype(np.uint8)))
+            return rgb, rgb.size
+    if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS:
+        raise InputError(f"{path} is an HEIC photo that cannot be opened here. Install pillow-heif, or export it as JPEG.") from error
+    kind = next((name for start, name in KNOWN_KINDS.items() if head.startswith(start) or head[4:].startswith(start)), None)
+    what = f"is {kind}, not a photo" if kind else "is no picture that can be opened"
+    raise InputError(f"{path} {what}. Expected JPEG, PNG, WebP, TIFF, HEIC or AVIF.") from error
 
 
 def _refuse_size(path: Path, file: Pillow.Image) -> None:
@@ -89,18 +152,36 @@ def _refuse_size(path: Path, file: Pillow.Image) -> None:
         raise InputError(f"{path} has {width} x {height} pixels, more than {MAX_PIXELS // 10**6} megapixels. Reduce it first.")
 
 
-def _focal_ratio(file: Pillow.Image) -> float | None:
-    """Focal length over the longer side from its 35 mm equivalent, which compares diagonals."""
-    stated = file.getexif().get_ifd(EXIF_BLOCK).get(FOCAL_TAG)
+def _read_exif(path: Path, file: Pillow.Image, notes: list[str]) -> tuple[float | None, Pillow.Transpose | None]:
+    """Focal length over the longer side, and the turn that makes a picture upright; None where EXIF does not say so credibly."""
+    try:
+        exif = file.getexif()
+        turn, stated = TURNS.get(exif.get(ORIENTATION_TAG, 1)), exif.get_ifd(EXIF_BLOCK).get(FOCAL_TAG)
+    except DAMAGED as error:
+        notes.append(f"{path.name}: its EXIF block cannot be read ({_first_line(error)}); the picture is taken as it lies.")
+        return None, None
     width, height = file.size
     shape = max(width, height) / min(width, height)
-    if not isinstance(stated, int | float) or stated <= 0 or not 1.25 < shape < 1.8:
-        return None  # a shape that no sensor has was cropped
-    return float(stated) / FULL_FRAME_DIAGONAL * float(np.hypot(1, 1 / shape))
+    if not isinstance(stated, int | float) or not SHORTEST_FOCAL <= stated <= LONGEST_FOCAL or not 1.25 < shape < 1.8:
+        return None, turn  # a shape that no sensor has was cropped
+    return float(stated) / FULL_FRAME_DIAGONAL * float(np.hypot(1, 1 / shape)), turn
 
 
-def _to_srgb(picture: Pillow.Image, notes: list[str]) -> Pillow.Image:
-    """Three channels of 8 bits, colors converted by the embedded profile where there is one, over white."""
+def coded_color(path: Path) -> tuple[int, int] | None:
+    """Primaries and transfer curve, by the numbers of H.273, that a HEIC or AVIF file states in place of a profile."""
+    with path.open("rb") as file:
+        head = file.read(CODED_COLOR_WITHIN)
+    if head[4:8] != b"ftyp":
+        return None
+    place = head.find(b"colrnclx")
+    if place < 0 or len(head) < place + 14:
+        return None
+    primaries, transfer = struct.unpack(">HH", head[place + 8 : place + 12])
+    return primaries, transfer
+
+
+def _to_srgb(picture: Pillow.Image, coded: tuple[int, int] | None, notes: list[str]) -> Pillow.Image:
+    """Three channels of 8 bits, colors converted by the embedded profile or the coded color where there is one, over white."""
     profile = picture.info.get("icc_profile")
     if picture.mode == "F":
         raise ValueError("its pixels are floating-point numbers")
@@ -114,7 +195,8 @@ def _to_srgb(picture: Pillow.Image, notes: list[str]) -> Pillow.Image:
         notes.append("What was transparent is white now.")
         picture = Pillow.alpha_composite(white, rgba).convert("RGB")
     if picture.mode not in ("RGB", "CMYK", "LAB"):
-        return picture.convert("RGB")
+        profile = profile if picture.mode == "P" else None  # of its colors; of grey, the difference is a curve
+        picture = picture.convert("RGB")
     if profile:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -122,8 +204,12 @@ def _to_srgb(picture: Pillow.Image, notes: list[str]) -> Pillow.Image:
             assert converted is not None
             return converted
         except (ImageCms.PyCMSError, OSError) as error:
-            notes.append(f"Its color profile cannot be used ({error}); colors may be off.")
-    return picture.convert("RGB")
+            notes.append(f"Its color profile cannot be used ({_first_line(error)}); colors may be off.")
+    rgb = picture.convert("RGB")
+    if not profile and coded is not None and (tags := still_tags(*coded)) is not None:
+        notes.append(f"It was {tags.note}")
+        rgb = Pillow.fromarray(rgb_to_srgb(np.asarray(rgb), tags))
+    return rgb
 
 
 def write_png(path: Path, image: UInt8[np.ndarray, "H W *C"]) -> None:

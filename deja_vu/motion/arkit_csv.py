@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,10 @@ MAX_WEIGHT = 2.0
 """Weights above are no ARKit weights; other programs count to 100."""
 MAX_GAP = 0.5
 """Seconds without a face, or without a line, beyond which the motion is said to be bridged."""
+UNITS = {1.0: "seconds", 1e-3: "milliseconds", 1e-6: "microseconds", 1e-7: "ticks of 100 nanoseconds", 1e-9: "nanoseconds"}
+"""In which programs count time, by their length in seconds."""
+USUAL_STEPS, POSSIBLE_STEPS = (1 / 130, 1 / 14), (1 / 500, 0.5)
+"""Seconds from line to line of captures: the unit is the one in which the median step is of the first kind, or else of the second."""
 LOOK_ANGLE = 0.6
 """Eye turn that a look weight of one stands for where the file has no eye angles, radians."""
 
@@ -110,8 +115,12 @@ def _read(path: Path) -> _Table:
         text = path.read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, PermissionError) as error:
         raise InputError(f"{path} cannot be read as text ({error}). Expected a CSV file.") from error
-    first = text.split("\n", 1)[0]
-    lines = list(csv.reader(text.splitlines(), delimiter=max(",;\t", key=first.count)))
+    written = text.splitlines()
+    if written and (told := re.fullmatch(r"sep=(.)", written[0].strip())):  # as spreadsheets write it
+        delimiter, written = told[1], written[1:]
+    else:
+        delimiter = max(",;\t|", key=text.split("\n", 1)[0].count)
+    lines = list(csv.reader(written, delimiter=delimiter))
     if len(lines) < 2:
         raise InputError(f"{path} holds no motion: expected a line of column names, and a line for every frame.")
     header = [cell.strip() for cell in lines[0]]
@@ -126,9 +135,10 @@ def _read(path: Path) -> _Table:
             faceless += 1  # the app saw no face, and leaves the rest of the line out
             continue
         if len(cells) != len(header):
-            raise InputError(
-                f"{path}, line {number}: {len(cells)} cells under {len(header)} column names. The file is damaged; export it again."
-            )
+            why = "The file is damaged; export it again."
+            if delimiter == "," and len(cells) > 1.5 * len(header):
+                why = "Are there decimal commas? Then something else must stand between cells: export with semicolons or points."
+            raise InputError(f"{path}, line {number}: {len(cells)} cells under {len(header)} column names. {why}")
         kept.append((number, cells))
     if not kept:
         raise InputError(f"{path} holds no line in which a face was seen.")
@@ -137,7 +147,11 @@ def _read(path: Path) -> _Table:
     values = {name: np.array([_parse_value(cells[place], name, n, path) for n, cells in kept]) for name, place in columns.items()}
     zeros = np.zeros(len(kept))
     values = {name: values.get(name, zeros) for name in KNOWN.values()}
+    if any("," in cells[place] for _, cells in kept for place in columns.values()):
+        notes.append(f"{path.name}: decimal commas are read as points.")
     times = _parse_times([(number, cells[clock]) for number, cells in kept], header[clock], path)
+    if _normalize_name(header[clock]) != "timecode":
+        times = _to_seconds(times, path, notes)
     times, values = _drop_repeats(times, values, [number for number, _ in kept], path, notes)
     if len(times) > 1 and (gap := float(np.diff(times).max())) > MAX_GAP:
         notes.append(f"{path.name}: {gap:.1f} s without a line; the motion is bridged there.")
@@ -181,7 +195,7 @@ def _find_clock(header: list[str], path: Path) -> int:
 
 def _parse_value(cell: str, name: str, number: int, path: Path) -> float:
     try:
-        value = float(cell)
+        value = float(_point(cell))
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
@@ -191,23 +205,69 @@ def _parse_value(cell: str, name: str, number: int, path: Path) -> float:
     return value
 
 
+def _point(cell: str) -> str:
+    """A number as Python reads it: a decimal comma becomes a point, and what groups its thousands goes."""
+    if "," not in cell:
+        return cell
+    return cell.replace(".", "").replace(",", ".") if cell.rfind(".") < cell.rfind(",") else cell.replace(",", "")
+
+
+def _parse_moment(cell: str, column: str, number: int, path: Path) -> float:
+    """A time as a number, as a date with the time of day, or as the time of day alone."""
+    if clock := re.fullmatch(r"\s*(\d{1,2}):(\d{2}):(\d{2}(?:[.,]\d+)?)\s*", cell):
+        return int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3].replace(",", "."))
+    if re.match(r"\s*\d{4}-\d{2}-\d{2}[T ]", cell):
+        try:
+            return datetime.fromisoformat(cell.strip().replace(",", ".")).timestamp()
+        except ValueError:
+            return _parse_value("", column, number, path)
+    return _parse_value(cell, column, number, path)
+
+
+def _to_seconds(times: Float[np.ndarray, " R"], path: Path, notes: list[str]) -> Float[np.ndarray, " R"]:
+    """Times in the unit in which their steps are those of frames.
+
+    Raises:
+        InputError: there is none.
+    """
+    steps = np.diff(times)
+    steps = steps[steps > 0]
+    if not len(steps):
+        return times
+    step = float(np.median(steps))
+    for low, high in (USUAL_STEPS, POSSIBLE_STEPS):
+        for length, unit in UNITS.items():
+            if low <= step * length <= high:
+                if length != 1:
+                    notes.append(f"{path.name}: times count {unit}, as their steps of {step:g} tell.")
+                return (times - times[0]) * length
+    raise InputError(
+        f"{path}: from line to line the time grows by {step:g}, which is no frame's time in seconds, milli-, micro- or nanoseconds. "
+        "Export the capture with times in seconds."
+    )
+
+
 def _parse_times(cells: list[tuple[int, str]], column: str, path: Path) -> Float[np.ndarray, " R"]:
     """Seconds of every line. A timecode's rate follows from its largest frame number; midnight is passed at most once."""
     if _normalize_name(column) != "timecode":
-        return np.array([_parse_value(cell, column, number, path) for number, cell in cells])
+        return _pass_midnight(np.array([_parse_moment(cell, column, number, path) for number, cell in cells]))
     parts = []
     for number, cell in cells:
-        match = re.fullmatch(r"\s*(\d{1,2})[:;](\d{1,2})[:;](\d{1,2})[:;](\d{1,3}(?:\.\d*)?)\s*", cell)
+        match = re.fullmatch(r"\s*(\d{1,2})[:;](\d{1,2})[:;](\d{1,2})[:;](\d{1,3}(?:[.,]\d*)?)\s*", cell)
         if match is None:
             raise InputError(f"{path}, line {number}: the timecode is '{cell}'. Expected HH:MM:SS:FF, such as 14:03:52:28.207.")
-        parts.append([float(part) for part in match.groups()])
+        parts.append([float(_point(part)) for part in match.groups()])
     hours, minutes, seconds, frame = np.array(parts).T
     whole = hours * 3600 + minutes * 60 + seconds
     rate = next((rate for rate in FRAME_RATES if rate > frame.max()), math.ceil(frame.max()) + 1)
     if whole[0] == whole[-1]:
         rate = max(rate, DEFAULT_RATE)
-    times = whole + frame / rate
-    passed = np.flatnonzero(np.diff(times) < -43200)
+    return _pass_midnight(whole + frame / rate)
+
+
+def _pass_midnight(times: Float[np.ndarray, " R"]) -> Float[np.ndarray, " R"]:
+    """Times of day that begin again at most once."""
+    passed = np.flatnonzero((np.diff(times) < -43200) & (times[:-1] < 86401) & (times[1:] >= 0))
     if len(passed):
         times[passed[0] + 1 :] += 86400
     return times
@@ -237,7 +297,7 @@ def _resample_evenly(table: _Table) -> tuple[Float[np.ndarray, " T"], dict[str, 
     rate = min(1 / float(np.median(np.diff(table.times))), float(DEFAULT_RATE))
     nearest = min(FRAME_RATES, key=lambda known: abs(known - rate))
     rate = float(nearest) if abs(nearest - rate) < 0.03 * nearest else rate
-    times = np.arange(math.floor(table.times[-1] * rate + 1e-6) + 1) / rate
+    times = np.arange(math.floor(table.times[-1] * rate + 0.1) + 1) / rate  # stamps are rounded, to milliseconds at worst
     return times, {name: np.interp(times, table.times, value) for name, value in table.values.items()}, rate
 
 

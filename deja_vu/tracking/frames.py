@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import FormatError, OutputError
+from deja_vu.core.image import decode_picture
 from deja_vu.core.sequence import WINDOW_FOLDERS, Window
 from deja_vu.io.tracked_folder import write_frame, write_masks
 from deja_vu.io.video import read_frames
@@ -154,7 +155,7 @@ def read_foreground(folder: Path, index: int, window: Window = "head") -> UInt8[
     Raises:
         FormatError: it is not there any more.
     """
-    planes = cv2.imread(str(folder / WINDOW_FOLDERS[window][1] / f"{index:06d}.png"), cv2.IMREAD_UNCHANGED)
+    planes = decode_picture(folder / WINDOW_FOLDERS[window][1] / f"{index:06d}.png", cv2.IMREAD_UNCHANGED)
     if planes is None:
         raise FormatError(f"{folder}: the masks of frame {index:06d} vanished while tracking. Track the video again.")
     return planes[..., 0]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
+import struct
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
 from deja_vu.core.errors import InputError, OutputError
 from deja_vu.io.images import MAX_SIDE, read_picture, write_png
+from tests.helpers.films import Color, encode_signal
 
 RGB = (200, 120, 40)
 
@@ -117,3 +122,89 @@ def test_a_picture_that_cannot_be_written_is_not_forgotten(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="could not be written"):
         write_png(tmp_path / "file" / "x.png", np.zeros((4, 4, 3), np.uint8))
+
+
+def odd_exif(entries: list[tuple[int, int, int, bytes]], rest: bytes) -> bytes:
+    """An EXIF block as bytes: tag, kind, count and value of each entry, and what these point to."""
+    block = b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(struct.pack("<HHI", *entry[:3]) + entry[3] for entry in entries)
+    return b"Exif\0\0" + block + struct.pack("<I", 0) + rest
+
+
+def with_exif(path, exif: bytes):
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(np.rot90(gradient()))).save(file, "JPEG", quality=95)
+    content = file.getvalue()
+    path.write_bytes(content[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + content[2:])
+    return path
+
+
+@pytest.mark.parametrize(
+    "value",
+    [struct.pack("<ii", -1, 0), struct.pack("<ii", 0, 0), struct.pack("<ii", -(2**31), -1), b""],
+    ids=["-1/0", "0/0", "least", "cut"],
+)
+def test_odd_numbers_in_exif_do_not_keep_a_photo_from_being_read_upright(tmp_path, value):
+    path = with_exif(tmp_path / "odd.jpg", odd_exif([(0x112, 3, 1, struct.pack("<I", 6)), (0x11A, 10, 1, struct.pack("<I", 38))], value))
+    found = read_picture(path).rgb.astype(int)
+    assert found.shape == gradient().shape
+    assert np.abs(found - gradient()).mean() < 3  # JPEG
+
+
+@pytest.mark.parametrize("focal", [1, 5, 60000])
+def test_a_focal_length_that_no_lens_has_is_not_believed(tmp_path, focal):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = focal
+    Image.new("RGB", (400, 300)).save(tmp_path / "a.jpg", exif=exif)
+    assert read_picture(tmp_path / "a.jpg").focal_ratio is None
+
+
+@pytest.mark.parametrize(("orientation", "turn"), [(1, 0), (3, 2), (6, 3), (8, 1)])
+def test_heic_photos_are_read_upright(tmp_path, orientation, turn):
+    heif = pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = heif.from_pillow(Image.fromarray(gradient()))
+    file.info["exif"] = exif.tobytes()  # becomes a turn of the container's own
+    file.save(tmp_path / "a.heic", quality=95)
+    found, expected = read_picture(tmp_path / "a.heic").rgb.astype(int), np.rot90(gradient(), turn)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).mean() < 3  # the encoder
+
+
+def test_avif_photos_are_read(tmp_path):
+    Image.fromarray(gradient()).save(tmp_path / "a.avif", quality=95)
+    assert np.abs(read_picture(tmp_path / "a.avif").rgb.astype(int) - gradient()).mean() < 3  # the encoder
+
+
+def test_a_photo_in_wide_color_is_brought_to_srgb(tmp_path):
+    """As phones store them, Display P3: by a profile in JPEG, by coded numbers in HEIC."""
+    heif = pytest.importorskip("pillow_heif")
+    color = Color("P3", gamut="P3")
+    signal = np.rint(255 * encode_signal(gradient(), color)).clip(0, 255).astype(np.uint8)
+    inside = (255 * encode_signal(gradient(), color) > 0).all(-1)
+    file = heif.from_pillow(Image.fromarray(signal))
+    coded = {"color_primaries": 12, "transfer_characteristics": 13, "matrix_coefficients": 6, "full_range_flag": 1}
+    file.save(tmp_path / "a.heic", quality=100, chroma=444, **coded)
+    picture = read_picture(tmp_path / "a.heic")
+    assert picture.notes == ("It was filmed in Display P3 color; brought to sRGB, the range and colors of ordinary displays.",)
+    assert np.abs(picture.rgb.astype(int) - gradient())[inside].mean() < 3  # the encoder
+
+
+def test_sixteen_bits_a_color_are_reduced(tmp_path):
+    deep = gradient().astype(np.uint16) * 257
+    for name in ("a.tif", "a.png"):
+        cv2.imwrite(str(tmp_path / name), deep[..., ::-1])
+        np.testing.assert_array_equal(read_picture(tmp_path / name).rgb, gradient())
+
+
+@pytest.mark.parametrize(("head", "kind"), [(b"%PDF-1.4", "a PDF"), (b"\0\0\0\x14ftypqt  ", "a video"), (b"8BPS", "Photoshop")])
+def test_what_is_taken_for_a_photo_is_called_what_it_is(tmp_path, head, kind):
+    (tmp_path / "a.jpg").write_bytes(head + bytes(200))
+    with pytest.raises(InputError, match=f"{kind}.*Expected JPEG, PNG, WebP, TIFF, HEIC or AVIF"):
+        read_picture(tmp_path / "a.jpg")
+
+
+def test_a_photo_whose_path_is_not_utf8_is_read(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/f\xfcr.png"))
+    write_png(path, gradient())
+    np.testing.assert_array_equal(read_picture(path).rgb, gradient())

@@ -198,3 +198,60 @@ def test_files_that_are_no_captures_are_refused(anny, tmp_path) -> None:
     (tmp_path / "table.csv").write_text("Timecode,price,volume\n00:00:00:00,1,2\n")
     with pytest.raises(InputError, match=r"lacks 51 of ARKit's 52 expressions"):
         ArkitCsvMotion(tmp_path / "table.csv", anny)
+
+
+UNITS = {"milliseconds": 1e3, "microseconds": 1e6, "ticks of 100 nanoseconds": 1e7, "nanoseconds": 1e9}
+
+
+@pytest.mark.parametrize("rate", [15, 30, 60, 120])
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("start", [0.0, 1_700_000_000.0], ids=["from zero", "since 1970"])
+def test_times_in_other_units_are_known_by_their_steps(anny, tmp_path, unit, rate, start) -> None:
+    """Three seconds are three seconds, whatever counts them."""
+    times = [str(round((start + frame / rate) * UNITS[unit])) for frame in range(3 * rate)]
+    path = write(tmp_path / "a.csv", times=times, edit=lambda lines: [lines[0].replace("Timecode", "timestamp"), *lines[1:]])
+    motion = ArkitCsvMotion(path, anny)
+    assert motion.fps == pytest.approx(min(rate, 60), rel=0.01)  # stamps are rounded
+    assert len(motion) / motion.fps == pytest.approx(3, abs=0.05)
+    assert any(f"times count {unit}" in note for note in motion.notes)
+
+
+def test_steps_that_are_no_frame_s_are_refused(anny, tmp_path) -> None:
+    """A column of frame numbers that is called time."""
+    renamed = lambda lines: [lines[0].replace("Timecode", "time"), *lines[1:]]  # noqa: E731
+    path = write(tmp_path / "a.csv", times=[str(frame) for frame in range(90)], edit=renamed)
+    with pytest.raises(InputError, match="the time grows by 1, which is no frame's"):
+        ArkitCsvMotion(path, anny)
+
+
+@pytest.mark.parametrize("first", [[], ["sep=;"]], ids=["plain", "a spreadsheet's"])
+def test_decimal_commas_are_read_and_said(anny, tmp_path, first) -> None:
+    jaw = np.linspace(0, 0.8, 90)
+    seconds = [f"{1234 + frame / 60:.4f}" for frame in range(90)]
+
+    def localize(lines: list[str]) -> list[str]:
+        lines[0] = lines[0].replace("Timecode", "Seconds")
+        return [*first, *(line.replace(",", ";").replace(".", ",") for line in lines)]
+
+    motion = ArkitCsvMotion(write(tmp_path / "a.csv", values={"JawOpen": jaw}, times=seconds, edit=localize), anny)
+    assert (len(motion), motion.fps) == (90, 60.0)
+    expression = torch.cat([frame.expression for frame in motion.frames()])
+    assert expression[:, anny.spec.expression_names.index("jawOpen")].numpy() == pytest.approx(jaw, abs=1e-3)
+    assert any("decimal commas" in note for note in motion.notes)
+
+
+def test_decimal_commas_between_commas_are_refused_with_the_reason(anny, tmp_path) -> None:
+    path = write(tmp_path / "a.csv", edit=lambda lines: [lines[0], *(line.replace(".", ",") for line in lines[1:])])
+    with pytest.raises(InputError, match="Are there decimal commas"):
+        ArkitCsvMotion(path, anny)
+
+
+@pytest.mark.parametrize("form", ["2024-05-01T23:59:{:06.3f}", "23:59:{:06.3f}"])
+def test_dates_and_times_of_day_are_read(anny, tmp_path, form) -> None:
+    path = write(
+        tmp_path / "a.csv",
+        times=[form.format(30 + frame / 30) for frame in range(60)],
+        edit=lambda lines: [lines[0].replace("Timecode", "timestamp"), *lines[1:]],
+    )
+    motion = ArkitCsvMotion(path, anny)
+    assert (len(motion), motion.fps) == (60, 30.0)
