@@ -8,7 +8,7 @@ import pytest
 
 from tests.helpers.import_graph import LEVEL, ROOT, count_imports, draw_mermaid, imported, room_of, sources
 
-OPTIONAL = set("mediapipe av gsplat pytorch3d pymatting anny lpips pygltflib viser pyvirtualcam skimage tensorboard".split())
+OPTIONAL = set("mediapipe av gsplat pytorch3d pymatting anny lpips pygltflib viser pyvirtualcam skimage tensorboard pillow_heif".split())
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))

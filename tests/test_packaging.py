@@ -15,7 +15,10 @@ from tests.test_layers import imported, sources, top_level
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-DISTRIBUTIONS = {"cv2": "opencv-contrib-python", "PIL": "pillow", "yaml": "pyyaml", "pytorch3d": "easypytorch3d", "pillow_heif": "pillow-heif"}
+DISTRIBUTIONS = {
+    **{"cv2": "opencv-contrib-python", "PIL": "pillow", "yaml": "pyyaml"},
+    **{"pytorch3d": "easypytorch3d", "pillow_heif": "pillow-heif"},
+}
 """Names under which packages are installed, where they differ from those under which they are imported."""
 TOOLS = ("dev", "docs")
 """Extras whose packages are run, not imported."""
