@@ -22,7 +22,7 @@ from deja_vu.pipelines.benchmark_paths import benchmark_paths
 from deja_vu.pipelines.demo import MOTION_FRAMES, MOTION_SEED
 from deja_vu.pipelines.evaluate import evaluate_run
 from deja_vu.pipelines.identity import refuse_other_source
-from deja_vu.pipelines.personalize import personalize
+from deja_vu.pipelines.personalize import personalize, recipe_device
 from deja_vu.pipelines.recipes import Recipe
 from deja_vu.pipelines.run_folder import amend_run, find_track, is_whole, open_run
 from deja_vu.pipelines.sample import write_sample
@@ -104,7 +104,8 @@ def score_clips(
                 personalize(clip.video, run, recipe, resume=False, overwrite=overwrite or reuse, read=read)
             elif find_track(run) == run / "track" and clip.video.is_file():  # which it tracked itself
                 refuse_other_source(run, clip.video)
-            metrics = evaluate_run(run, frames=SCORED_FRAMES, others=video_predictors(clip.others, TrackedSequence.load(find_track(run))))
+            others = video_predictors(clip.others, TrackedSequence.load(find_track(run)))
+            metrics = evaluate_run(run, frames=SCORED_FRAMES, others=others, device=recipe_device(recipe))
             with amend_run(run, METRICS_FILE) as path:
                 write_json(path, metrics)
         except DejaVuError as error:

@@ -29,11 +29,10 @@ from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
 from deja_vu.motion.retarget import refuse_other_head
-from deja_vu.pipelines.personalize import TrainResult, learn
+from deja_vu.pipelines.personalize import TrainResult, learn, recipe_device
 from deja_vu.pipelines.recipes import Recipe, shipped_recipe, sizes_name
 from deja_vu.pipelines.run_folder import open_run
 from deja_vu.tracking.detector import LandmarkDetector
-from deja_vu.training.devices import pick_device
 
 MIN_FRAMES = 3
 """Fewest training frames, and fewest test frames."""
@@ -223,13 +222,14 @@ def run_path(job: Job) -> None:
     teacher = None if job.teacher is None else load_avatar(job.teacher / "avatar.safetensors")
     head_start = 0.0 if job.teacher is None else trained_seconds(job.teacher)
     before = peak_mb()
-    curve = Curve(sequence, head_start)
+    device = recipe_device(job.recipe)
+    curve = Curve(sequence, head_start, device)
     learned = learn(sequence.train_part(), job.recipe, job.out, resume=False, teacher=teacher, on_step=curve)
     spent, cpu_spent, peak = curve.seconds(), curve.cpu_seconds(), peak_mb() - before
     avatar = learned.avatar.eval()
     curve.score(avatar)
     path = job.out / "avatar.safetensors"
-    facts = origin(job.clip, job.name, sequence)
+    facts = origin(job.clip, job.name, sequence, device)
     save_avatar(avatar, path, {"commit": facts["commit"]})
     train = TrainingCost(
         seconds=round(spent - learned.teacher_seconds, 1),
@@ -239,7 +239,7 @@ def run_path(job: Job) -> None:
         curve=curve.points,
         pseudo_images=pseudo_images(job.recipe),
     )
-    assessed = assess(sequence, avatar_predictor(job.name, avatar), avatar.head, job.out, job.clip_folder)
+    assessed = assess(sequence, avatar_predictor(job.name, avatar), avatar.host_head, job.out, job.clip_folder, device)
     pictures = assessed.pictures | {"sweep": {"frames": render_unseen(avatar, sequence, job.out)}}
     driven = None
     if job.drivers:
@@ -257,7 +257,7 @@ def run_path(job: Job) -> None:
         config=asdict(job.recipe),
         delta_vs_teacher=teacher_gap(job, sequence, learned, assessed.quality),
         driven=driven,
-        **measure(avatar.to(pick_device()), sequence, path, auxiliary=learned.auxiliary, seconds=job.seconds),
+        **measure(avatar, sequence, path, auxiliary=learned.auxiliary, seconds=job.seconds),
     )
     write_result(job.out / RESULT_FILE, result)
 

@@ -17,12 +17,12 @@ from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.files import write_atomic, write_json
 from deja_vu.io.names import distinct_names
-from deja_vu.io.provenance import commit, machine
+from deja_vu.io.provenance import commit
 from deja_vu.pipelines.run_folder import find_track, open_run
 from deja_vu.report.markdown import markdown_table
 from deja_vu.report.plots import LARGE, Chart, line_chart
 from deja_vu.training.checkpoint import video_print
-from deja_vu.training.devices import pick_device
+from deja_vu.training.devices import device_name, pick_device
 from deja_vu.training.gaussian import train_gaussian
 from deja_vu.training.gaussian_config import GaussianPhase, GaussianTrainConfig
 from deja_vu.training.gaussian_init import init_avatar
@@ -52,6 +52,7 @@ def compare_starts(
     *,
     reuse: bool = False,
     overwrite: bool = False,
+    device: str = "cpu",
 ) -> str:
     """Train every clip in every way.
 
@@ -63,6 +64,7 @@ def compare_starts(
         only: ways to train now, of `variants`; all of them if it is empty.
         reuse: keep runs that are finished, and add to them.
         overwrite: replace the comparison in the folder.
+        device: where to train, see `pick_device`.
 
     Returns:
         When each way is as good as the starts without the network are at their end, as a Markdown table.
@@ -72,7 +74,7 @@ def compare_starts(
         ConfigError: a finished run was made with another recipe.
         OutputError: `out` holds what no comparison wrote, or a comparison and neither flag is given; it is in use, or cannot be written.
     """
-    ways = variants(recipe, quick)
+    ways, where = variants(recipe, quick), pick_device(device)
     if unknown := set(only) - set(ways):
         raise InputError(f"There is no start '{unknown.pop()}'. Known: {', '.join(ways)}.")
     named = dict(zip(distinct_names(clips), clips, strict=True))
@@ -81,16 +83,16 @@ def compare_starts(
             raise InputError("Nothing to compare: give tracked folders, or a folder of finished runs as --out, with --reuse.")
         opened.note()
         folder = opened.folder
-        learn_all(named, folder, {name: ways[name] for name in only or ways})
+        learn_all(named, folder, {name: ways[name] for name in only or ways}, where)
         runs = [json.loads(path.read_text()) for path in sorted(folder.glob(f"*/*/{FIGURES}"))]
         for name in {run["clip"] for run in runs}:
             chosen = {run["way"]: run["points"] for run in runs if run["clip"] == name}
             write_atomic(folder / f"{name}.svg", draw_curves(name, chosen))
-        write_json(folder / FIGURES, {"device": machine(), "commit": commit(), "threads": torch.get_num_threads(), "runs": runs})
+        write_json(folder / FIGURES, {"device": device_name(where), "commit": commit(), "threads": torch.get_num_threads(), "runs": runs})
     return starts_table(runs)
 
 
-def learn_all(clips: Mapping[str, Path], out: Path, ways: Mapping[str, GaussianTrainConfig]) -> None:
+def learn_all(clips: Mapping[str, Path], out: Path, ways: Mapping[str, GaussianTrainConfig], device: torch.device) -> None:
     """Train every clip in every way that is not there yet; see `compare_starts`."""
     for clip, folder in clips.items():
         for name in ways:
@@ -99,7 +101,7 @@ def learn_all(clips: Mapping[str, Path], out: Path, ways: Mapping[str, GaussianT
             if not (run / FIGURES).is_file():
                 run.mkdir(parents=True, exist_ok=True)
                 write_atomic(run / RECIPE, config_text(ways[name]))
-                figures = measure_start(find_track(folder), run, ways[name])
+                figures = measure_start(find_track(folder), run, ways[name], device)
                 write_json(run / FIGURES, {"clip": clip, "way": name, "video": print_, **figures})
             elif load_config(GaussianTrainConfig, run / RECIPE) != ways[name]:
                 raise ConfigError(f"{run} was made with another recipe. Choose another --out.")
@@ -107,10 +109,10 @@ def learn_all(clips: Mapping[str, Path], out: Path, ways: Mapping[str, GaussianT
                 raise InputError(f"{run} was made of another video than {clip}. Choose another --out, or give the clip another name.")
 
 
-def measure_start(track: Path, run: Path, config: GaussianTrainConfig) -> dict[str, Any]:
+def measure_start(track: Path, run: Path, config: GaussianTrainConfig, device: torch.device) -> dict[str, Any]:
     """Train one avatar, and look at some held-out frames at the start, every `EVERY` steps, and at the end."""
     sequence = TrackedSequence.load(track)
-    curve = Curve(sequence)
+    curve = Curve(sequence, device=device)
     avatar = init_avatar(sequence.train_part(), config)
     curve.score(avatar)
     last = sum(phase.steps for phase in config.phases)
@@ -119,7 +121,7 @@ def measure_start(track: Path, run: Path, config: GaussianTrainConfig) -> dict[s
         sequence.train_part(),
         config,
         run,
-        device=pick_device(),
+        device=device,
         resume=False,
         on_step=lambda step: curve.score_every(avatar, step, EVERY, last),
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deja_vu.pipelines.drive import drive_video
 from deja_vu.pipelines.person import load
-from deja_vu.pipelines.personalize import make_avatar, network
+from deja_vu.pipelines.personalize import make_avatar, network, recipe_device
 from deja_vu.pipelines.recipes import Recipe
 from deja_vu.pipelines.run_folder import Run, find_track, open_run
 from deja_vu.pipelines.sample import write_sample
@@ -53,5 +53,5 @@ def show_everything(run: Run, video: Path | None, recipe: Recipe) -> None:
     motion = samples / "motion.mp4"
     print(f"Making another person's motion: {run.place(motion)}")
     write_sample(motion, MOTION_FRAMES, seed=MOTION_SEED)
-    person = load(out)
+    person = load(out, recipe_device(recipe))
     drive_video(person.avatar, person.subject, track_video(motion, samples / "motion", recipe.track), out / "driven.mp4")

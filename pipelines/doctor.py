@@ -16,6 +16,7 @@ from deja_vu.core.errors import DejaVuError, MissingAssetError
 from deja_vu.heads import HEADS, load_head
 from deja_vu.io.assets import ASSETS, find
 from deja_vu.io.provenance import version_line
+from deja_vu.render.probe import find_fault
 from deja_vu.tracking.detector import LandmarkDetector
 from deja_vu.tracking.matte import Matting
 
@@ -65,21 +66,34 @@ def findings() -> Iterator[Finding]:
 
 def _device() -> Finding:
     if torch.cuda.is_available():
-        return Finding("device", True, f"cuda: {torch.cuda.get_device_name()}")
+        names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+        return Finding("device", True, f"cuda: {', '.join(names)}")
     threads = os.environ.get("OMP_NUM_THREADS", "not set")
     return Finding("device", True, f"cpu, {os.cpu_count()} cores (no CUDA device found; OMP_NUM_THREADS {threads})")
 
 
 def _rasterizers() -> Iterator[Finding]:
+    """Each draws one tiny scene, and its gradient; gsplat may have to be compiled first, which takes minutes."""
     try:
-        yield Finding("rasterizer cpu", True, f"native library, instruction set {native.variant()}", needed=True)
+        detail = f"native library, instruction set {native.variant()}"
     except native.NativeError as error:
         yield Finding("rasterizer cpu", False, str(error), "apt-get install -y g++", needed=True)
+    else:
+        yield _draws("cpu", "cpu", detail, needed=True)
     if not torch.cuda.is_available():
         yield Finding("rasterizer gsplat", False, "needs a CUDA device; cpu is used")
     else:
-        yield _imports("rasterizer gsplat", "gsplat", "pip install '.[cuda]' in the source folder")
-    yield Finding("rasterizer reference", True, "PyTorch, slow, defines the answer")
+        yield _draws("gsplat", "cuda", "on the GPU")
+    yield _draws("reference", "cpu", "PyTorch, slow, defines the answer")
+
+
+def _draws(backend: str, device: str, detail: str, *, needed: bool = False) -> Finding:
+    """Whether a rasterizer draws a tiny scene as it must."""
+    fault = find_fault(backend, torch.device(device))
+    if fault is None:
+        return Finding(f"rasterizer {backend}", True, f"draws; {detail}", needed=needed)
+    reason, _, way = fault.partition(". ")
+    return Finding(f"rasterizer {backend}", False, reason, way, needed=needed)
 
 
 def _heads() -> Iterator[Finding]:

@@ -43,9 +43,10 @@ from deja_vu.pipelines.run_folder import find_track, open_run, read_by_look
 from deja_vu.tracking.config import TrackConfig
 from deja_vu.tracking.tracker import track_video
 from deja_vu.tracking.webcam import LiveMotion, Webcam
+from deja_vu.training.devices import pick_device
 
 
-def drive_run(run: Path, motion: str, out: Path, config: DriveConfig, *, overwrite: bool = False) -> None:
+def drive_run(run: Path, motion: str, out: Path, config: DriveConfig, *, overwrite: bool = False, device: str = "cpu") -> None:
     """Drive the avatar of a run with somebody's motion.
 
     Args:
@@ -55,6 +56,7 @@ def drive_run(run: Path, motion: str, out: Path, config: DriveConfig, *, overwri
         out: .mp4, .webm (transparent), a folder for transparent pictures, or virtual-camera.
         config: how the motion is carried over and shown.
         overwrite: replace the video, or the pictures of an earlier drive, that `out` names.
+        device: where to draw, see `pick_device`.
     """
     read = [*read_by_look(run), *([] if WEBCAM.fullmatch(motion) else [Path(motion)])]
     read += [Path(config.background)] if config.background else []
@@ -66,7 +68,7 @@ def drive_run(run: Path, motion: str, out: Path, config: DriveConfig, *, overwri
     with ExitStack() as stack:
         if not makes_pictures(out) and str(out) != VIRTUAL_CAMERA:
             stack.enter_context(claimed(out, overwrite=overwrite, inputs=read))
-        person = load(run)
+        person = load(run, pick_device(device))
         source = open_motion(motion, person.head, config.neutral_at, stack)
         for note in source.notes:
             print(f"note: {note}")
@@ -202,7 +204,7 @@ def perform(subject: Subject, source: MotionSource, config: DriveConfig, avatar:
         print("note: this motion has no torso of its own; the person's stays still.")
         transfer = replace(transfer, torso="still")
     body, acted = avatar.shows_person, source.acted
-    carry = Retargeter(avatar.head, source.neutral, subject.neutral, transfer, body=body, acted=acted, fps=source.fps)
+    carry = Retargeter(avatar.host_head, source.neutral, subject.neutral, transfer, body=body, acted=acted, fps=source.fps)
     smooth = config.smooth == "on" or (config.smooth == "auto" and isinstance(source, LiveMotion | ArkitCsvMotion))
     steady = OneEuro(source.fps, config.filter)
     before: float | None = None
@@ -216,8 +218,8 @@ def perform(subject: Subject, source: MotionSource, config: DriveConfig, avatar:
 
 def turntable_of(avatar: Avatar, subject: Subject, frames: int) -> Turntable:
     """The person on a turntable, facing the camera at its beginning."""
-    actor = Actor(avatar.head)
-    carry = Retargeter(avatar.head, actor.neutral, face_camera(subject.neutral), body=avatar.shows_person, acted=True)
+    actor = Actor(avatar.host_head)
+    carry = Retargeter(avatar.host_head, actor.neutral, face_camera(subject.neutral), body=avatar.shows_person, acted=True)
     turn = act_turntable(actor, frames)
     return replace(turn, params=carry(turn.params))
 
@@ -227,7 +229,7 @@ def show(avatar: Avatar, subject: Subject, out: Path, frames: int = 150, side: i
     turn = turntable_of(avatar, subject, frames)
     camera = frame_camera(subject.camera, None if side is None else (side,))
     paint = Painter(avatar, camera, torch.ones(3))
-    vertices = avatar.head(face_camera(subject.neutral))[0]
+    vertices = avatar.host_head(face_camera(subject.neutral))[0]
     middle = (vertices.amin(0) + vertices.amax(0)) / 2
     places = tqdm(range(frames), desc="turntable", unit="frame")
     pictures = (paint(turn.params[place : place + 1], orbit(camera, middle, float(turn.yaw[place]))) for place in places)

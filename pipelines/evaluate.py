@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from deja_vu.avatars import Avatar, load_avatar
 from deja_vu.bench.evaluate import PERSON_SAMPLE, SAMPLE, FramePair, Keep, Protocol, Scores, evaluate, means
 from deja_vu.bench.predictors import Predictor, avatar_predictor, baseline_predictors, still_torso_predictor
@@ -16,11 +18,13 @@ from deja_vu.bench.results import METRICS_FILE, PhotoScores, RunScores, result_f
 from deja_vu.core.image import to_uint8
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.files import write_json
+from deja_vu.io.frames import CPU
 from deja_vu.io.images import write_png
 from deja_vu.pipelines.around import MadeUpPerson, load_person, score_around
 from deja_vu.pipelines.own_files import claimed
 from deja_vu.pipelines.person import load_pair
 from deja_vu.pipelines.run_folder import open_run, read_by_look
+from deja_vu.training.devices import pick_device
 
 
 def score_run(
@@ -31,6 +35,7 @@ def score_run(
     truth: Path | None = None,
     frames: int | Literal["all"] = SAMPLE,
     overwrite: bool = False,
+    device: str = "cpu",
 ) -> None:
     """Score a run's avatar, print the figures, and write what is asked for.
 
@@ -41,6 +46,7 @@ def score_run(
         truth: what `deja-vu sample` wrote beside the video; with it the avatar is scored from all sides too.
         frames: how many held-out frames are scored, evenly spread, or all.
         overwrite: replace the file, and the frames of an earlier evaluation.
+        device: where to draw and measure, see `pick_device`.
 
     Raises:
         OutputError: a place is taken.
@@ -58,7 +64,7 @@ def score_run(
             opened = stack.enter_context(open_run(save_frames, "evaluate", inputs=inputs, overwrite=overwrite))
             opened.note()
             folder = opened.folder
-        metrics = evaluate_run(run, frames=count, save_frames=folder, person=person)
+        metrics = evaluate_run(run, frames=count, save_frames=folder, person=person, device=pick_device(device))
         if json_path is not None:
             write_json(json_path, metrics)
     print(json.dumps(metrics, indent=2))
@@ -73,6 +79,7 @@ def evaluate_run(
     save_frames: Path | None = None,
     others: Sequence[Predictor] = (),
     person: MadeUpPerson | None = None,
+    device: torch.device = CPU,
 ) -> dict[str, Any]:
     """Metrics of a finished run: what metrics.json of the run says, its scores measured again.
 
@@ -82,23 +89,24 @@ def evaluate_run(
         save_frames: folder for pictures of the scored frames.
         others: scored beside the baselines.
         person: truth about the video, with which the avatar is scored from all sides too.
+        device: where to draw and measure.
 
     Returns:
         Fields of `RunFacts` and `RunScores`, and `around` where the truth is known; of a photo's run, those of `PhotoFacts`.
     """
-    avatar, sequence = load_pair(run)
+    avatar, sequence = load_pair(run, device)
     recorded = json.loads((run / METRICS_FILE).read_text()) if (run / METRICS_FILE).is_file() else {}
     ours = avatar_predictor("test", avatar)
     keep = None if save_frames is None else frame_writer(save_frames, sequence, ours)
     if not sequence.test.any():
-        scores = evaluate(sequence, [ours], frames=frames, keep=keep)["test"]
+        scores = evaluate(sequence, [ours], frames=frames, keep=keep, device=device)["test"]
         return recorded | result_fields(PhotoScores(input_view=means(scores)))
     predictors = [ours, *baseline_predictors(sequence.train_part())]
     for name, file in (("global_only", run / "global_only.safetensors"), ("teacher", run / "teacher" / "avatar.safetensors")):
         if file.is_file():
-            predictors.append(avatar_predictor(name, load_avatar(file)))
-    scored = evaluate(sequence, [*predictors, *others], frames=frames, head=avatar.head, keep=keep)
-    besides = score_person(avatar, sequence, frames, save_frames) if avatar.shows_person else {}
+            predictors.append(avatar_predictor(name, load_avatar(file).to(device)))
+    scored = evaluate(sequence, [*predictors, *others], frames=frames, head=avatar.host_head, keep=keep, device=device)
+    besides = score_person(avatar, sequence, frames, save_frames, device) if avatar.shows_person else {}
     measured = recorded | result_fields(RunScores.of(scored, int(sequence.test.sum()), besides))
     if person is None:
         return measured
@@ -106,7 +114,7 @@ def evaluate_run(
 
 
 def score_person(
-    avatar: Avatar, sequence: TrackedSequence, frames: int | None, save_frames: Path | None
+    avatar: Avatar, sequence: TrackedSequence, frames: int | None, save_frames: Path | None, device: torch.device = CPU
 ) -> dict[Protocol, dict[str, Scores]]:
     """Scores by the protocols that look at the whole person, the avatar's called `test`.
 
@@ -115,6 +123,7 @@ def score_person(
         sequence: its video.
         frames: as `evaluate_run` takes it.
         save_frames: as `evaluate_run` takes it; these frames go into its folder `person`.
+        device: where pictures are compared.
     """
     ours, train = avatar_predictor("test", avatar), sequence.train_part()
     predictors = [ours, *baseline_predictors(train.person_window(), person=True), still_torso_predictor("still_torso", avatar, train)]
@@ -122,7 +131,8 @@ def score_person(
     keep = None if save_frames is None else frame_writer(save_frames / "person", sequence.person_window(), ours)
     found: dict[Protocol, dict[str, Scores]] = {}
     for protocol in ("person", "body"):
-        found[protocol] = evaluate(sequence, predictors, frames=count, keep=keep if protocol == "person" else None, protocol=protocol)
+        kept = keep if protocol == "person" else None
+        found[protocol] = evaluate(sequence, predictors, frames=count, keep=kept, protocol=protocol, device=device)
     return found
 
 

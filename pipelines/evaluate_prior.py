@@ -18,10 +18,11 @@ from deja_vu.datasets.shards import ShardSet
 from deja_vu.io.files import write_json
 from deja_vu.io.frames import FrameSource
 from deja_vu.io.names import distinct_names
-from deja_vu.io.provenance import commit, machine
+from deja_vu.io.provenance import commit
 from deja_vu.pipelines.own_files import claimed
 from deja_vu.pipelines.run_folder import find_track
 from deja_vu.report.prior_report import prior_table
+from deja_vu.training.devices import device_name, pick_device
 
 SIDE = 256
 """Side of the pictures on which heads are made and measured, pixels."""
@@ -40,6 +41,7 @@ def evaluate_prior(
     frames: int = 40,
     photos: int = 1000,
     overwrite: bool = False,
+    device: str = "cpu",
 ) -> str:
     """Score networks on the held-out part of shards and on tracked videos, and write the figures.
 
@@ -51,6 +53,7 @@ def evaluate_prior(
         frames: of each clip that are measured.
         photos: most held-out photos, evenly spread.
         overwrite: replace the JSON file if it is there.
+        device: where networks run and heads are drawn, see `pick_device`.
 
     Returns:
         The figures as a Markdown table.
@@ -65,7 +68,8 @@ def evaluate_prior(
         clip_names = distinct_names(clips, taken=[ALL, ALL_CLIPS])
         names = distinct_names([path.parent if path.stem == "prior" else path for path in priors], taken=[LIFTED])
         named = {name: load_prior(path) for name, path in zip(names, priors, strict=True)} or {"network": load_prior()}
-        scores = PriorScores(head_makers(named))
+        where = pick_device(device)
+        scores = PriorScores(head_makers({name: prior.to(where) for name, prior in named.items()}), where)
         if shards:
             collection = ShardSet(shards)
             held_out = collection.part("test")
@@ -74,7 +78,7 @@ def evaluate_prior(
             score_clip(scores, name, TrackedSequence.load(find_track(clip)), SIDE, frames)
         rows = scores.rows()
         parameters = {name: sum(parameter.numel() for parameter in prior.parameters()) for name, prior in named.items()}
-        write_json(out, {"device": machine(), "commit": commit(), "side": SIDE, "parameters": parameters, "scores": rows})
+        write_json(out, {"device": device_name(where), "commit": commit(), "side": SIDE, "parameters": parameters, "scores": rows})
     return prior_table(rows)
 
 

@@ -24,7 +24,7 @@ from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.datasets.prior_examples import PriorSampler
 from deja_vu.datasets.shards import ShardSet, is_shards
 from deja_vu.io.files import write_atomic, write_json
-from deja_vu.io.provenance import commit, machine
+from deja_vu.io.provenance import commit
 from deja_vu.pipelines.configs import STAGE, GeneralizeConfig
 from deja_vu.pipelines.evaluate_prior import score_photos
 from deja_vu.pipelines.identity import refuse_other_recipe
@@ -34,6 +34,7 @@ from deja_vu.pipelines.run_folder import open_run, working_folder
 from deja_vu.report.prior_report import portrait_rows, prior_table
 from deja_vu.tracking.masks import HeadMasks
 from deja_vu.training.checkpoint import fingerprint
+from deja_vu.training.devices import device_name
 from deja_vu.training.logging import RunLogger, log_hparams
 from deja_vu.training.prior import PriorBatch, PriorTask
 from deja_vu.training.prior_config import PriorPhase
@@ -87,12 +88,12 @@ def learn(data: list[Path], out: Path, config: GeneralizeConfig, processes: Proc
     if processes.lead:
         facts = {
             "commit": commit(),
-            "machine": machine(),
+            "machine": device_name(processes.device),
             "steps": str(sum(phase.steps for phase in config.phases)),
             "seed": str(config.seed),
         }
         save_prior(averaged, folder / "prior.safetensors", facts)
-        scores = PriorScores(head_makers({"network": averaged}))
+        scores = PriorScores(head_makers({"network": averaged}), processes.device)
         score_photos(scores, shards, shards.part("test"), config.phases[-1].resolution)
         size = sum(parameter.numel() for parameter in prior.parameters())
         write_json(folder / "metrics.json", {"parameters": size, **facts, "validation": scores.rows(), "config": asdict(config)})

@@ -43,7 +43,7 @@ class Painter:
     """Pictures of an avatar over a color or a picture, or with straight alpha."""
 
     def __init__(self, avatar: Avatar, camera: Camera, background: Background | None) -> None:
-        self._device = next(avatar.parameters()).device
+        self._device = avatar.device
         self._avatar, self._camera, self._transparent = avatar, camera.to(self._device), background is None
         self._picture = fill_frame(background, camera.width, camera.height) if isinstance(background, np.ndarray) else None
         self._color = background if isinstance(background, Tensor) else torch.zeros(3)

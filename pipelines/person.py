@@ -51,8 +51,8 @@ class Person:
 
     @property
     def head(self) -> HeadModel:
-        """Head model that the avatar moves with."""
-        return self.avatar.head
+        """Head model that the avatar moves with, on the CPU, where motion is computed."""
+        return self.avatar.host_head
 
     def params(
         self,
@@ -140,11 +140,12 @@ class Person:
         return actor, Retargeter(self.head, actor.neutral, ours, body=self.avatar.shows_person, acted=True)
 
 
-def load(path: Path | str) -> Person:
+def load(path: Path | str, device: torch.device | str = "cpu") -> Person:
     """A person from a run folder, or from an avatar's file alone.
 
     Args:
         path: folder of `deja-vu personalize` or `reconstruct`, or its avatar.safetensors.
+        device: where the avatar is drawn.
 
     Raises:
         InputError: there is no avatar, or it is of an older version and its tracked video is not there.
@@ -166,11 +167,11 @@ def load(path: Path | str) -> Person:
         subject = subject_of(video, avatar)
     elif subject.filmed is None and video is not None:
         subject = replace(subject, filmed=filmed_yaws(video.camera, video.params.world_from_head))
-    return Person(avatar, subject, run.resolve().stem if run.is_file() else run.resolve().name, video)
+    return Person(avatar.to(device), subject, run.resolve().stem if run.is_file() else run.resolve().name, video)
 
 
-def load_pair(run: Path) -> tuple[Avatar, TrackedSequence]:
-    """The avatar of a run and the tracked video it was learned from.
+def load_pair(run: Path, device: torch.device | str = "cpu") -> tuple[Avatar, TrackedSequence]:
+    """The avatar of a run, on the device where it is drawn, and the tracked video it was learned from.
 
     Raises:
         InputError: one of them is not there.
@@ -180,7 +181,7 @@ def load_pair(run: Path) -> tuple[Avatar, TrackedSequence]:
     ours, theirs = avatar.head.spec.name, sequence.info.head_name
     if ours != theirs:
         raise FormatError(f"{run}: the avatar has head '{ours}', but the video was tracked with head '{theirs}'. Personalize again.")
-    return avatar, sequence
+    return avatar.to(device), sequence
 
 
 def own_video(run: Path) -> TrackedSequence | None:
@@ -200,4 +201,6 @@ def subject_of(video: TrackedSequence, avatar: Avatar) -> Subject:
     """Whom a tracked video shows, seen as far as the avatar goes."""
     camera = video.person_window().camera if avatar.shows_person else video.camera
     filmed = filmed_yaws(video.camera, video.params.world_from_head)
-    return Subject(video.info.subject, video.info.head_name, estimate_neutral(video.params, avatar.head), camera, video.info.fps, filmed)
+    return Subject(
+        video.info.subject, video.info.head_name, estimate_neutral(video.params, avatar.host_head), camera, video.info.fps, filmed
+    )

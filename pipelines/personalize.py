@@ -9,26 +9,27 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from deja_vu.avatars import Avatar, GaussianAvatar, load_avatar, save_avatar
 from deja_vu.bench.results import METRICS_FILE, RunFacts, write_result
 from deja_vu.core.config import config_text
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.files import write_atomic, write_json
 from deja_vu.io.images import write_png
-from deja_vu.io.provenance import machine
 from deja_vu.pipelines.drive import show
 from deja_vu.pipelines.evaluate import evaluate_run, summary
 from deja_vu.pipelines.identity import refuse_other_recipe, refuse_other_source, source_facts
 from deja_vu.pipelines.own_files import read_record
 from deja_vu.pipelines.person import subject_of
-from deja_vu.pipelines.recipes import Recipe
+from deja_vu.pipelines.recipes import Recipe, draws_gaussians
 from deja_vu.pipelines.report import write_report
 from deja_vu.pipelines.run_folder import Run, find_track, open_run
 from deja_vu.report.sheets import comparison_sheet
 from deja_vu.tracking.config import TrackConfig
 from deja_vu.tracking.tracker import track_video
 from deja_vu.training.checkpoint import fingerprint, spent_seconds
-from deja_vu.training.devices import pick_device
+from deja_vu.training.devices import device_name, pick_device
 from deja_vu.training.gaussian import train_gaussian
 from deja_vu.training.gaussian_init import init_avatar
 from deja_vu.training.logging import log_hparams
@@ -73,6 +74,15 @@ def personalize(video: Path, out: Path, recipe: Recipe, *, resume: bool, overwri
         make_avatar(source, run, recipe, resume=resume)
 
 
+def recipe_device(recipe: Recipe) -> torch.device:
+    """Where a recipe's avatar is trained and drawn.
+
+    Raises:
+        ConfigError: there is no such device, or it cannot draw the avatar.
+    """
+    return pick_device(recipe.device, gaussians=draws_gaussians(recipe))
+
+
 def network(recipe: Recipe) -> list[Path]:
     """The file of the network that a recipe starts from, if it names one."""
     return [Path(recipe.gaussian.prior)] if recipe.gaussian.prior else []
@@ -80,7 +90,7 @@ def network(recipe: Recipe) -> list[Path]:
 
 def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
     """Fill an open run; see `personalize`."""
-    out, started = run.folder, time.monotonic()
+    out, started, device = run.folder, time.monotonic(), recipe_device(recipe)
     earlier = float(read_record(out).get("track_seconds", 0.0)) if resume else 0.0
     run.note(**source_facts(video), recipe_sha256=fingerprint(recipe), track_seconds=str(earlier))
     sequence = track_or_load(video, run, recipe.track, resume=resume)
@@ -103,7 +113,7 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
         video=sequence.info.source,
         frames=len(sequence),
         resolution=sequence.info.resolution,
-        device=machine(),
+        device=device_name(device),
         path=recipe.path,
         parameters=sum(parameter.numel() for parameter in avatar.parameters()),
         gaussians=avatar.num_gaussians if isinstance(avatar, GaussianAvatar) else None,
@@ -113,12 +123,12 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
         commit=provenance["commit"],
     )
     write_result(out / METRICS_FILE, facts)
-    metrics = evaluate_run(out)
+    metrics = evaluate_run(out, device=device)
     write_json(out / METRICS_FILE, metrics)
     log_hparams(out, recipe, metrics["test"])
     write_png(out / "compare.png", comparison_sheet(sequence, avatar))
     show(avatar, subject, out / "turntable.mp4")
-    write_report(out)
+    write_report(out, device=device)
     print(summary(metrics, run.out))
 
 
@@ -141,7 +151,7 @@ def learn(
         teacher: of a light field, if it is there already.
         on_step: called after every step with the avatar and the number of steps done.
     """
-    device, begun, spent = pick_device(recipe.device), time.monotonic(), 0.0
+    device, begun, spent = recipe_device(recipe), time.monotonic(), 0.0
     if recipe.path == "gaussian":
         config = recipe.gaussian
         gaussian = init_avatar(sequence, config)

@@ -37,10 +37,17 @@ class Recipe:
     path: Literal["gaussian", "nerf", "nelf"] = "gaussian"
     """Kind of avatar: Gaussians, radiance field, or light field."""
     device: str = "auto"
-    """Where to train: auto (CUDA where there is one), cpu, cuda, or of several GPUs cuda:1 and so on."""
+    """Where to compute: auto (CUDA where it works, else the CPU), cpu, cuda, or of several GPUs cuda:1 and so on. Videos are tracked on the
+    CPU in any case."""
     gaussian: GaussianTrainConfig = field(default_factory=GaussianTrainConfig)
     nerf: NerfTrainConfig = field(default_factory=NerfTrainConfig)
     nelf: NelfTrainConfig = field(default_factory=NelfTrainConfig)
+
+
+def draws_gaussians(recipe: Recipe) -> bool:
+    """Whether a recipe's avatar, or what teaches it, is made of Gaussians."""
+    teacher = recipe.nelf.teacher if recipe.nelf.pseudo_share else "none"
+    return recipe.path == "gaussian" or (recipe.path == "nelf" and teacher == "gaussian")
 
 
 def sizes_name(recipe: Recipe) -> str:
@@ -49,7 +56,7 @@ def sizes_name(recipe: Recipe) -> str:
     return next((name for name, known in shipped if (known.nerf, known.nelf) == (recipe.nerf, recipe.nelf)), "own")
 
 
-def named_recipe(name: str | None, *, path: str | None = None) -> Recipe:
+def named_recipe(name: str | None, *, path: str | None = None, device: str | None = None) -> Recipe:
     """The recipe that `--config` names, a YAML file or one that ships with the package.
 
     Without a name: the published widths for a field path where there is a GPU, else the defaults, which suit a CPU.
@@ -59,7 +66,7 @@ def named_recipe(name: str | None, *, path: str | None = None) -> Recipe:
     """
     if name is not None:
         return load_config(Recipe, Path(name)) if is_file_name(name) else shipped_recipe(name)
-    if path in ("nerf", "nelf"):
+    if path in ("nerf", "nelf") and device != "cpu":
         import torch
 
         if torch.cuda.is_available():

@@ -22,6 +22,7 @@ from deja_vu.bench.evaluate import Evaluator, means
 from deja_vu.bench.predictors import avatar_predictor
 from deja_vu.bench.results import METRICS_FILE, PhotoFacts, write_result
 from deja_vu.core.config import config_text
+from deja_vu.core.head import HeadParams
 from deja_vu.core.image import WHITE, over
 from deja_vu.core.portrait import Portrait
 from deja_vu.core.sequence import TrackedSequence, TrackInfo, Window
@@ -30,7 +31,6 @@ from deja_vu.heads import load_head
 from deja_vu.io.files import write_atomic
 from deja_vu.io.frames import FrameSource
 from deja_vu.io.images import read_picture, write_png
-from deja_vu.io.provenance import machine
 from deja_vu.io.tracked_folder import write_frame, write_masks, write_sequence
 from deja_vu.motion.appearance import EXPRESSIONS, SIDES, Appearance, pose_subject
 from deja_vu.pipelines.configs import ReconstructConfig
@@ -43,9 +43,10 @@ from deja_vu.tracking.frames import begin_track
 from deja_vu.tracking.photo import FittedPhoto, fit_photo
 from deja_vu.training.bust_init import lift_bust
 from deja_vu.training.checkpoint import fingerprint
+from deja_vu.training.devices import device_name, pick_device
 
 
-def reconstruct(photo: Path, out: Path, config: ReconstructConfig, *, overwrite: bool) -> None:
+def reconstruct(photo: Path, out: Path, config: ReconstructConfig, *, overwrite: bool, device: str = "cpu") -> None:
     """The photo's head as an avatar, with turntable.mp4, expressions.png and compare.png.
 
     Args:
@@ -53,6 +54,7 @@ def reconstruct(photo: Path, out: Path, config: ReconstructConfig, *, overwrite:
         out: run folder.
         config: recipe.
         overwrite: replace the run that the folder holds, once the new one is whole.
+        device: where the network runs and the avatar is drawn, see `pick_device`.
 
     Raises:
         InputError: the photo cannot be used.
@@ -61,14 +63,14 @@ def reconstruct(photo: Path, out: Path, config: ReconstructConfig, *, overwrite:
     """
     read = [photo, *([Path(config.prior)] if config.prior else [])]
     with open_run(out, "reconstruct", inputs=read, overwrite=overwrite) as run:
-        fill(photo, run, config)
+        fill(photo, run, config, pick_device(device))
 
 
-def fill(photo: Path, run: Run, config: ReconstructConfig) -> None:
+def fill(photo: Path, run: Run, config: ReconstructConfig, device: torch.device) -> None:
     """Make the avatar of a photo in an open run; see `reconstruct`."""
     out, started = run.folder, time.monotonic()
     picture = read_picture(photo)
-    prior = load_prior(Path(config.prior) if config.prior else None) if config.init == "prior" else None
+    prior = load_prior(Path(config.prior) if config.prior else None).to(device) if config.init == "prior" else None
     head = load_head(config.head if prior is None else prior.config.head)
     fitted = fit_photo(head, picture, photo.name, photo.stem, config.photo, with_torso=config.crop == "person")
     for note in fitted.notes:
@@ -87,15 +89,16 @@ def fill(photo: Path, run: Run, config: ReconstructConfig) -> None:
     subject = subject_of(sequence, avatar)
     save_avatar(avatar, out / "avatar.safetensors", provenance, subject)
     seconds = time.monotonic() - started
+    avatar.to(device)
     write_pictures(avatar, fitted, out)
-    scores = means(Evaluator(sequence).evaluate([avatar_predictor("avatar", avatar)], quiet=True)["avatar"])
+    scores = means(Evaluator(sequence, device=device).evaluate([avatar_predictor("avatar", avatar)], quiet=True)["avatar"])
     if config.turntable_frames:
         show(avatar, subject, out / "turntable.mp4", config.turntable_frames, config.turntable_side)
     total = time.monotonic() - started
     facts = PhotoFacts(
         photo=photo.name,
         gaussians=avatar.num_gaussians,
-        device=machine(),
+        device=device_name(device),
         commit=provenance["commit"],
         config=asdict(config),
         input_view=scores,
@@ -155,13 +158,16 @@ def write_pictures(avatar: GaussianAvatar, fitted: FittedPhoto, out: Path) -> No
     """Write compare.png (photo, avatar, its sides) and expressions.png."""
     portrait = fitted.portrait if fitted.person is None else fitted.person.portrait
     photo = avatar.subject(stack_portraits([portrait], 0))
-    side = portrait.camera.width
+    side, device = portrait.camera.width, avatar.base.device
+
+    def render(params: HeadParams, side: int) -> Tensor:
+        camera = portrait.camera.resize(side, side).to(device)
+        return avatar.render(params.to(device), camera, WHITE.to(device)).rgb.clamp(0, 1).cpu()
 
     def render_appearances(appearances: Sequence[Appearance], side: int) -> Tensor:
-        params = pose_subject(avatar.head, portrait.params, appearances)
-        return avatar.render(params, portrait.camera.resize(side, side), WHITE).rgb.clamp(0, 1)
+        return render(pose_subject(avatar.host_head, portrait.params, appearances), side)
 
-    view = avatar.render(portrait.params, portrait.camera, WHITE).rgb.clamp(0, 1)
+    view = render(portrait.params, side)
     compared = torch.cat([over(photo.image, photo.head, WHITE), view, render_appearances(SIDES, side)])
     labels = ["photo", "avatar", *(appearance.label for appearance in SIDES)]
     write_png(out / "compare.png", labelled_sheet(compared, labels, columns=len(labels)))

@@ -23,6 +23,21 @@ SEQUENCES = ("ply", "spz")
 """Formats that can be written as a file a frame."""
 
 
+def refuse_device(name: str, *, gaussians: bool = True) -> None:
+    """Check that a device can compute what is asked for, before anything slow.
+
+    Args:
+        name: as `--device` takes it.
+        gaussians: Gaussians will be drawn there.
+
+    Raises:
+        ConfigError: it cannot, or there is none of that name.
+    """
+    from deja_vu.training.devices import pick_device
+
+    pick_device(name, gaussians=gaussians)
+
+
 def refuse_absent(path: Path, what: str) -> None:
     """Check that an input file is there.
 

@@ -13,6 +13,7 @@ from deja_vu.motion.tracked import TrackedMotion
 from deja_vu.pipelines.drive import open_motion
 from deja_vu.pipelines.person import load
 from deja_vu.pipelines.requests import WEBCAM
+from deja_vu.training.devices import pick_device
 from deja_vu.viewer.config import ViewerConfig
 from deja_vu.viewer.server import Viewer, refuse_taken
 from deja_vu.viewer.stage import Clip, Performer, Stage
@@ -20,16 +21,17 @@ from deja_vu.viewer.stage import Clip, Performer, Stage
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def view(runs: tuple[Path, ...], motion: tuple[str, ...], config: ViewerConfig) -> None:
+def view(runs: tuple[Path, ...], motion: tuple[str, ...], config: ViewerConfig, *, device: str = "cpu") -> None:
     """Show avatars in the browser until Ctrl-C.
 
     Args:
         runs: run folders of `deja-vu personalize`; several stand side by side.
         motion: further motions to choose from: videos, tracked folders, .csv captures, .yaml scripts.
         config: where the page is.
+        device: where to draw, see `pick_device`.
     """
     refuse_taken(config.host, config.port)  # before anything slow
-    with open_viewer(runs, motion, config):
+    with open_viewer(runs, motion, config, device=device):
         print(f"Open http://{'127.0.0.1' if config.host == '0.0.0.0' else config.host}:{config.port} in a browser. Ctrl-C ends this.")
         if config.host in LOOPBACK:
             print("Only this machine can open it (--host 0.0.0.0 lets others in).")
@@ -38,7 +40,7 @@ def view(runs: tuple[Path, ...], motion: tuple[str, ...], config: ViewerConfig) 
         threading.Event().wait()
 
 
-def open_viewer(runs: tuple[Path, ...], motion: tuple[str, ...], config: ViewerConfig) -> Viewer:
+def open_viewer(runs: tuple[Path, ...], motion: tuple[str, ...], config: ViewerConfig, *, device: str = "cpu") -> Viewer:
     """The running page of some avatars. It reads nothing but the runs and motions named here.
 
     Raises:
@@ -51,7 +53,7 @@ def open_viewer(runs: tuple[Path, ...], motion: tuple[str, ...], config: ViewerC
     performers: list[Performer] = []
     clips: dict[str, Clip] = {}
     for run in runs:
-        person = load(run)
+        person = load(run, pick_device(device))
         head, name = person.head, person.name
         if performers and head.spec.name != performers[0].head.spec.name:
             raise ConfigError(f"{run} has head '{head.spec.name}', {runs[0]} has '{performers[0].head.spec.name}'. View them one by one.")

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -37,6 +38,11 @@ class Avatar(nn.Module, ABC):
             self._left_on_host = (self.head.copy(),)
         super()._apply(fn, recurse)
         return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the avatar is, and draws."""
+        return self.head.template.device
 
     @property
     def host_head(self) -> HeadModel:

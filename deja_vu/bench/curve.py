@@ -7,11 +7,14 @@ import math
 import time
 from collections.abc import Sequence
 
+import torch
+
 from deja_vu.avatars import Avatar
 from deja_vu.bench.evaluate import Evaluator, means
 from deja_vu.bench.metrics import METRICS
 from deja_vu.bench.predictors import avatar_predictor
 from deja_vu.core.sequence import TrackedSequence
+from deja_vu.io.frames import CPU
 
 MARKS = (5, 10, 20, 40, 60, 90, 120, 180, 240, 300, 450, 600, 900, 1200, 1800, 2700, 3600, 7200, 14400)
 """Seconds of training at which an avatar is scored on a few held-out frames."""
@@ -23,14 +26,15 @@ CACHE_BYTES = 50_000_000
 class Curve:
     """Scores on a few held-out frames at marked times of training; measuring does not count as training."""
 
-    def __init__(self, sequence: TrackedSequence, head_start: float = 0.0) -> None:
+    def __init__(self, sequence: TrackedSequence, head_start: float = 0.0, device: torch.device = CPU) -> None:
         """Start the clocks.
 
         Args:
             sequence: tracked video with its split.
             head_start: seconds that were spent before, such as on a teacher.
+            device: where pictures are compared.
         """
-        self._evaluator = Evaluator(sequence, CURVE_FRAMES, cache_bytes=CACHE_BYTES)
+        self._evaluator = Evaluator(sequence, CURVE_FRAMES, cache_bytes=CACHE_BYTES, device=device)
         self._head_start, self._paused, self._cpu_paused = head_start, 0.0, 0.0
         self._step, self._marks = 0, iter(MARKS)
         self._mark: float = next(self._marks)

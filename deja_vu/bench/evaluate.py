@@ -37,7 +37,7 @@ from deja_vu.core.sampling import evenly_spaced
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads.base import HeadModel
 from deja_vu.heads.regions import Window, followed_parts, points_window
-from deja_vu.io.frames import FrameSource
+from deja_vu.io.frames import CPU, FrameSource
 from deja_vu.losses.perceptual import MIN_SIZE, PerceptualDistance
 
 SAMPLE = 12
@@ -102,6 +102,7 @@ class Evaluator:
         cache_bytes: int = 0,
         *,
         protocol: Protocol = "head",
+        device: torch.device = CPU,
     ) -> None:
         """Choose the frames.
 
@@ -111,6 +112,7 @@ class Evaluator:
             head: of the video; with it, lips, eyes, brows and face are scored besides.
             cache_bytes: memory for decoded frames, where they are scored again and again.
             protocol: what is looked at.
+            device: where pictures are compared.
 
         Raises:
             InputError: the protocol wants the whole person, and the head alone is stored.
@@ -123,7 +125,7 @@ class Evaluator:
         self._places: list[int] = places[self.chosen].tolist()
         self._source = FrameSource(part, sequence.info.resolution, cache_bytes)
         self._block = max(1, round(BLOCK * len(self.chosen) / len(part)))
-        self._metrics, self._head = FrameMetrics(PerceptualDistance.load()), head
+        self._metrics, self._head, self._device = FrameMetrics(PerceptualDistance.load().to(device)), head, device
         self._parts = {} if head is None else followed_parts(head.topology)
 
     def evaluate(self, predictors: Sequence[Predictor], keep: Keep | None = None, *, quiet: bool = False) -> dict[str, Scores]:
@@ -142,10 +144,11 @@ class Evaluator:
             for predictor in predictors:
                 target, references = targets[predictor.shows_person]
                 pair = FramePair(predictor.predict(batch), target, mask, self._places[number])
+                image = pair.image.to(self._device)
                 scored = series[predictor.name]
                 for name, prepared in references.items():
                     found = [
-                        self._metrics.score(pair.image[window], reference)
+                        self._metrics.score(image[window], reference)
                         for window, reference in zip(windows[name], prepared, strict=True)
                         if reference is not None
                     ]
@@ -179,7 +182,7 @@ class Evaluator:
         smallest = min(target.shape[:2])
         if smallest < SMALLEST or float(mask.mean()) <= (LEAST_BODY if self._protocol == "body" else 0):
             return None
-        return self._metrics.reference(target, mask, perceptual=smallest >= MIN_SIZE)
+        return self._metrics.reference(target.to(self._device), mask.to(self._device), perceptual=smallest >= MIN_SIZE)
 
 
 def count_pixels(batch: Batch, protocol: Protocol) -> Float[Tensor, "B H W 1"]:
@@ -197,9 +200,10 @@ def evaluate(
     head: HeadModel | None = None,
     keep: Keep | None = None,
     protocol: Protocol = "head",
+    device: torch.device = CPU,
 ) -> dict[str, Scores]:
     """Scores of predictors on frames that training never saw, by name; see `Evaluator`."""
-    return Evaluator(sequence, frames, head, protocol=protocol).evaluate(predictors, keep)
+    return Evaluator(sequence, frames, head, protocol=protocol, device=device).evaluate(predictors, keep)
 
 
 class _Series:

@@ -21,6 +21,7 @@ from deja_vu.core.image import to_uint8
 from deja_vu.core.sampling import evenly_spaced
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads.base import HeadModel
+from deja_vu.io.frames import CPU
 from deja_vu.io.images import write_png
 from deja_vu.io.provenance import commit, machine
 
@@ -39,13 +40,14 @@ class Assessment:
     pictures: dict[str, dict[str, list[str]]]
 
 
-def origin(clip: str, name: str, sequence: TrackedSequence) -> dict[str, Any]:
+def origin(clip: str, name: str, sequence: TrackedSequence, device: torch.device = CPU) -> dict[str, Any]:
     """The fields of a `PathResult` that say what was measured, and where.
 
     Args:
         clip: name.
         name: of the path, baseline or other system.
         sequence: the tracked clip.
+        device: where it was computed.
     """
     return {
         "clip": clip,
@@ -53,7 +55,7 @@ def origin(clip: str, name: str, sequence: TrackedSequence) -> dict[str, Any]:
         "bundle_sha256": bundle_hash(sequence),
         "split": {"kind": sequence.info.split, "test_frames": int(sequence.test.sum()), "train_frames": int((~sequence.test).sum())},
         "resolution": sequence.info.resolution,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else machine(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else machine(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "commit": commit(),
@@ -69,7 +71,9 @@ def bundle_hash(sequence: TrackedSequence) -> str:
     return digest.hexdigest()
 
 
-def assess(sequence: TrackedSequence, predictor: Predictor, head: HeadModel, out: Path, clip_folder: Path) -> Assessment:
+def assess(
+    sequence: TrackedSequence, predictor: Predictor, head: HeadModel, out: Path, clip_folder: Path, device: torch.device = CPU
+) -> Assessment:
     """Quality on all held-out frames, by region, with the gain over the baselines.
 
     Args:
@@ -78,6 +82,7 @@ def assess(sequence: TrackedSequence, predictor: Predictor, head: HeadModel, out
         head: of the clip.
         out: folder for pictures of some frames.
         clip_folder: holds the results of the baselines, as far as they are there.
+        device: where pictures are compared.
     """
     wanted = set(evenly_spaced(SHEET_FRAMES, len(held_out(sequence))).tolist())
     files: dict[str, list[str]] = {"frames": [], "truth": []}
@@ -89,7 +94,7 @@ def assess(sequence: TrackedSequence, predictor: Predictor, head: HeadModel, out
                 write_png(out / file, to_uint8(picture))
                 files[name].append(file)
 
-    quality = evaluate(sequence, [predictor], frames=None, head=head, keep=keep)[predictor.name]
+    quality = evaluate(sequence, [predictor], frames=None, head=head, keep=keep, device=device)[predictor.name]
     gains = {}
     for name in BASELINES:
         path = clip_folder / name / RESULT_FILE
@@ -122,7 +127,7 @@ def measure(avatar: Avatar, sequence: TrackedSequence, path: Path, *, auxiliary:
         auxiliary: parameters that were trained with it and left behind.
         seconds: for each measurement of latency.
     """
-    device, side = next(avatar.parameters()).device, sequence.info.resolution
+    device, side = avatar.device, sequence.info.resolution
     params, camera = held_out(sequence).params[:1].to(device), sequence.camera.to(device)
     sweep = cost.sweep(avatar, params, camera, seconds=seconds)
     render = {"side": side, **sweep[str(side)], "sweep": sweep, "peak_mb": render_peak(path, sequence.folder, device)}

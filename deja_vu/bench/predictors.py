@@ -35,7 +35,7 @@ class Predictor:
 
 def avatar_predictor(name: str, avatar: Avatar) -> Predictor:
     """Renders of an avatar with the tracked parameters."""
-    device = next(avatar.parameters()).device
+    device = avatar.device
 
     @torch.no_grad()
     def predict(batch: Batch) -> Tensor:

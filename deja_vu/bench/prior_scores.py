@@ -17,6 +17,7 @@ from deja_vu.core.batch import Batch
 from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.head import HeadParams
 from deja_vu.core.image import WHITE, over
+from deja_vu.io.frames import CPU
 from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.render.base import rasterize
 
@@ -46,8 +47,14 @@ def head_makers(priors: Mapping[str, HeadPrior]) -> dict[str, HeadMaker]:
 class PriorScores:
     """Metrics of several ways to make a head, by set and task."""
 
-    def __init__(self, makers: Mapping[str, HeadMaker]) -> None:
-        self._makers, self._metrics = makers, FrameMetrics(PerceptualDistance.load())
+    def __init__(self, makers: Mapping[str, HeadMaker], device: torch.device = CPU) -> None:
+        """Begin without scores.
+
+        Args:
+            makers: ways to make a head, on the host.
+            device: where heads are drawn and compared.
+        """
+        self._makers, self._metrics, self._device = makers, FrameMetrics(PerceptualDistance.load().to(device)), device
         self._rows: dict[tuple[str, str, str], list[dict[str, float]]] = {}
 
     @torch.no_grad()
@@ -62,9 +69,10 @@ class PriorScores:
         heads = {name: make(photos) for name, make in self._makers.items()}
         for task, target in targets.items():
             wanted = over(target.image, target.head, WHITE)[0]
-            reference = self._metrics.reference(wanted, target.loss_mask[0], perceptual=True)
+            reference = self._metrics.reference(wanted.to(self._device), target.loss_mask[0].to(self._device), perceptual=True)
             for name, head in heads.items():
-                out = rasterize(head(target.params), target.camera, WHITE[None])
+                gaussians = head(target.params).to(self._device)
+                out = rasterize(gaussians, target.camera.to(self._device), WHITE[None].to(self._device), depth=False)
                 score = self._metrics.score(out.rgb[0].clamp(0, 1), reference)
                 for group in sets:
                     self._rows.setdefault((group, task.partition(" ")[0], name), []).append(score)

@@ -57,14 +57,14 @@ def follow_drivers(
         out: folder for the pictures.
         score_expression: the detector.
     """
-    neutral = estimate_neutral(sequence.params, avatar.head)
+    neutral = estimate_neutral(sequence.params, avatar.host_head)
     files: dict[str, list[str]] = {"frames": [], "truth": []}
     errors: list[float] = []
     count = 0
     for number, folder in enumerate(drivers):
         driver = TrackedSequence.load(folder)
         places = evenly_spaced(DRIVEN_FRAMES, len(driver))
-        motion = Retargeter(avatar.head, TrackedMotion(driver).neutral, neutral, body=avatar.shows_person)(driver.params[places])
+        motion = Retargeter(avatar.host_head, TrackedMotion(driver).neutral, neutral, body=avatar.shows_person)(driver.params[places])
         theirs = [driver.frame(position).image.numpy() for position in places.tolist()]
         ours = _render(avatar, motion, sequence)
         errors += compare_expressions(theirs, ours, score_expression)
@@ -100,7 +100,7 @@ def render_unseen(avatar: Avatar, sequence: TrackedSequence, out: Path) -> list[
 
 @torch.no_grad()
 def _render(avatar: Avatar, motion: HeadParams, sequence: TrackedSequence) -> list[Picture]:
-    device = next(avatar.parameters()).device
+    device = avatar.device
     camera, white = sequence.camera.to(device), WHITE.to(device)
     return [to_uint8(avatar.render(motion[t : t + 1].to(device), camera, white).rgb[0]) for t in range(len(motion))]
 

@@ -18,7 +18,8 @@ from deja_vu.render.checks import arguments, check_finite, check_shapes
 PLAIN_TORCH = "rendering with plain torch, hundreds of times slower than the native rasterizer"
 """Fallback where the native library cannot be loaded, as the warning says it."""
 
-Rasterizer = Callable[[Gaussians, Camera, Tensor], RenderOutput]
+Rasterizer = Callable[[Gaussians, Camera, Tensor, bool], RenderOutput]
+"""Batch of Gaussians, batch of cameras, background [b, 3], whether to draw the depth."""
 
 RASTERIZERS: dict[str, Rasterizer] = {
     "reference": reference.rasterize,
@@ -28,7 +29,9 @@ RASTERIZERS: dict[str, Rasterizer] = {
 """Every entry gives the same answer: see tests/render/test_conformance.py."""
 
 
-def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "*b 3"], backend: str = "auto") -> RenderOutput:
+def rasterize(
+    gaussians: Gaussians, camera: Camera, background: Float[Tensor, "*b 3"], backend: str = "auto", *, depth: bool = True
+) -> RenderOutput:
     """Render Gaussians with 3D Gaussian Splatting, differentiably.
 
     Gaussians, camera and background may each be single or a batch [b]; single ones serve every image of the batch.
@@ -40,9 +43,10 @@ def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "*
         background: color behind the Gaussians, in [0, 1].
         backend: a key of `RASTERIZERS`, or `auto`: gsplat for CUDA tensors, cpu for those on the CPU, reference for float64, for
             the meta device, or where the native library can be neither found nor compiled (one warning says so).
+        depth: give the depth too, which costs gsplat time.
 
     Returns:
-        Color over the background, coverage and expected depth; a batch if any argument is one.
+        Color over the background, coverage and, if asked for, expected depth; a batch if any argument is one.
 
     Raises:
         ValueError: an argument has a wrong shape, type, device or a value that is not finite, or the backend is not known.
@@ -66,17 +70,17 @@ def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "*
     draw = _backend(backend, gaussians.means) if batched.means.numel() else _draw_nothing
     if draw is not cpu.rasterize:  # which looks while it reads them
         check_finite(arguments(gaussians, camera, background))
-    output = draw(batched, view, _expand_batch(background, count, 1))
+    output = draw(batched, view, _expand_batch(background, count, 1), depth)
     if batches:
         return output
     return RenderOutput(output.rgb.squeeze(0), output.alpha.squeeze(0), None if output.depth is None else output.depth.squeeze(0))
 
 
-def _draw_nothing(gaussians: Gaussians, camera: Camera, background: Tensor) -> RenderOutput:
+def _draw_nothing(gaussians: Gaussians, camera: Camera, background: Tensor, depth: bool) -> RenderOutput:
     """Pictures without Gaussians; differentiable as any other, with zero gradients."""
     anchor = sum(getattr(gaussians, name).sum() for name in GAUSSIAN_AXES) + camera.camera_from_world.sum()
     blank = 0 * anchor + gaussians.means.new_zeros(background.shape[0], camera.height, camera.width, 1)
-    return RenderOutput(blank + background[:, None, None, :], blank, blank)
+    return RenderOutput(blank + background[:, None, None, :], blank, blank if depth else None)
 
 
 def _expand_batch(tensor: Tensor, count: int, inner: int) -> Tensor:

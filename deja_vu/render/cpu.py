@@ -20,13 +20,14 @@ BLOCK = 16
 _NOT_FINITE = 2
 
 
-def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "b 3"]) -> RenderOutput:
+def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "b 3"], depth: bool = True) -> RenderOutput:
     """Render a batch; see `deja_vu.render.base.rasterize`, which checks the arguments.
 
     Args:
         gaussians: batch of b, float32.
         camera: batch of b.
         background: color behind each image.
+        depth: give it too.
 
     Raises:
         ValueError: the tensors are not float32 on the CPU, or not finite.
@@ -40,8 +41,8 @@ def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "b
         raise MissingAssetError(f"The cpu rasterizer needs its native library: {error}") from error
     inputs = arguments(gaussians, camera, background)
     differentiable = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs.values())
-    rgb, alpha, depth = _Rasterize.apply(camera.width, camera.height, differentiable, tuple(inputs), *inputs.values())
-    return RenderOutput(rgb, alpha, depth)
+    rgb, alpha, distance = _Rasterize.apply(camera.width, camera.height, differentiable, tuple(inputs), *inputs.values())
+    return RenderOutput(rgb, alpha, distance if depth else None)
 
 
 class _State:

@@ -45,21 +45,22 @@ class Projected:
     colors: Float[Tensor, "n 3"]
 
 
-def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "b 3"]) -> RenderOutput:
+def rasterize(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "b 3"], depth: bool = True) -> RenderOutput:
     """Render a batch; see `deja_vu.render.base.rasterize`, which checks the arguments.
 
     Args:
         gaussians: batch of b.
         camera: batch of b.
         background: color behind each image.
+        depth: give it too.
     """
     views = [
         Camera(pose, intrinsics, camera.width, camera.height)
         for pose, intrinsics in zip(camera.camera_from_world, camera.intrinsics, strict=True)
     ]
     images = [_composite(project(gaussians[b], view), view, background[b]) for b, view in enumerate(views)]
-    rgb, alpha, depth = (torch.stack(parts) for parts in zip(*images, strict=True))
-    return RenderOutput(rgb, alpha, depth)
+    rgb, alpha, distance = (torch.stack(parts) for parts in zip(*images, strict=True))
+    return RenderOutput(rgb, alpha, distance if depth else None)
 
 
 def rotation_matrices(quats: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3 3"]:

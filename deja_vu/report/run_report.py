@@ -130,7 +130,7 @@ def _coverage(run: Run) -> list[str]:
     sequence = run.sequence
     if len(sequence) == 1:
         return []
-    course = follow(sequence.params, run.avatar.head)
+    course = follow(sequence.params, run.avatar.host_head)
     train = sequence.times[~sequence.test]
     lacks = find_shortcomings(course, sequence.test, float(train[-1] - train[0]) if len(train) else 0.0)
     lacks += find_filming_faults(sequence)
@@ -149,7 +149,7 @@ def _lacks(lacks: list[Shortcoming], notes: tuple[str, ...]) -> str:
 
 def _appearances(run: Run, appearances: tuple[Appearance, ...]) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
     """The avatar in some poses and expressions, by their labels."""
-    params = pose_subject(run.avatar.head, run.sequence.params, appearances)
+    params = pose_subject(run.avatar.host_head, run.sequence.params, appearances)
     window = run.sequence.person_window() if run.avatar.shows_person else run.sequence
     pictures = render_poses(run.avatar, window, params, TILE_SIDE)
     return {appearance.label: to_uint8(image) for appearance, image in zip(appearances, pictures, strict=True)}

@@ -86,7 +86,7 @@ def render_poses(avatar: Avatar, sequence: TrackedSequence, params: HeadParams, 
         params: poses and expressions.
         side: of the pictures, pixels.
     """
-    device = next(avatar.parameters()).device
+    device = avatar.device
     camera = sequence.camera.resize(side, side).to(device)
     pictures = [avatar.render(params[place : place + 1].to(device), camera, WHITE.to(device)).rgb[0] for place in range(len(params))]
     return torch.stack(pictures).clamp(0, 1).cpu()

@@ -67,6 +67,6 @@ class PriorTrainConfig(TrainConfig):
     precision: Precision = "auto"
     """Of the network's convolutions."""
     device: str = "auto"
-    """Where to train: auto (CUDA where there is one), cpu, cuda, or with one process cuda:1 and so on."""
+    """Where to train: auto (CUDA where it works, else the CPU), cpu, cuda, or with one process cuda:1 and so on."""
     picture_every: Positive = 500
     """Steps between pictures and scores of held-out people, and between checkpoints; each phase ends with all three."""

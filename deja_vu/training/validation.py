@@ -64,7 +64,7 @@ class Validation:
 
     def _look(self, avatar: Avatar, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Target, render and absolute error (times four) of one frame side by side, and its scores."""
-        device = next(avatar.parameters()).device
+        device = avatar.device
         batch, white = avatar.subject(batch.to(device)), torch.ones(3, device=device)
         out = avatar.render(batch.params, batch.camera, white)
         target, shown = over(batch.image, batch.head, white)[0], out.rgb[0].clamp(0, 1)

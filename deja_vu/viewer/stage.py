@@ -15,6 +15,7 @@ from deja_vu.avatars import Avatar
 from deja_vu.core.camera import Camera
 from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.head import HeadParams
+from deja_vu.core.image import to_uint8
 from deja_vu.core.motion import MotionSource
 from deja_vu.core.orbit import HEAD_ORBIT, PERSON_ORBIT, Orbit, is_filmed, seen_from
 from deja_vu.core.sequence import TrackedSequence
@@ -81,7 +82,8 @@ class Performer:
             subject: whose it is.
             sequence: tracked video it was learned from, if that is at hand: for comparisons.
         """
-        self.name, self.avatar, self.head = name, avatar, avatar.head
+        self.name, self.avatar, self.head = name, avatar, avatar.host_head
+        self.device = avatar.device
         whole = sequence is not None and sequence.shows_person and avatar.shows_person
         self.sequence = sequence.person_window() if sequence is not None and whole else sequence
         usual, camera = subject.neutral, subject.camera
@@ -189,7 +191,7 @@ class Stage:
         spacing = PERSON_SPACING if any(performer.avatar.shows_person for performer in self.performers) else HEAD_SPACING
         for place, performer in enumerate(self.performers):
             if "gaussians" in performer.avatar.capabilities:
-                drawn = performer.avatar.gaussians(performer.params(wish, clip))
+                drawn = performer.avatar.gaussians(performer.params(wish, clip).to(performer.device)).to("cpu")
                 shift = torch.tensor([spacing * (place - (len(self.performers) - 1) / 2), 0.0, 0.0])
                 found.append(replace(drawn, means=drawn.means + shift))
         return Gaussians.cat(found)
@@ -221,9 +223,8 @@ class Stage:
         return canvas
 
     def _shot(self, performer: Performer, params: HeadParams, camera: Camera, wish: Wish) -> Image:
-        background = torch.tensor(wish.background, dtype=torch.float32) / 255
-        rgb = performer.avatar.render(params, camera, background).rgb[0]
-        return (rgb.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+        background = (torch.tensor(wish.background, dtype=torch.float32) / 255).to(performer.device)
+        return to_uint8(performer.avatar.render(params.to(performer.device), camera.to(performer.device), background).rgb[0])
 
 
 def _caption(picture: Image, text: str, band: int, background: tuple[int, int, int]) -> UInt8[np.ndarray, "H+{band} W 3"]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.flags import Words
-from deja_vu.pipelines.recipes import PATH_FLAGS, Recipe, config_file, named_recipe, without_blendmaps
-from deja_vu.pipelines.requests import refuse_absent
+from deja_vu.pipelines.recipes import PATH_FLAGS, Recipe, config_file, draws_gaussians, named_recipe, without_blendmaps
+from deja_vu.pipelines.requests import refuse_absent, refuse_device
 
 
 def benchmark_command(
@@ -39,6 +39,7 @@ def benchmark_command(
     """
     for clip in clips:
         refuse_absent(clip, "a video or of a tracked folder")
+    refuse_device(recipe.device, gaussians=draws_gaussians(recipe))
     from deja_vu.pipelines.benchmark import benchmark, compare_paths
 
     chosen, read = without_blendmaps(recipe) if global_only else recipe, config_file(config)
@@ -50,7 +51,8 @@ def benchmark_command(
 
 def recipe_default(words: Words) -> dict[str, Recipe]:
     """The recipe that flags override: that of a GPU, where there is one, if field paths are compared."""
-    return {"recipe": named_recipe(words.text("config"), path="nerf" if words.text("paths") else words.text("recipe", "path"))}
+    path = "nerf" if words.text("paths") else words.text("recipe", "path")
+    return {"recipe": named_recipe(words.text("config"), path=path, device=words.text("recipe", "device"))}
 
 
 COMMAND = Command(

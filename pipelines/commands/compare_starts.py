@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.recipes import named_recipe, shipped_recipe
-from deja_vu.pipelines.requests import refuse_absent
+from deja_vu.pipelines.requests import refuse_absent, refuse_device
 from deja_vu.pipelines.run_folder import open_run
 from deja_vu.training.gaussian_config import GaussianTrainConfig
 
@@ -18,6 +18,7 @@ def compare_starts_command(
     only: tuple[str, ...] = (),
     reuse: bool = False,
     overwrite: bool = False,
+    device: str = "auto",
     config: str | None = None,
     recipe: GaussianTrainConfig = GaussianTrainConfig(),
 ) -> None:
@@ -29,17 +30,19 @@ def compare_starts_command(
         only: ways to train now: "grey", "lifted", "prior", "prior, quick recipe"; all of them by default.
         reuse: keep the runs in `out` that are finished, and add to them.
         overwrite: replace the comparison in `out`, once the new one is whole; files that no comparison wrote stay.
+        device: where to compute: auto (CUDA where it works, else the CPU), cpu, cuda, or of several GPUs cuda:1 and so on.
         config: recipe by name or path of a YAML file; flags override it.
         recipe: every value of the personalization.
     """
     for clip in clips:
         refuse_absent(clip, "a video or of a tracked folder")
+    refuse_device(device)
     with open_run(out, "compare-starts", inputs=clips, overwrite=overwrite, add=reuse):
         pass
     from deja_vu.pipelines.compare_starts import compare_starts
 
     quick = shipped_recipe("quick").gaussian.phases
-    print(compare_starts(clips, out, recipe, quick, only, reuse=reuse, overwrite=overwrite))
+    print(compare_starts(clips, out, recipe, quick, only, reuse=reuse, overwrite=overwrite, device=device))
 
 
 COMMAND = Command(

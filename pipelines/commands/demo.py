@@ -6,8 +6,8 @@ from pathlib import Path
 
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.flags import Words
-from deja_vu.pipelines.recipes import PATH_FLAGS, Recipe, config_file, named_recipe, refuse_idle_recipe, unread_flags
-from deja_vu.pipelines.requests import refuse_absent, refuse_folder
+from deja_vu.pipelines.recipes import PATH_FLAGS, Recipe, config_file, draws_gaussians, named_recipe, refuse_idle_recipe, unread_flags
+from deja_vu.pipelines.requests import refuse_absent, refuse_device, refuse_folder
 
 
 def demo_command(
@@ -30,6 +30,7 @@ def demo_command(
     refuse_idle_recipe(config, recipe)
     if video is not None:
         refuse_absent(video, "a video")
+    refuse_device(recipe.device, gaussians=draws_gaussians(recipe))
     refuse_folder(out, "demo", [*([video] if video else []), *config_file(config)], overwrite=overwrite)
     from deja_vu.pipelines.demo import demo
 
@@ -38,7 +39,7 @@ def demo_command(
 
 def recipe_default(words: Words) -> dict[str, Recipe]:
     """The recipe that flags override."""
-    return {"recipe": named_recipe(words.text("config"), path=words.text("recipe", "path"))}
+    return {"recipe": named_recipe(words.text("config"), path=words.text("recipe", "path"), device=words.text("recipe", "device"))}
 
 
 COMMAND = Command(

@@ -6,12 +6,18 @@ from pathlib import Path
 
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.configs import DriveConfig
-from deja_vu.pipelines.requests import WEBCAM, refuse_absent_motion, refuse_output
+from deja_vu.pipelines.requests import WEBCAM, refuse_absent_motion, refuse_device, refuse_output
 from deja_vu.pipelines.run_folder import find_avatar
 
 
 def drive_command(
-    run: Path, *, motion: str, out: Path = Path("driven.mp4"), overwrite: bool = False, config: DriveConfig = DriveConfig()
+    run: Path,
+    *,
+    motion: str,
+    out: Path = Path("driven.mp4"),
+    overwrite: bool = False,
+    device: str = "auto",
+    config: DriveConfig = DriveConfig(),
 ) -> None:
     """Drive an avatar with somebody's motion.
 
@@ -21,14 +27,16 @@ def drive_command(
             webcam:0.
         out: .mp4, .webm (transparent), a folder for transparent pictures, or virtual-camera.
         overwrite: replace the video, or the pictures of an earlier drive, that `out` names.
+        device: where to compute: auto (CUDA where it works, else the CPU), cpu, cuda, or of several GPUs cuda:1 and so on.
         config: how the motion is carried over and shown.
     """
     read = [find_avatar(run), *([] if WEBCAM.fullmatch(motion) else [Path(motion)])]
     refuse_absent_motion(motion)
     refuse_output(out, read, overwrite=overwrite)
+    refuse_device(device)
     from deja_vu.pipelines.drive import drive_run
 
-    drive_run(run, motion, out, config, overwrite=overwrite)
+    drive_run(run, motion, out, config, overwrite=overwrite, device=device)
 
 
 COMMAND = Command(run=drive_command, example="deja-vu drive runs/me --motion talking.mp4 --out driven.mp4")

@@ -8,6 +8,7 @@ from typing import Literal
 from deja_vu.core.ranges import Positive
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.own_files import claim
+from deja_vu.pipelines.requests import refuse_device
 from deja_vu.pipelines.run_folder import find_avatar
 
 
@@ -19,6 +20,7 @@ def evaluate_command(
     save_frames: Path | None = None,
     truth: Path | None = None,
     overwrite: bool = False,
+    device: str = "auto",
 ) -> None:
     """Score an avatar on its held-out frames.
 
@@ -30,13 +32,15 @@ def evaluate_command(
         truth: file beside the video of `deja-vu sample` that the avatar was learned from; with it, the avatar is scored from all sides
             too (`around`, by the degrees that the camera has gone round the head), and --save-frames gets around.png.
         overwrite: replace the file, and the frames of an earlier evaluation, that the other flags name.
+        device: where to compute: auto (CUDA where it works, else the CPU), cpu, cuda, or of several GPUs cuda:1 and so on.
     """
     find_avatar(run)
     if json is not None:
         claim(json, overwrite=overwrite)
+    refuse_device(device)
     from deja_vu.pipelines.evaluate import score_run
 
-    score_run(run, json, save_frames, truth=truth, frames=frames, overwrite=overwrite)
+    score_run(run, json, save_frames, truth=truth, frames=frames, overwrite=overwrite, device=device)
 
 
 COMMAND = Command(run=evaluate_command, example="deja-vu evaluate runs/me")

@@ -7,7 +7,7 @@ from pathlib import Path
 from deja_vu.core.ranges import Positive
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.own_files import claim
-from deja_vu.pipelines.requests import refuse_absent
+from deja_vu.pipelines.requests import refuse_absent, refuse_device
 
 
 def evaluate_prior_command(
@@ -19,6 +19,7 @@ def evaluate_prior_command(
     frames: Positive = 40,
     photos: Positive = 1000,
     overwrite: bool = False,
+    device: str = "auto",
 ) -> None:
     """Score networks of the generalize stage on people they never saw, beside lifting alone.
 
@@ -30,13 +31,15 @@ def evaluate_prior_command(
         frames: of each clip that are measured.
         photos: most held-out photos that are measured.
         overwrite: replace the JSON file if it is there.
+        device: where to compute: auto (CUDA where it works, else the CPU), cpu, cuda, or of several GPUs cuda:1 and so on.
     """
     for path in (*shards, *clips, *priors):
         refuse_absent(path, "shards, a tracked folder or a network")
     claim(out, overwrite=overwrite)
+    refuse_device(device)
     from deja_vu.pipelines.evaluate_prior import evaluate_prior
 
-    print(evaluate_prior(shards, clips, out, priors, frames=frames, photos=photos, overwrite=overwrite))
+    print(evaluate_prior(shards, clips, out, priors, frames=frames, photos=photos, overwrite=overwrite, device=device))
 
 
 COMMAND = Command(run=evaluate_prior_command, example="deja-vu evaluate-prior --clips runs/me --out scores.json")

@@ -7,7 +7,7 @@ from pathlib import Path
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.configs import GeneralizeConfig
 from deja_vu.pipelines.recipes import config_file, named_stage
-from deja_vu.pipelines.requests import refuse_absent
+from deja_vu.pipelines.requests import refuse_absent, refuse_device
 
 
 def generalize_command(
@@ -31,6 +31,7 @@ def generalize_command(
     """
     for folder in data:
         refuse_absent(folder, "a folder of photos, of a tracked video, or of shards")
+    refuse_device(recipe.device)
     from deja_vu.pipelines.generalize import generalize
 
     generalize(data, out, recipe, resume=resume, overwrite=overwrite, read=[] if resume else config_file(config))
@@ -39,6 +40,6 @@ def generalize_command(
 COMMAND = Command(
     run=generalize_command,
     example="deja-vu generalize --data photos/ --out runs/prior",
-    main={name: name for name in ("processes", "precision", "seed")},
+    main={name: name for name in ("processes", "device", "precision", "seed")},
     defaults=lambda words: {"recipe": named_stage(words.text("config"))},
 )

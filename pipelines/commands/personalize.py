@@ -6,8 +6,17 @@ from pathlib import Path
 
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.flags import Words
-from deja_vu.pipelines.recipes import PATH_FLAGS, Recipe, config_file, named_recipe, refuse_idle_recipe, unread_flags, without_blendmaps
-from deja_vu.pipelines.requests import refuse_absent, refuse_folder
+from deja_vu.pipelines.recipes import (
+    PATH_FLAGS,
+    Recipe,
+    config_file,
+    draws_gaussians,
+    named_recipe,
+    refuse_idle_recipe,
+    unread_flags,
+    without_blendmaps,
+)
+from deja_vu.pipelines.requests import refuse_absent, refuse_device, refuse_folder
 from deja_vu.pipelines.run_folder import find_track
 
 
@@ -36,6 +45,7 @@ def personalize_command(
     source = find_track(video) if video.is_dir() else video
     refuse_folder(out, "personalize", [source, *config_file(config)], resume=resume, overwrite=overwrite)
     refuse_absent(source, "a video")
+    refuse_device(recipe.device, gaussians=draws_gaussians(recipe))
     from deja_vu.pipelines.personalize import personalize
 
     chosen = without_blendmaps(recipe) if global_only else recipe
@@ -44,7 +54,7 @@ def personalize_command(
 
 def recipe_default(words: Words) -> dict[str, Recipe]:
     """The recipe that flags override."""
-    return {"recipe": named_recipe(words.text("config"), path=words.text("recipe", "path"))}
+    return {"recipe": named_recipe(words.text("config"), path=words.text("recipe", "path"), device=words.text("recipe", "device"))}
 
 
 COMMAND = Command(

@@ -6,23 +6,27 @@ from pathlib import Path
 
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.configs import ReconstructConfig
-from deja_vu.pipelines.requests import refuse_absent, refuse_folder
+from deja_vu.pipelines.requests import refuse_absent, refuse_device, refuse_folder
 
 
-def reconstruct_command(photo: Path, *, out: Path, overwrite: bool = False, config: ReconstructConfig = ReconstructConfig()) -> None:
+def reconstruct_command(
+    photo: Path, *, out: Path, overwrite: bool = False, device: str = "auto", config: ReconstructConfig = ReconstructConfig()
+) -> None:
     """From one photo to a drivable avatar, in seconds.
 
     Args:
         photo: picture of one person's face.
         out: run folder; gets avatar.safetensors, compare.png, expressions.png, turntable.mp4; drive, view and export read it.
         overwrite: replace the run in `out`, once the new one is whole; files that no run wrote stay.
+        device: where to compute: auto (CUDA where it works, else the CPU), cpu, cuda, or of several GPUs cuda:1 and so on.
         config: every value of the recipe.
     """
     refuse_folder(out, "reconstruct", [photo], overwrite=overwrite)
     refuse_absent(photo, "a photo")
+    refuse_device(device)
     from deja_vu.pipelines.reconstruct import reconstruct
 
-    reconstruct(photo, out, config, overwrite=overwrite)
+    reconstruct(photo, out, config, overwrite=overwrite, device=device)
 
 
 COMMAND = Command(

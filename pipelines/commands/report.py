@@ -6,10 +6,11 @@ from pathlib import Path
 
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.own_files import claim
+from deja_vu.pipelines.requests import refuse_device
 from deja_vu.pipelines.run_folder import find_avatar
 
 
-def report_command(run: Path, *, out: Path | None = None, overwrite: bool = False) -> None:
+def report_command(run: Path, *, out: Path | None = None, overwrite: bool = False, device: str = "auto") -> None:
     """Write report.html again: one page that shows a run to somebody who was not there.
 
     It has scores, pictures, curves, and advice for a better video.
@@ -18,13 +19,15 @@ def report_command(run: Path, *, out: Path | None = None, overwrite: bool = Fals
         run: run folder of `deja-vu personalize`.
         out: page to write; without it report.html in the run folder, where the run's own page is made anew.
         overwrite: replace the page that `out` names.
+        device: where to compute: auto (CUDA where it works, else the CPU), cpu, cuda, or of several GPUs cuda:1 and so on.
     """
     find_avatar(run)
     if out is not None:
         claim(out, overwrite=overwrite)
+    refuse_device(device)
     from deja_vu.pipelines.report import report
 
-    print(f"written: {report(run, out, overwrite=overwrite)}")
+    print(f"written: {report(run, out, overwrite=overwrite, device=device)}")
 
 
 COMMAND = Command(run=report_command, example="deja-vu report runs/me")

@@ -331,3 +331,29 @@ def test_an_older_flag_of_an_item_reaches_that_item() -> None:
     given = sort_words(["--personalize.phases.1.steps", "7"], options_of(command.run), {}, "personalize")
     phases = keywords_of(command.run, given, command.defaults(given))["recipe"].gaussian.phases
     assert [phase.steps for phase in phases] == [150, 7, 350, 700]
+
+
+COMPUTING = {
+    "personalize": ["{video}", "--out", "{out}"],
+    "demo": ["--video", "{video}", "--out", "{out}"],
+    "benchmark": ["{video}", "--out", "{out}"],
+    "reconstruct": ["{video}", "--out", "{out}"],
+    "generalize": ["--data", "{tracked}", "--out", "{out}"],
+    "compare-starts": ["{tracked}", "--out", "{out}"],
+    "evaluate": ["{run}"],
+    "evaluate-prior": ["--clips", "{tracked}", "--out", "{out}"],
+    "drive": ["{run}", "--motion", "{tracked}", "--out", "{out}.mp4"],
+    "view": ["{run}"],
+    "report": ["{run}"],
+}
+
+
+@pytest.mark.parametrize("command", COMPUTING)
+@pytest.mark.parametrize(("device", "says"), [("gpu", "no device 'gpu'"), ("cuda:9", "cuda:9")])
+def test_a_device_that_is_not_there_is_refused_before_anything_else(refused, painted, tracked, tmp_path, command, device, says) -> None:
+    (tmp_path / "a.mp4").write_text("not looked into")
+    save_avatar(painted, tmp_path / "avatar.safetensors", {})
+    places = {"video": tmp_path / "a.mp4", "out": tmp_path / "out", "tracked": tracked.folder, "run": tmp_path / "avatar.safetensors"}
+    before = snapshot(tmp_path)
+    assert says in refused(command, *(word.format(**places) for word in COMPUTING[command]), "--device", device)
+    assert snapshot(tmp_path) == before

@@ -19,3 +19,9 @@ def test_every_part_has_a_name_and_a_state():
     assert not parts["head flame2020"].available or "vertices" in parts["head flame2020"].detail
     assert all(finding.detail for finding in parts.values())
     assert all(finding.fix for finding in parts.values() if finding.needed and not finding.available)
+
+
+def test_rasterizers_are_said_to_work_because_they_drew_something():
+    parts = {finding.part: finding for finding in findings()}
+    assert all(parts[f"rasterizer {name}"].detail.startswith("draws; ") for name in ("cpu", "reference"))
+    assert parts["rasterizer gsplat"].detail

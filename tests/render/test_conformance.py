@@ -11,6 +11,8 @@ from deja_vu.render import RASTERIZERS, rasterize
 
 # float32 against float64: rounding of positions in pixels (1e-6) and of a sum over some thousand terms.
 VALUES, GRADIENTS = 1e-5, 1e-4
+LOOSER = {"gsplat": 10.0}
+"""gsplat is compiled with fast arithmetic: exponentials of a few units in the last place, and Gaussians at 1/255 that flip."""
 NAMES = (*Gaussians.__dataclass_fields__, "camera_from_world", "background")
 
 
@@ -41,9 +43,9 @@ def assert_same(scene, backend: str, gradient_tolerance: float = GRADIENTS) -> N
     values, gradients = render(scene, backend, torch.float32)
     expected_values, expected_gradients = render(scene, "reference", torch.float64)
     for name, value, expected in zip(("rgb", "alpha", "depth"), values, expected_values, strict=True):
-        assert relative(value, expected) < VALUES, name
+        assert relative(value, expected) < VALUES * LOOSER.get(backend, 1.0), name
     for name, value, expected in zip(NAMES, gradients, expected_gradients, strict=True):
-        assert relative(value, expected) < gradient_tolerance, name
+        assert relative(value, expected) < gradient_tolerance * LOOSER.get(backend, 1.0), name
 
 
 on_gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="gsplat needs a CUDA device")]
@@ -98,6 +100,16 @@ def test_extremes(backend, change, make_scene):
     # A needle two meters long at one meter: its 2D covariance has condition 1e5, and float32 cannot hold its inverse better.
     tolerance = 2e-3 if change[0] == "needles" else GRADIENTS
     assert_same((Gaussians(**(vars(gaussians) | change[1](gaussians))), camera, background), backend, tolerance)
+
+
+def test_depth_is_left_out_where_nobody_asks(backend, make_scene):
+    gaussians, camera, background = make_scene(40, batch=2)
+    gaussians, camera, background = (part.to(torch.float32).to(device_of(backend)) for part in (gaussians, camera, background))
+    whole, without = (rasterize(gaussians, camera, background, backend, depth=asked) for asked in (True, False))
+    assert whole.depth is not None
+    assert without.depth is None
+    torch.testing.assert_close(without.rgb, whole.rgb, rtol=0, atol=1e-5 if backend == "gsplat" else 0)  # another kernel, of three channels
+    torch.testing.assert_close(without.alpha, whole.alpha, rtol=0, atol=1e-5 if backend == "gsplat" else 0)
 
 
 def test_all_behind_the_camera(backend, make_scene):

@@ -172,7 +172,8 @@ class GaussianAvatar(Avatar):
 
     def prepare(self, params: HeadParams, camera: Camera) -> Draw:
         gaussians = self.gaussians(params)
-        return lambda background: rasterize(gaussians, camera, background, backend=self.config.backend)
+        depth = not self.training  # of which no loss knows
+        return lambda background: rasterize(gaussians, camera, background, backend=self.config.backend, depth=depth)
 
     def count_work(self, params: HeadParams, camera: Camera) -> dict[str, int]:
         """`gaussians`, and on a CPU `alpha_evals`: how often one of them is composited with a pixel."""

@@ -1,0 +1,76 @@
+"""What gsplat says of itself without a GPU: its PyTorch twins of its kernels are the oracle for ours, its signature for the adapter."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+
+from deja_vu.core.camera import Camera
+from deja_vu.core.conventions import SH_C0
+from deja_vu.core.gaussians import Gaussians
+from deja_vu.render.gsplat import call_arguments
+from deja_vu.render.reference import BLUR, NEAR, project
+
+gsplat = pytest.importorskip("gsplat", reason="needs gsplat: pip install '.[cuda]' in the source folder")
+
+
+def twin(gaussians: Gaussians, camera: Camera) -> dict[str, torch.Tensor]:
+    """One image by gsplat's own formulas, nearest first."""
+    from gsplat.cuda._torch_impl import _fully_fused_projection, _quat_scale_to_covar_preci, _spherical_harmonics
+
+    covariances, _ = _quat_scale_to_covar_preci(gaussians.quats, gaussians.scales, compute_preci=False)
+    _, centers, depths, conics, _ = _fully_fused_projection(
+        gaussians.means, covariances, camera.camera_from_world[None], camera.intrinsics[None], camera.width, camera.height, BLUR, NEAR
+    )
+    degree = round(gaussians.sh.shape[-2] ** 0.5) - 1
+    directions = gaussians.means - torch.inverse(camera.camera_from_world)[:3, 3]
+    colors = (_spherical_harmonics(degree, directions, gaussians.sh) + 0.5).clamp_min(0)
+    order = depths[0].argsort()
+    return {"centers": centers[0][order], "conics": conics[0][order], "depths": depths[0][order], "colors": colors[order]}
+
+
+@pytest.mark.parametrize("coefficients", [1, 4, 9, 16])
+def test_projection_and_colors_are_gsplats_own_in_values_and_gradients(coefficients: int, make_scene) -> None:
+    batch, view, _ = make_scene(80, coefficients=coefficients, width=61, height=37)
+    leaves = {name: getattr(batch, name)[0].clone().requires_grad_() for name in ("means", "quats", "scales", "sh")}
+    leaves["camera"] = view.camera_from_world[0].clone().requires_grad_()
+    # Opaque ones: gsplat drops the faint when it rasterizes, ours when it projects.
+    gaussians = Gaussians(leaves["means"], leaves["quats"], leaves["scales"], torch.ones(80, dtype=torch.float64), leaves["sh"])
+    camera = Camera(leaves["camera"], view.intrinsics, view.width, view.height)
+    ours, theirs = project(gaussians, camera), twin(gaussians, camera)
+    outputs = [[getattr(ours, name) for name in theirs], list(theirs.values())]
+    for name, found, expected in zip(theirs, *outputs, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9, msg=name)
+    weights = [torch.randn_like(value) for value in theirs.values()]
+    found, expected = (torch.autograd.grad(values, list(leaves.values()), weights) for values in outputs)
+    for name, value, wanted in zip(leaves, found, expected, strict=True):
+        torch.testing.assert_close(value, wanted, rtol=1e-7, atol=1e-7 * float(wanted.abs().max()), msg=name)
+
+
+@pytest.mark.parametrize("coefficients", [1, 9])
+@pytest.mark.parametrize("depth", [True, False])
+def test_the_adapter_calls_gsplat_as_its_signature_says(coefficients: int, depth: bool, make_scene) -> None:
+    gaussians, camera, background = make_scene(5, batch=3, coefficients=coefficients)
+    camera = Camera(camera.camera_from_world, camera.intrinsics.expand(3, 3, 3), camera.width, camera.height)
+    arguments = call_arguments(gaussians, camera, background, depth=depth)
+    bound = inspect.signature(gsplat.rasterization).bind(**arguments)
+    bound.apply_defaults()
+    given = bound.arguments
+    assert given["viewmats"].shape == (3, 1, 4, 4)
+    assert given["Ks"].shape == (3, 1, 3, 3)
+    assert given["backgrounds"].shape == (3, 1, 3)
+    assert (given["rasterize_mode"], given["camera_model"], given["packed"], given["absgrad"]) == ("classic", "pinhole", False, False)
+    assert given["render_mode"] == ("RGB+ED" if depth else "RGB")
+    if coefficients == 1:
+        assert given["sh_degree"] is None
+        torch.testing.assert_close(given["colors"], (0.5 + SH_C0 * gaussians.sh[..., 0, :]).clamp_min(0))
+    else:
+        assert given["sh_degree"] == 2
+        assert given["colors"].shape == (3, 5, 9, 3)
+
+
+def test_the_adapters_constants_are_gsplats_defaults() -> None:
+    defaults = {name: parameter.default for name, parameter in inspect.signature(gsplat.rasterization).parameters.items()}
+    assert (defaults["near_plane"], defaults["eps2d"], defaults["radius_clip"]) == (NEAR, BLUR, 0.0)
