@@ -13,7 +13,8 @@ LAYERS = (
     ("io",),
     ("heads", "uv", "render", "nets", "losses"),
     ("avatars", "motion"),
-    ("tracking", "datasets", "training", "export", "viewer", "bench"),
+    ("tracking", "datasets", "training", "export", "viewer"),
+    ("bench",),
     ("report",),
     ("pipelines",),
 )

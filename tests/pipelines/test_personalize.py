@@ -294,7 +294,7 @@ def test_personalize_fills_the_run_folder(tracked, small_recipe, tmp_path, capsy
     )
     assert (metrics["video"], metrics["frames"], metrics["resolution"]) == ("toy.mp4", 15, 96)
     assert set(metrics["seconds"]) == {"track", "personalize", "total"}
-    assert set(metrics["test"]) == {"psnr", "ssim", "st_lpips", "l1"}
+    assert set(metrics["test"]) == {"psnr", "ssim", "st_lpips", "l1", "regions"}
     assert set(metrics["baselines"]) == {"mean_image", "nearest_frame", "global_only"}
     assert all(set(row) == set(metrics["test"]) for row in metrics["baselines"].values())
     avatar = load_avatar(out / "avatar.safetensors")
