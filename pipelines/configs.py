@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from deja_vu.core.ranges import Count, Pixels, Positive, Range, Share, Texels
+from deja_vu.core.ranges import BatchSize, Count, Frames, Pixels, Positive, Range, Share, Texels
 from deja_vu.datasets.config import PriorSamplerConfig
 from deja_vu.motion.config import OneEuroConfig, RetargetConfig, TorsoMode
 from deja_vu.pipelines.flags import FLAT
@@ -92,7 +92,7 @@ class ReconstructConfig:
     """Lifting of neck and torso; the head's belongs to the network."""
     side: Pixels = 256
     """Side of the pictures from which head and torso are lifted, pixels."""
-    turntable_frames: Count = 48
+    turntable_frames: Annotated[int, Range(0, 100_000)] = 48
     """Length of the turntable video; 0 leaves it out."""
     turntable_side: Pixels = 320
     """Side of the turntable's pictures, pixels."""
@@ -121,13 +121,13 @@ class PrepareConfig:
     """The first rule that matches a photo counts; without one, every photo is a person of its own."""
     test_share: Share = 0.1
     """Share of the identities that are held out where no rule says which."""
-    made_up: Count = 0
+    made_up: Annotated[int, Range(0, 1_000_000)] = 0
     """Made-up people that are added; their odd tenths are held out like anybody's."""
-    made_up_frames: Positive = 6
+    made_up_frames: BatchSize = 6
     """Portraits of each of them, in different poses and expressions."""
-    clip_frames: Positive = 24
+    clip_frames: Frames = 24
     """Portraits of each tracked video, spread over it."""
-    per_shard: Positive = 32
+    per_shard: BatchSize = 32
     """Sources a shard; an interrupt loses the shard at hand."""
 
 
@@ -141,7 +141,7 @@ class GeneralizeConfig(PriorTrainConfig):
     """Shares of the steps with one, two, three ... photos of each person."""
     apart: Share = 0.5
     """Share of the steps with several photos in which each photo makes a map of its own, and the maps should agree."""
-    loaders: Positive = 1
+    loaders: Annotated[int, Range(1, 256)] = 1
     """Threads that draw examples ahead of the step that needs them."""
-    grid_people: Positive = 6
+    grid_people: Annotated[int, Range(1, 64)] = 6
     """Held-out people of whom pictures are made."""

@@ -14,7 +14,17 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from deja_vu.core.errors import ConfigError
-from deja_vu.core.ranges import Range, allows_none, check_config, describe_type, plain_type, range_of, split_annotation, words_beside
+from deja_vu.core.ranges import (
+    Range,
+    allows_none,
+    check_config,
+    describe_type,
+    plain_type,
+    range_of,
+    say_largest,
+    split_annotation,
+    words_beside,
+)
 from deja_vu.core.upgrade import upgrade_recipe
 
 FLAT = "flat"
@@ -266,7 +276,7 @@ def convert(words: Sequence[str], option: Option, typed: str) -> Any:
 
 def convert_one(word: str, kind: Any, option: Option, typed: str) -> Any:
     """The value of one word."""
-    refusal = f"{typed} {word}: expected {option.expected}."
+    refusal = f"{typed} {word[:80]}: expected {option.expected}."
     if get_origin(kind) is Literal:
         if word in get_args(kind):
             return word
@@ -277,7 +287,7 @@ def convert_one(word: str, kind: Any, option: Option, typed: str) -> Any:
     except ValueError:
         raise ConfigError(refusal) from None
     if isinstance(value, int | float) and not isinstance(value, bool) and value not in (option.range or Range()):
-        raise ConfigError(refusal)
+        raise ConfigError(refusal + say_largest(value))
     return value
 
 

@@ -3,7 +3,7 @@
     size: Annotated[int, Range(1, 8192)] = 512
 
 The names below are the ranges that recur. A bound is part of the range unless `above` says otherwise; None leaves a side open. What is
-not finite is in no range.
+not finite is in no range, nor what is beyond `LARGEST`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from deja_vu.core.errors import ConfigError
 
+LARGEST = 1e9
+"""No range goes beyond, as no quantity here does; larger numbers overflow what libraries count with."""
+
 
 @dataclass(frozen=True)
 class Range:
@@ -28,7 +31,7 @@ class Range:
     """Bound that is not itself in the range."""
 
     def __contains__(self, number: float) -> bool:
-        if not math.isfinite(number):
+        if not abs(number) <= LARGEST:
             return False
         low = (self.least is None or number >= self.least) and (self.above is None or number > self.above)
         return low and (self.most is None or number <= self.most)
@@ -44,6 +47,10 @@ Count = Annotated[int, Range(0)]
 """How many; 0 is none."""
 Positive = Annotated[int, Range(1)]
 """How many, at least one."""
+Frames = Annotated[int, Range(1, 1_000_000)]
+"""Length of what is made up, which is held in memory; nine hours at 30 a second."""
+BatchSize = Annotated[int, Range(1, 4096)]
+"""Samples that one step sees, which are held in memory."""
 Pixels = Annotated[int, Range(16, 8192)]
 """Side of a picture."""
 Texels = Annotated[int, Range(64, 512)]
@@ -99,6 +106,11 @@ def describe_type(annotation: Any) -> str:
     return " or ".join([f"{NOUNS.get(kind, 'a value')} {range_of(annotation) or ''}".strip(), *words_beside(annotation)])
 
 
+def say_largest(value: float) -> str:
+    """What is to be added where a number is refused that no range holds."""
+    return f" No number is beyond {LARGEST:g}." if abs(value) > LARGEST and value != math.inf and value != -math.inf else ""
+
+
 def range_of(annotation: Any) -> Range | None:
     """The range that an annotation names, also inside `... | None` or of a tuple's items; None where it names none."""
     kind, beside = split_annotation(annotation)
@@ -118,7 +130,9 @@ def check_config(config: Any, where: str = "") -> None:
     """
     for name, value, allowed in _numbers(config, ""):
         if value not in allowed:
-            raise ConfigError(f"{where}{': ' if where else ''}{name} is {value:g}. Expected a number {str(allowed) or 'that is finite'}.")
+            shown = f"{value:g}" if isinstance(value, float) else str(value)[:40]
+            expected = f"Expected a number {str(allowed) or 'that is finite'}.{say_largest(value)}"
+            raise ConfigError(f"{where}{': ' if where else ''}{name} is {shown}. {expected}")
 
     for name, part in _parts(config, ""):
         if hasattr(part, "misfit") and (misfit := part.misfit()):

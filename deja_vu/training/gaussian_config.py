@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from deja_vu.avatars.gaussian.config import GaussianConfig
-from deja_vu.core.ranges import Count, Pixels, Positive, Range, Rate, Share, Texels, Weight
+from deja_vu.core.ranges import BatchSize, Count, Pixels, Positive, Range, Rate, Share, Texels, Weight
 from deja_vu.training.config import AdamConfig, Phase, TrainConfig, ValidationConfig
 from deja_vu.uv.config import HullConfig, RimConfig
 
@@ -119,7 +119,7 @@ class PersonViewConfig:
 class GaussianPhase(Phase):
     """Its rates are in units of the avatar's gains."""
 
-    batch: Positive = 1
+    batch: BatchSize = 1
     """Frames a step."""
     blendmaps: bool = False
     """Whether blendmaps and their code are trained; else the global map alone."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from deja_vu.avatars.nelf.config import NelfConfig
-from deja_vu.core.ranges import Count, Positive, Share, Weight
+from deja_vu.core.ranges import BatchSize, Count, Positive, Share, Weight
 from deja_vu.training.config import ImageLossWeights, Phase, TrainConfig, ValidationConfig
 
 Teacher = Literal["gaussian", "nerf", "none"]
@@ -28,7 +28,7 @@ class SamplingLaw:
 class NelfPhase(Phase):
     """Its rate is that of the network."""
 
-    batch: Positive = 1
+    batch: BatchSize = 1
     """Frames a step."""
     window: Count = 0
     """Side of the random window on the head that a step sees, pixels; 0 for whole pictures."""

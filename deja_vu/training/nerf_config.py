@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from deja_vu.avatars.nerf.config import NerfConfig
-from deja_vu.core.ranges import Count, Positive, Weight
+from deja_vu.core.ranges import BatchSize, Count, Weight
 from deja_vu.training.config import AdamConfig, ImageLossWeights, Phase, TrainConfig, ValidationConfig
 
 
@@ -13,7 +13,7 @@ from deja_vu.training.config import AdamConfig, ImageLossWeights, Phase, TrainCo
 class NerfPhase(Phase):
     """Its rate is that of the networks."""
 
-    batch: Positive = 1
+    batch: BatchSize = 1
     """Frames a step."""
     window: Count = 0
     """Side of the random window on the head that a step sees, pixels; 0 for whole pictures."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from deja_vu.avatars.prior.config import PriorConfig
-from deja_vu.core.ranges import Pixels, Positive, Rate, Share, Weight
+from deja_vu.core.ranges import BatchSize, Pixels, Positive, Rate, Share, Weight
 from deja_vu.training.config import AdamConfig, ImageLossWeights, Phase, TrainConfig
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -58,7 +58,7 @@ class PriorTrainConfig(TrainConfig):
     """How firmly positions of hair are held beside those of skin: hair must travel."""
     learning_rates: PriorRates = field(default_factory=PriorRates)
     adam: AdamConfig = field(default_factory=lambda: AdamConfig(fused=False))
-    batch: Positive = 2
+    batch: BatchSize = 2
     """People a step, over all processes."""
     average: Share = 0.999
     """Decay of the averaged weights, which are what is kept."""

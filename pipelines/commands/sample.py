@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deja_vu.core.ranges import Positive
+from deja_vu.core.ranges import Frames
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.configs import TRUTH_SUFFIX
 from deja_vu.pipelines.own_files import claimed
 
 
-def sample_command(out: Path, *, frames: Positive = 150, close: bool = False, overwrite: bool = False) -> None:
+def sample_command(out: Path, *, frames: Frames = 150, close: bool = False, overwrite: bool = False) -> None:
     """Write a video of a made-up person, with known ground truth, to try everything on.
 
     Args:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import pytest
 
 from deja_vu.core.errors import ConfigError
-from deja_vu.core.ranges import Count, Positive, Share
+from deja_vu.core.ranges import Count, Positive, Share, plain_type
+from deja_vu.pipelines.cli import COMMANDS, load_command
 from deja_vu.pipelines.command import Command
-from deja_vu.pipelines.flags import FLAT
+from deja_vu.pipelines.flags import FLAT, Option, convert, options_of
 
 
 @dataclass(frozen=True)
@@ -109,3 +111,24 @@ def test_what_means_nothing_is_refused_with_the_flag_and_what_it_takes(words, ex
     with pytest.raises(ConfigError) as refusal:
         called(*words.split())
     assert expected in str(refusal.value)
+
+
+def numeric(command: str) -> list[Option]:
+    """Options of a command that take numbers."""
+    kinds = [(option, get_args(option.kind)[0] if option.many else option.kind) for option in options_of(load_command(command).run)]
+    return [option for option, kind in kinds if plain_type(kind) in (int, float)]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_number_of_every_command_has_a_range(command):
+    """Below, above, and what is no quantity at all: refused with the flag's name before anything starts, in under 500 characters."""
+    for option in numeric(command):
+        assert option.range is not None, option.name
+        assert option.range.least is not None or option.range.above is not None, f"{option.name} has no lower end"
+        parts = get_args(option.kind)
+        count = len(parts) if option.many and parts[-1] is not Ellipsis else 1
+        senseless = ["nan", "inf", "-inf", "1e300", "-1e300", "9" * 400, "-" + "9" * 400, "1e9999", "0x10", "", "1,5"]
+        for word in senseless:
+            with pytest.raises(ConfigError, match=re.escape(f"{option.shown} {word[:20]}")) as refused:
+                convert([word] * count, option, option.shown)
+            assert len(str(refused.value)) < 500
