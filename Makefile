@@ -7,7 +7,7 @@ SYSTEM_LIBRARIES := libegl1 libgles2 libgl1 libglib2.0-0
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system test shapes lint wheel results graph docs picture sanitize demo web browser clean
+.PHONY: help setup system test shapes lint wheel results gpu graph docs picture sanitize demo web browser clean
 
 help:  ## this text
 	@echo "make TARGET, on a fresh machine too:"
@@ -56,6 +56,10 @@ lint: $(READY)  ## check style and types
 
 results: $(READY)  ## write the table in README again from docs/results
 	$(BIN)/python -m deja_vu.report.readme_table
+
+gpu: $(READY)  ## prove and measure everything on this machine's GPU, into docs/results/gpu_*.json; DRY=1 tries it out on a CPU; TRACK=folder
+	$(BIN)/python -m deja_vu.pipelines.prove_gpu $(if $(DRY),--dry --out build) $(if $(TRACK),--track "$(TRACK)")
+	$(if $(DRY),,$(BIN)/python -m pytest -m gpu)
 
 graph: $(READY)  ## draw the rooms and who imports whom, as a Mermaid diagram
 	@$(BIN)/python -m tests.helpers.import_graph

@@ -20,6 +20,7 @@ from torch import Tensor
 from deja_vu.bench.scenes import Scene, shell, shell_scene
 from deja_vu.core.camera import Camera
 from deja_vu.core.gaussians import ACTIVATIONS, Gaussians
+from deja_vu.io.frames import CPU
 from deja_vu.losses.photometric import dssim_loss
 from deja_vu.render import rasterize
 
@@ -71,13 +72,15 @@ def peak_memory(scene: Scene) -> Row:
     return {"peak": peak, "picture_and_gradients": results, "own": peak - results}
 
 
-def accuracy(degree: int) -> Row:
-    """Relative L2 error of the cpu rasterizer in float32 against the reference in float64, for the same float32 numbers.
+def accuracy(degree: int, backend: str = "cpu", device: torch.device = CPU) -> Row:
+    """Relative L2 error of a rasterizer in float32 against the reference in float64, for the same float32 numbers.
 
     Gaussians within a micrometer of another's depth are left out: float32 cannot tell which of them is in front.
 
     Args:
         degree: of the spherical harmonics.
+        backend: key of `RASTERIZERS`.
+        device: where it draws.
     """
     generator = torch.Generator().manual_seed(1)
     scene = shell_scene(96, 4096)
@@ -85,11 +88,27 @@ def accuracy(degree: int) -> Row:
     gaussians = replace(scene.gaussians, sh=torch.cat([scene.gaussians.sh, extra], dim=1))
     depth, order = gaussians.means[:, 2].sort()
     gaussians = gaussians[order[1:][depth.diff() > 1e-6]]
+    found = _outputs_and_gradients(gaussians.to(device), scene.camera.to(device), backend)
+    expected = _outputs_and_gradients(gaussians.to(torch.float64), scene.camera.to(torch.float64), "reference")
+    return _relative_errors(found, expected)
+
+
+def compare_backends(scene: Scene, ours: tuple[str, torch.device], theirs: tuple[str, torch.device]) -> Row:
+    """Relative L2 differences of two rasterizers in pictures and gradients of one scene.
+
+    Args:
+        scene: to be drawn.
+        ours: key of `RASTERIZERS`, and where it draws.
+        theirs: what it is compared with.
+    """
     found, expected = (
-        _outputs_and_gradients(gaussians.to(dtype), scene.camera.to(dtype), backend)
-        for dtype, backend in ((torch.float32, "cpu"), (torch.float64, "reference"))
+        _outputs_and_gradients(scene.gaussians.to(device), scene.camera.to(device), backend) for backend, device in (ours, theirs)
     )
-    return {name: ((found[name].double() - value).norm() / value.norm()).item() for name, value in expected.items()}
+    return _relative_errors(found, expected)
+
+
+def _relative_errors(found: dict[str, Tensor], expected: dict[str, Tensor]) -> Row:
+    return {name: float((found[name].double() - value).norm() / value.norm().clamp_min(1e-30)) for name, value in expected.items()}
 
 
 def training_step(size: int, count: int, threads: int, repeats: int) -> Row:
@@ -151,15 +170,16 @@ def _outputs_and_gradients(gaussians: Gaussians, camera: Camera, backend: str) -
     dtype = gaussians.means.dtype
     leaves = {name: value.clone().requires_grad_() for name, value in vars(gaussians).items()}
     pose = camera.camera_from_world.clone().requires_grad_()
-    background = torch.ones(3, dtype=dtype, requires_grad=True)
+    background = torch.ones(3, dtype=dtype, device=gaussians.means.device, requires_grad=True)
     output = rasterize(Gaussians(**leaves), Camera(pose, camera.intrinsics, camera.width, camera.height), background, backend)
     assert output.depth is not None
     values = {"rgb": output.rgb, "alpha": output.alpha, "depth": output.depth}
     generator = torch.Generator().manual_seed(2)
-    upstream = [torch.randn(value.shape, generator=generator).to(dtype) for value in values.values()]
+    upstream = [torch.randn(value.shape, generator=generator).to(value) for value in values.values()]
     leaves |= {"camera": pose, "background": background}
     gradients = torch.autograd.grad([*values.values()], [*leaves.values()], upstream)
-    return {name: value.detach() for name, value in values.items()} | {f"d_{k}": v for k, v in zip(leaves, gradients, strict=True)}
+    outputs = values | {f"d_{name}": gradient for name, gradient in zip(leaves, gradients, strict=True)}
+    return {name: value.detach().cpu() for name, value in outputs.items()}
 
 
 def _peak_megabytes(scene: Scene) -> float:

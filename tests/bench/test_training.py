@@ -8,17 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from deja_vu.bench.made_up import write_made_up
 from deja_vu.bench.training import TrainingSize, clock, copy_rate, find_floors, product_rate, profile_training
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.training.gaussian_config import GaussianTrainConfig
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def made_up(tmp_path_factory: pytest.TempPathFactory) -> TrackedSequence:
-    return write_made_up(tmp_path_factory.mktemp("made_up"), 4, 64)
 
 
 def test_a_made_up_person_is_a_tracked_folder_as_any(made_up: TrackedSequence) -> None:

@@ -51,6 +51,14 @@ def as_sequence(params: HeadParams, head_name: str, fps: float = 25.0) -> Tracke
     return TrackedSequence(Path("nowhere"), info, params, camera, index, index / fps, test)
 
 
+@pytest.fixture(scope="session")
+def made_up(tmp_path_factory: pytest.TempPathFactory) -> TrackedSequence:
+    """Four small frames of a made-up person, tracked by the truth; one of them held out."""
+    from deja_vu.bench.made_up import write_made_up
+
+    return write_made_up(tmp_path_factory.mktemp("made_up"), 4, 64)
+
+
 @pytest.fixture
 def talker(anny: HeadModel) -> Callable[..., HeadParams]:
     """Sixty frames of a person who talks, blinks and looks about; each seed is another person with another resting face."""
