@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from deja_vu.core.ranges import Count, Pixels, Positive, Range, Rate, Share, Texels, Weight
+from deja_vu.tracking.detection_config import DetectionConfig
 
 
 @dataclass(frozen=True)
@@ -48,20 +49,35 @@ class FitConfig:
     """Deviation of an eye's turn about its own axis, radians."""
     identity: Rate = 0.25
     """Deviation of the identity coefficients; well under one, for a landmark's error is much the same in every frame."""
+    distance: Rate | None = 0.65
+    """Expected distance of the head, meters: perspective follows from it, however much a picture was cropped or widened. Where it is None,
+    `focal_ratio` is expected."""
     focal_ratio: Annotated[float, Range(0.2, 20)] = 1.8
-    """Expected focal length over the longer side of the video's frame."""
-    focal_deviation: Rate = 0.07
-    """Deviation of the focal length's logarithm; tight for the same reason."""
+    """Expected focal length over the longer side of the picture, where a camera states it or no distance is expected."""
+    focal_range: tuple[Rate, Rate] = (0.5, 4.0)
+    """Least and largest of that ratio to which an expected distance may lead."""
+    focal_deviation: Rate = 0.1
+    """Deviation of the focal length's logarithm; tight, for a landmark's error is much the same in every frame."""
     rotation_change: Rate = 0.02
     """Deviation of the head's rotation between frames at 30 fps, radians."""
     translation_change: Rate = 0.004
-    """Deviation of the head's position between frames at 30 fps, meters."""
+    """Deviation of the head's position across the view between frames at 30 fps, meters."""
+    depth_change: Rate = 0.0065
+    """Deviation of the logarithm of the head's distance between frames at 30 fps: 4 mm at 0.6 m. In meters, it would favor near heads."""
+    change_robust: Rate = 3.0
+    """Change of the pose at which its prior counts half, in these deviations: heads mostly rest, and sometimes turn fast."""
     expression_change: Rate = 0.15
     """Deviation of an expression between frames at 30 fps."""
     steady_weight: Share = 0.3
     """Trust above which a landmark stays on its place of the surface, so that it can tell a pose on its own."""
     identity_frames: Positive = 120
     """Frames, spread over the video, from which identity and focal length are solved."""
+    start_ratios: tuple[Annotated[float, Range(0.2, 20)], ...] = (0.5, 0.9, 1.8, 3.6)
+    """Focal lengths over the longer side of the video's frame from which the fit begins; the one of the lowest cost goes on."""
+    start_frames: Positive = 12
+    """Frames of these first fits, spread over the video."""
+    start_steps: Annotated[int, Range(1, 1000)] = 5
+    """Steps of each."""
     steps: Annotated[int, Range(1, 1000)] = 8
     """Gauss-Newton steps with shared identity, and again for all frames."""
 
@@ -116,77 +132,6 @@ class PhotometricConfig:
     """As `landmark_px` while identity and focal length are refined: landmarks say where eyes and mouth are, if not how the head moves."""
     silhouette: SilhouetteConfig = field(default_factory=SilhouetteConfig)
     """Measurement of the hair's and ears' outline, from the second round on."""
-
-
-@dataclass(frozen=True)
-class LetterboxConfig:
-    """How bars at the picture's border are told from what was filmed."""
-
-    tolerance: Annotated[int, Range(0, 255)] = 24
-    """Largest channel difference from the corner's color that still counts as the bar's own; codecs blur the edge."""
-    min_cut: Share = 0.15
-    """Share of the border line that must change at once where a bar ends."""
-    abruptness: Share = 0.7
-    """Least ratio of that change to the widest one of the next lines; a head before a plain wall begins narrow and widens."""
-    next_lines: Positive = 8
-    """How many lines these are."""
-    min_width: Positive = 2
-    """Bars thinner than this are codec borders, pixels."""
-    soft_width: Count = 2
-    """Pixels behind a bar's end that scaling and codecs mix with it."""
-
-
-@dataclass(frozen=True)
-class CropConfig:
-    """The window about the head. Lengths are in heights of the face from hairline to chin, some 18 cm."""
-
-    skull_up: Share = 0.25
-    """Middle of skull and hair above the point between the ears."""
-    skull_radius: Rate = 0.75
-    """Radius of the ball that holds them: the crown lies so far above the ears, hair adds some."""
-    margin: Share = 0.05
-    """Room around the landmarks."""
-    below_chin: Share = 0.15
-    """Room under the chin."""
-    outliers: Annotated[float, Range(0, 49)] = 1.0
-    """Frames at either end that may lie beyond the window, percent."""
-
-
-@dataclass(frozen=True)
-class DetectionConfig:
-    """How one face is found and followed, and which videos are refused."""
-
-    min_face_px: Positive = 64
-    """Narrowest face that still shows eyes and lips, pixels."""
-    min_found: Share = 0.3
-    """Share of a video's frames that must show the face."""
-    small_face: Share = 0.16
-    """Face width over the picture's longer side below which MediaPipe's detector starts to miss it (measured: 250 of 1920 found, 150
-    lost)."""
-    window_faces: Annotated[float, Range(1, 20)] = 4.0
-    """Side of the search window around a small face, in face widths."""
-    window_drift: Share = 0.2
-    """Way of the face from the window's middle, in sides of the window, up to which the window stays."""
-    window_shrink: Share = 0.7
-    """Side of the window that the face asks for, over the one it has, above which it stays."""
-    window_growth: Annotated[float, Range(1, 10)] = 1.4
-    """The same, below which it stays."""
-    search_frames: Count = 5
-    """Frames after the face was lost in which the whole picture is searched in parts, which costs some twenty detections."""
-    search_every: Positive = 10
-    """Frames from one search to the next after these."""
-    search_faces: Positive = 3
-    """Least side of a searched part, in narrowest faces."""
-    same_face_overlap: Share = 0.2
-    """Overlap of two boxes from which a face counts as the same one in the next frame."""
-    alike_small: Share = 0.6
-    """Width of a face that appears where the followed one is lost, over its width, above which it is the same person's."""
-    alike_large: Annotated[float, Range(1, 10)] = 1.7
-    """The same, below which it is."""
-    crowded: Share = 0.02
-    """Share of the frames with several faces from which the user is told."""
-    letterbox: LetterboxConfig = field(default_factory=LetterboxConfig)
-    crop: CropConfig = field(default_factory=CropConfig)
 
 
 @dataclass(frozen=True)
@@ -322,7 +267,7 @@ class PhotoConfig:
     """Side of the head crop, pixels."""
     window_scales: tuple[Annotated[float, Range(0.2, 5)], ...] = (1.0, 0.8, 1.25)
     """Windows about the head, in sides of the crop, whose landmarks are averaged: the detector's noise is that of its window."""
-    fit: FitConfig = field(default_factory=lambda: FitConfig(focal_deviation=0.15))
+    fit: FitConfig = field(default_factory=lambda: FitConfig(distance=None, focal_deviation=0.15))
     silhouette: SilhouetteConfig = field(default_factory=SilhouetteConfig)
     silhouette_side: Pixels = 256
     """Side of the matte on which the silhouette is measured, pixels."""

@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from deja_vu.core.camera import Camera
-from deja_vu.tracking.config import CropConfig
+from deja_vu.tracking.detection_config import CropConfig
 from deja_vu.tracking.letterbox import Filmed
 
 

@@ -17,7 +17,7 @@ from deja_vu.core.arkit import ARKIT_NAMES
 from deja_vu.core.errors import MissingAssetError
 from deja_vu.io.assets import locate
 from deja_vu.io.video import Image
-from deja_vu.tracking.config import DetectionConfig
+from deja_vu.tracking.detection_config import DetectionConfig
 
 if TYPE_CHECKING:
     from mediapipe.tasks.python.vision import FaceLandmarker

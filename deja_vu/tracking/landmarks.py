@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float, Int
 from deja_vu.core.arkit import ARKIT_NAMES
 from deja_vu.core.errors import InputError
 from deja_vu.io.video import Image, InputWarning, VideoInfo, probe, read_frames
-from deja_vu.tracking.config import DetectionConfig
 from deja_vu.tracking.crop import Crop, find_crop
+from deja_vu.tracking.detection_config import DetectionConfig
 from deja_vu.tracking.detector import NUM_LANDMARKS, FaceObservation, LandmarkDetector, overlap
 from deja_vu.tracking.letterbox import Filmed, LetterboxFinder
 

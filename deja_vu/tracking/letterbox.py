@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from deja_vu.tracking.config import LetterboxConfig
+from deja_vu.tracking.detection_config import LetterboxConfig
 
 
 @dataclass(frozen=True)

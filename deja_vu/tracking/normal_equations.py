@@ -63,7 +63,9 @@ class NormalEquations:
         self.video.diagonal().add_(precision)
         self.video_rhs -= precision * offset
 
-    def solve(self, coupling: Float[Tensor, "T1 D"], difference: Float[Tensor, "T1 D"]) -> tuple[Float[Tensor, "T D"], Float[Tensor, " C"]]:
+    def solve(
+        self, coupling: Float[Tensor, "T1 D"], difference: Float[Tensor, "T1 D"], damping: float = 0.0
+    ) -> tuple[Float[Tensor, "T D"], Float[Tensor, " C"]]:
         """Exact minimizer with a first-difference penalty between neighboring frames (no batch borders).
 
         The frames' part is one symmetric banded system of bandwidth D; the shared part is eliminated by its Schur complement.
@@ -71,6 +73,7 @@ class NormalEquations:
         Args:
             coupling: precision of each unknown's change from frame t to t + 1; T1 = T - 1.
             difference: present value of that change.
+            damping: added to every diagonal entry, as a share of it (Levenberg and Marquardt); 0 is the Gauss-Newton step.
 
         Returns:
             Step of every frame's unknowns and of the shared ones.
@@ -82,6 +85,7 @@ class NormalEquations:
         diagonal = blocks.diagonal(dim1=1, dim2=2)
         diagonal[:-1] += coupling
         diagonal[1:] += coupling
+        diagonal *= 1 + damping
         rhs[:-1] += coupling * difference
         rhs[1:] -= coupling * difference
         band = np.zeros((size + 1, frames * size))
@@ -95,7 +99,8 @@ class NormalEquations:
         if self.num_shared == 0:
             return solved[:, 0].unflatten(0, (frames, size)).float(), self.video_rhs
         cross = self.cross.double().flatten(0, 1)
-        schur = self.video.double() - cross.T @ solved[:, 1:]
+        video = self.video.double()
+        schur = video + damping * video.diagonal().diag() - cross.T @ solved[:, 1:]
         step = torch.linalg.solve(schur, self.video_rhs.double() - cross.T @ solved[:, 0])
         frame_step = solved[:, 0] - solved[:, 1:] @ step
         return frame_step.unflatten(0, (frames, size)).float(), step.float()

@@ -125,7 +125,7 @@ class PhotoFitter:
         filmed = letterbox.find_filmed(height, width)
         fit = self.config.fit
         if picture.focal_ratio is not None:
-            fit = replace(fit, focal_ratio=picture.focal_ratio, focal_deviation=self.config.stated_focal_deviation)
+            fit = replace(fit, distance=None, focal_ratio=picture.focal_ratio, focal_deviation=self.config.stated_focal_deviation)
         photo = _Photo(picture, name, identity, face, filmed, fit)
         window, matte, valid = self._cut_out(photo, crop)
         solver = FaceSolver.of(self.head, Observations.of(landmarks[None], face.blendshapes[None], np.zeros(1), window), fit)

@@ -36,6 +36,7 @@ class PhotometricRefiner:
             fit: deviations of landmarks and priors where the recipe has none of its own.
         """
         priors = Priors.of(solver.head, solver.observations, replace(fit, expression=config.expression))
+        priors = priors.expect_focal(solver.priors.shared_mean[-1])
         self.solver, self.crops, self.config, self.fit = replace(solver, priors=priors), crops, config, fit
         self.train = train.nonzero()[:, 0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -19,8 +20,16 @@ from deja_vu.tracking.normal_equations import NormalEquations
 from deja_vu.tracking.observations import Observations
 from deja_vu.tracking.priors import Priors
 from deja_vu.tracking.state import TrackState
-from deja_vu.tracking.terms import LandmarkPoints, LandmarkTerm, Term
+from deja_vu.tracking.terms import LandmarkPoints, LandmarkTerm, PricedTerm, Term
 
+FIRST_DAMPING = 1e-3
+"""Damping after the first step that would raise the cost."""
+MOST_DAMPING = 1e4
+"""Damping beyond which no step is tried."""
+DAMPING_RATIO = 10.0
+"""Of the damping of one attempt to that of the last."""
+LEAST_DEPTH = 0.05
+"""Nearest place of a head before the camera at which a fit begins, meters."""
 NEEDED_REGIONS = ("skin", "face", "scalp", "neck", "eye_left", "eye_right")
 """Regions that tracker and avatar ask for by name."""
 
@@ -59,7 +68,17 @@ class FaceSolver:
             config: deviations.
             landmarks: the head's, where they are at hand.
         """
-        return FaceSolver(head, landmarks or LandmarkPoints.of(head, config), observations, Priors.of(head, observations, config))
+        solver = FaceSolver(head, landmarks or LandmarkPoints.of(head, config), observations, Priors.of(head, observations, config))
+        return solver if config.distance is None else replace(solver, priors=solver.priors.expect_focal(solver._expect_focal(config)))
+
+    def _expect_focal(self, config: FitConfig) -> Float[Tensor, ""]:
+        """Logarithm of the focal length at which a mean head would be as far as expected in half of the frames."""
+        assert config.distance is not None
+        usual = self.observations.expected_log_focal
+        some = self.select(evenly_spaced(config.start_frames, len(self.observations)))
+        depth = some.guess(usual).world_from_head[:, 2, 3].median()
+        low, high = (math.log(bound / config.focal_ratio) for bound in config.focal_range)
+        return usual + (math.log(config.distance) - depth.log()).clamp(low, high)
 
     def select(self, frames: Int[Tensor, " n"]) -> FaceSolver:
         """The solver of some of the frames."""
@@ -73,19 +92,57 @@ class FaceSolver:
             terms: what was measured in them; priors are added here.
             share_identity: whether to move identity and focal length too.
         """
-        unknowns = self.priors.unknowns
-        system = NormalEquations.zeros(len(self.observations), unknowns.size, len(state.shape) + 1 if share_identity else 0)
+        system = self._linearize(state, terms, share_identity=share_identity)
+        change = self.priors.change(state)
+        return self.priors.unknowns.update(state, *system.solve(self.priors.coupling(change), change))
+
+    def descend(self, state: TrackState, terms: Sequence[PricedTerm], steps: int, *, share_identity: bool) -> tuple[TrackState, float]:
+        """Gauss-Newton steps, damped (Levenberg and Marquardt) where they would raise the cost.
+
+        Args:
+            state: T frames.
+            terms: what was measured in them; priors are added here.
+            steps: the most; fewer where no damping lowers the cost any more.
+            share_identity: whether to move identity and focal length too.
+
+        Returns:
+            The state of the lowest cost, and that cost.
+        """
+        cost, damping = self.cost(state, terms, share_identity=share_identity), 0.0
+        for _ in range(steps):
+            system = self._linearize(state, terms, share_identity=share_identity)
+            change = self.priors.change(state)
+            coupling = self.priors.coupling(change)
+            while True:
+                moved = self.priors.unknowns.update(state, *system.solve(coupling, change, damping))
+                lower = self.cost(moved, terms, share_identity=share_identity)
+                if lower <= cost:  # false for what is not a number, too
+                    break
+                damping = max(FIRST_DAMPING, damping * DAMPING_RATIO)
+                if damping > MOST_DAMPING:
+                    return state, cost
+            state, cost = moved, lower
+            damping = damping / DAMPING_RATIO if damping > FIRST_DAMPING else 0.0
+        return state, cost
+
+    def cost(self, state: TrackState, terms: Sequence[PricedTerm], *, share_identity: bool) -> float:
+        """What `descend` lowers: half the sum of all squared deviations, robust where the terms are."""
+        return sum(term.cost(state) for term in terms) + self.priors.cost(state, share_identity=share_identity)
+
+    def _linearize(self, state: TrackState, terms: Sequence[Term], *, share_identity: bool) -> NormalEquations:
+        shared = len(state.shape) + 1 if share_identity else 0
+        system = NormalEquations.zeros(len(self.observations), self.priors.unknowns.size, shared)
         for term in terms:
             term.add(system, state)
         self.priors.add(system, state)
-        return unknowns.update(state, *system.solve(self.priors.coupling, self.priors.change(state)))
+        return system
 
-    def guess(self) -> TrackState:
-        """Mean identity, scored expressions, and the poses that follow from them."""
+    def guess(self, log_focal: Float[Tensor, ""]) -> TrackState:
+        """Mean identity, scored expressions, and the poses that follow from them at a focal length (logarithm, over the window's width)."""
         neutral = self.head.neutral((len(self.observations),))
         state = TrackState(
             shape=neutral.shape[0],
-            log_focal=self.observations.expected_log_focal,
+            log_focal=log_focal,
             expression=self.observations.score_expressions(self.head.spec.expression_names),
             joints=neutral.joints,
             world_from_head=neutral.world_from_head.clone(),
@@ -104,7 +161,12 @@ class FaceSolver:
             _, rotation, translation = cv2.solvePnP(model, image, intrinsics, np.zeros(4), flags=cv2.SOLVEPNP_SQPNP)
             poses[frame, :3, :3] = torch.from_numpy(cv2.Rodrigues(rotation)[0])
             poses[frame, :3, 3] = torch.from_numpy(translation[:, 0])
+        poses[:, 2, 3] = poses[:, 2, 3].clamp_min(LEAST_DEPTH)
         return replace(state, world_from_head=poses)
+
+    def landmark_term(self, config: FitConfig) -> LandmarkTerm:
+        """The landmarks of the solver's frames, as strong as a recipe has them."""
+        return LandmarkTerm(self.landmarks, self.observations, config.landmark_px, config.robust_px)
 
     def landmark_errors(self, state: TrackState) -> Float[Tensor, "T n"]:
         """Distance of every landmark from its fitted surface point, pixels of the window."""
@@ -124,15 +186,20 @@ def fit_landmarks(solver: FaceSolver, config: FitConfig) -> TrackState:
     """
     frames = len(solver.observations)
     spread = evenly_spaced(config.identity_frames, frames)
-    state = solver.guess()
-    some, part = state.select(spread), solver.select(spread)
-    terms = [LandmarkTerm(part.landmarks, part.observations, config.landmark_px, config.robust_px)]
-    for _ in range(config.steps):
-        some = part.step(some, terms, share_identity=True)
+    part = solver.select(spread)
+    state, _ = part.descend(_find_start(part, config), [part.landmark_term(config)], config.steps, share_identity=True)
     if len(spread) == frames:
-        return some
-    state = solver.find_poses(replace(state, shape=some.shape, log_focal=some.log_focal))
-    terms = [LandmarkTerm(solver.landmarks, solver.observations, config.landmark_px, config.robust_px)]
-    for _ in range(config.steps):
-        state = solver.step(state, terms, share_identity=False)
-    return state
+        return state
+    every = solver.find_poses(replace(solver.guess(state.log_focal), shape=state.shape))
+    return solver.descend(every, [solver.landmark_term(config)], config.steps, share_identity=False)[0]
+
+
+def _find_start(solver: FaceSolver, config: FitConfig) -> TrackState:
+    """Where a fit to all frames begins: of the fits to few frames from several focal lengths, the one of the lowest cost."""
+    few = solver.select(evenly_spaced(config.start_frames, len(solver.observations)))
+    term, fits = few.landmark_term(config), []
+    for ratio in config.start_ratios:
+        start = few.guess(few.observations.expected_log_focal + math.log(ratio / config.focal_ratio))
+        fits.append(few.descend(start, [term], config.start_steps, share_identity=True))
+    best = min(fits, key=lambda fit: fit[1])[0]
+    return solver.find_poses(replace(solver.guess(best.log_focal), shape=best.shape))

@@ -15,13 +15,18 @@ from deja_vu.heads.base import SkinnedModel, SurfacePoints
 from deja_vu.heads.skinning import axis_angle_to_matrix
 
 POSE = 6
-"""Unknowns of a frame's rigid pose: rotation (world axes, about the head's origin), then translation."""
+"""Unknowns of a frame's rigid pose: rotation (world axes, about the head's origin), shift across the view, and the logarithm of the depth,
+which keeps the head before the camera and lets distances scale with the focal length without moving any prior."""
+DEPTH = 5
+"""Place of the depth among them."""
 EXPRESSION_RANGE = (-0.5, 1.5)
 """Least and largest coefficient of an expression: a little beyond what a face does, so that noise at either end averages out."""
 NEAREST = 1e-3
 """Least depth at which a point is projected, meters."""
 PER_FRAME = ("expression", "joints", "world_from_head", "torso")
 """Fields of `TrackState` that have a row for each frame."""
+LONGEST_STEP = 0.5
+"""Largest turn of a frame's head (radians), and change of the logarithm of its depth or of the focal length, in one step."""
 JOINT_STEP = 1e-2
 """Finite-difference step for joint rotations, radians: truncation and float32 rounding both stay under 1 % of the slope."""
 
@@ -98,12 +103,18 @@ class Unknowns:
     def update(self, state: TrackState, step: Float[Tensor, "T D"], shared_step: Float[Tensor, " C"] | None = None) -> TrackState:
         """Apply a step of all frames' unknowns, and of identity and log focal length where they are solved for.
 
-        Expressions stay within `EXPRESSION_RANGE`.
+        Expressions stay within `EXPRESSION_RANGE`; steps beyond `LONGEST_STEP` are shortened, those of all frames alike where the
+        focal length's is too long.
         """
+        step = step * _shorten(torch.maximum(step[:, :3].norm(dim=1), step[:, DEPTH].abs()))[:, None]
+        if shared_step is not None and len(shared_step):
+            shorter = _shorten(shared_step[-1].abs())
+            step, shared_step = step * shorter, shared_step * shorter
         turn = axis_angle_to_matrix(step[:, :3])
         pose = state.world_from_head.clone()
         pose[:, :3, :3] = turn @ pose[:, :3, :3]
-        pose[:, :3, 3] = pose[:, :3, 3] + step[:, 3:6]
+        pose[:, :2, 3] += step[:, 3:5]
+        pose[:, 2, 3] *= step[:, DEPTH].exp()
         joints = state.joints.clone()
         for joint in self.joints:
             joints[:, joint] += step[:, self.joint(joint)]
@@ -112,6 +123,11 @@ class Unknowns:
         if shared_step is None or len(shared_step) == 0:
             return state
         return replace(state, shape=state.shape + shared_step[:-1], log_focal=state.log_focal + shared_step[-1])
+
+
+def _shorten(length: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    """Factor that brings steps down to `LONGEST_STEP`."""
+    return LONGEST_STEP / length.clamp_min(LONGEST_STEP)
 
 
 @dataclass(frozen=True)
@@ -139,7 +155,9 @@ def project(points: SurfacePoints, params: HeadParams, camera: Camera, unknowns:
     world, linear = points.skin(rest, params)
     pixels, slope = project_points(world, camera)
     by_rest = slope @ linear
-    columns = [by_pose(world, params.world_from_head[:, :3, 3], slope), basis_slope(by_rest, points.expression_basis)]
+    by_place = by_pose(world, params.world_from_head[:, :3, 3], slope)
+    by_place[..., DEPTH] *= params.world_from_head[:, None, None, 2, 3]
+    columns = [by_place, basis_slope(by_rest, points.expression_basis)]
     for joint in unknowns.joints:
         columns.append(slope @ _joint_slope(points, rest, params, world, joint))
     by_video = None

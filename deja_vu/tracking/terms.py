@@ -31,6 +31,14 @@ class Term(Protocol):
         """Add the measurement's normal equations at a state."""
 
 
+@runtime_checkable
+class PricedTerm(Term, Protocol):
+    """A measurement that can say how well a state agrees with it."""
+
+    def cost(self, state: TrackState) -> float:
+        """Half the sum of the residuals' robust squares: what steps lower."""
+
+
 @dataclass(frozen=True)
 class LandmarkPoints:
     """The places of n detector landmarks on a head."""
@@ -75,6 +83,15 @@ class LandmarkTerm:
             weight = self.landmarks.weight[:, None] / (self.deviation_px * scale) ** 2 / (1 + distance**2)
             by_video = None if projection.by_video is None else projection.by_video.flatten(1, 2)
             system.add(frames, projection.by_frame.flatten(1, 2), by_video, residual.flatten(1), weight.expand_as(residual).flatten(1))
+
+    def cost(self, state: TrackState) -> float:
+        """Half the sum of the residuals' robust squares (Cauchy's)."""
+        scale, camera, total = self.observations.window.width / 512, state.camera(self.observations.window), 0.0
+        for frames in torch.arange(len(self.observations)).split(4 * max(1, CHUNK_POINTS // len(self.landmarks.ids))):
+            pixels, _ = camera.project(self.landmarks.points(state.params(frames)))
+            distance = (pixels - self.observations.landmarks[frames][:, self.landmarks.ids]).norm(dim=-1) / (self.robust_px * scale)
+            total += float((self.landmarks.weight * distance.square().log1p()).sum())
+        return total * (self.robust_px / self.deviation_px) ** 2 / 2
 
 
 @dataclass(frozen=True)

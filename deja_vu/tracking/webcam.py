@@ -24,7 +24,7 @@ from deja_vu.tracking.detector import FaceObservation, LandmarkDetector
 from deja_vu.tracking.observations import Observations
 from deja_vu.tracking.solver import FaceSolver, fit_landmarks, refuse_untrackable
 from deja_vu.tracking.state import TrackState
-from deja_vu.tracking.terms import LandmarkPoints, LandmarkTerm
+from deja_vu.tracking.terms import LandmarkPoints
 
 
 @dataclass(frozen=True)
@@ -165,9 +165,7 @@ class LiveMotion(MotionSource):
         jump = (fresh.landmarks[0] - self._observations.landmarks[-1]).norm(dim=-1).median() / face.width
         if jump > config.jump:
             state = solver.find_poses(state)
-        terms = [LandmarkTerm(self._landmarks, observations, config.fit.landmark_px, config.fit.robust_px)]
-        for _ in range(config.steps):
-            state = solver.step(state, terms, share_identity=False)
+        state, _ = solver.descend(state, [solver.landmark_term(config.fit)], config.steps, share_identity=False)
         keep = torch.arange(len(observations))[1 - config.window_frames :]
         self._state, self._observations = state.select(keep), observations.select(keep)
         return state.params(slice(-1, None))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from deja_vu.tracking.config import FitConfig
 from deja_vu.tracking.normal_equations import NormalEquations
 from deja_vu.tracking.observations import Observations
 from deja_vu.tracking.solver import FaceSolver, fit_landmarks, refuse_untrackable
-from deja_vu.tracking.state import TrackState, Unknowns, project
+from deja_vu.tracking.state import LONGEST_STEP, TrackState, Unknowns, project
 
 
 def truth(frames: int) -> tuple[object, TrackState, Camera]:
@@ -120,3 +122,78 @@ def test_a_head_without_what_tracking_needs_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"region face.*MediaPipe landmarks"):
         refuse_untrackable(head)
     refuse_untrackable(load_toy())
+
+
+def film_through(focal: float, distance: float) -> tuple[FaceSolver, TrackState]:
+    """What a camera sees of the toy head, and the truth; the focal length is in widths of the picture."""
+    head, state, window = truth(30)
+    pose = state.world_from_head.clone()
+    pose[:, 2, 3] += distance - 0.75
+    state = replace(state, world_from_head=pose, log_focal=torch.tensor(focal).log())
+    return FaceSolver.of(head, observe(head, state, window, noise=0.5), FitConfig()), state
+
+
+@pytest.mark.parametrize(("focal", "distance"), [(0.5, 0.3), (0.86, 0.3), (1.6, 0.62), (4.0, 1.5)])
+def test_a_head_is_found_before_any_lens(focal: float, distance: float) -> None:
+    """From a wide lens near the face to a tele lens far away. Without a depth that cannot change its sign, the two wide ones ran away."""
+    solver, state = film_through(focal, distance)
+    found = fit_landmarks(solver, FitConfig())
+    assert solver.landmark_errors(found).median() < 1  # half a pixel of noise along each axis
+    # A tele lens flattens the face, so that its distance cannot be told from its size: there what is usual decides.
+    assert (found.world_from_head[:, 2, 3] / state.world_from_head[:, 2, 3]).log().abs().max() < (0.4 if distance < 1 else 0.7)
+    turned = found.world_from_head[:, :3, :3].transpose(1, 2) @ state.world_from_head[:, :3, :3]
+    assert torch.acos(((turned.diagonal(dim1=1, dim2=2).sum(-1) - 1) / 2).clamp(-1, 1)).median() < 0.06
+
+
+def test_motion_in_depth_does_not_ask_for_a_nearer_head() -> None:
+    """The prior on change is the same for a film and for one of a head twice as far through a lens twice as long."""
+    head, state, window = truth(30)
+    priors = FaceSolver.of(head, observe(head, state, window, noise=0.0), FitConfig()).priors
+    farther = state.world_from_head.clone()
+    farther[:, 2, 3] *= 2
+    twice = replace(state, world_from_head=farther, log_focal=state.log_focal + math.log(2))
+    torch.testing.assert_close(priors.change(twice), priors.change(state), rtol=1e-4, atol=1e-6)
+    assert priors.cost(twice, share_identity=False) == pytest.approx(priors.cost(state, share_identity=False), rel=1e-4)
+
+
+def test_descending_never_raises_the_cost() -> None:
+    """From a start half a turn of the focal length away, where plain steps overshoot; the slope that steps follow is that of the cost."""
+    solver, state = film_through(0.6, 0.3)
+    term = solver.landmark_term(FitConfig())
+    start = solver.guess(torch.tensor(4.0).log())
+    costs = [solver.cost(start, [term], share_identity=True)]
+    for _ in range(16):
+        start, cost = solver.descend(start, [term], 1, share_identity=True)
+        costs.append(cost)
+        assert cost == pytest.approx(solver.cost(start, [term], share_identity=True))
+    assert all(later <= earlier for earlier, later in pairwise(costs))
+    assert costs[-1] < solver.cost(state, [term], share_identity=True), "the noise fits better than the truth"
+
+
+def test_steps_lead_down_the_cost() -> None:
+    """The right side of the normal equations is minus the cost's slope, by differences, for landmarks and priors alike."""
+    solver, state = film_through(1.2, 0.5)
+    term, unknowns = solver.landmark_term(FitConfig()), solver.priors.unknowns
+    solver = replace(solver, priors=replace(solver.priors, change_precision=torch.zeros_like(solver.priors.change_precision)))
+    system = NormalEquations.zeros(len(solver.observations), unknowns.size, len(state.shape) + 1)
+    term.add(system, state)
+    solver.priors.add(system, state)
+    for column in (0, 2, 3, 5, 6):
+        step = torch.zeros(len(solver.observations), unknowns.size)
+        step[:, column] = 1e-3
+        none = torch.zeros(len(state.shape) + 1)
+        ahead, behind = (solver.cost(unknowns.update(state, sign * step, none), [term], share_identity=True) for sign in (1, -1))
+        slope = -float(system.frame_rhs[:, column].sum())
+        assert (ahead - behind) / 2e-3 == pytest.approx(slope, rel=0.02, abs=2.0)
+
+
+def test_a_step_is_never_longer_than_a_head_can_be_wrong() -> None:
+    head, state, _ = truth(3)
+    unknowns = Unknowns.of(head)
+    step = torch.zeros(3, unknowns.size)
+    step[0, 0], step[1, 5] = 100.0, -100.0
+    moved = unknowns.update(state, step)
+    assert (moved.world_from_head[:, 2, 3] > 0).all()
+    assert float((moved.world_from_head[1, 2, 3] / state.world_from_head[1, 2, 3]).log()) == pytest.approx(-LONGEST_STEP)
+    turned = moved.world_from_head[0, :3, :3] @ state.world_from_head[0, :3, :3].T
+    assert float(torch.acos((turned.trace() - 1) / 2)) == pytest.approx(LONGEST_STEP, abs=1e-3)

@@ -1,0 +1,79 @@
+"""Settings of finding, following and cropping a face, apart from their code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from deja_vu.core.ranges import Count, Positive, Range, Rate, Share
+
+
+@dataclass(frozen=True)
+class LetterboxConfig:
+    """How bars at the picture's border are told from what was filmed."""
+
+    tolerance: Annotated[int, Range(0, 255)] = 24
+    """Largest channel difference from the corner's color that still counts as the bar's own; codecs blur the edge."""
+    min_cut: Share = 0.15
+    """Share of the border line that must change at once where a bar ends."""
+    abruptness: Share = 0.7
+    """Least ratio of that change to the widest one of the next lines; a head before a plain wall begins narrow and widens."""
+    next_lines: Positive = 8
+    """How many lines these are."""
+    min_width: Positive = 2
+    """Bars thinner than this are codec borders, pixels."""
+    soft_width: Count = 2
+    """Pixels behind a bar's end that scaling and codecs mix with it."""
+
+
+@dataclass(frozen=True)
+class CropConfig:
+    """The window about the head. Lengths are in heights of the face from hairline to chin, some 18 cm."""
+
+    skull_up: Share = 0.25
+    """Middle of skull and hair above the point between the ears."""
+    skull_radius: Rate = 0.75
+    """Radius of the ball that holds them: the crown lies so far above the ears, hair adds some."""
+    margin: Share = 0.05
+    """Room around the landmarks."""
+    below_chin: Share = 0.15
+    """Room under the chin."""
+    outliers: Annotated[float, Range(0, 49)] = 1.0
+    """Frames at either end that may lie beyond the window, percent."""
+
+
+@dataclass(frozen=True)
+class DetectionConfig:
+    """How one face is found and followed, and which videos are refused."""
+
+    min_face_px: Positive = 64
+    """Narrowest face that still shows eyes and lips, pixels."""
+    min_found: Share = 0.3
+    """Share of a video's frames that must show the face."""
+    small_face: Share = 0.16
+    """Face width over the picture's longer side below which MediaPipe's detector starts to miss it (measured: 250 of 1920 found, 150
+    lost)."""
+    window_faces: Annotated[float, Range(1, 20)] = 4.0
+    """Side of the search window around a small face, in face widths."""
+    window_drift: Share = 0.2
+    """Way of the face from the window's middle, in sides of the window, up to which the window stays."""
+    window_shrink: Share = 0.7
+    """Side of the window that the face asks for, over the one it has, above which it stays."""
+    window_growth: Annotated[float, Range(1, 10)] = 1.4
+    """The same, below which it stays."""
+    search_frames: Count = 5
+    """Frames after the face was lost in which the whole picture is searched in parts, which costs some twenty detections."""
+    search_every: Positive = 10
+    """Frames from one search to the next after these."""
+    search_faces: Positive = 3
+    """Least side of a searched part, in narrowest faces."""
+    same_face_overlap: Share = 0.2
+    """Overlap of two boxes from which a face counts as the same one in the next frame."""
+    alike_small: Share = 0.6
+    """Width of a face that appears where the followed one is lost, over its width, above which it is the same person's."""
+    alike_large: Annotated[float, Range(1, 10)] = 1.7
+    """The same, below which it is."""
+    crowded: Share = 0.02
+    """Share of the frames with several faces from which the user is told."""
+    letterbox: LetterboxConfig = field(default_factory=LetterboxConfig)
+    crop: CropConfig = field(default_factory=CropConfig)
