@@ -15,7 +15,7 @@ import numpy as np
 from deja_vu.core.errors import InputError
 
 if TYPE_CHECKING:
-    from av import Packet, VideoFrame, VideoStream
+    from av import Packet, VideoCodecContext, VideoFrame, VideoStream
     from av.container import InputContainer
 
 NOT_VIDEO = frozenset({"tty", "bin", "xbin", "adf", "idf", "image2", "ico"})
@@ -47,7 +47,7 @@ def open_video(path: Path | str) -> Iterator[tuple[InputContainer, VideoStream]]
     if not path.exists():
         raise InputError(f"There is no file {path}. Expected the path of a video.")
     if not path.is_file():
-        raise InputError(f"{path} is a folder or device. Expected the path of a video file.")
+        raise InputError(f"{path} is a folder or device. Expected the path of a video file; pictures must be joined into one first.")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes). Expected a video file.")
     try:
@@ -108,14 +108,29 @@ class Reading:
     def _decoded(self) -> Iterator[VideoFrame]:
         from av import FFmpegError
 
+        decoder = self._alpha_decoder() or self.stream.codec_context
         for packet in self._packets():
             self.packets += packet.size > 0
             try:
-                frames = [frame for frame in packet.decode() if not frame.is_corrupt]  # type: ignore[union-attr]
+                frames = [frame for frame in decoder.decode(packet if packet.size else None) if not frame.is_corrupt]
             except FFmpegError:
                 self.broken += 1
                 continue
-            yield from frames  # type: ignore[misc]
+            for frame in frames:
+                frame.time_base = frame.time_base or self.stream.time_base
+                yield frame
+
+    def _alpha_decoder(self) -> VideoCodecContext | None:
+        """A decoder that reads the transparency of WebM, which the usual ones drop; None where there is none to read."""
+        from av import VideoCodecContext, codecs_available
+
+        name = {"vp9": "libvpx-vp9", "vp8": "libvpx"}.get(self.stream.codec_context.name)
+        if name is None or self.stream.metadata.get("alpha_mode") != "1" or name not in codecs_available:
+            return None
+        decoder = VideoCodecContext.create(name, "r")
+        assert isinstance(decoder, VideoCodecContext)
+        decoder.extradata = self.stream.codec_context.extradata
+        return decoder
 
     def _packets(self) -> Iterator[Packet]:
         from av import FFmpegError

@@ -194,7 +194,7 @@ def _notes(frame: VideoFrame, reading: Reading, name: str) -> Iterator[str]:
         yield f"{name} is interlaced: the two fields of each frame are brought to one moment. Film progressively where you can choose."
     if (color := read_tags(frame, name).note) is not None:
         yield f"{name} was {color}"
-    if is_transparent(frame):
+    if is_transparent(frame) and frame.reformat(format="rgba").to_ndarray()[..., 3].min() < 255:
         yield f"{name} is transparent in part; it is shown over white."
 
 

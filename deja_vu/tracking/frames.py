@@ -32,6 +32,10 @@ WORKERS = min(4, os.cpu_count() or 1)
 """Threads that refine mattes and write pictures."""
 
 
+MUCH_MEMORY = 1.0
+"""Gigabytes of small copies from which on they are mentioned: two minutes of film or more."""
+
+
 def begin_track(folder: Path) -> None:
     """Make a folder for the frames of a video.
 
@@ -58,6 +62,14 @@ class StoredWindow:
     """On the stored pixels, with the video's expected focal length."""
     small_side: int
     """Of the small copies that the tracker looks at, pixels."""
+
+
+def say_memory(frames: int, windows: Sequence[StoredWindow]) -> tuple[str, ...]:
+    """What is to be said of the memory that the small copies of a long film take, if it is unusual."""
+    gigabytes = frames * sum(4 * window.small_side**2 for window in windows) / 1e9
+    if gigabytes < MUCH_MEMORY:
+        return ()
+    return (f"{frames} frames take {gigabytes:.1f} GB of memory. --max-frames uses the beginning alone; a minute is enough for an avatar.",)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from deja_vu.heads.bust import BUST_HEAD
 from deja_vu.io.tracked_folder import write_sequence
 from deja_vu.tracking.config import TrackConfig
 from deja_vu.tracking.crop import find_person_crop
-from deja_vu.tracking.frames import FrameWriter, StoredWindow, begin_track
+from deja_vu.tracking.frames import FrameWriter, StoredWindow, begin_track, say_memory
 from deja_vu.tracking.landmarks import Detections, detect_video
 from deja_vu.tracking.masks import HeadMasks
 from deja_vu.tracking.matte import Matting
@@ -71,6 +71,7 @@ def track_video(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
         raise InputError(f"{video}: {len(test)} frames with a face are too few to keep some for the test by split '{config.split}'.")
     begin_track(out)
     windows = choose_windows(detections, config)
+    _print_notes(long := say_memory(len(observations), windows))
     writer = FrameWriter(video, detections, out, windows)
     with ExitStack() as open_mattings:
         mattings = [open_mattings.enter_context(Matting(config.matte, closed_form=config.closed_form_matte)) for _ in windows]
@@ -88,7 +89,7 @@ def track_video(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
     writer.write_head_masks(HeadMasks(head, config.masks), state)
     sequence = TrackedSequence(
         folder=out,
-        info=_describe(video, detections, windows, config, notes + doubts + remarks),
+        info=_describe(video, detections, windows, config, notes + long + doubts + remarks),
         params=state.params(),
         camera=state.camera(observations.window),
         index=torch.from_numpy(index).long(),
@@ -140,8 +141,9 @@ def fit_video(head: HeadModel, observations: Observations, crops: Crops, train: 
     print(f"fit to landmarks: median error {error:.2f} px of {config.resolution}, {time.monotonic() - started:.1f} s")
     started = time.monotonic()
     state, texture = PhotometricRefiner(solver, crops, train, config.photometric, config.fit).refine(state)
-    deviation = texture.deviation[texture.times_seen > 3].median()
-    print(f"refined by pixels: color deviation {deviation:.3f}, {time.monotonic() - started:.1f} s")
+    followed = texture.deviation[texture.times_seen > 3]
+    colors = f"color deviation {followed.median():.3f}" if len(followed) else "no point was seen often enough to judge colors"
+    print(f"refined by pixels: {colors}, {time.monotonic() - started:.1f} s")
     return state
 
 

@@ -182,6 +182,21 @@ def test_transparent_film_is_shown_over_white_and_that_is_said(tmp_path):
     assert found[52:].min() > 250
 
 
+def test_a_transparent_webm_of_ours_is_shown_over_white(tmp_path):
+    """Its transparency is a second picture in the file, which FFmpeg's own decoder leaves out."""
+    rgba = np.dstack([picture(), np.full((96, 96), 255, np.uint8)])
+    rgba[48:, :, 3] = 0
+    with VideoWriter(tmp_path / "film.webm", 25, 8, webm=True) as writer:
+        for _ in range(3):
+            writer.write(rgba)
+    with pytest.warns(InputWarning, match="transparent in part"):
+        probe(tmp_path / "film.webm")
+    frames = list(read_frames(tmp_path / "film.webm"))
+    np.testing.assert_allclose([time for _, time, _ in frames], np.arange(3) / 25, atol=1e-3)
+    assert psnr(frames[1][2][:44], picture()[:44]) > 36  # VP9's fastest settings
+    assert frames[1][2][52:].min() > 245
+
+
 def test_interlaced_film_is_brought_to_one_moment_and_that_is_said(tmp_path):
     """A bar that moves between the two fields of a frame: without its comb."""
     path = tmp_path / "film.mp4"

@@ -11,6 +11,7 @@ import pytest
 
 from deja_vu.io.sound import Sound
 from deja_vu.io.video import VideoWriter
+from tests.helpers.videos import heard
 
 CLAP = 0.6
 """Moment at which the picture turns white and a click is heard, seconds."""
@@ -35,17 +36,6 @@ def write_clapper(path: Path, rate: int = 44_100, delay: float = 0.0, *, silent_
             container.mux(audio.encode(frame))
         container.mux(audio.encode(None))
     return path
-
-
-def heard(path: Path) -> tuple[float, float]:
-    """When the clap is heard, and how long the sound lasts, seconds."""
-    with av.open(str(path)) as container:
-        frames = list(container.decode(audio=0))
-        channels = len(frames[0].layout.channels)
-        samples = [(frame.time, frame.sample_rate, frame.to_ndarray().reshape(channels, -1, order="F")) for frame in frames]
-    begin = next(time + int((np.abs(wave[0]) > 0.2).argmax()) / rate for time, rate, wave in samples if np.abs(wave[0]).max() > 0.2)
-    last, rate, wave = samples[-1]
-    return begin, last + wave.shape[1] / rate
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "webm"])

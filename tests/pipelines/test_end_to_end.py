@@ -23,6 +23,7 @@ from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.recipes import Recipe
 from deja_vu.pipelines.sample import write_sample
 from deja_vu.training.gaussian_config import GaussianPhase
+from tests.helpers.videos import add_click, heard
 
 FRAMES, SIDE = 40, 192
 KEYS = set(
@@ -112,5 +113,9 @@ def test_from_a_video_to_a_driven_avatar(tmp_path) -> None:
     assert (head > 250).mean() > 0.15
     assert np.abs(target - crop)[head > 250].mean() < 6  # the codec, and foreground colors estimated by the matting
 
-    main(["drive", str(run), "--motion", str(video), "--out", str(tmp_path / "driven.mp4")])
+    driving = add_click(video, tmp_path / "driving.mp4", 0.8, 1.6)
+    main(["drive", str(run), "--motion", str(driving), "--out", str(tmp_path / "driven.mp4")])
     assert probe(tmp_path / "driven.mp4").frames == FRAMES
+    when, length = heard(tmp_path / "driven.mp4")
+    assert when == pytest.approx(0.8, abs=0.012)  # half a block of the encoder, which spreads a click
+    assert length == pytest.approx(1.6, abs=0.03)  # blocks of 21 ms
