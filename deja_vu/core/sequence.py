@@ -30,6 +30,7 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.errors import FormatError, InputError, refuse_other_version
 from deja_vu.core.head import TORSO_SHAPE, HeadParams
 from deja_vu.core.image import decode_picture
+from deja_vu.core.transfer import move
 
 FORMAT_VERSION = 1
 
@@ -55,7 +56,7 @@ class Frame:
 
     def to(self, device: torch.device) -> Frame:
         """The same frame on another device."""
-        return Frame(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        return Frame(**{field.name: move(getattr(self, field.name), device) for field in fields(self)})
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,13 @@ RASTERIZERS: dict[str, Rasterizer] = {
 
 
 def rasterize(
-    gaussians: Gaussians, camera: Camera, background: Float[Tensor, "*b 3"], backend: str = "auto", *, depth: bool = True
+    gaussians: Gaussians,
+    camera: Camera,
+    background: Float[Tensor, "*b 3"],
+    backend: str = "auto",
+    *,
+    depth: bool = True,
+    check: bool = True,
 ) -> RenderOutput:
     """Render Gaussians with 3D Gaussian Splatting, differentiably.
 
@@ -44,6 +50,7 @@ def rasterize(
         backend: a key of `RASTERIZERS`, or `auto`: gsplat for CUDA tensors, cpu for those on the CPU, reference for float64, for
             the meta device, or where the native library can be neither found nor compiled (one warning says so).
         depth: give the depth too, which costs gsplat time.
+        check: refuse values that are not finite, for which a GPU is waited for; the cpu rasterizer looks in any case, while it reads.
 
     Returns:
         Color over the background, coverage and, if asked for, expected depth; a batch if any argument is one.
@@ -68,7 +75,7 @@ def rasterize(
         _expand_batch(camera.camera_from_world, count, 2), _expand_batch(camera.intrinsics, count, 2), camera.width, camera.height
     )
     draw = _backend(backend, gaussians.means) if batched.means.numel() else _draw_nothing
-    if draw is not cpu.rasterize:  # which looks while it reads them
+    if check and draw is not cpu.rasterize:
         check_finite(arguments(gaussians, camera, background))
     output = draw(batched, view, _expand_batch(background, count, 1), depth)
     if batches:

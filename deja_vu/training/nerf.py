@@ -60,7 +60,7 @@ def show_sources(avatar: NerfAvatar, sequence: TrackedSequence, positions: Int[T
         batch = source.batch(position[None])
         pose = batch.params.world_from_head[0] @ torch.diag(torch.tensor([1 / SCENE_SCALE] * 3 + [1.0]))
         pictures.append(project_frontal((batch.image * batch.head)[0], batch.camera, pose, avatar.config.encoder_size))
-    avatar.planes.set_sources(torch.stack(pictures).to(avatar.shape.device))
+    avatar.planes.set_sources(move(torch.stack(pictures), avatar.device))
 
 
 def train_nerf(

@@ -78,7 +78,8 @@ class PriorTask(Task[PriorPhase, PriorBatch]):
         for start, residual, owner in zip(starts, residuals, batch.owner, strict=True):
             views = batch.targets[owner].to(self.device)
             gaussians = self.atlas.gaussians(start, residual, views.params)
-            out = rasterize(gaussians, views.camera, background.expand(len(views.params), 3), depth=False)
+            whole = background.expand(len(views.params), 3)
+            out = rasterize(gaussians, views.camera, whole, depth=False, check=self.device.type == "cpu")
             draw = torch.Generator().manual_seed((config.seed * 1_000_003 + step) * config.batch + batch.places[owner])
             window = head_window(views.head, config.perceptual_window, draw) if perceptual else None
             terms = self.objective.terms(out, views, background, window=window) | self.size(residual)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from deja_vu.avatars import GaussianAvatar, GaussianConfig
 from deja_vu.bench.metrics import FrameMetrics
@@ -16,6 +17,7 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.image import over
 from deja_vu.core.portrait import Portrait
 from deja_vu.core.sequence import TrackedSequence, TrackInfo
+from deja_vu.core.transfer import move
 from deja_vu.datasets.shards import Sample, ShardInfo, ShardSet, begin_shards, write_shard
 from deja_vu.heads import load_head
 from deja_vu.io.frames import FrameSource
@@ -53,11 +55,23 @@ def _random_perceptual(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PerceptualDistance, "load", staticmethod(lambda: made))
 
 
+class RefuseWaiting(TorchDispatchMode):
+    """Stops at a copy from the host to another device that the host would wait for."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if func is torch.ops.aten._to_copy.default and args[0].is_cpu and args[0].dim() and not out.is_cpu:
+            assert kwargs.get("non_blocking"), f"{tuple(args[0].shape)} goes to {out.device} and the host waits"
+        return out
+
+
 def step(task: Task, phase, number: int, device: torch.device) -> StepResult:
     """One whole step: batch, terms, gradients, Adam, and what follows; every term and gradient lies on the device."""
     task.model.train()
     batch = next(iter(task.batches(phase, 0, 0)))
-    result = task.compute(batch, number, torch.Generator().manual_seed(number))
+    with RefuseWaiting():
+        result = task.compute(batch, number, torch.Generator().manual_seed(number))
     assert {value.device.type for value in (*result.terms.values(), result.psnr)} == {device.type}
     result.total().backward()
     moved = [parameter for group in task.param_groups().values() for parameter in group if parameter.grad is not None]
@@ -182,3 +196,10 @@ def test_frames_are_scored_on_meta(tracked, painted, device: torch.device) -> No
     reference = metrics.reference(over(batch.image, batch.head, white)[0], batch.loss_mask[0], perceptual=True)
     picture = avatar.render(batch.params, batch.camera, white).rgb[0]
     assert {value.device.type for value in metrics.compare(picture, reference).values()} == {device.type}
+
+
+def test_a_copy_that_the_host_waits_for_is_found_out_on_meta() -> None:
+    with RefuseWaiting():
+        move(torch.ones(3), "meta")
+        with pytest.raises(AssertionError, match="the host waits"):
+            torch.ones(3).to("meta")

@@ -64,6 +64,14 @@ def test_refuses_values_that_are_not_finite(scene, name, value):
         rasterize(replace(gaussians, **{name: broken}), camera, background)
 
 
+def test_values_are_not_looked_at_where_nobody_asks_but_by_the_cpu_rasterizer_which_reads_them_anyway(scene):
+    gaussians, camera, background = scene
+    broken = replace(gaussians, sh=torch.full_like(gaussians.sh, torch.nan))
+    assert rasterize(broken, camera, background, "reference", check=False).rgb.isnan().any()
+    with pytest.raises(ValueError, match="not finite"):
+        rasterize(broken, camera, background, "cpu", check=False)
+
+
 @pytest.mark.usefixtures("unchecked_types")
 def test_refuses_shapes_and_types(scene):
     gaussians, camera, background = scene

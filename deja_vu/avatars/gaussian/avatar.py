@@ -172,8 +172,9 @@ class GaussianAvatar(Avatar):
 
     def prepare(self, params: HeadParams, camera: Camera) -> Draw:
         gaussians = self.gaussians(params)
-        depth = not self.training  # of which no loss knows
-        return lambda background: rasterize(gaussians, camera, background, backend=self.config.backend, depth=depth)
+        # Training has no use for depth, and waits for no GPU: it looks at its terms when it logs them.
+        depth, check = not self.training, self.device.type == "cpu" or not self.training
+        return lambda background: rasterize(gaussians, camera, background, backend=self.config.backend, depth=depth, check=check)
 
     def count_work(self, params: HeadParams, camera: Camera) -> dict[str, int]:
         """`gaussians`, and on a CPU `alpha_evals`: how often one of them is composited with a pixel."""
