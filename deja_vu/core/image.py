@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -10,8 +11,11 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
+from PIL import Image
 from torch import Tensor
 
+MAX_SIDE = 16_384
+"""Of a picture file that is decoded, pixels."""
 WHITE = torch.ones(3)
 """Background of pictures that are compared or shown."""
 Lines: TypeAlias = slice | Int[Tensor, " n"]
@@ -33,12 +37,15 @@ class RenderOutput:
 def decode_picture(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
     """A picture file in OpenCV's order of channels; None where there is none that can be read.
 
-    OpenCV's own reader dies of paths that are not UTF-8.
+    OpenCV's own reader dies of paths that are not UTF-8, and decodes whatever size a file says it has.
     """
     try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-        return cv2.imdecode(data, flags) if len(data) else None
-    except (OSError, cv2.error):
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data)) as file:
+            if max(file.size) > MAX_SIDE:
+                return None
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except (OSError, SyntaxError, ValueError, cv2.error, Image.DecompressionBombError):
         return None
 
 

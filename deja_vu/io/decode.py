@@ -22,6 +22,8 @@ NOT_VIDEO = frozenset({"tty", "bin", "xbin", "adf", "idf", "image2", "ico"})
 """Demuxers that draw any text or picture file as frames."""
 MISSING_SHARE = 0.01
 """Share of the announced frames that may be absent without a warning; containers round and trim."""
+MAX_PIXELS = 8192 * 8192
+"""Largest frame that is decoded: one takes three to eight bytes a pixel, and decoders hold some."""
 STAMPS = 3000
 """Frames from whose stamps the rate is taken."""
 EQUAL_STAMPS = 0.1
@@ -51,10 +53,10 @@ def open_video(path: Path | str) -> Iterator[tuple[InputContainer, VideoStream]]
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes). Expected a video file.")
     try:
-        container = av.open(os.fspath(path.resolve()))
+        container = av.open(os.fspath(path.resolve()), metadata_errors="replace")  # titles are in any encoding
     except PermissionError as error:
         raise InputError(f"{path} cannot be read: permission denied.") from error
-    except (av.FFmpegError, OSError) as error:
+    except (av.FFmpegError, OSError, ValueError) as error:
         raise InputError(
             f"{path} is not a video that can be opened, or it is cut off before its index ({error.__class__.__name__}).\n"
             "Expected MP4, MOV, MKV, WebM or AVI. If the recording was interrupted, export it again from its source."
@@ -67,6 +69,9 @@ def open_video(path: Path | str) -> Iterator[tuple[InputContainer, VideoStream]]
         if not streams:
             held = "only sound" if container.streams.audio else "no picture track"
             raise InputError(f"{path} holds {held}. Expected a video with frames.")
+        width, height = streams[0].codec_context.width, streams[0].codec_context.height
+        if width * height > MAX_PIXELS:
+            raise InputError(f"{path} has frames of {width} x {height} pixels. Reduce them to 8192 x 4320 or less.")
         streams[0].thread_type = "AUTO"
         yield container, streams[0]
 

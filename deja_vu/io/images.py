@@ -183,14 +183,15 @@ def coded_color(path: Path) -> tuple[int, int] | None:
 def _to_srgb(picture: Pillow.Image, coded: tuple[int, int] | None, notes: list[str]) -> Pillow.Image:
     """Three channels of 8 bits, colors converted by the embedded profile or the coded color where there is one, over white."""
     profile = picture.info.get("icc_profile")
+    if picture.mode in ("RGB", "RGBA", "CMYK", "L", "LA", "LAB") and max(picture.size) >= 2 * MAX_SIDE:
+        picture = picture.reduce(max(picture.size) // MAX_SIDE)  # before copies of all of it are made
     if picture.mode == "F":
         raise ValueError("its pixels are floating-point numbers")
     if picture.mode.startswith("I"):
-        values = np.asarray(picture).astype(np.int64)
         notes.append("16-bit grey was reduced to 8 bits.")
-        return Pillow.fromarray((values.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+        return Pillow.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-        rgba = picture.convert("RGBA")
+        rgba = picture if picture.mode == "RGBA" else picture.convert("RGBA")
         white = Pillow.new("RGBA", rgba.size, "white")
         notes.append("What was transparent is white now.")
         picture = Pillow.alpha_composite(white, rgba).convert("RGB")

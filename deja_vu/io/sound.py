@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -59,7 +60,7 @@ class Sound:
         import av
         from av import AudioStream
 
-        source = self._open.enter_context(av.open(str(self.film)))
+        source = self._open.enter_context(av.open(os.fspath(self.film), metadata_errors="replace"))
         if source.streams.audio:
             self._blocks = self._read(source)
             stream = container.add_stream(codec, rate=RATE, layout="stereo")

@@ -211,7 +211,12 @@ def _square_size(frame: VideoFrame, pixel_aspect: float) -> tuple[int, int]:
 
 def _as_shown(frame: VideoFrame, stream: VideoStream, name: str) -> Image:
     """A frame in sRGB, with square pixels, upright."""
-    rgb = to_srgb(frame, read_tags(frame, name))
+    from av import FFmpegError
+
+    try:
+        rgb = to_srgb(frame, read_tags(frame, name))
+    except (FFmpegError, ValueError) as error:
+        raise InputError(f"{name} holds frames of {frame.format.name}, which cannot be shown ({error}). Export it as H.264.") from error
     size = _square_size(frame, _pixel_aspect(stream))
     if size != (frame.width, frame.height):
         rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR)

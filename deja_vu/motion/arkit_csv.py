@@ -36,6 +36,10 @@ DEFAULT_RATE = 60
 """Frame rate of a timecode that is too short to tell: what phones record at."""
 MAX_WEIGHT = 2.0
 """Weights above are no ARKit weights; other programs count to 100."""
+MOST = 1e20
+"""Largest number of any column: nanoseconds since 1970 are a hundredth of it."""
+MOST_TURN = 3600.0
+"""Largest angle: ten turns in degrees, which some programs count up."""
 MAX_GAP = 0.5
 """Seconds without a face, or without a line, beyond which the motion is said to be bridged."""
 UNITS = {1.0: "seconds", 1e-3: "milliseconds", 1e-6: "microseconds", 1e-7: "ticks of 100 nanoseconds", 1e-9: "nanoseconds"}
@@ -120,7 +124,10 @@ def _read(path: Path) -> _Table:
         delimiter, written = told[1], written[1:]
     else:
         delimiter = max(",;\t|", key=text.split("\n", 1)[0].count)
-    lines = list(csv.reader(written, delimiter=delimiter))
+    try:
+        lines = list(csv.reader(written, delimiter=delimiter))
+    except csv.Error as error:
+        raise InputError(f"{path} is no CSV file that can be read ({error}). Export the capture again.") from error
     if len(lines) < 2:
         raise InputError(f"{path} holds no motion: expected a line of column names, and a line for every frame.")
     header = [cell.strip() for cell in lines[0]]
@@ -199,7 +206,9 @@ def _parse_value(cell: str, name: str, number: int, path: Path) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"{path}, line {number}: {name} is '{cell}', not a number. Delete that line, or export the capture again.")
+        raise InputError(f"{path}, line {number}: {name} is '{cell[:40]}', not a number. Delete that line, or export the capture again.")
+    if abs(value) > (MOST_TURN if name in ANGLE_NAMES else MOST):
+        raise InputError(f"{path}, line {number}: {name} is {value:g}, which is nothing that can be measured. Export the capture again.")
     if name in ARKIT_NAMES and not -0.5 <= value <= MAX_WEIGHT:
         raise InputError(f"{path}, line {number}: {name} is {value:g}. Expected ARKit weights from 0 to 1; divide percentages by 100.")
     return value
@@ -255,7 +264,7 @@ def _parse_times(cells: list[tuple[int, str]], column: str, path: Path) -> Float
     for number, cell in cells:
         match = re.fullmatch(r"\s*(\d{1,2})[:;](\d{1,2})[:;](\d{1,2})[:;](\d{1,3}(?:[.,]\d*)?)\s*", cell)
         if match is None:
-            raise InputError(f"{path}, line {number}: the timecode is '{cell}'. Expected HH:MM:SS:FF, such as 14:03:52:28.207.")
+            raise InputError(f"{path}, line {number}: the timecode is '{cell[:40]}'. Expected HH:MM:SS:FF, such as 14:03:52:28.207.")
         parts.append([float(_point(part)) for part in match.groups()])
     hours, minutes, seconds, frame = np.array(parts).T
     whole = hours * 3600 + minutes * 60 + seconds

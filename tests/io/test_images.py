@@ -208,3 +208,11 @@ def test_a_photo_whose_path_is_not_utf8_is_read(tmp_path):
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/f\xfcr.png"))
     write_png(path, gradient())
     np.testing.assert_array_equal(read_picture(path).rgb, gradient())
+
+
+def test_a_huge_transparent_picture_is_reduced_before_it_is_copied(tmp_path):
+    """10,000 pixels squared stay below 1.2 GB so."""
+    Image.new("RGBA", (2 * MAX_SIDE, 512), (200, 120, 40, 128)).save(tmp_path / "huge.png", compress_level=1)
+    picture = read_picture(tmp_path / "huge.png")
+    assert picture.rgb.shape == (256, MAX_SIDE, 3)
+    np.testing.assert_allclose(picture.rgb[0, 0], (227, 187, 147), atol=1)

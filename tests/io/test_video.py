@@ -199,6 +199,27 @@ def test_refusals_say_what_is_wrong(tmp_path, clip):
             next(read_frames(tmp_path / name))
 
 
+def test_a_title_in_another_encoding_does_not_matter(clip, tmp_path):
+    """Old phones write latin-1 into what should be UTF-8."""
+    path = tmp_path / "titled.mp4"
+    with av.open(str(clip)) as read, av.open(str(path), "w") as written:
+        written.metadata["title"] = "ABCDEFGH"
+        stream = written.add_stream_from_template(read.streams.video[0])
+        for packet in read.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                written.mux(packet)
+    path.write_bytes(path.read_bytes().replace(b"ABCDEFGH", b"f\xfcr \xe9\xff\xfe"))
+    assert len(list(read_frames(path))) == 10
+
+
+def test_frames_that_no_camera_takes_are_refused_before_they_are_decoded(tmp_path):
+    path = tmp_path / "huge.y4m"
+    path.write_bytes(b"YUV4MPEG2 W12000 H12000 F25:1 Ip A1:1 C420\nFRAME\n" + bytes(1000))
+    with pytest.raises(InputError, match=r"frames of 12000 x 12000 pixels\. Reduce"):
+        probe(path)
+
+
 def test_zero_frames(tmp_path):
     path = tmp_path / "none.mkv"
     with av.open(str(path), "w") as container:

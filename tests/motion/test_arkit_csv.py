@@ -255,3 +255,18 @@ def test_dates_and_times_of_day_are_read(anny, tmp_path, form) -> None:
     )
     motion = ArkitCsvMotion(path, anny)
     assert (len(motion), motion.fps) == (60, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (lambda lines: [*lines[:3], '"' + "9" * 200_000 + '"'], "no CSV file that can be read"),
+        (lambda lines: [*lines[:3], lines[3].rpartition(",")[0] + ",1e300"], "nothing that can be measured"),
+        (lambda lines: [*lines[:3], lines[3].rpartition(",")[0] + "," + "x" * 5000], "not a number"),
+    ],
+    ids=["a long cell", "an angle beyond all", "a long word"],
+)
+def test_cells_that_no_program_writes_are_refused_in_short(anny, tmp_path, edit, reason) -> None:
+    with pytest.raises(InputError, match=reason) as refused:
+        ArkitCsvMotion(write(tmp_path / "a.csv", edit=edit), anny)
+    assert len(str(refused.value).replace(str(tmp_path), "")) < 500

@@ -77,7 +77,7 @@ def test_from_a_video_to_a_driven_avatar(tmp_path) -> None:
     assert (metrics["video"], metrics["frames"], metrics["resolution"]) == ("person.mp4", FRAMES, SIDE)
     assert set(metrics["baselines"]) == {"mean_image", "nearest_frame", "global_only"}
     for row in (metrics["test"], *metrics["baselines"].values()):
-        assert set(row) == {"psnr", "ssim", "st_lpips", "l1"}
+        assert set(row) == {"psnr", "ssim", "st_lpips", "l1", "regions"}
     seconds = metrics["seconds"]
     assert 0 < seconds["track"] < seconds["total"] <= time.monotonic() - started
     assert seconds["track"] + seconds["personalize"] == pytest.approx(seconds["total"], abs=0.2)
