@@ -9,6 +9,10 @@ class InputError(DejaVuError):
     """A video, image or folder given by the user cannot be used."""
 
 
+class TrackingError(InputError):
+    """The head in a video could not be followed; the message says what is seen of it, and what to film better."""
+
+
 class ConfigError(DejaVuError):
     """A configuration key or value is not known or out of range."""
 

@@ -80,6 +80,8 @@ class TrackInfo:
     version: int = FORMAT_VERSION
     person_crop: tuple[int, int, int, int] | None = None
     """The same of the window that holds neck and torso, stored at the same resolution; None where only the head is stored."""
+    excluded: tuple[int, ...] = ()
+    """Source frames with a face that are not among the tracked ones, for the fit failed in them."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,8 @@ class TrackedSequence:
             fields = dict(json.loads(description.read_text()))
             refuse_other_version(f"{folder} has tracking format", fields.get("version"), FORMAT_VERSION, "Track the video again.")
             crops = {name: tuple(fields[name]) for name in ("crop", "person_crop") if fields.get(name) is not None}
-            info = TrackInfo(**{**fields, **crops, "warnings": tuple(fields["warnings"])})
+            lists = {"warnings": tuple(fields["warnings"]), "excluded": tuple(fields.get("excluded", ()))}
+            info = TrackInfo(**{**fields, **crops, **lists})
             tensors = load_file(parameters)
             count = len(tensors["index"])
             _check_shapes(tensors, count)

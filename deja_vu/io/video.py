@@ -373,9 +373,7 @@ class VideoWriter:
             self._part.unlink(missing_ok=True)
 
 
-def write_video(
-    path: Path | str, frames: Iterable[Image], fps: float, crf: int = 16, *, times: Sequence[float] | None = None
-) -> None:
+def write_video(path: Path | str, frames: Iterable[Image], fps: float, crf: int = 16, *, times: Sequence[float] | None = None) -> None:
     """Write a whole video from an iterable of RGB frames of one size.
 
     Args:

@@ -78,8 +78,7 @@ class Color(ctypes.Structure):
     _fields_ = _fields(
         "luma blue red linear matrix weights display rgb",
         "luma_step chroma_step",
-        "luma_scale luma_offset chroma_scale chroma_offset red_v green_u green_v blue_u "
-        "signal_scale gain gain_power display_scale",
+        "luma_scale luma_offset chroma_scale chroma_offset red_v green_u green_v blue_u signal_scale gain gain_power display_scale",
         "width height half_columns half_rows wide threads",
     )
 

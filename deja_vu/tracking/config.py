@@ -178,6 +178,32 @@ class MatteCheckConfig:
 
 
 @dataclass(frozen=True)
+class QualityConfig:
+    """When a fit counts as failed: frames beyond a bound are left out, videos with too many of them refused."""
+
+    frame_error: Share = 0.05
+    """Median distance of a frame's landmarks from the fitted head, in widths of the face; turned and speaking faces have up to 0.02."""
+    video_error: Share = 0.025
+    """The same of half of a video's frames; those that were tracked well have 0.003 to 0.01."""
+    max_flagged: Share = 0.3
+    """Share of the frames that may fail."""
+    distance_range: tuple[Rate, Rate] = (0.08, 30.0)
+    """Least and largest distance of a head, meters."""
+    turn_rate: Rate = 20.0
+    """Fastest turn of a head, radians a second."""
+    turn_slack: Rate = 0.25
+    """Turn from frame to frame that is always allowed, radians."""
+    way_rate: Rate = 5.0
+    """Fastest motion of a head, in its distances from the camera a second."""
+    way_slack: Rate = 0.15
+    """The same from frame to frame that is always allowed."""
+    color: Rate = 0.15
+    """Root mean square of the face's color against the rest of the video, colors in [0, 1]; 0.02 to 0.05 are usual."""
+    outside: Share = 0.35
+    """Share of the visible face that may lie outside the person's outline."""
+
+
+@dataclass(frozen=True)
 class HeadMaskConfig:
     """Where the head ends: at a plane under the chin that rises towards the shoulders."""
 
@@ -328,6 +354,7 @@ class TrackConfig:
     detection: DetectionConfig = field(default_factory=DetectionConfig)
     matte: MatteConfig = field(default_factory=MatteConfig)
     matte_check: MatteCheckConfig = field(default_factory=MatteCheckConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)
     masks: HeadMaskConfig = field(default_factory=HeadMaskConfig)
     person_window: Annotated[float, Range(1, 4)] = 1.6
     """Largest side of the stored window with neck and torso, in sides of the head crop."""

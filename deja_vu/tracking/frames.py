@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from tqdm import tqdm
 
 from deja_vu.core.camera import Camera
@@ -108,6 +109,21 @@ class FrameWriter:
             for future in waiting:
                 future.result()
         return [one.crops() for one in storing]
+
+    def without(self, bad: Bool[np.ndarray, " n"]) -> FrameWriter:
+        """The same without some of the stored frames, whose pictures and masks are deleted."""
+        for index in self.detections.index[self.detections.found][bad]:
+            for window in self.windows:
+                pictures, planes = WINDOW_FOLDERS[window.name]
+                (self.out / pictures / f"{index:06d}.jpg").unlink()
+                (self.out / planes / f"{index:06d}.png").unlink()
+        return replace(self, detections=self.detections.without(bad))
+
+    def discard(self) -> None:
+        """Delete what was stored."""
+        for window in self.windows:
+            for name in WINDOW_FOLDERS[window.name]:
+                shutil.rmtree(self.out / name)
 
     def write_head_masks(self, masks: HeadMasks, state: TrackState) -> None:
         """Complete the stored masks: head alpha is the person's without neck and torso; eyes_mouth is on eyes and mouth.

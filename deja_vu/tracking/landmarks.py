@@ -44,6 +44,12 @@ class Detections:
     filmed: Filmed
     """What bars leave of the picture in the frames with a face."""
 
+    def without(self, bad: Bool[np.ndarray, " n"]) -> Detections:
+        """The same with some of the frames with a face counted as without one, in the same window."""
+        found = self.found.copy()
+        found[np.flatnonzero(found)[bad]] = False
+        return replace(self, found=found)
+
 
 def detect_video(
     path: Path | str,

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.linalg import solveh_banded
+from scipy.linalg import LinAlgError, solveh_banded
 from torch import Tensor
+
+from deja_vu.core.errors import DivergedError
 
 
 @dataclass
@@ -77,6 +79,9 @@ class NormalEquations:
 
         Returns:
             Step of every frame's unknowns and of the shared ones.
+
+        Raises:
+            DivergedError: the system is not positive definite or not finite.
         """
         frames, size = self.frame_rhs.shape
         blocks = self.frame.double()
@@ -95,7 +100,12 @@ class NormalEquations:
             band[k] = entries.ravel()
         band[size, : (frames - 1) * size] = -coupling.numpy().ravel()
         columns = torch.cat([rhs[..., None], self.cross.double()], -1).flatten(0, 1).numpy()
-        solved = torch.from_numpy(solveh_banded(band, columns, lower=True, overwrite_ab=True, check_finite=True))
+        try:
+            solved = torch.from_numpy(solveh_banded(band, columns, lower=True, overwrite_ab=True, check_finite=True))
+        except (LinAlgError, ValueError) as error:
+            raise DivergedError(
+                f"The fit of the head's pose has no finite solution any more ({error}). Film the face larger and sharper."
+            ) from error
         if self.num_shared == 0:
             return solved[:, 0].unflatten(0, (frames, size)).float(), self.video_rhs
         cross = self.cross.double().flatten(0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import cv2
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from deja_vu.core.errors import ConfigError
+from deja_vu.core.errors import ConfigError, DivergedError
 from deja_vu.core.sampling import evenly_spaced
 from deja_vu.heads.base import HeadModel
 from deja_vu.tracking.config import FitConfig
@@ -114,10 +115,11 @@ class FaceSolver:
             change = self.priors.change(state)
             coupling = self.priors.coupling(change)
             while True:
-                moved = self.priors.unknowns.update(state, *system.solve(coupling, change, damping))
-                lower = self.cost(moved, terms, share_identity=share_identity)
-                if lower <= cost:  # false for what is not a number, too
-                    break
+                with suppress(DivergedError):
+                    moved = self.priors.unknowns.update(state, *system.solve(coupling, change, damping))
+                    lower = self.cost(moved, terms, share_identity=share_identity)
+                    if lower <= cost:  # false for what is not a number
+                        break
                 damping = max(FIRST_DAMPING, damping * DAMPING_RATIO)
                 if damping > MOST_DAMPING:
                     return state, cost

@@ -6,7 +6,7 @@ closed form, so that a head that turns in fixed light keeps its color.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -32,6 +32,10 @@ class Crops:
     valid: UInt8[Tensor, "H W"]
     """255 where the crop shows what was filmed."""
     camera: Camera
+
+    def select(self, frames: Tensor) -> Crops:
+        """Some of the frames, by mask or index."""
+        return replace(self, rgb=self.rgb[frames], alpha=self.alpha[frames])
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from jaxtyping import Bool
 from torch import Tensor
 from tqdm import tqdm
 
-from deja_vu.core.errors import InputError
+from deja_vu.core.errors import DejaVuError, InputError
 from deja_vu.core.rate import usual_rate
 from deja_vu.core.sequence import TrackedSequence, TrackInfo
 from deja_vu.heads import load_head
@@ -36,8 +36,10 @@ from deja_vu.tracking.matte_check import doubt_mattes
 from deja_vu.tracking.observations import Observations
 from deja_vu.tracking.overlay import write_overlay
 from deja_vu.tracking.photometric import PhotometricRefiner
+from deja_vu.tracking.quality import any_fault, find_landmark_faults, find_pixel_faults, landmark_shares, refuse_failed, tell_faults
 from deja_vu.tracking.solver import FaceSolver, fit_landmarks, refuse_untrackable
 from deja_vu.tracking.state import TrackState
+from deja_vu.tracking.surface import HeadSurface
 from deja_vu.tracking.texture import Crops
 from deja_vu.tracking.torso import track_torso
 
@@ -59,37 +61,37 @@ def track_video(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
 
     Raises:
         ConfigError: the head cannot be tracked.
-        InputError: the video cannot be used; nothing is written then.
+        InputError: the video cannot be used, or (TrackingError) the head in it could not be followed; nothing is written then.
         OutputError: the folder holds frames already, or cannot be written.
     """
     head = load_head(config.head)
     refuse_untrackable(head)
     detections, notes = _detect(video, config)
-    observations = observe(detections, config)
-    test = split_frames(len(observations), config.split)
-    if not test.any():
-        raise InputError(f"{video}: {len(test)} frames with a face are too few to keep some for the test by split '{config.split}'.")
+    detected = detections.index[detections.found]
+    detections, state, left_out = fit_video(video, head, detections, config)
     begin_track(out)
     windows = choose_windows(detections, config)
-    _print_notes(long := say_memory(len(observations), windows))
+    _print_notes(long := say_memory(len(state.expression), windows))
     writer = FrameWriter(video, detections, out, windows)
     with ExitStack() as open_mattings:
         mattings = [open_mattings.enter_context(Matting(config.matte, closed_form=config.closed_form_matte)) for _ in windows]
         crops, person = writer.write_crops(mattings, config.max_frames)
-    index = detections.index[detections.found]
-    doubts = doubt_mattes(crops.alpha.numpy(), crops.valid.numpy(), index, config.matte_check)
+    doubts = doubt_mattes(crops.alpha.numpy(), crops.valid.numpy(), detections.index[detections.found], config.matte_check)
     _print_notes(doubts)
-    state = fit_video(head, observations, crops, ~test, config)
-    started = time.monotonic()
-    widened = state.widen(windows[1].crop.size / windows[0].crop.size)
-    found, remarks = track_torso(head, widened, person, ~test, observations.times, config.torso)
-    state = replace(state, torso=found.torso, torso_shape=found.torso_shape)
-    print(f"torso tracked: {time.monotonic() - started:.1f} s")
-    _print_notes(remarks)
+    try:
+        state, good, failed = refine_video(video, head, detections, state, crops, config)
+    except DejaVuError:
+        writer.discard()
+        raise
+    writer, observations = writer.without(~good.numpy()), observe(writer.detections, config).select(good.nonzero()[:, 0])
+    index, test = writer.detections.index[writer.detections.found], split_frames(len(observations), config.split)
+    state, remarks = add_torso(head, state, windows, person.select(good), ~test, observations, config)
     writer.write_head_masks(HeadMasks(head, config.masks), state)
+    notes = notes + left_out + long + doubts + failed + remarks
+    info = _describe(video, writer.detections, windows, config, notes)
     sequence = TrackedSequence(
         folder=out,
-        info=_describe(video, detections, windows, config, notes + long + doubts + remarks),
+        info=replace(info, excluded=tuple(sorted(set(detected.tolist()) - set(index.tolist())))),
         params=state.params(),
         camera=state.camera(observations.window),
         index=torch.from_numpy(index).long(),
@@ -124,27 +126,93 @@ def observe(detections: Detections, config: TrackConfig) -> Observations:
     )
 
 
-def fit_video(head: HeadModel, observations: Observations, crops: Crops, train: Bool[Tensor, " T"], config: TrackConfig) -> TrackState:
-    """Fit a head to a video: to its landmarks, then to its pixels.
+def fit_video(video: Path, head: HeadModel, detections: Detections, config: TrackConfig) -> tuple[Detections, TrackState, tuple[str, ...]]:
+    """Fit a head to the landmarks of a video, and leave out the frames in which that failed.
 
     Args:
+        video: for messages.
         head: model.
-        observations: T frames in which a face was found.
-        crops: of the same frames.
-        train: frames from which identity and texture are taken.
+        detections: of its face.
         config: recipe.
+
+    Returns:
+        The frames that are used, their state, and what to tell the user of the others.
+
+    Raises:
+        InputError: too few frames.
+        TrackingError: the fit failed.
     """
     started = time.monotonic()
-    solver = FaceSolver.of(head, observations, config.fit)
+    solver = FaceSolver.of(head, observe(detections, config), config.fit)
+    _refuse_short(video, len(solver.observations), config)
     state = fit_landmarks(solver, config.fit)
     error = solver.landmark_errors(state).median()
     print(f"fit to landmarks: median error {error:.2f} px of {config.resolution}, {time.monotonic() - started:.1f} s")
+    faults = find_landmark_faults(solver, state, config.quality)
+    refuse_failed(video, faults, landmark_shares(solver, state), config.quality)
+    bad, notes = any_fault(faults), tell_faults(faults, torch.from_numpy(detections.index[detections.found]))
+    _print_notes(notes)
+    _refuse_short(video, int((~bad).sum()), config)
+    return detections.without(bad.numpy()), state.select(~bad), notes
+
+
+def refine_video(
+    video: Path, head: HeadModel, detections: Detections, state: TrackState, crops: Crops, config: TrackConfig
+) -> tuple[TrackState, Bool[Tensor, " T"], tuple[str, ...]]:
+    """Refine a fit by the video's pixels.
+
+    Args:
+        video: for messages.
+        head: model.
+        detections: with a face in T frames.
+        state: of these, fitted to landmarks.
+        crops: of the same frames.
+        config: recipe.
+
+    Returns:
+        State of the frames that succeeded, which these are, and what to tell the user of the others.
+
+    Raises:
+        TrackingError: the fit failed.
+    """
     started = time.monotonic()
-    state, texture = PhotometricRefiner(solver, crops, train, config.photometric, config.fit).refine(state)
+    solver = FaceSolver.of(head, observe(detections, config), config.fit)
+    refiner = PhotometricRefiner(solver, crops, ~split_frames(len(crops.rgb), config.split), config.photometric, config.fit)
+    state, texture = refiner.refine(state)
     followed = texture.deviation[texture.times_seen > 3]
     colors = f"color deviation {followed.median():.3f}" if len(followed) else "no point was seen often enough to judge colors"
     print(f"refined by pixels: {colors}, {time.monotonic() - started:.1f} s")
-    return state
+    surface = HeadSurface(head, config.photometric.point_grid)
+    faults = find_landmark_faults(solver, state, config.quality)
+    faults += find_pixel_faults(surface, texture, crops, state, config.quality, config.photometric)
+    refuse_failed(video, faults, landmark_shares(solver, state), config.quality)
+    good, notes = ~any_fault(faults), tell_faults(faults, torch.from_numpy(detections.index[detections.found]))
+    _print_notes(notes)
+    _refuse_short(video, int(good.sum()), config)
+    return state.select(good), good, notes
+
+
+def add_torso(
+    head: HeadModel,
+    state: TrackState,
+    windows: Sequence[StoredWindow],
+    crops: Crops,
+    train: Bool[Tensor, " T"],
+    observations: Observations,
+    config: TrackConfig,
+) -> tuple[TrackState, tuple[str, ...]]:
+    """The same video with the torso's motion and shape, and what to tell the user of it."""
+    started = time.monotonic()
+    widened = state.widen(windows[1].crop.size / windows[0].crop.size)
+    found, remarks = track_torso(head, widened, crops, train, observations.times, config.torso)
+    print(f"torso tracked: {time.monotonic() - started:.1f} s")
+    _print_notes(remarks)
+    return replace(state, torso=found.torso, torso_shape=found.torso_shape), remarks
+
+
+def _refuse_short(video: Path, frames: int, config: TrackConfig) -> None:
+    if not split_frames(frames, config.split).any():
+        raise InputError(f"{video}: {frames} frames with a face are too few to keep some for the test by split '{config.split}'.")
 
 
 def split_frames(count: int, split: str) -> Bool[Tensor, " T"]:

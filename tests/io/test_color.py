@@ -46,9 +46,7 @@ def _quiet():
         yield
 
 
-CELLS = [
-    (codec, color, place) for codec in CODECS for place, color in enumerate(COLORS) if (codec, color) != ("ProRes in MOV", FULL)
-]
+CELLS = [(codec, color, place) for codec in CODECS for place, color in enumerate(COLORS) if (codec, color) != ("ProRes in MOV", FULL)]
 """ProRes has limited range alone."""
 
 
