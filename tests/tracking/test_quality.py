@@ -11,14 +11,18 @@ import torch
 from deja_vu.core.errors import InputError, TrackingError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads.skinning import axis_angle_to_matrix
+from deja_vu.heads.toy import load as load_toy
 from deja_vu.io.assets import find
 from deja_vu.io.video import write_video
 from deja_vu.tracking.config import FitConfig, PhotometricConfig, QualityConfig, TrackConfig
-from deja_vu.tracking.quality import any_fault, find_landmark_faults, landmark_shares, refuse_failed, tell_faults
+from deja_vu.tracking.quality import any_fault, find_landmark_faults, find_pixel_faults, landmark_shares, refuse_failed, tell_faults
 from deja_vu.tracking.solver import FaceSolver
 from deja_vu.tracking.state import TrackState
+from deja_vu.tracking.surface import HeadSurface
+from deja_vu.tracking.texture import lift_texture
 from deja_vu.tracking.tracker import track_video
 from tests.helpers.lenses import make_subject
+from tests.tracking.test_photometric import acted, film
 from tests.tracking.test_solver import observe, truth
 
 CONFIG = QualityConfig()
@@ -118,3 +122,18 @@ def melt(image: np.ndarray) -> np.ndarray:
     rows, columns = np.mgrid[: image.shape[0], : image.shape[1]].astype(np.float32)
     shift = 90 * np.sin(rows / 14)
     return cv2.remap(image, columns + shift, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+
+
+def test_pixels_tell_a_frame_of_another_color_and_a_head_beside_the_person() -> None:
+    head = load_toy()
+    state = acted(head)
+    pictures, config = film(head, state, False), PhotometricConfig(resolution=256)
+    rgb, alpha = pictures.rgb.clone(), pictures.alpha.clone()
+    rgb[4] = 255 - rgb[4]
+    alpha[11] = 0
+    surface = HeadSurface(head, 64)
+    texture = lift_texture(surface, pictures, state, torch.arange(len(rgb)), config)
+    for seen, expected in ((pictures, ([], [])), (replace(pictures, rgb=rgb, alpha=alpha), ([4], [11]))):
+        color, outside = find_pixel_faults(surface, texture, seen, state, CONFIG, config)
+        assert color.frames.nonzero()[:, 0].tolist() == expected[0]
+        assert outside.frames.nonzero()[:, 0].tolist() == expected[1]
