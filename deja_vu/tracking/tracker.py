@@ -83,7 +83,8 @@ def track_video(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
     except DejaVuError:
         writer.discard()
         raise
-    writer, observations = writer.without(~good.numpy()), observe(writer.detections, config).select(good.nonzero()[:, 0])
+    writer = writer.without(~good.numpy())
+    observations = observe(writer.detections, config)
     index, test = writer.detections.index[writer.detections.found], split_frames(len(observations), config.split)
     state, remarks = add_torso(head, state, windows, person.select(good), ~test, observations, config)
     writer.write_head_masks(HeadMasks(head, config.masks), state)
