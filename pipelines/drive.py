@@ -35,6 +35,7 @@ from deja_vu.motion.smooth import OneEuro
 from deja_vu.motion.tracked import TrackedMotion
 from deja_vu.motion.turntable import Turntable, act_turntable
 from deja_vu.pipelines.configs import DriveConfig
+from deja_vu.pipelines.identity import find_film
 from deja_vu.pipelines.own_files import claimed
 from deja_vu.pipelines.painter import Background, Painter, open_background
 from deja_vu.pipelines.person import load
@@ -98,9 +99,12 @@ def open_motion(motion: str, head: HeadModel, neutral_at: float | None, stack: E
         stack.callback(live.close)
         return live
     if path.is_dir():
-        sequence = TrackedSequence.load(find_track(path))
+        track = find_track(path)
+        sequence = TrackedSequence.load(track)
         refuse_other_head(sequence.info.head_name, head)
-        return TrackedMotion(sequence, neutral_at)
+        tracked = TrackedMotion(sequence, neutral_at)
+        tracked.film = find_film(path, track, sha256=sequence.info.source_sha256)
+        return tracked
     if path.suffix.lower() == ".csv":
         return ArkitCsvMotion(path, head, neutral_at)
     if path.suffix.lower() in (".yaml", ".yml"):

@@ -22,6 +22,20 @@ def source_facts(source: Path) -> dict[str, str]:
     return {"source": str(source), "source_sha256": digest(file)}
 
 
+def find_film(*runs: Path, sha256: str) -> Path | None:
+    """The video that a run or a tracked folder was made from, where it lies as it lay; None where it has gone or changed.
+
+    Args:
+        runs: folders whose records may name it.
+        sha256: its content.
+    """
+    for record in map(read_record, runs):
+        place = Path(str(record.get("source", "")))
+        if record.get("source_sha256") == sha256 and place.is_file() and digest(place) == sha256:
+            return place
+    return None
+
+
 def refuse_other_source(run: Path, source: Path) -> None:
     """Refuse to resume a run with another video or tracked folder than it was begun with.
 

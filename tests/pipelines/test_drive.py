@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -14,7 +16,8 @@ from deja_vu.core.head import HeadParams
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.core.subject import Subject
 from deja_vu.heads import load_head
-from deja_vu.io.video import probe, read_frames
+from deja_vu.io.files import digest, write_json
+from deja_vu.io.video import probe, read_frames, write_video
 from deja_vu.motion.config import RetargetConfig, TorsoMode
 from deja_vu.motion.script import ScriptMotion
 from deja_vu.motion.tracked import TrackedMotion
@@ -23,6 +26,7 @@ from deja_vu.pipelines.configs import DriveConfig
 from deja_vu.pipelines.drive import frame_camera, perform
 from deja_vu.pipelines.painter import Painter, fill_frame, open_background
 from tests.helpers.people import as_sequence
+from tests.helpers.videos import add_click, heard
 from tests.pipelines.conftest import unlisted
 from tests.pipelines.test_cli import refused, snapshot
 
@@ -188,6 +192,26 @@ def test_a_wide_picture_shows_the_square_one_in_its_middle(tracked) -> None:
         camera = frame_camera(tracked.camera, size)
         assert (camera.width, camera.height) == (size[0], size[-1])
         torch.testing.assert_close(camera.project(points)[0], square + torch.tensor(shift))
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_the_sound_of_a_tracked_video_is_kept_while_the_video_is_there(run, film, tmp_path, moved) -> None:
+    write_video(tmp_path / "silent.mp4", [np.zeros((64, 64, 3), np.uint8)] * 10, 25)
+    video = add_click(tmp_path / "silent.mp4", tmp_path / "filmed.mp4", 0.2, 0.4)
+    motion = film(tmp_path / "motion", frames=10).folder
+    content = {"source_sha256": digest(video)}
+    write_json(motion / "track.json", json.loads((motion / "track.json").read_text()) | content)
+    write_json(motion / "run.json", {"program": "deja-vu", "format": 1, "kind": "track", "source": str(video)} | content)
+    if moved:
+        video.rename(tmp_path / "elsewhere.mp4")
+    main(["drive", str(run), "--motion", str(motion), "--out", str(tmp_path / "driven.mp4")])
+    with av.open(str(tmp_path / "driven.mp4")) as container:
+        assert bool(container.streams.audio) != moved
+    if not moved:
+        assert heard(tmp_path / "driven.mp4")[0] == pytest.approx(0.2, abs=0.012)  # half a block of the encoder
+    main(["drive", str(run), "--motion", str(motion), "--out", str(tmp_path / "silent_one.mp4"), "--sound", "none", "--frames", "2"])
+    with av.open(str(tmp_path / "silent_one.mp4")) as container:
+        assert not container.streams.audio
 
 
 def test_size_and_rate_are_those_asked_for(run, film, tmp_path) -> None:
