@@ -113,15 +113,20 @@ class Reading:
     def _decoded(self) -> Iterator[VideoFrame]:
         from av import FFmpegError
 
+        begun = False
         decoder = self._alpha_decoder() or self.stream.codec_context
         for packet in self._packets():
             self.packets += packet.size > 0
             try:
-                frames = [frame for frame in decoder.decode(packet if packet.size else None) if not frame.is_corrupt]
+                frames = decoder.decode(packet if packet.size else None)
             except FFmpegError:
                 self.broken += 1
                 continue
             for frame in frames:
+                if frame.is_corrupt:
+                    self.broken += begun  # what comes before the first whole frame was cut off with what it depends on
+                    continue
+                begun = True
                 frame.time_base = frame.time_base or self.stream.time_base
                 yield frame
 

@@ -138,13 +138,16 @@ class _Clock:
     def read(self, index: int, frame: VideoFrame) -> float | None:
         """Seconds of a frame; None where it repeats the moment of the one before. Stamps that jump back go on from the last one."""
         step = 1 / self._stamps.rate
-        if frame.time is None or not self._stamps.trusted:
+        if not self._stamps.trusted:
             return index * step
-        time = frame.time + self._shift
+        moment = frame.time
+        if moment is None or not math.isfinite(moment):  # one frame without a stamp, among others that have one
+            moment = (self._last + step if math.isfinite(self._last) else 0.0) - self._shift
+        time = moment + self._shift
         if time <= self._last - step:
             self._jumps += 1
             self._shift += self._last + step - time
-            time = frame.time + self._shift
+            time = moment + self._shift
         if time <= self._last:
             return None
         self._last = time

@@ -328,6 +328,7 @@ def test_a_transparent_webm_keeps_color_and_alpha(tmp_path) -> None:
 CONTAINERS = {
     "h264": ("h264", "libx264", "yuv420p", {}),
     "ts": ("mpegts", "libx264", "yuv420p", {}),
+    "m2ts": ("mpegts", "mpeg2video", "yuv420p", {}),
     "flv": ("flv", "libx264", "yuv420p", {}),
     "3gp": ("3gp", "libx264", "yuv420p", {}),
     "y4m": ("yuv4mpegpipe", "rawvideo", "yuv420p", {}),
