@@ -221,11 +221,11 @@ def run_path(job: Job) -> None:
     sequence = TrackedSequence.load(job.track)
     teacher = None if job.teacher is None else load_avatar(job.teacher / "avatar.safetensors")
     head_start = 0.0 if job.teacher is None else trained_seconds(job.teacher)
-    before = peak_mb()
     device = recipe_device(job.recipe)
+    before = peak_mb(device)
     curve = Curve(sequence, head_start, device)
     learned = learn(sequence.train_part(), job.recipe, job.out, resume=False, teacher=teacher, on_step=curve)
-    spent, cpu_spent, peak = curve.seconds(), curve.cpu_seconds(), peak_mb() - before
+    spent, cpu_spent, peak = curve.seconds(), curve.cpu_seconds(), peak_mb(device) - before
     avatar = learned.avatar.eval()
     curve.score(avatar)
     path = job.out / "avatar.safetensors"

@@ -108,10 +108,10 @@ def recorded_means(path: Path) -> dict[str, float]:
     return {name: estimate["mean"] for name, estimate in json.loads(path.read_text())["quality"][FULL].items()}
 
 
-def peak_mb() -> float:
+def peak_mb(device: torch.device = CPU) -> float:
     """Most memory this process has held; on a GPU, most of its memory."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
     if STATUS.is_file():  # getrusage counts what the parent held when it started this process
         return int(STATUS.read_text().partition("VmHWM:")[2].split()[0]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -148,7 +148,7 @@ def render_peak(avatar: Path, track: Path, device: torch.device) -> int:
 
 def _render_peak(path: Path, track: Path, device: torch.device) -> int:
     sequence = TrackedSequence.load(track)
-    before = peak_mb()
+    before = peak_mb(device)
     avatar = load_avatar(path).to(device)
     cost.end_to_end(avatar, sequence.params[:1].to(device), sequence.camera.to(device))()
-    return round(peak_mb() - before)
+    return round(peak_mb(device) - before)

@@ -185,14 +185,13 @@ def step_parts(task: GaussianTask, phase: GaussianPhase, batch: Batch) -> dict[s
 def find_floors(sequence: TrackedSequence, config: GaussianTrainConfig, size: TrainingSize, device: torch.device) -> dict[str, float]:
     """The least time that a Gaussian step's arithmetic, and its traffic with memory, can take on a device, milliseconds.
 
-    Arithmetic is that of compositing: the (Gaussian, pixel) pairs that no algorithm can leave out, at the rate of a matrix product.
-    Traffic is that of parameters, Gaussians and pictures, at the rate of a copy.
+    Arithmetic is that of compositing: the (Gaussian, pixel) pairs that no algorithm can leave out, as many in every frame as in the first,
+    at the rate of a matrix product. Traffic is that of parameters, Gaussians and pictures, at the rate of a copy.
     """
     avatar = init_avatar(sequence, one_phase(config, size, 1))
-    params, camera = sequence.params[: size.batch], sequence.camera.resize(size.side, size.side)
+    camera = sequence.camera.resize(size.side, size.side)
     with torch.no_grad():
-        gaussians = avatar.gaussians(params)
-        pairs = sum(count_pairs(project(gaussians[b], camera), size.side, size.side) for b in range(len(params)))
+        pairs = size.batch * count_pairs(project(avatar.gaussians(sequence.params[:1])[0], camera), size.side, size.side)
     parameters = sum(parameter.numel() for parameter in avatar.parameters())
     numbers = size.batch * (4 * size.side**2 + 14 * avatar.num_gaussians)
     traffic = 4 * (STEP_TRAFFIC * parameters + IMAGE_TRAFFIC * numbers) + 7 * size.batch * size.side**2
@@ -200,14 +199,16 @@ def find_floors(sequence: TrackedSequence, config: GaussianTrainConfig, size: Tr
     return {"arithmetic_ms": 1e3 * flops / product_rate(device), "memory_ms": 1e3 * traffic / copy_rate(device)}
 
 
-def product_rate(device: torch.device, side: int = 1024) -> float:
-    """Floating-point operations a second of a float32 matrix product."""
+def product_rate(device: torch.device, side: int | None = None) -> float:
+    """Floating-point operations a second of a float32 matrix product, by default so large that starting it does not count."""
+    side = side or (8192 if device.type == "cuda" else 1024)
     a, b = torch.rand(2, side, side, device=device)
     return 2 * side**3 / (clock(lambda: a @ b, device, 10) / 1e3)
 
 
-def copy_rate(device: torch.device, megabytes: int = 64) -> float:
-    """Bytes a second that a copy reads and writes."""
+def copy_rate(device: torch.device, megabytes: int | None = None) -> float:
+    """Bytes a second that a copy reads and writes, by default of more than caches hold."""
+    megabytes = megabytes or (1024 if device.type == "cuda" else 64)
     a, b = torch.zeros(2, megabytes * 2**18, device=device)
     return 2 * megabytes * 2**20 / (clock(lambda: b.copy_(a), device, 10) / 1e3)
 
