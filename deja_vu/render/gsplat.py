@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import subprocess
 from typing import Any
 
@@ -81,12 +82,12 @@ def load() -> Any:
     Raises:
         MissingAssetError: it is not installed, or its kernels are neither compiled nor can they be.
     """
+    if importlib.util.find_spec("gsplat") is None:
+        raise MissingAssetError(f"The gsplat rasterizer needs the package gsplat: {INSTALL}")
     try:
         from gsplat import rasterization
         from gsplat.cuda._backend import _C
-    except ImportError as error:
-        raise MissingAssetError(f"The gsplat rasterizer needs the package gsplat ({error}): {INSTALL}") from error
-    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+    except (ImportError, RuntimeError, OSError, subprocess.SubprocessError) as error:  # what a compiler that fails comes out as
         reason = str(error).strip().partition("\n")[0][:160]
         raise MissingAssetError(
             f"gsplat's CUDA kernels did not compile ({reason}). Check that nvcc fits CUDA {torch.version.cuda} and that a C++ compiler is "

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -74,3 +78,17 @@ def test_the_adapter_calls_gsplat_as_its_signature_says(coefficients: int, depth
 def test_the_adapters_constants_are_gsplats_defaults() -> None:
     defaults = {name: parameter.default for name, parameter in inspect.signature(gsplat.rasterization).parameters.items()}
     assert (defaults["near_plane"], defaults["eps2d"], defaults["radius_clip"]) == (NEAR, BLUR, 0.0)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="kernels may be there already")
+def test_kernels_that_cannot_be_compiled_are_told_with_what_to_install(tmp_path: Path) -> None:
+    """In a process that finds no nvcc, wherever this machine has one."""
+    asked = "from deja_vu.render.gsplat import load\ntry:\n    load()\nexcept Exception as error:\n    print(type(error).__name__, error)"
+    blind = os.environ | {"CUDA_HOME": str(tmp_path), "PATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", asked], capture_output=True, text=True, check=True, env=blind, cwd=Path(__file__).parents[2]
+    )
+    said = done.stdout.strip().splitlines()[-1]
+    assert said.startswith("MissingAssetError gsplat is installed, but its CUDA kernels are not compiled and there is no nvcc")
+    assert said.endswith("or use --device cpu.")
+    assert len(said) < 500
