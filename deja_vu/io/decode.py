@@ -72,7 +72,7 @@ def open_video(path: Path | str) -> Iterator[tuple[InputContainer, VideoStream]]
         width, height = streams[0].codec_context.width, streams[0].codec_context.height
         if width * height > MAX_PIXELS:
             raise InputError(f"{path} has frames of {width} x {height} pixels. Reduce them to 8192 x 4320 or less.")
-        streams[0].thread_type = "AUTO"
+        streams[0].thread_type = "SLICE"  # frames in parallel are not called damaged the same in every reading
         yield container, streams[0]
 
 
@@ -85,6 +85,8 @@ class Reading:
     path: Path
     packets: int = 0
     """Pictures found in the file, shown or not."""
+    hidden: int = 0
+    """Of these, those that an edit list hides."""
     broken: int = 0
     """Of these, those that could not be decoded."""
     stop: str | None = None
@@ -117,6 +119,7 @@ class Reading:
         decoder = self._alpha_decoder() or self.stream.codec_context
         for packet in self._packets():
             self.packets += packet.size > 0
+            self.hidden += packet.is_discard
             try:
                 frames = decoder.decode(packet if packet.size else None)
             except FFmpegError:
@@ -158,7 +161,8 @@ class Reading:
         announced = self.stream.frames  # 0 where the file does not say
         if self.container.format.name.startswith("mov"):
             announced = min(announced, len(self.stream.index_entries))
-        if self.packets < announced * (1 - MISSING_SHARE) - 1:
+        announced -= self.hidden
+        if shown < announced * (1 - MISSING_SHARE) - 1 and not self.fields:  # a field may count for a frame
             return f"{self.path} is damaged or cut off: {shown} of {announced} frames could be read, and only these are used."
         if self.stop is not None:
             return f"{self.path} breaks off after {shown} frames: {self.stop}."

@@ -253,6 +253,22 @@ def test_cut_after_the_index_yields_what_is_there_and_warns(tmp_path):
     assert any(issubclass(w.category, InputWarning) and "of 40 frames" in str(w.message) for w in caught)
 
 
+def test_a_damaged_film_is_read_the_same_every_time_and_that_is_said(tmp_path):
+    """The tracker reads a film twice, and pairs what it found by the frames' numbers."""
+    rng = np.random.default_rng(0)
+    write_video(tmp_path / "film.mp4", [rng.integers(0, 255, (96, 96, 3), dtype=np.uint8) for _ in range(40)], fps=25)
+    data = bytearray((tmp_path / "film.mp4").read_bytes())
+    for place in rng.integers(len(data) // 3, len(data), 60):
+        data[place] ^= 85
+    (tmp_path / "damaged.mp4").write_bytes(data)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        readings = [[(index, time) for index, time, _ in read_frames(tmp_path / "damaged.mp4")] for _ in range(3)]
+    assert 5 < len(readings[0]) < 40
+    assert readings[1:] == readings[:1] * 2
+    assert f"damaged or cut off: {len(readings[0])} of 40 frames" in str(caught[0].message)
+
+
 def test_a_whole_video_does_not_warn(clip):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
