@@ -19,6 +19,7 @@ PATH_FLAGS = {
     "path": "path",
     "track.split": "split",
     "track.max-frames": "max-frames",
+    "track.detection.face": "face",
     "track.resolution": "resolution",
     "gaussian.crop": "crop",
     "gaussian.init": "init",

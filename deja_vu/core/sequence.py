@@ -71,7 +71,8 @@ class TrackInfo:
     source_sha256: str
     source_frames: int
     crop: tuple[int, int, int, int]
-    """x0, y0, x1, y1 of the crop in source pixels; may reach beyond the frame, where the picture repeats the nearest filmed pixel."""
+    """x0, y0, x1, y1 of the crop in source pixels, after the turn; may reach beyond the frame, where the picture repeats the nearest filmed
+    pixel."""
     resolution: int
     """Side of the stored crop in pixels."""
     split: str
@@ -80,6 +81,8 @@ class TrackInfo:
     version: int = FORMAT_VERSION
     person_crop: tuple[int, int, int, int] | None = None
     """The same of the window that holds neck and torso, stored at the same resolution; None where only the head is stored."""
+    turn: int = 0
+    """Quarter turns to the left by which the source's pictures were brought upright."""
     excluded: tuple[int, ...] = ()
     """Source frames with a face that are not among the tracked ones, for the fit failed in them."""
 

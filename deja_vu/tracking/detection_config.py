@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from deja_vu.core.ranges import Count, Positive, Range, Rate, Share
 
@@ -69,10 +69,24 @@ class DetectionConfig:
     """Least side of a searched part, in narrowest faces."""
     same_face_overlap: Share = 0.2
     """Overlap of two boxes from which a face counts as the same one in the next frame."""
-    alike_small: Share = 0.6
-    """Width of a face that appears where the followed one is lost, over its width, above which it is the same person's."""
-    alike_large: Annotated[float, Range(1, 10)] = 1.7
-    """The same, below which it is."""
+    face: Literal["main", "left", "right", "largest", "1", "2", "3", "4", "5", "6"] = "main"
+    """Whom to follow where there are several: main (seen longest and largest), or by the first frame that shows several at once: left,
+    right, largest, or the number from the left. From there on place and look decide, not size."""
+    max_faces: Annotated[int, Range(1, 6)] = 6
+    """Most faces looked for in a frame."""
+    other_look: Share = 0.07
+    """Difference of color from frame to frame from which a face in the same place is first taken for another's: 0.02 and less are usual."""
+    same_look: Share = 0.12
+    """Difference of the usual color up to which a face seen later may be the followed person's, where nobody seen beside that person looks
+    more like it; two people have 0.02 to 0.14, one person in two recordings 0.01, and up to 0.15 in profile."""
+    alone_look: Share = 0.25
+    """The same where nobody is seen beside the followed person: light and profile change more than between two people."""
+    neighbor_way: Rate = 1.0
+    """Way of a face from one frame to the next, in its widths, from which it is not believed where the frame after contradicts it."""
+    neighbor_ratio: Annotated[float, Range(1, 10)] = 1.6
+    """The same of its width."""
+    turn_frames: Positive = 5
+    """Frames with a face in which it is looked for in a turned picture too, for the detector takes an upside-down face for another one."""
     crowded: Share = 0.02
     """Share of the frames with several faces from which the user is told."""
     letterbox: LetterboxConfig = field(default_factory=LetterboxConfig)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from mediapipe.tasks.python.vision import FaceLandmarker
 
 NUM_LANDMARKS = 478
+LOOKED_AT = (50, 280, 10, 151, 108, 337, 195, 152, 205, 425, 13, 105, 334)
+"""Landmarks on cheeks, forehead, nose, chin, lips and brows."""
+LOOK_REACH = 0.03
+"""Half a side of the square about each whose color is averaged, widths of the face."""
 APT_COMMAND = "apt-get install -y libegl1 libgles2 libgl1 libglib2.0-0"
 """System libraries that the mediapipe and OpenCV wheels link on Linux."""
 
@@ -39,6 +44,8 @@ class FaceObservation:
     """Pose of MediaPipe's canonical face in front of its own camera: centimeters, x right, y up, looking along -z."""
     num_faces: int = 1
     """Faces seen in this picture, this one included."""
+    look: Float[np.ndarray, " n"] = field(default_factory=lambda: np.zeros(3 * len(LOOKED_AT), np.float32))
+    """Colors in [0, 1] about `LOOKED_AT`: by them one person is told from another in the same video."""
 
     @property
     def box(self) -> Float[np.ndarray, "4"]:
@@ -50,6 +57,12 @@ class FaceObservation:
         """Longer side of the landmark box, pixels: unlike the width alone it does not shrink in profile."""
         box = self.box
         return float(max(box[2] - box[0], (box[3] - box[1]) / 1.25))
+
+    @property
+    def roll(self) -> float:
+        """Turn of the face in the picture to the right, degrees in (-180, 180]: 0 is upright."""
+        up = self.landmarks[10] - self.landmarks[152]
+        return math.degrees(math.atan2(up[0], -up[1]))
 
 
 class LandmarkDetector:
@@ -119,7 +132,7 @@ class LandmarkDetector:
         self._warm = True
         height, width = rgb.shape[:2]
         scale = np.array([width, height, width], dtype=np.float32)
-        return [
+        faces = [
             FaceObservation(
                 np.array([(p.x, p.y, p.z) for p in points], dtype=np.float32) * scale,
                 _scores(scores),
@@ -130,6 +143,17 @@ class LandmarkDetector:
                 result.face_landmarks, result.face_blendshapes, result.facial_transformation_matrixes, strict=True
             )
         ]
+        return [replace(face, look=_look(rgb, face)) for face in faces]
+
+
+def _look(rgb: Image, face: FaceObservation) -> Float[np.ndarray, " n"]:
+    reach = max(1, round(LOOK_REACH * face.width))
+    colors = np.zeros((len(LOOKED_AT), 3), np.float32)
+    for row, (x, y) in enumerate(face.landmarks[list(LOOKED_AT), :2].astype(int)):
+        part = rgb[max(0, y - reach) : max(0, y + reach + 1), max(0, x - reach) : max(0, x + reach + 1)]
+        if part.size:
+            colors[row] = part.reshape(-1, 3).mean(0) / 255
+    return colors.ravel()
 
 
 def _create(max_faces: int) -> FaceLandmarker:

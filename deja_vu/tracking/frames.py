@@ -21,9 +21,8 @@ from deja_vu.core.errors import FormatError, OutputError
 from deja_vu.core.image import decode_picture
 from deja_vu.core.sequence import WINDOW_FOLDERS, Window
 from deja_vu.io.tracked_folder import write_frame, write_masks
-from deja_vu.io.video import read_frames
 from deja_vu.tracking.crop import Crop, crop_frame, crop_valid, shrink
-from deja_vu.tracking.landmarks import Detections
+from deja_vu.tracking.landmarks import Detections, read_turned
 from deja_vu.tracking.masks import HeadMasks, head_alpha
 from deja_vu.tracking.matte import Matting
 from deja_vu.tracking.state import TrackState
@@ -97,7 +96,7 @@ class FrameWriter:
         storing = [_Storing(self, window, matting) for window, matting in zip(self.windows, mattings, strict=True)]
         waiting: deque[Future[None]] = deque()
         with tqdm(total=len(places), desc="crop and matte", unit="frame") as bar, ThreadPoolExecutor(WORKERS) as pool:
-            for index, _, image in read_frames(self.video, max_frames=max_frames, warn=False):  # the detector's reading said it all
+            for index, _, image in read_turned(self.video, self.detections.turn, max_frames, warn=False):  # the detector said it all
                 if index not in places:
                     continue
                 for one in storing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,10 @@ from deja_vu.tracking.crop import Crop, find_crop
 from deja_vu.tracking.detection_config import DetectionConfig
 from deja_vu.tracking.detector import NUM_LANDMARKS, FaceObservation, LandmarkDetector, overlap
 from deja_vu.tracking.letterbox import Filmed, LetterboxFinder
+from deja_vu.tracking.people import choose_person, drop_impossible
+
+TURNED = {1: "on its side, to the right", 2: "upside down", 3: "on its side, to the left"}
+"""How a face lies, by the quarter turns to the left that bring it upright."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Detections:
     """Window around the head in all frames."""
     filmed: Filmed
     """What bars leave of the picture in the frames with a face."""
+    turn: int = 0
+    """Quarter turns to the left that bring the file's pictures upright; all pixels here are those of turned pictures."""
 
     def without(self, bad: Bool[np.ndarray, " n"]) -> Detections:
         """The same with some of the frames with a face counted as without one, in the same window."""
@@ -59,7 +65,8 @@ def detect_video(
 ) -> Detections:
     """Find and follow one face through a video.
 
-    Of several people the one seen longest and largest is followed. A face too small for the detector is looked for in
+    Of several people the one that `config.face` names is followed. A video in which the face lies on its side or upside down is turned
+    upright. A face too small for the detector is looked for in
     overlapping parts of the picture, and then in a window that moves with it.
 
     Args:
@@ -71,18 +78,18 @@ def detect_video(
     Raises:
         InputError: the video cannot be read, or shows no face, the face too rarely or too small.
     """
-    info = probe(path)
-    index, times, faces, letterbox = [], [], [], LetterboxFinder(config.letterbox)
-    with FaceFinder(config) as finder:
-        for place, time, rgb in read_frames(path, max_frames):
-            index.append(place)
-            times.append(time)
-            faces.append(finder.find(rgb))
-            if faces[-1]:
-                letterbox.add(rgb)
-            if progress:
-                progress(len(index), min(info.frames, max_frames or info.frames))
-    chosen = _follow(path, faces, config)
+    info, finder = probe(path), FaceFinder(config)
+    with finder:
+        found = _look_through(path, finder, 0, max_frames, progress)
+        turn = find_turn(found.rolls)
+        if turn:
+            warnings.warn(f"{path}: the face lies {TURNED[turn]}, so that the video is turned upright.", InputWarning, stacklevel=2)
+            info = replace(info, width=info.height, height=info.width) if turn % 2 else info
+            finder.reset()
+            found = _look_through(path, finder, turn, max_frames, progress)
+    index, faces = found.index, found.faces
+    _tell_crowd(path, faces, config)
+    chosen = drop_impossible(choose_person(path, faces, config), config)
     shown = [face for face in chosen if face is not None]
     _refuse_poor(path, len(index), shown, config)
     nothing = FaceObservation(
@@ -93,14 +100,62 @@ def detect_video(
         info=info,
         frames_read=len(index),
         index=np.array(index),
-        times=np.array(times),
+        times=np.array(found.times),
         found=np.array([face is not None for face in chosen]),
         landmarks=np.stack([face.landmarks for face in full]),
         scores=np.stack([face.blendshapes for face in full]),
         transforms=np.stack([face.transform for face in full]),
         crop=find_crop(np.stack([face.landmarks for face in shown]), info.width, info.height, config.crop),
-        filmed=letterbox.find_filmed(info.height, info.width),
+        filmed=found.letterbox.find_filmed(info.height, info.width),
+        turn=turn,
     )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """All faces of a video."""
+
+    index: list[int]
+    times: list[float]
+    faces: list[list[FaceObservation]]
+    letterbox: LetterboxFinder
+    rolls: list[float]
+    """How far the face is turned to the right in some frames, degrees."""
+
+
+def _look_through(
+    path: Path | str, finder: FaceFinder, turn: int, max_frames: int | None, progress: Callable[[int, int], None] | None
+) -> _Found:
+    """Look for faces in every frame of a video that is turned by quarters to the left."""
+    found, announced = _Found([], [], [], LetterboxFinder(finder.config.letterbox), []), probe(path).frames
+    for place, time, rgb in read_turned(path, turn, max_frames, warn=turn == 0):
+        found.index.append(place)
+        found.times.append(time)
+        found.faces.append(finder.find(rgb))
+        if found.faces[-1]:
+            found.letterbox.add(rgb)
+        if len(found.rolls) < finder.config.turn_frames and (roll := finder.measure_roll(rgb, found.faces[-1])) is not None:
+            found.rolls.append(roll)
+        if progress:
+            progress(len(found.index), min(announced, max_frames or announced))
+    return found
+
+
+def read_turned(path: Path | str, turn: int, max_frames: int | None, *, warn: bool) -> Iterator[tuple[int, float, Image]]:
+    """As `read_frames`, with the pictures turned by quarters to the left."""
+    for place, time, rgb in read_frames(path, max_frames, warn=warn):
+        yield place, time, np.ascontiguousarray(np.rot90(rgb, turn))
+
+
+def find_turn(rolls: Sequence[float]) -> int:
+    """Quarter turns to the left that bring most of some faces upright.
+
+    Args:
+        rolls: how far each is turned to the right, degrees.
+    """
+    quarters = [round(roll / 90) % 4 for roll in rolls]
+    most = max(range(4), key=quarters.count)
+    return most if 2 * quarters.count(most) > len(quarters) else 0
 
 
 def _refuse_poor(path: Path | str, frames: int, shown: list[FaceObservation], config: DetectionConfig) -> None:
@@ -124,7 +179,7 @@ class FaceFinder:
 
     def __init__(self, config: DetectionConfig = DetectionConfig()) -> None:
         self.config = config
-        self._detector = LandmarkDetector()
+        self._detector = LandmarkDetector(config.max_faces)
         self._window: Crop | None = None
         self._misses = 0
 
@@ -154,6 +209,25 @@ class FaceFinder:
         """The same face, seen in another window of the picture; None where it is not found there."""
         found = max(self._detect_in(rgb, window), key=lambda other: overlap(other.box, face.box), default=None)
         return found if found is not None and overlap(found.box, face.box) > self.config.same_face_overlap else None
+
+    def measure_roll(self, rgb: Image, faces: list[FaceObservation]) -> float | None:
+        """How far the largest face is turned to the right in a picture, degrees; None where none is found.
+
+        The detector finds faces that lie on their side, but takes one that is upside down for an upright one, or misses it. So the picture
+        is looked at lying on its side too.
+
+        Args:
+            rgb: picture.
+            faces: found in it.
+        """
+        face = max(faces, key=lambda face: face.width, default=None)
+        if face is not None and abs(abs(face.roll) - 90) < 45:
+            return face.roll
+        aside = self._detector.detect_all(np.ascontiguousarray(np.rot90(rgb)))
+        turned = max(aside, key=lambda face: face.width, default=None)
+        if turned is not None and abs(abs(turned.roll) - 90) < 45:
+            return (turned.roll + 90 + 180) % 360 - 180
+        return None if face is None else face.roll
 
     def reset(self) -> None:
         """Take the next picture for the first of another scene."""
@@ -200,36 +274,15 @@ class FaceFinder:
         return [replace(face, landmarks=face.landmarks + shift) for face in self._detector.detect_all(part)]
 
 
-def _follow(path: Path | str, frames: list[list[FaceObservation]], config: DetectionConfig) -> list[FaceObservation | None]:
-    """The one face of each frame that belongs to the main person; warns where there are others.
-
-    Faces are chained by the overlap of their boxes. The chain with the largest summed width wins; other chains of a similar
-    size fill the frames in which it has nothing, so that a person who turned away and came back is kept.
-    """
-    chains: list[dict[int, FaceObservation]] = []
-    for place, faces in enumerate(frames):
-        open_chains = [chain for chain in chains if place not in chain]
-        for face in sorted(faces, key=lambda face: -face.width):
-            best = max(open_chains, key=lambda chain: overlap(face.box, chain[max(chain)].box), default=None)
-            if best is not None and overlap(face.box, best[max(best)].box) > config.same_face_overlap:
-                best[place] = face
-                open_chains = [chain for chain in open_chains if chain is not best]
-            else:
-                chains.append({place: face})
-    if not chains:
-        return [None] * len(frames)
-    chains.sort(key=lambda chain: -sum(face.width for face in chain.values()))
-    followed = dict(chains[0])
-    width = float(np.median([face.width for face in followed.values()]))
-    for chain in chains[1:]:
-        if config.alike_small < float(np.median([face.width for face in chain.values()])) / width < config.alike_large:
-            followed = {**chain, **followed}
+def _tell_crowd(path: Path | str, frames: list[list[FaceObservation]], config: DetectionConfig) -> None:
+    """Warn where several people are seen."""
     crowded = sum(len(faces) > 1 for faces in frames)
     if crowded > config.crowded * len(frames):
         most = max(len(faces) for faces in frames)
+        whom = "the one seen longest and largest" if config.face == "main" else f"face '{config.face}'"
         warnings.warn(
-            f"{path}: up to {most} faces at once, in {crowded} of {len(frames)} frames; the one seen longest and largest is followed.",
+            f"{path}: up to {most} faces at once, in {crowded} of {len(frames)} frames; {whom} is followed. "
+            "Choose with --face left, right, largest, or a number from the left.",
             InputWarning,
             stacklevel=3,
         )
-    return [followed.get(place) for place in range(len(frames))]

@@ -255,6 +255,7 @@ def _describe(
         person_crop=windows[1].crop.box,
         resolution=config.resolution,
         split=config.split,
+        turn=detections.turn,
         warnings=notes,
     )
 

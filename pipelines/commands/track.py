@@ -32,6 +32,6 @@ def track_command(
 COMMAND = Command(
     run=track_command,
     example="deja-vu track me.mp4 --out tracked/me",
-    main={name: name for name in ("split", "max-frames", "resolution", "head", "closed-form-matte")},
+    main={name: name for name in ("split", "max-frames", "resolution", "head", "closed-form-matte")} | {"detection.face": "face"},
     defaults=lambda words: {"recipe": named_recipe(words.text("config")).track},
 )
