@@ -22,12 +22,21 @@ class LiftConfig:
     frames: Positive = 24
     """Training frames whose colors are lifted."""
     hull: HullConfig = field(default_factory=HullConfig)
-    """Height of hair that frames show."""
+    """Height of the crown's hair."""
     rim: RimConfig = field(default_factory=RimConfig)
-    """Height of hair that is turned away from all frames."""
+    """Height of the hair."""
     visible_deviations: Weight = 1.5
     """Deviations from its middle to which a Gaussian of a dense surface is seen: a hull of the middles alone would be that much too
     large."""
+    crown_from: Annotated[float, Range(-1, 1)] = 0.5
+    """Height of a direction from the middle of the scalp, from which on hair fills more and more of the visual hull."""
+    crown_to: Annotated[float, Range(-1, 1)] = 0.7
+    """The same from which on it fills it."""
+    hull_from: Annotated[float, Range(-1, 1)] = -0.6
+    """Largest cosine between normal and direction to the camera in the lifted frames from which on it does so less and less: the hull of
+    small turns is a box."""
+    hull_to: Annotated[float, Range(-1, 1)] = -0.75
+    """The same to which it does so no more."""
     min_trust: Share = 0.1
     """Squared cosine between normal and view from which on a texel's color is taken: at the rim, the background shines through."""
     prior_frames: Positive = 12
@@ -37,9 +46,9 @@ class LiftConfig:
     the base map, as it is turned away from all of them."""
     averted_to: Annotated[float, Range(-1, 1)] = -0.85
     """The same to which it is held firmly."""
-    color_averted_from: Annotated[float, Range(-1, 1)] = -0.5
+    color_averted_from: Annotated[float, Range(-1, 1)] = -0.25
     """As `averted_from`, of the hair's color, which frames blend with what lies behind."""
-    color_averted_to: Annotated[float, Range(-1, 1)] = -0.75
+    color_averted_to: Annotated[float, Range(-1, 1)] = -0.5
     """As `averted_to`, of the hair's color."""
     mouth_unseen: Share = 0.9
     """Unseen share from which on a place in the mouth is held to the base map."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from deja_vu.avatars import GaussianAvatar
@@ -80,21 +80,9 @@ def lift_frames(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig)
     """Hair height from silhouettes, colors from where texels are seen, and how little each was seen, in place."""
     head, count = avatar.head, len(source.sequence)
     layout, texels = avatar.charts.parts[0]
-    heights = avatar.clothing_height()
     spread = evenly_spaced(config.frames, count)
     if avatar.config.axes == "tangent":
-        rim, hull = HairRim(avatar.scalp[texels], config.rim), HairHull(len(layout), config.hull)
-        reach = config.visible_deviations * avatar.base[texels, CHANNELS["log_scale"].start].exp()
-        for position in spread:
-            batch = source.batch(position[None])
-            bald = rasterize_mesh(head(batch.params), head.topology.faces, batch.camera).depth
-            surface = avatar.surface(batch.params).part(texels)
-            hull.add(surface, batch.camera, batch.foreground, batch.valid, reach)
-            rim.add(surface, batch.camera, batch.foreground, batch.valid, bald, reach)
-        usual = rim.estimate(avatar.rest_surface().points[0, texels], load_hair_prior())
-        shown = ((hull.facing - config.averted_to) / (config.averted_from - config.averted_to)).clamp(0, 1)
-        heights[texels] = usual.lerp(hull.estimate_heights(layout, avatar.scalp[texels]), shown)
-        avatar.raise_surface(heights)
+        raise_hair(avatar, source, spread, config)
     lift = ColorLift(len(layout), config.min_trust)
     for position in spread:
         batch = source.batch(position[None])
@@ -107,6 +95,36 @@ def lift_frames(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig)
     avatar.unseen[texels] = torch.exp(-lift.weight / len(spread) / config.unseen_below)
     avatar.held[texels] = hold_hidden(avatar, lift.facing, config)
     set_colors(avatar, color)
+
+
+def raise_hair(avatar: GaussianAvatar, source: FrameSource, spread: Int[Tensor, " n"], config: LiftConfig) -> None:
+    """Raise the base map over the scalp to the height of the person's hair, in place.
+
+    Beside and behind the face hair stands as is usual beside the outline that frames show. Of the crown, which makes the outline in other
+    frames when the head nods, it fills the visual hull.
+
+    Args:
+        avatar: bald.
+        source: frames.
+        spread: those that are looked at.
+        config: see there.
+    """
+    layout, texels = avatar.charts.parts[0]
+    scalp, rest = avatar.scalp[texels], avatar.rest_surface().points[0, texels]
+    rim, hull = HairRim(scalp, config.rim), HairHull(len(layout), config.hull)
+    reach = config.visible_deviations * avatar.base[texels, CHANNELS["log_scale"].start].exp()
+    for position in spread:
+        batch = source.batch(position[None])
+        surface = avatar.surface(batch.params).part(texels)
+        drawn = avatar.render(batch.params, batch.camera, torch.zeros(3)).alpha[..., 0]
+        rim.add(surface, batch.camera, batch.foreground, batch.valid, drawn)
+        hull.add(surface, batch.camera, batch.foreground, batch.valid, reach)
+    usual, up = rim.estimate(rest, load_hair_prior()), scalp_directions(rest, scalp)[:, 1]
+    crown = ((up - config.crown_from) / (config.crown_to - config.crown_from)).clamp(0, 1)
+    shown = ((hull.facing - config.hull_to) / (config.hull_from - config.hull_to)).clamp(0, 1)
+    heights = avatar.clothing_height()
+    heights[texels] = torch.maximum(usual, usual.lerp(hull.estimate_heights(layout, scalp), crown * shown))
+    avatar.raise_surface(heights)
 
 
 def hold_hidden(avatar: GaussianAvatar, facing: Float[Tensor, " M"], config: LiftConfig) -> Float[Tensor, "M 13"]:

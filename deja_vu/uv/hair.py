@@ -108,8 +108,8 @@ class HairRim:
         camera: Camera,
         foreground: Float[Tensor, "B H W 1"],
         valid: Float[Tensor, "B H W 1"],
-        bald: Float[Tensor, "B h w"],
-        reach: Float[Tensor, " M"],
+        drawn: Float[Tensor, "B h w"],
+        reach: Float[Tensor, " M"] | float = 0.0,
     ) -> None:
         """Add B silhouettes.
 
@@ -118,8 +118,8 @@ class HairRim:
             camera: the frames' camera, at the world's origin.
             foreground: alpha of the whole person.
             valid: 1 where the picture shows what was filmed.
-            bald: depth of the bald head's mesh on any grid over the same view; 0 where there is none.
-            reach: how far beyond its point a texel's Gaussian is seen, meters; heights are less by that much.
+            drawn: what the bald head shows on any grid over the same view: above 0.5 where there is something.
+            reach: how far beyond its point a texel's Gaussian is seen though `drawn` ends at the points, meters.
         """
         config = self.config
         points, normals = surface.points[:, self.scalp], surface.frames[:, self.scalp, :, 2]
@@ -128,18 +128,18 @@ class HairRim:
         step = float(heights[1] - heights[0])
         matrix = camera.intrinsics @ camera.camera_from_world[..., :3, :3]
         offset = (camera.intrinsics @ camera.camera_from_world[..., :3, 3:])[..., 0]
+        reach = torch.as_tensor(reach).expand(len(self.scalp))[self.scalp]
         along, start = normals @ matrix.transpose(-1, -2), points @ matrix.transpose(-1, -2) + offset[..., None, :]
         person = torch.cat([foreground, valid], -1).permute(0, 3, 1, 2)
-        mesh = (bald > 0).float()[:, None]
-        on_person, filmed, on_mesh = (torch.zeros(*facing.shape, config.steps, dtype=torch.bool) for _ in range(3))
+        on_person, filmed, on_drawn = (torch.zeros(*facing.shape, config.steps, dtype=torch.bool) for _ in range(3))
         for number, height in enumerate(heights):
-            shown = _sample(person, start + (height + reach[self.scalp])[..., None] * along, camera) > 0.5
+            shown = _sample(person, start + (height + reach)[..., None] * along, camera) > 0.5
             on_person[..., number], filmed[..., number] = shown[:, 0], shown[:, 1]
-            on_mesh[..., number] = _sample(mesh, start + height * along, camera)[:, 0] > 0.5
+            on_drawn[..., number] = _sample(drawn[:, None], start + height * along, camera)[:, 0] > 0.5
         left = (on_person | ~filmed).to(torch.int8).cumprod(-1).sum(-1)
         seen = filmed.gather(-1, left.clamp_max(config.steps - 1)[..., None])[..., 0] & (left > 0)
         beyond = config.min_height + step * (left - 0.5)
-        own = (config.min_height + step * (on_mesh.to(torch.int8).cumprod(-1).sum(-1) - 0.5)).clamp_min(0)
+        own = (config.min_height + step * (on_drawn.to(torch.int8).cumprod(-1).sum(-1) - 0.5)).clamp_min(0)
         weight = torch.exp(-((own / config.outline) ** 2)) * (seen & (facing < config.max_facing))
         self.total[self.scalp] += (weight * (beyond - own).clamp_min(0)).sum(0)
         self.weight[self.scalp] += weight.sum(0)

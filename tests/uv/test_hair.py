@@ -34,7 +34,7 @@ def disc(radius: float) -> torch.Tensor:
 def measure(hair: float, valid: torch.Tensor | None = None) -> HairRim:
     rim = HairRim(torch.ones(COUNT, dtype=torch.bool))
     valid = torch.ones(1, SIDE, SIDE, 1) if valid is None else valid
-    rim.add(ball(), CAMERA, disc(RADIUS + hair), valid, disc(RADIUS)[..., 0], torch.zeros(COUNT))
+    rim.add(ball(), CAMERA, disc(RADIUS + hair), valid, disc(RADIUS)[..., 0])
     return rim
 
 

@@ -138,7 +138,7 @@ class Atlas:
         height = hull.estimate_heights(self.layout, self.scalp, tall)
         depth = rasterize_mesh(vertices, self.head.topology.faces, photos.camera).depth
         rim = HairRim(self.scalp, self.config.rim)
-        rim.add(surface, photos.camera, photos.foreground, photos.valid, depth, reach)
+        rim.add(surface, photos.camera, photos.foreground, photos.valid, (depth > 0).float(), reach)
         raised = replace(surface, points=surface.points + height[:, None] * surface.frames[..., 2])
         view = sample_texels(raised, photos.camera, depth, photos.image, photos.head, self.tolerance)
         total = (view.trust[..., None] * view.color).sum(0)
