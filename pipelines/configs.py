@@ -33,6 +33,11 @@ class DriveConfig:
     filter: OneEuroConfig = field(default_factory=OneEuroConfig)
     neutral_at: Annotated[float, Range(0)] | None = None
     """Moment at which the mover's face is at rest, seconds from the start; None finds one."""
+    fit: bool = False
+    """The motion shows the avatar's own person: fit expression, jaw and eyes of every frame to its pixels through the avatar, about a third
+    of a second each."""
+    read: bool = False
+    """The same as far as the avatar has learned to read it from a picture, tens of times faster."""
     background: str | None = None
     """A color (name or RRGGBB) or a picture; without it WebM and picture folders are transparent, and all else is white."""
     size: tuple[Pixels, ...] | None = None
@@ -48,6 +53,10 @@ class DriveConfig:
         """What does not go together, if anything."""
         if self.size is not None and len(self.size) not in (1, 2):
             return f"--size takes a side (512), or width and height (640 360), not {len(self.size)} numbers."
+        if self.fit and self.read:
+            return "--fit and --read are two ways to the same: give one of them."
+        if (self.fit or self.read) and self.neutral_at is not None:
+            return "--neutral-at is for other people's motion; with --fit or --read the neutral face is the avatar's own. Leave one out."
         return ""
 
 

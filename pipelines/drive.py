@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ from deja_vu.motion.turntable import Turntable, act_turntable
 from deja_vu.pipelines.configs import DriveConfig
 from deja_vu.pipelines.identity import find_film
 from deja_vu.pipelines.own_files import claimed
+from deja_vu.pipelines.own_motion import own_motion, refuse_unfit
 from deja_vu.pipelines.painter import Background, Painter, open_background
 from deja_vu.pipelines.person import load
 from deja_vu.pipelines.requests import VIRTUAL_CAMERA, WEBCAM, makes_pictures, refuse_output
@@ -70,7 +72,15 @@ def drive_run(run: Path, motion: str, out: Path, config: DriveConfig, *, overwri
         if not makes_pictures(out) and str(out) != VIRTUAL_CAMERA:
             stack.enter_context(claimed(out, overwrite=overwrite, inputs=read))
         person = load(run, pick_device(device))
-        source = open_motion(motion, person.head, config.neutral_at, stack)
+        source: MotionSource
+        if config.fit or config.read:
+            way: Literal["read", "fit"] = "fit" if config.fit else "read"
+            refuse_unfit(person.avatar, way)
+            sequence, film = open_film(motion, person.head, stack)
+            source = own_motion(sequence, person.avatar, person.subject, way)
+            source.film = film
+        else:
+            source = open_motion(motion, person.head, config.neutral_at, stack)
         for note in source.notes:
             print(f"note: {note}")
         place = out
@@ -98,21 +108,32 @@ def open_motion(motion: str, head: HeadModel, neutral_at: float | None, stack: E
         live = LiveMotion(webcam.shots(), webcam.fps, head.spec.name, print)
         stack.callback(live.close)
         return live
-    if path.is_dir():
-        track = find_track(path)
-        sequence = TrackedSequence.load(track)
-        refuse_other_head(sequence.info.head_name, head)
-        tracked = TrackedMotion(sequence, neutral_at)
-        tracked.film = find_film(path, track, sha256=sequence.info.source_sha256)
-        return tracked
     if path.suffix.lower() == ".csv":
         return ArkitCsvMotion(path, head, neutral_at)
     if path.suffix.lower() in (".yaml", ".yml"):
         return ScriptMotion(path, head)
+    sequence, film = open_film(motion, head, stack)
+    tracked = TrackedMotion(sequence, neutral_at)
+    tracked.film = film
+    return tracked
+
+
+def open_film(motion: str, head: HeadModel, stack: ExitStack) -> tuple[TrackedSequence, Path | None]:
+    """The tracked film that a text names, tracked now if it is a video, and its file if that is at hand; what is open is left to the stack.
+
+    Raises:
+        InputError: it is no film, or cannot be used.
+    """
+    path = Path(motion)
+    if WEBCAM.fullmatch(motion) or path.suffix.lower() in (".csv", ".yaml", ".yml"):
+        raise InputError(f"--fit and --read look at a film of the person, which {motion} is not. Give a video or a tracked folder.")
+    if path.is_dir():
+        track = find_track(path)
+        sequence = TrackedSequence.load(track)
+        refuse_other_head(sequence.info.head_name, head)
+        return sequence, find_film(path, track, sha256=sequence.info.source_sha256)
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="deja-vu-"))
-    filmed = TrackedMotion(track_video(path, Path(folder), TrackConfig(head=head.spec.name)), neutral_at)
-    filmed.film = path
-    return filmed
+    return track_video(path, Path(folder), TrackConfig(head=head.spec.name)), path
 
 
 def can_be_transparent(out: Path) -> bool:

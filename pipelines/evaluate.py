@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 import torch
 
-from deja_vu.avatars import Avatar, load_avatar
+from deja_vu.avatars import Avatar, GaussianAvatar, load_avatar
+from deja_vu.avatars.gaussian.code_fit import can_fit_codes
 from deja_vu.bench.evaluate import PERSON_SAMPLE, SAMPLE, FramePair, Keep, Protocol, Scores, evaluate, means
-from deja_vu.bench.predictors import Predictor, avatar_predictor, baseline_predictors, still_torso_predictor
-from deja_vu.bench.results import METRICS_FILE, PhotoScores, RunScores, result_fields
+from deja_vu.bench.predictors import Predictor, avatar_predictor, baseline_predictors, fitted_predictor, still_torso_predictor
+from deja_vu.bench.results import FITTED, METRICS_FILE, PhotoScores, RunScores, result_fields
 from deja_vu.core.image import to_uint8
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.files import write_json
@@ -102,6 +103,8 @@ def evaluate_run(
         scores = evaluate(sequence, [ours], frames=frames, keep=keep, device=device)["test"]
         return recorded | result_fields(PhotoScores(input_view=means(scores)))
     predictors = [ours, *baseline_predictors(sequence.train_part())]
+    if isinstance(avatar, GaussianAvatar) and can_fit_codes(avatar):
+        predictors.append(fitted_predictor(FITTED, avatar))
     for name, file in (("global_only", run / "global_only.safetensors"), ("teacher", run / "teacher" / "avatar.safetensors")):
         if file.is_file():
             predictors.append(avatar_predictor(name, load_avatar(file).to(device)))
@@ -138,7 +141,7 @@ def score_person(
 
 def summary(metrics: dict[str, Any], out: Path) -> str:
     """What a newcomer wants to read at the end."""
-    rows = {"avatar": metrics["test"], **metrics["baselines"]}
+    rows = {"avatar": metrics["test"], **({"its fit": metrics["fitted"]} if "fitted" in metrics else {}), **metrics["baselines"]}
     rows |= {f"whole {name}" if name == "person" else name: metrics[name] for name in ("person", "body") if name in metrics}
     seconds = metrics["seconds"]
     lines = [

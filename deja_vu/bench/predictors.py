@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import cv2
@@ -10,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deja_vu.avatars import Avatar
+from deja_vu.avatars import Avatar, GaussianAvatar
+from deja_vu.avatars.gaussian.code_fit import CodeFitter
 from deja_vu.core.batch import Batch
 from deja_vu.core.image import WHITE, over
 from deja_vu.core.sequence import TrackedSequence
@@ -34,13 +36,29 @@ class Predictor:
 
 
 def avatar_predictor(name: str, avatar: Avatar) -> Predictor:
-    """Renders of an avatar with the tracked parameters."""
+    """Renders of an avatar with the tracked parameters, and what the avatar reads beyond them if it has learned to."""
     device = avatar.device
 
     @torch.no_grad()
     def predict(batch: Batch) -> Tensor:
-        out = avatar.render(batch.params.to(device), batch.camera.to(device), WHITE.to(device))
+        batch = batch.to(device)
+        out = avatar.render(avatar.read_codes(batch), batch.camera, WHITE.to(device))
         return out.rgb[0].clamp(0, 1).cpu()
+
+    return Predictor(name, predict, avatar.shows_person)
+
+
+def fitted_predictor(name: str, avatar: GaussianAvatar) -> Predictor:
+    """Renders with expression and joints fitted to the very frame's pixels through the avatar, pose and identity as tracked.
+
+    It looks at the answer, as published systems do that are scored after such a fit (IMavatar, PointAvatar): what the avatar could show.
+    """
+    still = deepcopy(avatar).cpu()
+    fitter = CodeFitter(still)
+
+    @torch.no_grad()
+    def predict(batch: Batch) -> Tensor:
+        return still.render(fitter.fit(batch), batch.camera, WHITE).rgb[0].clamp(0, 1)
 
     return Predictor(name, predict, avatar.shows_person)
 

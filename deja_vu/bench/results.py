@@ -17,6 +17,8 @@ METRICS_FILE = "metrics.json"
 RESULT_FILE = "result.json"
 """Of one path on one clip of a benchmark."""
 RESULT_SCHEMA = 2
+FITTED = "fitted"
+"""Name of the avatar where its codes are fitted to the scored frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,9 @@ class RunScores:
     """Means of the avatar, by metric; `regions` holds PSNR and ST-LPIPS of lips, eyes, brows and face."""
     baselines: Mapping[str, Mapping[str, Any]]
     """The same of everything it is compared with, by name."""
+    fitted: Mapping[str, Any] | None = None
+    """As `test`, but with expression and joints fitted through the avatar to the frames that are scored, pose and identity as tracked; None
+    where a kind of avatar or head has no such fit."""
     person: Mapping[str, Any] | None = None
     """The same of everything that was filmed of the person: means of the avatar by metric, and `baselines`; None for a head alone."""
     body: Mapping[str, Any] | None = None
@@ -62,7 +67,7 @@ class RunScores:
 
     @staticmethod
     def of(scores: Mapping[str, Scores], held_out: int, others: Mapping[Protocol, Mapping[str, Scores]]) -> RunScores:
-        """From evaluations in which the avatar is called `test`.
+        """From evaluations in which the avatar is called `test`, and `fitted` where its codes are fitted to the frames.
 
         Args:
             scores: by protocol `head`.
@@ -80,8 +85,15 @@ class RunScores:
             theirs = _rows(found)
             if theirs["test"]:
                 besides[protocol] = {**theirs.pop("test"), "baselines": theirs}
+        fitted = rows.pop(FITTED, None)
         return RunScores(
-            test=rows.pop("test"), baselines=rows, intervals=intervals, frames_scored=scored, frames_held_out=held_out, **besides
+            test=rows.pop("test"),
+            fitted=fitted,
+            baselines=rows,
+            intervals=intervals,
+            frames_scored=scored,
+            frames_held_out=held_out,
+            **besides,
         )
 
 

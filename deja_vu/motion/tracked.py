@@ -17,12 +17,13 @@ from deja_vu.motion.resample import play_evenly
 class TrackedMotion(MotionSource):
     """The frames of a tracked person."""
 
-    def __init__(self, sequence: TrackedSequence, neutral_at: float | None = None) -> None:
+    def __init__(self, sequence: TrackedSequence, neutral_at: float | None = None, neutral: HeadParams | None = None) -> None:
         """Find the neutral face.
 
         Args:
             sequence: the tracked video.
             neutral_at: moment at which the mover's face is neutral, seconds; None finds one.
+            neutral: the neutral face [1], where it is known.
 
         Raises:
             InputError: there is no such moment.
@@ -31,7 +32,9 @@ class TrackedMotion(MotionSource):
         self.head_name, self.fps, self.notes, self._params = sequence.info.head_name, even.fps, even.notes, even.params
         self.begins = float(sequence.times[0])
         self.has_torso = not torch.equal(sequence.params.torso, torch.eye(4).expand_as(sequence.params.torso))
-        if neutral_at is None:
+        if neutral is not None:
+            self.neutral = neutral
+        elif neutral_at is None:
             self.neutral = estimate_neutral(sequence.params, load_head(self.head_name))
         else:
             self.neutral = take_neutral(sequence.params, sequence.times - sequence.times[0], neutral_at)

@@ -33,6 +33,7 @@ from deja_vu.training.objective import (
     term_weights,
 )
 from deja_vu.training.person_views import PersonViewLoss
+from deja_vu.training.reading import teach_reader
 from deja_vu.training.trainer import StepResult, Task, Trainer
 from deja_vu.training.validation import Validation, hold_out
 
@@ -147,6 +148,8 @@ class GaussianTask(Task[GaussianPhase, Batch]):
         self.validation.log(logger, self.avatar, self.phase.resolution, step)
 
     def leave(self, phase: GaussianPhase, number: int) -> None:
-        """Keep the global map as it is before blendmaps join it."""
+        """Keep the global map as it is before blendmaps join it; at the end, let the avatar learn to read."""
         if not phase.blendmaps and number < len(self.config.phases):
             save_avatar(self.avatar, self.run / "global_only.safetensors", {"phase": str(number)})
+        if number == len(self.config.phases):
+            teach_reader(self.avatar, self.trained, self.config.reader)

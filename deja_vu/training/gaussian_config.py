@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from deja_vu.avatars.gaussian.config import GaussianConfig
+from deja_vu.avatars.gaussian.config import GaussianConfig, ReaderConfig
 from deja_vu.core.ranges import BatchSize, Count, Pixels, Positive, Range, Rate, Share, Texels, Weight
 from deja_vu.training.config import AdamConfig, Phase, TrainConfig, ValidationConfig
 from deja_vu.uv.config import HullConfig, RimConfig
@@ -208,6 +208,8 @@ class GaussianTrainConfig(TrainConfig):
     """Share of the global rectification that is lost in every step where it is held to the base map."""
     rare_share: Share = 0.2
     """Share of the training frames, those with the rarest pose and expression, that are shown three times as often: blinks are few."""
+    reader: ReaderConfig = field(default_factory=ReaderConfig)
+    """How the avatar learns at the end to read from its person's frames what the tracker missed; only with tangent axes."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     picture_every: Positive = 200
     """Steps between pictures, scores of the frames that are only watched, and checkpoints; each phase ends with all three."""

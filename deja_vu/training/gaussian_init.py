@@ -11,7 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from deja_vu.avatars import GaussianAvatar
+from deja_vu.avatars.gaussian.code_reader import GRIDS
 from deja_vu.avatars.gaussian.config import GaussianConfig
+from deja_vu.avatars.gaussian.face_code import fitted_parts
 from deja_vu.avatars.prior.atlas import load_atlas
 from deja_vu.avatars.prior.network import load_prior, shipped_chart
 from deja_vu.core.errors import ConfigError
@@ -59,7 +61,10 @@ def init_avatar(sequence: TrackedSequence, config: GaussianTrainConfig) -> Gauss
 
 
 def choose_sizes(sequence: TrackedSequence, config: GaussianTrainConfig) -> GaussianConfig:
-    """The avatar's sizes, with a bust where one is asked for and the frames show it."""
+    """The avatar's sizes, with a bust where one is asked for and the frames show it, and a reader where one is asked for."""
+    parts = fitted_parts(load_head(sequence.info.head_name).topology)
+    reads = config.reader.frames > 0 and config.avatar.axes == "tangent" and len(parts) == len(GRIDS)
+    config = replace(config, avatar=replace(config.avatar, reader=reads))
     if config.crop == "head" or config.avatar.axes == "head":
         return config.avatar
     if not sequence.shows_person or sequence.info.head_name != BUST_HEAD:

@@ -43,6 +43,18 @@ class Resample(nn.Module):
         joined._hold(torch.cat([self.index, other.index + coarse_count]), torch.cat([self.weight, other.weight]))
         return joined
 
+    def part(self, fine: Int[Tensor, " m"], coarse: Int[Tensor, " c"]) -> Resample:
+        """This resampling for some of the fine texels, from some of the coarse ones.
+
+        Args:
+            fine: texels that are wanted.
+            coarse: texels that these are made from, ascending.
+        """
+        part = Resample.__new__(Resample)
+        nn.Module.__init__(part)
+        part._hold(torch.searchsorted(coarse, self.index[fine].contiguous()), self.weight[fine])
+        return part
+
     def forward(self, values: Float[Tensor, "*b Mc C"]) -> Float[Tensor, "*b M C"]:
         taps = [values.index_select(-2, self.index[:, tap]) * self.weight[:, tap, None] for tap in range(4)]
         return (taps[0] + taps[1]) + (taps[2] + taps[3])

@@ -17,6 +17,7 @@ from deja_vu.core.sequence import TrackedSequence
 from deja_vu.core.subject import Subject
 from deja_vu.heads import load_head
 from deja_vu.io.files import digest, write_json
+from deja_vu.io.tracked_folder import write_sequence
 from deja_vu.io.video import probe, read_frames, write_video
 from deja_vu.motion.config import RetargetConfig, TorsoMode
 from deja_vu.motion.script import ScriptMotion
@@ -24,7 +25,9 @@ from deja_vu.motion.tracked import TrackedMotion
 from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.configs import DriveConfig
 from deja_vu.pipelines.drive import frame_camera, perform
+from deja_vu.pipelines.own_motion import own_motion
 from deja_vu.pipelines.painter import Painter, fill_frame, open_background
+from deja_vu.pipelines.person import subject_of
 from tests.helpers.people import as_sequence
 from tests.helpers.videos import add_click, heard
 from tests.pipelines.conftest import unlisted
@@ -55,6 +58,24 @@ def test_a_script_moves_the_avatar(run, script, tmp_path) -> None:
     frames = [image.astype(int) for _, _, image in read_frames(tmp_path / "a.mp4")]
     assert len(frames) == 5
     assert np.abs(frames[4] - frames[0]).mean() > 3
+
+
+def test_a_film_of_the_person_drives_as_its_pixels_say(run, film, painted, tmp_path) -> None:
+    """Tracked with shut mouth and open eyes, a film that shows otherwise moves the avatar as it shows: nearer to what was filmed."""
+    sequence = film(tmp_path / "film")
+    wrong = replace(sequence, params=replace(sequence.params, expression=torch.full_like(sequence.params.expression, 0.3)))
+    write_sequence(wrong)
+    subject = subject_of(sequence, painted)
+    fitted = own_motion(wrong, painted, subject, "fit")
+    moved = torch.cat([params.expression for params in fitted.frames()])
+    before, after = ((values - sequence.params.expression)[:, [0, 3]].abs().mean() for values in (wrong.params.expression, moved))
+    assert after < 0.75 * before  # 96 pixels a side, and springs that hold to what was tracked
+    assert torch.equal(fitted.neutral.expression, subject.neutral.expression)
+    main(["drive", str(run), "--motion", str(tmp_path / "film"), "--fit", "--out", str(tmp_path / "fit.mp4")])
+    main(["drive", str(run), "--motion", str(tmp_path / "film"), "--out", str(tmp_path / "plain.mp4")])
+    shown, plain = (np.stack([image for _, _, image in read_frames(tmp_path / f"{name}.mp4")]) for name in ("fit", "plain"))
+    assert shown.shape == plain.shape
+    assert np.abs(shown.astype(int) - plain).mean() > 0.2
 
 
 def test_what_moves_no_torso_is_said(run, script, capsys, tmp_path) -> None:
@@ -160,6 +181,9 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(refused, run,
     assert "ARKit's 52 expressions" in says("--motion", tmp_path / "bad.csv", "--out", tmp_path / "a.mp4")
     assert "There is no camera 77" in says("--motion", "webcam:77", "--out", tmp_path / "a.mp4")
     assert "--neutral-at is for recordings" in says("--motion", "webcam:77", "--neutral-at", "1", "--out", tmp_path / "a.mp4")
+    assert "has not. Personalize again" in says("--motion", run, "--read", "--out", tmp_path / "a.mp4")
+    assert "look at a film of the person" in says("--motion", script, "--fit", "--out", tmp_path / "a.mp4")
+    assert "give one of them" in says("--motion", run, "--fit", "--read", "--out", tmp_path / "a.mp4")
     assert "from 0 to" in says("--motion", run, "--neutral-at", "99", "--out", tmp_path / "a.mp4")
 
 

@@ -28,7 +28,7 @@ from tests.helpers.videos import add_click, heard
 FRAMES, SIDE = 40, 192
 KEYS = set(
     "video frames resolution device path parameters gaussians seconds peak_mb test baselines intervals frames_scored frames_held_out "
-    "config commit person body".split()
+    "config commit person body fitted".split()
 )
 
 
@@ -76,8 +76,9 @@ def test_from_a_video_to_a_driven_avatar(tmp_path) -> None:
     assert set(metrics) == KEYS
     assert (metrics["video"], metrics["frames"], metrics["resolution"]) == ("person.mp4", FRAMES, SIDE)
     assert set(metrics["baselines"]) == {"mean_image", "nearest_frame", "global_only"}
-    for row in (metrics["test"], *metrics["baselines"].values()):
+    for row in (metrics["test"], metrics["fitted"], *metrics["baselines"].values()):
         assert set(row) == {"psnr", "ssim", "st_lpips", "l1", "regions"}
+        assert set(row["regions"]) == {"lips", "eyes", "brows", "face"}
     seconds = metrics["seconds"]
     assert 0 < seconds["track"] < seconds["total"] <= time.monotonic() - started
     assert seconds["track"] + seconds["personalize"] == pytest.approx(seconds["total"], abs=0.2)

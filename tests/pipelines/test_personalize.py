@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from deja_vu.avatars import GaussianAvatar
+from deja_vu.avatars import GaussianAvatar, save_avatar
+from deja_vu.avatars.gaussian.config import ReaderConfig
 from deja_vu.avatars.io import load_avatar
 from deja_vu.avatars.prior.config import PriorConfig
 from deja_vu.avatars.prior.network import build_prior, save_prior
@@ -45,12 +46,12 @@ def run_training(sequence: TrackedSequence, config: GaussianTrainConfig, run: Pa
 
 
 def score(avatar: GaussianAvatar, sequence: TrackedSequence) -> float:
-    """Mean over test frames, over white, of the pixels that count."""
+    """Mean over test frames, over white, of the pixels that count, with what the avatar reads of them."""
     source, scores = FrameSource(sequence.test_part(), sequence.info.resolution), []
     for position in range(len(sequence.test_part())):
         batch = source.batch(torch.tensor([position]))
         with torch.no_grad():
-            image = avatar.render(batch.params, batch.camera, WHITE).rgb
+            image = avatar.render(avatar.read_codes(batch), batch.camera, WHITE).rgb
         error = ((image - over(batch.image, batch.head, WHITE)).square() * batch.loss_mask).sum() / (3 * batch.loss_mask.sum())
         scores.append(-10 * math.log10(float(error)))
     return sum(scores) / len(scores)
@@ -194,6 +195,21 @@ def test_an_interrupted_run_continues_exactly(tracked, small_recipe, tmp_path, r
     assert equal(ours, theirs)
 
 
+def test_an_avatar_learns_to_read_at_the_end_and_keeps_it_in_its_file(tracked, small_recipe, tmp_path) -> None:
+    """With none asked for, all else has the same bits, and files without a reader load as ever."""
+    config = small_recipe.gaussian
+    reads = run_training(tracked, config, tmp_path / "reads")
+    plain = run_training(tracked, replace(config, reader=ReaderConfig(frames=0)), tmp_path / "plain")
+    assert reads.reader.weight.abs().max() > 0
+    assert plain.reader is None
+    assert equal(plain, reads)
+    for avatar in (reads, plain):
+        save_avatar(avatar, tmp_path / "avatar.safetensors", {})
+        loaded = load_avatar(tmp_path / "avatar.safetensors")
+        assert loaded.state_dict().keys() == avatar.state_dict().keys()
+        assert equal(loaded, avatar)
+
+
 def test_ctrl_c_during_an_update_is_not_lost_and_not_counted_twice(tracked, small_recipe, tmp_path) -> None:
     config = small_recipe.gaussian
     whole = run_training(tracked, config, tmp_path / "whole")
@@ -290,11 +306,11 @@ def test_personalize_fills_the_run_folder(tracked, small_recipe, tmp_path, capsy
     metrics = json.loads((out / "metrics.json").read_text())
     assert set(metrics) == set(
         "video frames resolution device path parameters gaussians seconds peak_mb config commit".split()
-        + "test baselines intervals frames_scored frames_held_out".split()
+        + "test fitted baselines intervals frames_scored frames_held_out".split()
     )
     assert (metrics["video"], metrics["frames"], metrics["resolution"]) == ("toy.mp4", 15, 96)
     assert set(metrics["seconds"]) == {"track", "personalize", "total"}
-    assert set(metrics["test"]) == {"psnr", "ssim", "st_lpips", "l1", "regions"}
+    assert set(metrics["test"]) == set(metrics["fitted"]) == {"psnr", "ssim", "st_lpips", "l1", "regions"}
     assert set(metrics["baselines"]) == {"mean_image", "nearest_frame", "global_only"}
     assert all(set(row) == set(metrics["test"]) for row in metrics["baselines"].values())
     avatar = load_avatar(out / "avatar.safetensors")

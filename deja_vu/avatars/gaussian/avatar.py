@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from deja_vu.avatars.base import Avatar, Draw
 from deja_vu.avatars.gaussian.blend_weights import LinearCode, SoftmaxCode
 from deja_vu.avatars.gaussian.charts import lay_out
+from deja_vu.avatars.gaussian.code_reader import CodeReader, residuals
 from deja_vu.avatars.gaussian.config import ChannelGains, GaussianConfig
 from deja_vu.avatars.gaussian.correction import ParamCorrection
+from deja_vu.avatars.gaussian.face_code import FaceCode, FaceView, fitted_parts
 from deja_vu.avatars.gaussian.mouth import draw_in, inner_mouth
+from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError
 from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, Gaussians, UVGaussianMap
@@ -100,6 +103,7 @@ class GaussianAvatar(Avatar):
         self.code = SoftmaxCode(config.blendmaps) if config.code == "softmax" else LinearCode(features, config.blendmaps)
         corrects = config.correction and config.code == "linear" and config.blendmaps > 0
         self.correction = ParamCorrection(config.blendmaps, head.spec.num_expression) if corrects else None
+        self.reader = CodeReader(len(FaceCode.of(head.spec))) if config.reader else None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GaussianAvatar:
         """Tables of the surface follow parameters to another device."""
@@ -166,6 +170,17 @@ class GaussianAvatar(Avatar):
         ours = self.correct_params(params)
         axes = ours.world_from_head[..., :3, :3] if self.config.axes == "head" else None
         return pose_gaussians(self.build_map(params), self.vertices(ours), self.charts.binding, self.rest_stretch, axes)
+
+    @torch.no_grad()
+    def read_codes(self, batch: Batch) -> HeadParams:
+        if self.reader is None:
+            return batch.params
+        code, parts = FaceCode.of(self.head.spec), fitted_parts(self.head.topology)
+        view = FaceView.of(self.subject(batch), self.head(self.correct_params(batch.params))[0], parts)
+        tracked = code.pack(batch.params)
+        low, high = code.bounds(tracked)
+        missed = self.reader.read(residuals(view, view.draw(self.gaussians(batch.params))))
+        return code.put((tracked + missed).clamp(low, high), batch.params)
 
     def render(self, params: HeadParams, camera: Camera, background: Float[Tensor, "*b 3"]) -> RenderOutput:
         return self.prepare(params, camera)(background)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from deja_vu.core.ranges import Range, Rate, Texels
+from deja_vu.core.ranges import Count, Positive, Range, Rate, Share, Texels, Weight
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class GaussianConfig:
     """Frame of offsets and rotations: the surface's tangent frame, or the head's own axes as in the paper."""
     gains: ChannelGains = field(default_factory=ChannelGains)
     """Raw change of each channel for one unit of a parameter."""
+    reader: bool = False
+    """Whether the avatar reads from its person's frames what their tracker missed. Training sets it."""
     backend: Literal["auto", "reference", "cpu", "gsplat"] = "auto"
     """Rasterizer."""
 
@@ -60,3 +62,45 @@ class GaussianConfig:
         if self.bust_size and self.axes == "head":
             return "axes: head has no frame for a torso that does not follow the head. Expected bust_size: 0 with it, or axes: tangent."
         return ""
+
+
+@dataclass(frozen=True)
+class CodeFitConfig:
+    """How expression and joints of a frame are fitted to its pixels through an avatar."""
+
+    steps: Positive = 3
+    """Gauss-Newton steps a frame."""
+    least_gain: Share = 0.003
+    """Share of what is minimized that a step must win for another one to follow."""
+    expression_deviation: Rate = 0.25
+    """Usual error of a tracked expression: the spring that holds it."""
+    angle_deviation: Rate = 0.08
+    """Usual error of a tracked angle of jaw or eye, radians."""
+    pixel_deviation: Rate = 0.1
+    """Difference of a color from which on a pixel counts less: there something else is wrong, such as light or the avatar."""
+    pixel_share: Share = 0.02
+    """How many of the pixels say something of their own; neighbors err alike."""
+    largest_step: Rate = 0.4
+    """Most that a step may move an expression."""
+    largest_turn: Rate = 0.13
+    """Most that a step may turn a joint, radians."""
+    probe: Rate = 0.08
+    """Change of an expression by which its effect is measured."""
+    angle_probe: Rate = 0.03
+    """The same of an angle, radians."""
+    least_motion: Rate = 0.001
+    """Motion of a part's surface under a whole expression from which on the part tells something about it, meters."""
+
+
+@dataclass(frozen=True)
+class ReaderConfig:
+    """How an avatar's reader of codes is learned."""
+
+    frames: Count = 120
+    """Most training frames that it is learned from, evenly spread; 0 for no reader."""
+    fit: CodeFitConfig = field(default_factory=lambda: CodeFitConfig(steps=2))
+    """How their codes are fitted."""
+    noise: Rate = 2.0
+    """Variance that is added to that of every cell of the residuals, over their mean: the larger, the more cautious the reader."""
+    tracked_weight: Weight = 1.0
+    """Weight of the tracker's real errors beside those that are drawn."""

@@ -1,0 +1,93 @@
+"""A part of a Gaussian avatar that poses in a fraction of the whole's time: what is near the lips, an eye, a brow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from deja_vu.avatars.gaussian.avatar import GaussianAvatar
+from deja_vu.core.gaussians import Gaussians
+from deja_vu.core.head import HeadParams
+from deja_vu.heads.base import HeadData, SurfacePoints
+from deja_vu.uv.binding import SummedMap, bind_texels, pose_gaussians
+from deja_vu.uv.layout import TexelTable
+
+MARGIN = 0.5
+"""Share of a part's width and height by which what moves with it reaches beyond it on every side."""
+
+
+class AvatarPart:
+    """The Gaussians near some vertices of the head, as a snapshot of an avatar that is not trained meanwhile."""
+
+    def __init__(self, avatar: GaussianAvatar, vertices: Int[Tensor, " n"]) -> None:
+        """Find and bind the texels.
+
+        Args:
+            avatar: in tangent axes.
+            vertices: of its head, around which they lie.
+        """
+        self._avatar = avatar
+        texels = find_texels(avatar, vertices)
+        whole, layout = avatar.charts.binding, avatar.charts.head
+        faces = avatar.head.topology.faces
+        corners = torch.zeros(len(avatar.head.template), dtype=torch.bool)
+        corners[layout.corners[texels].unique()] = True
+        kept = corners[faces].any(1)  # one ring around, so that the corners' normals are those of the whole surface
+        used = faces[kept].unique()
+        renumbered = torch.zeros(len(corners), dtype=torch.long)
+        renumbered[used] = torch.arange(len(used))
+        place = kept.cumsum(0) - 1
+        table = TexelTable(
+            faces=place[layout.faces[texels]],
+            corners=renumbered[layout.corners[texels]],
+            bary=layout.bary[texels],
+            uv_gradient=layout.uv_gradient[texels],
+        )
+        data = HeadData(**{name: getattr(avatar.head, name) for name in HeadData.__dataclass_fields__})
+        self._points = SurfacePoints(avatar.head.spec, data).select(used)
+        upsample, coarse = None, texels
+        if whole.upsample is not None:
+            coarse = whole.upsample.index[texels].unique()
+            upsample = whole.upsample.part(texels, coarse)
+        self._binding = bind_texels(renumbered[faces[kept]], len(used), table, upsample, len(coarse))
+        self._map = SummedMap(
+            base=avatar.base[texels],
+            gains=avatar.gains,
+            rectification=avatar.rectification.detach()[texels],
+            weights=avatar.base.new_zeros(0),
+            blendmaps=avatar.blendmaps.detach()[:, coarse].contiguous(),
+            upsample=upsample,
+        )
+        self._rest_stretch = avatar.rest_stretch[texels]
+
+    def __len__(self) -> int:
+        """Gaussians."""
+        return len(self._rest_stretch)
+
+    @torch.no_grad()
+    def gaussians(self, params: HeadParams) -> Gaussians:
+        """World-space Gaussians of every pose: the same as those texels have in the whole avatar."""
+        avatar, batch = self._avatar, params.expression.shape[:-1]
+        weights = avatar.code(params) if avatar.config.blendmaps else avatar.base.new_zeros(*batch, 0)
+        vertices = self._points(avatar.correct_params(params))
+        return pose_gaussians(replace(self._map, weights=weights), vertices, self._binding, self._rest_stretch)
+
+
+def find_texels(avatar: GaussianAvatar, vertices: Int[Tensor, " n"], margin: float = MARGIN) -> Int[Tensor, " m"]:
+    """The head's texels that lie in front of, behind or beside some vertices, seen from the front; the back of the head is left out.
+
+    Args:
+        avatar: whose neutral face is looked at.
+        vertices: of its head.
+        margin: share of their width or height by which texels may lie beyond them.
+    """
+    points = avatar.rest_surface().points[0, : len(avatar.charts.head)]
+    corners = avatar.head(replace(avatar.head.neutral((1,)), shape=avatar.shape[None]))[0]
+    part = corners[vertices]
+    low, high = part.amin(0), part.amax(0)
+    reach = margin * (high - low)[:2].amax()
+    near = ((points[:, :2] > low[:2] - reach) & (points[:, :2] < high[:2] + reach)).all(1)
+    return (near & (points[:, 2] > corners[:, 2].mean())).nonzero()[:, 0]

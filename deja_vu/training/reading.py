@@ -1,0 +1,38 @@
+"""Let an avatar learn to read: its training frames' codes are fitted through it, and its reader learns what the tracker missed there."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from tqdm import tqdm
+
+from deja_vu.avatars import GaussianAvatar
+from deja_vu.avatars.gaussian.code_fit import CodeFitter
+from deja_vu.avatars.gaussian.code_reader import Example, learn_reader
+from deja_vu.avatars.gaussian.config import ReaderConfig
+from deja_vu.core.sampling import evenly_spaced
+from deja_vu.core.sequence import TrackedSequence
+from deja_vu.io.frames import FrameSource
+
+
+@torch.no_grad()
+def teach_reader(avatar: GaussianAvatar, sequence: TrackedSequence, config: ReaderConfig) -> None:
+    """Fill an avatar's reader, in place; nothing happens to an avatar without one.
+
+    Args:
+        avatar: trained.
+        sequence: training frames.
+        config: recipe.
+    """
+    if avatar.reader is None:
+        return
+    still = deepcopy(avatar).cpu().requires_grad_(False).eval()
+    fitter = CodeFitter(still, config.fit)
+    source = FrameSource(sequence, sequence.info.resolution, cache_bytes=0)
+    chosen = evenly_spaced(config.frames, len(sequence))
+    stream = tqdm(source.stream(iter(chosen[:, None])), "learn to read", total=len(chosen), unit="frame")
+    examples = [Example.of(fitter.fit_code(batch)) for batch in stream]
+    assert still.reader is not None
+    learn_reader(still.reader, examples, fitter.columns, config)
+    avatar.reader.load_state_dict(still.reader.state_dict())
