@@ -49,7 +49,7 @@ def own_motion(sequence: TrackedSequence, avatar: Avatar, subject: Subject, way:
         ConfigError: the avatar cannot do so.
     """
     refuse_unfit(avatar, way)
-    still = deepcopy(avatar).cpu().requires_grad_(False)
+    still = avatar if avatar.device.type == "cpu" else deepcopy(avatar).cpu()
     work = still.read_codes
     if way == "fit":
         assert isinstance(still, GaussianAvatar)

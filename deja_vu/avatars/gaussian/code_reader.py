@@ -37,6 +37,8 @@ class CodeReader(nn.Module):
 
     weight: Tensor
     mean: Tensor
+    reach: Tensor
+    """Largest norm of each part's residual in training; larger ones are scaled down to it, so that nothing extrapolates."""
 
     def __init__(self, size: int) -> None:
         """Begin with a reader that corrects nothing.
@@ -48,6 +50,7 @@ class CodeReader(nn.Module):
         pixels = sum(3 * rows * columns for rows, columns in GRIDS)
         self.register_buffer("weight", torch.zeros(pixels, size))
         self.register_buffer("mean", torch.zeros(pixels))
+        self.register_buffer("reach", torch.zeros(len(GRIDS)))
 
     def read(self, residuals: list[Float[Tensor, "h w 3"]]) -> Float[Tensor, " D"]:
         """What the code is to be corrected by.
@@ -55,7 +58,12 @@ class CodeReader(nn.Module):
         Args:
             residuals: frame less avatar in the window of every part, 0 where no pixel counts.
         """
-        return (torch.cat(reduce_parts(residuals)) - self.mean) @ self.weight
+        sizes = [3 * rows * columns for rows, columns in GRIDS]
+        held = []
+        for part, mean, reach in zip(reduce_parts(residuals), self.mean.split(sizes), self.reach, strict=True):
+            unusual = part - mean
+            held.append(unusual * (reach / unusual.norm().clamp_min(1e-9)).clamp(max=1.0))
+        return torch.cat(held) @ self.weight
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,7 @@ def learn_reader(reader: CodeReader, examples: Sequence[Example], columns: Seque
     shared = torch.zeros(errors.shape[1])
     for own in columns:
         shared[own] += 1
-    weights, means = [], []
+    weights, means, reaches = [], [], []
     for part, own in enumerate(columns):
         tracked, fitted = (torch.stack([getattr(one, name)[part] for one in examples]) for name in ("at_tracked", "at_fitted"))
         mean = fitted.mean(0)
@@ -115,8 +123,10 @@ def learn_reader(reader: CodeReader, examples: Sequence[Example], columns: Seque
         weight[:, own] = torch.linalg.solve(system, cross) / shared[own]
         weights.append(weight)
         means.append(mean)
+        reaches.append(tracked.norm(dim=1).amax())
     reader.weight.copy_(torch.cat(weights))
     reader.mean.copy_(torch.cat(means))
+    reader.reach.copy_(torch.stack(reaches))
 
 
 def residuals(view: FaceView, shown: list[Float[Tensor, "h w 3"]]) -> list[Float[Tensor, "h w 3"]]:

@@ -139,8 +139,12 @@ def test_a_reader_corrects_frames_that_it_has_never_seen(painted) -> None:
     learn_reader(painted.reader, [Example.of(fit) for fit in fits], fitter.columns, ReaderConfig(noise=0.1))
     left = [painted.read_codes(batch).expression[0] - truth for batch, truth in zip(batches[12:], truths[12:], strict=True)]
     assert torch.stack(left).square().mean() < 0.35 * errors[12:, :6].square().mean()
-    painted.reader.weight.zero_()
-    painted.reader.mean.zero_()
+    wild = [torch.full((20, 30, 3), 50.0 * sign) for sign in (1, -1, 1)]
+    sizes = [3 * rows * columns for rows, columns in GRIDS]
+    most = sum(float(reach * part.norm()) for reach, part in zip(painted.reader.reach, painted.reader.weight.split(sizes), strict=True))
+    assert painted.reader.read(wild).norm() <= most  # what was never seen corrects no more than the most unusual that was
+    for buffer in painted.reader.buffers():
+        buffer.zero_()
 
 
 def test_it_stays_on_one_device() -> None:
