@@ -38,7 +38,7 @@ class CodeReader(nn.Module):
     weight: Tensor
     mean: Tensor
     reach: Tensor
-    """Largest norm of each part's residual in training; larger ones are scaled down to it, so that nothing extrapolates."""
+    """Norm of each part's residual, by that of training, down to which larger ones are scaled, so that nothing extrapolates far."""
 
     def __init__(self, size: int) -> None:
         """Begin with a reader that corrects nothing.
@@ -123,7 +123,7 @@ def learn_reader(reader: CodeReader, examples: Sequence[Example], columns: Seque
         weight[:, own] = torch.linalg.solve(system, cross) / shared[own]
         weights.append(weight)
         means.append(mean)
-        reaches.append(tracked.norm(dim=1).amax())
+        reaches.append(config.reach * tracked.norm(dim=1).amax())
     reader.weight.copy_(torch.cat(weights))
     reader.mean.copy_(torch.cat(means))
     reader.reach.copy_(torch.stack(reaches))

@@ -104,3 +104,5 @@ class ReaderConfig:
     """Variance that is added to that of every cell of the residuals, over their mean: the larger, the more cautious the reader."""
     tracked_weight: Weight = 1.0
     """Weight of the tracker's real errors beside those that are drawn."""
+    reach: Rate = 1.5
+    """Most that a residual counts, over the largest one of training: beyond, nothing is known about what it means."""

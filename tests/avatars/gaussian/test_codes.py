@@ -142,7 +142,7 @@ def test_a_reader_corrects_frames_that_it_has_never_seen(painted) -> None:
     wild = [torch.full((20, 30, 3), 50.0 * sign) for sign in (1, -1, 1)]
     sizes = [3 * rows * columns for rows, columns in GRIDS]
     most = sum(float(reach * part.norm()) for reach, part in zip(painted.reader.reach, painted.reader.weight.split(sizes), strict=True))
-    assert painted.reader.read(wild).norm() <= most  # what was never seen corrects no more than the most unusual that was
+    assert painted.reader.read(wild).norm() <= most  # what was never seen corrects no more than what is near to it
     for buffer in painted.reader.buffers():
         buffer.zero_()
 
