@@ -38,7 +38,7 @@ class Setting:
     turn: int = 0
     """Quarter turns to the left by which the picture is stored."""
     fps: float = 12.0
-    frames: int = 30
+    frames: int = 20
     size: int = 320
     """Side of the picture without bars and room, pixels."""
     seed: int = 2
