@@ -118,7 +118,7 @@ def table(outcomes: list[Outcome]) -> str:
     ]
     for one in outcomes:
         numbers = "| | | " if one.said else f"{one.shift:.2f} | {one.landmarks:.2f} | {one.turn:.1f} | {one.left_out or ''} "
-        lines.append(f"| {one.name} | {one.said.split('. ')[0] if one.said else one.verdict} | {numbers}|")
+        lines.append(f"| {one.name} | {'refused: ' + one.said.splitlines()[0] if one.said else one.verdict} | {numbers}|")
     return "\n".join(lines) + "\n"
 
 
