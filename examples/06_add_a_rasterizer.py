@@ -2,7 +2,8 @@
 
     python examples/06_add_a_rasterizer.py
 
-This one draws every Gaussian as an opaque dot of four pixels, the nearest one on top. Shown on the skin of the default head.
+This one draws every Gaussian as an opaque dot of four pixels, the nearest one on top, and no depth even if it is asked for.
+Shown on the skin of the default head.
 Writes rasterizers.png: the dots, and the rasterizer that comes with the package.
 """
 
@@ -16,12 +17,12 @@ from deja_vu.core.image import RenderOutput, to_uint8
 from deja_vu.render.base import RASTERIZERS
 
 
-def draw_dots(gaussians: Gaussians, camera: Camera, background: Tensor) -> RenderOutput:
-    pixels, depth = camera.project(gaussians.means)  # all arguments have a leading batch axis
+def draw_dots(gaussians: Gaussians, camera: Camera, background: Tensor, wants_depth: bool) -> RenderOutput:
+    pixels, distance = camera.project(gaussians.means)  # all arguments have a leading batch axis
     rgb = background[:, None, None].repeat(1, camera.height, camera.width, 1)
     alpha = torch.zeros_like(rgb[..., :1])
     for image in range(len(rgb)):
-        for number in depth[image].argsort(descending=True).tolist():  # far to near, so that the nearest is written last
+        for number in distance[image].argsort(descending=True).tolist():  # far to near, so that the nearest is written last
             x, y = pixels[image, number].long().tolist()
             if 0 < x < camera.width and 0 < y < camera.height:
                 rgb[image, y - 1 : y + 1, x - 1 : x + 1] = sh_to_rgb(gaussians.sh[image, number, 0])
