@@ -70,7 +70,7 @@ def points_window(points: Float[Tensor, "n 3"], camera: Camera, margin: float, l
     return slice(top, bottom), slice(left, right)
 
 
-def followed_parts(topology: HeadTopology) -> dict[str, list[Int[Tensor, " n"]]]:
+def followed_parts(topology: HeadTopology) -> dict[str, list[Int[Tensor, " _"]]]:
     """Vertices of lips, eyes, brows and face, each eye and each brow by itself; what a head does not have is left out."""
     parts = {
         name: [topology.faces[topology.regions[one]].unique() for one in regions]

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
 from deja_vu.core.arkit import ARKIT_NAMES
 from deja_vu.core.errors import InputError
@@ -111,7 +111,7 @@ def detect_video(
     )
 
 
-def _cut(rgb: Image, face: FaceObservation, faces: float) -> Image:
+def _cut(rgb: Image, face: FaceObservation, faces: float) -> UInt8[np.ndarray, "rows columns 3"]:
     """A window about a face, so many faces wide, as far as it lies in the picture."""
     low, high = (face.box[:2] + face.box[2:] - faces * face.width) / 2, (face.box[:2] + face.box[2:] + faces * face.width) / 2
     (x0, y0), (x1, y1) = low.clip(0).astype(int), high.astype(int)

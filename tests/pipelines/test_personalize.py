@@ -338,7 +338,7 @@ def test_personalize_fills_the_run_folder(tracked, small_recipe, tmp_path, capsy
     again = json.loads((out / "metrics.json").read_text())
     assert again["test"] == metrics["test"]
     assert again["seconds"]["track"] >= 100
-    assert again["seconds"]["personalize"] > metrics["seconds"]["personalize"] > 0.5
+    assert again["seconds"]["personalize"] >= metrics["seconds"]["personalize"] > 0.5
     assert again["seconds"]["total"] == pytest.approx(again["seconds"]["track"] + again["seconds"]["personalize"], abs=0.11)
     assert equal(load_avatar(out / "avatar.safetensors"), avatar)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from deja_vu.avatars import save_avatar
@@ -259,8 +260,8 @@ def test_what_cannot_be_viewed_is_refused(refused, run, tmp_path) -> None:
 def test_avatars_of_different_heads_are_refused(run, tmp_path, monkeypatch) -> None:
     shutil.copytree(run, tmp_path / "other")
 
-    def load_with_another_head(run: Path) -> Person:
-        person = load(run)
+    def load_with_another_head(run: Path, device: torch.device) -> Person:
+        person = load(run, device)
         if loads:
             person.head.spec = replace(person.head.spec, name="another")
         loads.append(run)

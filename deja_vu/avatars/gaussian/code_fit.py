@@ -39,11 +39,11 @@ class FittedCode:
     """Code from which it began."""
     code: Float[Tensor, " D"]
     view: FaceView
-    at_tracked: list[Float[Tensor, "h w 3"]]
+    at_tracked: list[Float[Tensor, "_ _ 3"]]
     """What the avatar shows in every window with the tracked code."""
-    at_fitted: list[Float[Tensor, "h w 3"]]
+    at_fitted: list[Float[Tensor, "_ _ 3"]]
     """The same with the fitted one."""
-    differences: list[Float[Tensor, "c h w 3"]]
+    differences: list[Float[Tensor, "_ _ _ 3"]]
     """How the picture of every part changes with each of the values that move it, per unit, where the last step began."""
 
 
@@ -100,7 +100,7 @@ class CodeFitter:
         vertices = self._avatar.head(self._avatar.correct_params(batch.params))[0]
         return FaceView.of(self._avatar.subject(batch), vertices, self.parts)
 
-    def draw(self, view: FaceView, params: HeadParams, code: Float[Tensor, " D"]) -> list[Float[Tensor, "h w 3"]]:
+    def draw(self, view: FaceView, params: HeadParams, code: Float[Tensor, " D"]) -> list[Float[Tensor, "_ _ 3"]]:
         """What the avatar shows with a code in every window."""
         return view.draw(self._avatar.gaussians(self.code.put(code[None], params)))
 

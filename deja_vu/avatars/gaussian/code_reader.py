@@ -52,7 +52,7 @@ class CodeReader(nn.Module):
         self.register_buffer("mean", torch.zeros(pixels))
         self.register_buffer("reach", torch.zeros(len(GRIDS)))
 
-    def read(self, residuals: list[Float[Tensor, "h w 3"]]) -> Float[Tensor, " D"]:
+    def read(self, residuals: list[Float[Tensor, "_ _ 3"]]) -> Float[Tensor, " D"]:
         """What the code is to be corrected by.
 
         Args:
@@ -72,11 +72,11 @@ class Example:
 
     error: Float[Tensor, " D"]
     """Fitted less tracked code."""
-    at_tracked: list[Float[Tensor, " n"]]
+    at_tracked: list[Float[Tensor, " _"]]
     """Residuals of every part at the tracked code."""
-    at_fitted: list[Float[Tensor, " n"]]
+    at_fitted: list[Float[Tensor, " _"]]
     """Residuals of every part at the fitted code."""
-    effects: list[Float[Tensor, "c n"]]
+    effects: list[Float[Tensor, "_ _"]]
     """How the picture of every part changes with each of the values that move it."""
 
     @staticmethod
@@ -93,7 +93,7 @@ class Example:
 
 
 @torch.no_grad()
-def learn_reader(reader: CodeReader, examples: Sequence[Example], columns: Sequence[Int[Tensor, " c"]], config: ReaderConfig) -> None:
+def learn_reader(reader: CodeReader, examples: Sequence[Example], columns: Sequence[Int[Tensor, " _"]], config: ReaderConfig) -> None:
     """Learn from a person's frames, in place.
 
     Args:
@@ -129,11 +129,11 @@ def learn_reader(reader: CodeReader, examples: Sequence[Example], columns: Seque
     reader.reach.copy_(torch.stack(reaches))
 
 
-def residuals(view: FaceView, shown: list[Float[Tensor, "h w 3"]]) -> list[Float[Tensor, "h w 3"]]:
+def residuals(view: FaceView, shown: list[Float[Tensor, "_ _ 3"]]) -> list[Float[Tensor, "_ _ 3"]]:
     """Frame less avatar in every window, 0 where no pixel counts."""
     return [(target - picture) * mask for target, picture, mask in zip(view.targets, shown, view.masks, strict=True)]
 
 
-def reduce_parts(pictures: list[Float[Tensor, "h w 3"]]) -> list[Float[Tensor, " n"]]:
+def reduce_parts(pictures: list[Float[Tensor, "_ _ 3"]]) -> list[Float[Tensor, " _"]]:
     """Pictures of all parts, averaged over the cells of their grids."""
     return [interpolate(picture.movedim(-1, 0)[None], grid, mode="area").flatten() for picture, grid in zip(pictures, GRIDS, strict=True)]

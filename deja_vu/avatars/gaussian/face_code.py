@@ -67,7 +67,7 @@ class FaceCode:
         return torch.where(angle, -free, tracked.clamp(max=0.0)), torch.where(angle, free, tracked.clamp(min=1.0))
 
 
-def fitted_parts(topology: HeadTopology) -> list[Int[Tensor, " n"]]:
+def fitted_parts(topology: HeadTopology) -> list[Int[Tensor, " _"]]:
     """Vertices of the parts whose pixels tell the code: the lips, and each eye with its brow; none on a head without lips and eyes."""
     parts = followed_parts(topology)
     eyes, brows = parts.get("eyes", []), parts.get("brows", [])
@@ -81,13 +81,13 @@ class FaceView:
 
     cameras: list[Camera]
     """One for each part, at the frame's own resolution."""
-    targets: list[Float[Tensor, "h w 3"]]
+    targets: list[Float[Tensor, "_ _ 3"]]
     """What is filmed there of what the avatar draws, over white."""
-    masks: list[Float[Tensor, "h w 1"]]
+    masks: list[Float[Tensor, "_ _ 1"]]
     """Weight of each pixel."""
 
     @staticmethod
-    def of(batch: Batch, vertices: Float[Tensor, "V 3"], parts: list[Int[Tensor, " n"]]) -> FaceView:
+    def of(batch: Batch, vertices: Float[Tensor, "V 3"], parts: list[Int[Tensor, " _"]]) -> FaceView:
         """Windows around the parts of one frame.
 
         Args:
@@ -103,7 +103,7 @@ class FaceView:
             [batch.loss_mask[0][window] for window in windows],
         )
 
-    def draw(self, gaussians: Gaussians) -> list[Float[Tensor, "h w 3"]]:
+    def draw(self, gaussians: Gaussians) -> list[Float[Tensor, "_ _ 3"]]:
         """Pictures of one face [1 N] in every window, over white."""
         white = WHITE.to(gaussians.means.device)
         return [rasterize(gaussians, camera, white).rgb[0] for camera in self.cameras]

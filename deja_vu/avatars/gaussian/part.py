@@ -57,7 +57,7 @@ class AvatarPart:
             base=avatar.base[texels],
             gains=avatar.gains,
             rectification=avatar.rectification.detach()[texels],
-            weights=avatar.base.new_zeros(0),
+            weights=avatar.base.new_zeros(len(avatar.blendmaps)),
             blendmaps=avatar.blendmaps.detach()[:, coarse].contiguous(),
             upsample=upsample,
         )
