@@ -134,7 +134,8 @@ def test_a_reader_corrects_frames_that_it_has_never_seen(painted) -> None:
     for truth, error in zip(truths, errors, strict=True):
         batches.append(filmed(painted, posed(truth[None]), posed((truth - error[:6])[None])))
     fits = [
-        replace(fitter.fit_code(batch), code=CODE.pack(posed(truth[None]))[0]) for batch, truth in zip(batches[:12], truths, strict=False)
+        replace(fitter.fit_code(batch), code=CODE.pack(posed(truth[None]))[0])
+        for batch, truth in zip(batches[:12], truths[:12], strict=True)
     ]
     learn_reader(painted.reader, [Example.of(fit) for fit in fits], fitter.columns, ReaderConfig(noise=0.1))
     left = [painted.read_codes(batch).expression[0] - truth for batch, truth in zip(batches[12:], truths[12:], strict=True)]
