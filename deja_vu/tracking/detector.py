@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -15,10 +13,10 @@ import numpy as np
 from jaxtyping import Float
 
 from deja_vu.core.arkit import ARKIT_NAMES
-from deja_vu.core.errors import MissingAssetError
 from deja_vu.io.assets import locate
 from deja_vu.io.video import Image
 from deja_vu.tracking.detection_config import DetectionConfig
+from deja_vu.tracking.mediapipe_tasks import missing_mediapipe, quiet, stop_usage_reports
 
 if TYPE_CHECKING:
     from mediapipe.tasks.python.vision import FaceLandmarker
@@ -28,8 +26,6 @@ LOOKED_AT = (50, 280, 10, 151, 108, 337, 195, 152, 205, 425, 13, 105, 334)
 """Landmarks on cheeks, forehead, nose, chin, lips and brows."""
 LOOK_REACH = 0.03
 """Half a side of the square about each whose color is averaged, widths of the face."""
-APT_COMMAND = "apt-get install -y libegl1 libgles2 libgl1 libglib2.0-0"
-"""System libraries that the mediapipe and OpenCV wheels link on Linux."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +154,7 @@ def _look(rgb: Image, face: FaceObservation) -> Float[np.ndarray, " n"]:
 
 def _create(max_faces: int) -> FaceLandmarker:
     model = locate("face_landmarker")
+    stop_usage_reports()
     try:
         from mediapipe.tasks.python import BaseOptions, vision
 
@@ -173,13 +170,6 @@ def _create(max_faces: int) -> FaceLandmarker:
         raise missing_mediapipe(error) from error
 
 
-def missing_mediapipe(error: Exception) -> MissingAssetError:
-    """The error that says how to make mediapipe load."""
-    if isinstance(error, ModuleNotFoundError):
-        return MissingAssetError(f"The package {error.name} is not installed. Tracking needs it: pip install 'mediapipe>=1.2'")
-    return MissingAssetError(f"mediapipe cannot load a system library: {error}. On Debian or Ubuntu run as root: {APT_COMMAND}")
-
-
 def _scores(categories: Sequence[Any]) -> Float[np.ndarray, "52"]:
     by_name = {category.category_name: category.score for category in categories}
     return np.array([by_name.get(name, 0.0) for name in ARKIT_NAMES], dtype=np.float32)
@@ -190,17 +180,3 @@ def overlap(a: Float[np.ndarray, "4"], b: Float[np.ndarray, "4"]) -> float:
     inner = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
     union = (a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - inner
     return float(inner / union) if union > 0 else 0.0
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Drop what native libraries write to file descriptor 2; Python's own errors still arrive as exceptions."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as sink:
-            os.dup2(sink.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

@@ -29,7 +29,7 @@ from deja_vu.tracking.alpha import (
     take_pixels,
 )
 from deja_vu.tracking.config import MatteConfig
-from deja_vu.tracking.detector import missing_mediapipe, quiet
+from deja_vu.tracking.mediapipe_tasks import missing_mediapipe, quiet, stop_usage_reports
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,7 @@ class Matting:
 
 def _create():
     model = locate("selfie_segmenter")
+    stop_usage_reports()
     try:
         from mediapipe.tasks.python import BaseOptions, vision
 
