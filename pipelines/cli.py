@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from deja_vu.core.errors import ConfigError, DejaVuError
+from deja_vu.core.stopwatch import command_begins
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.help_text import overview
 
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without bullets or accents gets question marks
     try:
-        dispatch(words)
+        with command_begins():
+            dispatch(words)
         sys.stdout.flush()
     except DejaVuError as error:
         print(f"deja-vu: {error}", file=sys.stderr)

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import torch
 
 from deja_vu import native
+from deja_vu.bench.speed import measure_speed
 from deja_vu.core.cache import cache_folder
 from deja_vu.core.errors import DejaVuError, MissingAssetError
 from deja_vu.heads import HEADS, load_head
 from deja_vu.io.assets import ASSETS, find
-from deja_vu.io.provenance import version_line
+from deja_vu.io.provenance import machine, version_line
 from deja_vu.render.probe import find_fault
 from deja_vu.tracking.detector import LandmarkDetector
 from deja_vu.tracking.matte import Matting
@@ -50,6 +51,13 @@ def run() -> int:
         missing += finding.needed and not finding.available
     print(f"\n{missing} needed part(s) missing." if missing else "\nAll that a video needs to become an avatar is here; - marks extras.")
     return 1 if missing else 0
+
+
+def tell_speed() -> None:
+    """Print how fast this machine is; what else runs on it slows it down."""
+    print(version_line())
+    print(machine())
+    print("\n".join(measure_speed().lines()))
 
 
 def findings() -> Iterator[Finding]:

@@ -150,7 +150,8 @@ def summary(metrics: dict[str, Any], out: Path) -> str:
     ]
     scored, held = metrics["frames_scored"], metrics["frames_held_out"]
     lines.append(f"on {scored} of {held} held-out frames" + (f"; on all: deja-vu evaluate {out} --frames all" if scored < held else ""))
-    lines.append(f"track {seconds['track']:.0f} s, personalize {seconds['personalize']:.0f} s, peak memory {metrics['peak_mb']} MB")
+    whole = f", with scores and pictures {seconds['total']:.0f} s" if "total" in seconds else ""
+    lines.append(f"track {seconds['track']:.0f} s, personalize {seconds['personalize']:.0f} s{whole}, peak memory {metrics['peak_mb']} MB")
     lines.append(f"look at {out / 'report.html'}, {out / 'compare.png'} and {out / 'turntable.mp4'}")
     return "\n".join(lines)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,11 @@ import torch
 
 from deja_vu.avatars import Avatar, GaussianAvatar, load_avatar, save_avatar
 from deja_vu.bench.results import METRICS_FILE, RunFacts, write_result
+from deja_vu.bench.speed import measure_speed
 from deja_vu.core.config import config_text
 from deja_vu.core.sequence import TrackedSequence
+from deja_vu.core.stopwatch import Stopwatch, command_begun
+from deja_vu.core.subject import Subject
 from deja_vu.io.files import write_atomic, write_json
 from deja_vu.io.images import write_png
 from deja_vu.pipelines.drive import show
@@ -36,6 +39,9 @@ from deja_vu.training.logging import log_hparams
 from deja_vu.training.nelf import init_nelf, train_nelf
 from deja_vu.training.nerf import init_nerf, train_nerf
 from deja_vu.training.trainer import CHECKPOINT
+
+SPEED_SECONDS = 0.15
+"""For each figure about the machine that a run notes."""
 
 
 @dataclass(frozen=True)
@@ -90,25 +96,30 @@ def network(recipe: Recipe) -> list[Path]:
 
 def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
     """Fill an open run; see `personalize`."""
-    out, started, device = run.folder, time.monotonic(), recipe_device(recipe)
+    out, watch, device = run.folder, Stopwatch(command_begun()), recipe_device(recipe)
     earlier = float(read_record(out).get("track_seconds", 0.0)) if resume else 0.0
     run.note(**source_facts(video), recipe_sha256=fingerprint(recipe), track_seconds=str(earlier))
-    sequence = track_or_load(video, run, recipe.track, resume=resume)
-    seconds = {"track": earlier + time.monotonic() - started}
+    watch.end("start")
+    sequence = track_or_load(video, run, recipe.track, watch, resume=resume)
+    seconds = {"track": earlier + watch.seconds}
     provenance = run.note(tracked=str(run.place(sequence.folder).resolve()), track_seconds=f"{seconds['track']:.2f}")
     if not (resume and (out / "config.yaml").is_file()):
         write_atomic(out / "config.yaml", config_text(recipe))
     try:
-        learned = learn(sequence.train_part(), recipe, out, resume=resume)
+        learned = learn(sequence.train_part(), recipe, out, resume=resume, watch=watch)
     except KeyboardInterrupt:
         print(f"\nInterrupted. The run is kept; continue it with --resume (folder {run.out}).")
         raise
     avatar, subject = learned.avatar, subject_of(sequence, learned.avatar)
-    save_avatar(avatar, out / "avatar.safetensors", provenance, subject)
     seconds["personalize"] = learned.seconds + learned.teacher_seconds
-    seconds["total"] = seconds["track"] + seconds["personalize"]
     if learned.teacher_seconds:
         seconds["teacher"] = learned.teacher_seconds
+    earlier = max(0.0, seconds["track"] + seconds["personalize"] - watch.seconds)
+    save_avatar(avatar, out / "avatar.safetensors", provenance, subject)
+    watch.end("save avatar")
+    seconds["avatar"] = earlier + watch.seconds
+    speed = asdict(measure_speed(SPEED_SECONDS))
+    watch.end("measure machine")
     facts = RunFacts(
         video=sequence.info.source,
         frames=len(sequence),
@@ -117,19 +128,34 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
         path=recipe.path,
         parameters=sum(parameter.numel() for parameter in avatar.parameters()),
         gaussians=avatar.num_gaussians if isinstance(avatar, GaussianAvatar) else None,
-        seconds={name: round(value, 1) for name, value in seconds.items()},
+        seconds=_rounded(seconds),
+        stages=_rounded(watch.stages),
+        speed=speed,
         peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         config=asdict(recipe),
         commit=provenance["commit"],
     )
     write_result(out / METRICS_FILE, facts)
     metrics = evaluate_run(out, device=device)
-    write_json(out / METRICS_FILE, metrics)
     log_hparams(out, recipe, metrics["test"])
+    watch.end("evaluate")
+    write_json(out / METRICS_FILE, metrics | {"stages": _rounded(watch.stages)})
+    show_avatar(avatar, subject, sequence, out, device)
+    watch.end("show")
+    metrics |= {"seconds": _rounded(seconds | {"total": earlier + watch.seconds}), "stages": _rounded(watch.stages)}
+    write_json(out / METRICS_FILE, metrics)
+    print(summary(metrics, run.out))
+
+
+def show_avatar(avatar: Avatar, subject: Subject, sequence: TrackedSequence, out: Path, device: torch.device) -> None:
+    """Write what a run shows of its avatar: the comparison with held-out frames, the turntable, the page."""
     write_png(out / "compare.png", comparison_sheet(sequence, avatar))
     show(avatar, subject, out / "turntable.mp4")
     write_report(out, device=device)
-    print(summary(metrics, run.out))
+
+
+def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 2) for name, value in seconds.items()}
 
 
 def learn(
@@ -140,6 +166,7 @@ def learn(
     resume: bool,
     teacher: Avatar | None = None,
     on_step: Callable[[Avatar, int], None] | None = None,
+    watch: Stopwatch | None = None,
 ) -> TrainResult:
     """Begin and train the avatar that the recipe's path asks for.
 
@@ -150,24 +177,30 @@ def learn(
         resume: continue an interrupted run.
         teacher: of a light field, if it is there already.
         on_step: called after every step with the avatar and the number of steps done.
+        watch: gets the seconds of every stage.
     """
-    device, begun, spent = recipe_device(recipe), time.monotonic(), 0.0
+    device, begun, spent, watch = recipe_device(recipe), time.monotonic(), 0.0, watch or Stopwatch()
     if recipe.path == "gaussian":
         config = recipe.gaussian
         gaussian = init_avatar(sequence, config)
-        watch = None if on_step is None else partial(on_step, gaussian)
-        seconds = train_gaussian(gaussian, sequence, config, out, device=device, resume=resume, started=begun, on_step=watch)
+        watch.end("begin avatar")
+        watched = None if on_step is None else partial(on_step, gaussian)
+        seconds = train_gaussian(gaussian, sequence, config, out, device=device, resume=resume, started=begun, on_step=watched, watch=watch)
         return TrainResult(gaussian, seconds)
     if recipe.path == "nerf":
         nerf = init_nerf(sequence, recipe.nerf)
-        watch = None if on_step is None else partial(on_step, nerf)
-        return TrainResult(nerf, train_nerf(nerf, sequence, recipe.nerf, out, device=device, resume=resume, started=begun, on_step=watch))
+        watched = None if on_step is None else partial(on_step, nerf)
+        seconds = train_nerf(nerf, sequence, recipe.nerf, out, device=device, resume=resume, started=begun, on_step=watched)
+        watch.end("train")
+        return TrainResult(nerf, seconds)
     if teacher is None and recipe.nelf.teacher != "none" and recipe.nelf.pseudo_share:
         teacher, spent = learn_teacher(sequence, replace(recipe, path=recipe.nelf.teacher), out / "teacher", resume=resume)
+        watch.end("teacher")
         begun = time.monotonic()
     nelf = init_nelf(sequence, recipe.nelf)
-    watch = None if on_step is None else partial(on_step, nelf)
-    seconds, warp = train_nelf(nelf, sequence, recipe.nelf, teacher, out, device=device, resume=resume, started=begun, on_step=watch)
+    watched = None if on_step is None else partial(on_step, nelf)
+    seconds, warp = train_nelf(nelf, sequence, recipe.nelf, teacher, out, device=device, resume=resume, started=begun, on_step=watched)
+    watch.end("train")
     return TrainResult(nelf, seconds, spent, 0 if warp is None else sum(parameter.numel() for parameter in warp.parameters()))
 
 
@@ -179,7 +212,7 @@ def learn_teacher(sequence: TrackedSequence, recipe: Recipe, folder: Path, *, re
     return load_avatar(path), spent_seconds(folder / CHECKPOINT)
 
 
-def track_or_load(video: Path, run: Run, config: TrackConfig, *, resume: bool) -> TrackedSequence:
+def track_or_load(video: Path, run: Run, config: TrackConfig, watch: Stopwatch, *, resume: bool) -> TrackedSequence:
     """The tracked sequence of a run: read where it is there, made where it is not."""
     if video.is_dir():
         return TrackedSequence.load(video)
@@ -187,4 +220,4 @@ def track_or_load(video: Path, run: Run, config: TrackConfig, *, resume: bool) -
     if resume and (folder / "track.json").is_file():
         return TrackedSequence.load(folder)
     run.clear("track")
-    return track_video(video, folder, config)
+    return track_video(video, folder, config, watch)

@@ -38,7 +38,12 @@ class RunFacts:
     gaussians: int | None
     """None where there are none."""
     seconds: Mapping[str, float]
-    """`track`, `personalize`, `total`; `teacher` where one was trained."""
+    """`track` and `personalize` (`teacher` besides, where one was trained); `avatar` from the command's start until the avatar's file was
+    there; `total` until all was done, scores, pictures and report included. Those of a run that was resumed count all attempts."""
+    stages: Mapping[str, float]
+    """Of the last attempt: seconds of every stage, which add up to what it took."""
+    speed: Mapping[str, float]
+    """Of the machine while it ran, see `deja_vu.bench.speed.Speed`: seconds times `matmul_gflops` is work, whatever the machine."""
     peak_mb: int
     config: Mapping[str, Any]
     """The whole recipe."""

@@ -176,8 +176,14 @@ def _training(folder: Path) -> list[str]:
 
 
 def _recipe(folder: Path, metrics: Mapping[str, Any]) -> list[str]:
-    """Every value of the recipe, and the command."""
-    parts = [html.fold("every value of the recipe", html.preformatted(json.dumps(metrics.get("config", {}), indent=2)))]
+    """Where the time went until this page was made, every value of the recipe, and the command."""
+    parts = []
+    if stages := metrics.get("stages"):
+        speed = metrics["speed"]
+        machine = f"{speed['matmul_gflops']:g} GFLOP/s on {speed['threads']} threads, standard scene in {speed['raster_ms']:g} ms"
+        rows = [[name, f"{seconds:.1f}"] for name, seconds in stages.items()]
+        parts.append(html.fold(f"where the time went, on a machine of {machine}", html.table(["stage", "seconds"], rows)))
+    parts.append(html.fold("every value of the recipe", html.preformatted(json.dumps(metrics.get("config", {}), indent=2))))
     record = folder / "run.json"
     if record.is_file():
         facts = {name: value for name, value in read_json(record).items() if name != "files"}

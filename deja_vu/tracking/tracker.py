@@ -22,6 +22,7 @@ from tqdm import tqdm
 from deja_vu.core.errors import DejaVuError, InputError
 from deja_vu.core.rate import usual_rate
 from deja_vu.core.sequence import TrackedSequence, TrackInfo
+from deja_vu.core.stopwatch import Stopwatch
 from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
 from deja_vu.heads.bust import BUST_HEAD
@@ -51,24 +52,27 @@ BLOCK_PERIOD = 5
 """Every how manieth block is for the test."""
 
 
-def track_video(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
+def track_video(video: Path, out: Path, config: TrackConfig, watch: Stopwatch | None = None) -> TrackedSequence:
     """Track a video into a folder that reloads with `TrackedSequence.load`.
 
     Args:
         video: file with one person's face.
         out: folder to fill, without frames of another video; made if missing.
         config: recipe.
+        watch: gets the seconds of every stage.
 
     Raises:
         ConfigError: the head cannot be tracked.
         InputError: the video cannot be used, or (TrackingError) the head in it could not be followed; nothing is written then.
         OutputError: the folder holds frames already, or cannot be written.
     """
-    head = load_head(config.head)
+    watch, head = watch or Stopwatch(), load_head(config.head)
     refuse_untrackable(head)
     detections, notes = _detect(video, config)
+    watch.end("find face")
     detected = detections.index[detections.found]
     detections, state, left_out = fit_video(video, head, detections, config)
+    watch.end("fit to landmarks")
     begin_track(out)
     windows = choose_windows(detections, config)
     _print_notes(long := say_memory(len(state.expression), windows))
@@ -78,16 +82,20 @@ def track_video(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
         crops, person = writer.write_crops(mattings, config.max_frames)
     doubts = doubt_mattes(crops.alpha.numpy(), crops.valid.numpy(), detections.index[detections.found], config.matte_check)
     _print_notes(doubts)
+    watch.end("crop and matte")
     try:
         state, good, failed = refine_video(video, head, detections, state, crops, config)
     except DejaVuError:
         writer.discard()
         raise
     writer = writer.without(~good.numpy())
+    watch.end("refine by pixels")
     observations = observe(writer.detections, config)
     index, test = writer.detections.index[writer.detections.found], split_frames(len(observations), config.split)
     state, remarks = add_torso(head, state, windows, person.select(good), ~test, observations, config)
+    watch.end("track torso")
     writer.write_head_masks(HeadMasks(head, config.masks), state)
+    watch.end("mask neck")
     notes = notes + left_out + long + doubts + failed + remarks
     info = _describe(video, writer.detections, windows, config, notes)
     sequence = TrackedSequence(
@@ -102,6 +110,7 @@ def track_video(video: Path, out: Path, config: TrackConfig) -> TrackedSequence:
     )
     write_sequence(sequence)
     write_overlay(head, sequence, out / "overlay.mp4")
+    watch.end("overlay")
     return sequence
 
 

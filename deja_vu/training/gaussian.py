@@ -15,6 +15,7 @@ from deja_vu.avatars import GaussianAvatar, save_avatar
 from deja_vu.core.batch import Batch
 from deja_vu.core.image import RenderOutput
 from deja_vu.core.sequence import TrackedSequence
+from deja_vu.core.stopwatch import Stopwatch
 from deja_vu.core.transfer import move
 from deja_vu.io.frames import FrameSource, shuffle_positions
 from deja_vu.losses.photometric import psnr
@@ -48,6 +49,7 @@ def train_gaussian(
     resume: bool,
     started: float | None = None,
     on_step: Callable[[int], None] | None = None,
+    watch: Stopwatch | None = None,
 ) -> float:
     """Run all phases; returns the seconds that this and earlier attempts took.
 
@@ -60,12 +62,13 @@ def train_gaussian(
         resume: continue from the run's checkpoint.
         started: `time.monotonic()` when the work on this avatar began.
         on_step: called after every step with the number of steps done.
+        watch: gets the seconds of training, and of teaching the avatar to read.
 
     Raises:
         DivergedError: a value is not finite.
     """
     started = time.monotonic() if started is None else started
-    task = GaussianTask(avatar, sequence, config, run, device)
+    task = GaussianTask(avatar, sequence, config, run, device, watch)
     return Trainer(task, config, run, resume=resume, started=started).fit(on_step)
 
 
@@ -75,9 +78,15 @@ class GaussianTask(Task[GaussianPhase, Batch]):
     label = "gaussian"
 
     def __init__(
-        self, avatar: GaussianAvatar, sequence: TrackedSequence, config: GaussianTrainConfig, run: Path, device: torch.device
+        self,
+        avatar: GaussianAvatar,
+        sequence: TrackedSequence,
+        config: GaussianTrainConfig,
+        run: Path,
+        device: torch.device,
+        watch: Stopwatch | None = None,
     ) -> None:
-        self.config, self.run, self.device = config, run, device
+        self.config, self.run, self.device, self.watch = config, run, device, watch or Stopwatch()
         self.learned_from = video_print(sequence)
         self.rates = config.learning_rates
         self.trained, watched = hold_out(sequence, config.validation.share)
@@ -152,4 +161,6 @@ class GaussianTask(Task[GaussianPhase, Batch]):
         if not phase.blendmaps and number < len(self.config.phases):
             save_avatar(self.avatar, self.run / "global_only.safetensors", {"phase": str(number)})
         if number == len(self.config.phases):
+            self.watch.end("train")
             teach_reader(self.avatar, self.trained, self.config.reader)
+            self.watch.end("learn to read")

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import time
+
+from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.doctor import FETCH, findings, run
 
 
@@ -25,3 +28,12 @@ def test_rasterizers_are_said_to_work_because_they_drew_something():
     parts = {finding.part: finding for finding in findings()}
     assert all(parts[f"rasterizer {name}"].detail.startswith("draws; ") for name in ("cpu", "reference"))
     assert parts["rasterizer gsplat"].detail
+
+
+def test_speed_alone_is_measured_when_it_is_asked_for(capsys):
+    started = time.monotonic()
+    main(["doctor", "--speed"])
+    printed = capsys.readouterr().out
+    assert time.monotonic() - started < 20  # under ten seconds where nothing else runs
+    assert "GFLOP/s" in printed
+    assert "landmark" not in printed
