@@ -7,7 +7,7 @@ SYSTEM_LIBRARIES := libegl1 libgles2 libgl1 libglib2.0-0
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system test shapes lint wheel results gpu graph docs picture sanitize demo web browser clean
+.PHONY: help setup system test kernels shapes lint wheel results gpu graph docs picture sanitize demo web browser clean
 
 help:  ## this text
 	@echo "make TARGET, on a fresh machine too:"
@@ -39,6 +39,10 @@ system:
 test: $(READY)  ## run the tests; pages are opened in Chromium, which is installed first where that may be
 	@$(MAKE) --no-print-directory browser
 	$(ONE_THREAD) $(BIN)/python -m pytest -rs
+
+kernels: $(READY)  ## test the fused kernels without a GPU; installs Triton first (1 GB), where that may be
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt triton
+	$(ONE_THREAD) $(BIN)/python -m pytest -rs tests/kernels
 
 CHECKED := deja_vu,beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
 SHAPED := core heads uv render losses nets avatars motion training io bench report viewer \

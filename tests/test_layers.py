@@ -8,7 +8,9 @@ import pytest
 
 from tests.helpers.import_graph import LEVEL, ROOT, count_imports, draw_mermaid, imported, room_of, sources
 
-OPTIONAL = set("mediapipe av gsplat pytorch3d pymatting anny lpips pygltflib viser pyvirtualcam skimage tensorboard pillow_heif".split())
+KERNELS = {"deja_vu.kernels.distance", "deja_vu.kernels.pose", "deja_vu.kernels.ssim"}
+OPTIONAL = set("mediapipe av gsplat pytorch3d pymatting anny lpips pygltflib viser pyvirtualcam skimage tensorboard".split())
+OPTIONAL |= {"pillow_heif", "triton"}
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
@@ -43,10 +45,20 @@ def top_level(tree: ast.Module) -> list[ast.stmt]:
     return statements
 
 
-@pytest.mark.parametrize("path", [path for path in sources() if path.parent.name != "bake"], ids=lambda path: str(path.relative_to(ROOT)))
+MADE_FOR_OPTIONAL = ("bake", "kernels")
+"""Folders whose files are themselves loaded on use."""
+ELSEWHERE = [path for path in sources() if path.parent.name not in MADE_FOR_OPTIONAL]
+
+
+@pytest.mark.parametrize("path", ELSEWHERE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_optional_packages_load_on_use(path):
-    loaded = {name.split(".")[0] for name in imported(top_level(ast.parse(path.read_text())))}
-    assert not loaded & OPTIONAL, f"{sorted(loaded & OPTIONAL)}: import inside the function that needs it"
+    names = imported(top_level(ast.parse(path.read_text())))
+    loaded = {name.split(".")[0] for name in names} & OPTIONAL | set(names) & KERNELS
+    assert not loaded, f"{sorted(loaded)}: import inside the function that needs it"
+
+
+def test_every_kernel_is_known_to_load_on_use():
+    assert {f"deja_vu.kernels.{path.stem}" for path in sources() if path.parent.name == "kernels"} == KERNELS | {"deja_vu.kernels.__init__"}
 
 
 def test_the_walk_sees_a_violation(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 import torch
@@ -9,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from deja_vu import native
+from deja_vu import kernels, native
 from deja_vu.core.batch import Batch
 from deja_vu.core.image import RenderOutput, over
 
@@ -29,7 +30,7 @@ C2 = 0.03**2
 def ssim_map(a: Float[Tensor, "*b H W C"], b: Float[Tensor, "*b H W C"]) -> Float[Tensor, "*b H W C"]:
     """Structural similarity of every pixel and channel, borders reflected; gradients reach both images.
 
-    float32 images on the CPU take a fused native pass when only `a` needs a gradient; everything else plain torch.
+    float32 images take a fused pass when only `a` needs a gradient, native on the CPU, Triton's on CUDA; everything else plain torch.
 
     Args:
         a: image in [0, 1], at least 6 pixels a side.
@@ -51,7 +52,18 @@ def ssim_map(a: Float[Tensor, "*b H W C"], b: Float[Tensor, "*b H W C"]) -> Floa
         flat = (-1, *a.shape[-3:]) if a.numel() else (0, *a.shape[-3:])
         differentiable = torch.is_grad_enabled() and a.requires_grad
         return _SsimMap.apply(a.reshape(flat), b.reshape(flat), differentiable).view(a.shape)
+    if not needs_b and a.numel() and kernels.fused(a, b):
+        from deja_vu.kernels import ssim as fused
+
+        return fused.ssim_map(a.reshape(-1, *a.shape[-3:]), b.reshape(-1, *a.shape[-3:]), window_taps(a.dtype, a.device)).view(a.shape)
     return _ssim_torch(a, b)
+
+
+@functools.cache
+def window_taps(dtype: torch.dtype, device: torch.device) -> Float[Tensor, "11"]:
+    """Taps of the window, which add up to one."""
+    offsets = torch.arange(WINDOW, dtype=dtype, device=device) - WINDOW // 2
+    return torch.softmax(-(offsets**2) / (2 * SIGMA**2), dim=0)
 
 
 def ssim(
@@ -94,6 +106,11 @@ def huber(
     """
     if mask is None:
         return functional.huber_loss(a, b, delta=delta)
+    constant = not (torch.is_grad_enabled() and (b.requires_grad or mask.requires_grad))
+    if constant and kernels.fused(a, b, mask):
+        from deja_vu.kernels.distance import masked_huber
+
+        return masked_huber(a, b, mask, delta)
     return masked_mean(functional.huber_loss(a, b, reduction="none", delta=delta), mask)
 
 
@@ -165,8 +182,7 @@ def _call(direction: str, a: Tensor, b: Tensor, **tensors: Tensor) -> None:
 
 def _ssim_torch(a: Tensor, b: Tensor) -> Tensor:
     channels, shape = a.shape[-1], a.shape
-    offsets = torch.arange(WINDOW, dtype=a.dtype, device=a.device) - WINDOW // 2
-    taps = torch.softmax(-(offsets**2) / (2 * SIGMA**2), dim=0).expand(5 * channels, 1, -1)
+    taps = window_taps(a.dtype, a.device).expand(5 * channels, 1, -1)
     a, b = (image.reshape(-1, *shape[-3:]).movedim(-1, 1) for image in (a, b))
     a, b = (functional.pad(image, [WINDOW // 2] * 4, mode="reflect") for image in (a, b))
     stacked = torch.cat([a, b, a * a, b * b, a * b], dim=1)

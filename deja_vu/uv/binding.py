@@ -1,4 +1,4 @@
-"""From a summed map and a posed surface to Gaussians in one step, natively for float32 on the CPU."""
+"""From a summed map and a posed surface to Gaussians in one step: natively for float32 on the CPU, by Triton's kernels on CUDA."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from deja_vu import native
+from deja_vu import kernels, native
 from deja_vu.core.gaussians import GAUSSIAN_AXES, NUM_CHANNELS, Gaussians, UVGaussianMap
 from deja_vu.uv.attach import attach, to_gaussians
 from deja_vu.uv.layout import TexelTable, UVLayout, resample_weights
@@ -88,7 +88,7 @@ class SummedMap:
 
 @dataclass(frozen=True)
 class SurfaceBinding:
-    """A surface's texels with the tables that the native pass reads; made by `bind_texels`."""
+    """A surface's texels with the tables that the fused passes read; made by `bind_texels`."""
 
     faces: Int[Tensor, "F 3"]
     """Triangles of the whole surface."""
@@ -99,11 +99,12 @@ class SurfaceBinding:
     upsample: Resample | None
     """The resampling that the tables were made for; a map posed with them has the same."""
     tables: dict[str, Tensor]
-    """Contiguous int32 and float32 tables by their names in `native.Attach`; always on the CPU."""
+    """Contiguous int32 and float32 tables by their names in `native.Attach`."""
 
     def to(self, device: torch.device | str) -> SurfaceBinding:
         """The same, for surfaces on another device; `upsample` moves with the module that owns it."""
-        return replace(self, faces=self.faces.to(device), layout=self.layout.to(device))
+        tables = {name: table.to(device) for name, table in self.tables.items()}
+        return replace(self, faces=self.faces.to(device), layout=self.layout.to(device), tables=tables)
 
 
 def bind_texels(
@@ -130,7 +131,7 @@ def bind_texels(
         tables |= {"taps": upsample.index, "tap_weights": upsample.weight}
         tables |= {"coarse_begin": begin, "coarse_texels": rows, "coarse_weights": weights}
     for name, table in tables.items():
-        tables[name] = table.to("cpu", torch.float32 if table.is_floating_point() else torch.int32).contiguous()
+        tables[name] = table.to(torch.float32 if table.is_floating_point() else torch.int32).contiguous()
     return SurfaceBinding(faces=faces, layout=layout, vertex_count=vertex_count, upsample=upsample, tables=tables)
 
 
@@ -143,8 +144,8 @@ def pose_gaussians(
 ) -> Gaussians:
     """Sum the map, activate it and move it with the surface; the meaning of `attach` and `to_gaussians`.
 
-    Gradients reach the map's terms but its gains, and the vertices through the texels' positions only. float32 on the CPU takes
-    a native pass, unless `axes` needs a gradient; everything else takes plain torch.
+    Gradients reach the map's terms but its gains, and the vertices through the texels' positions only. float32 takes a fused pass,
+    native on the CPU, Triton's on CUDA, unless `axes` needs a gradient; everything else takes plain torch.
 
     Args:
         maps: raw map of every pose.
@@ -161,6 +162,8 @@ def pose_gaussians(
     tensors = (*terms, maps.gains, rest_stretch, *(() if axes is None else (axes,)))
     constants_need_gradients = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors[len(terms) :])
     on_cpu = all(tensor.is_cpu and tensor.dtype == torch.float32 for tensor in tensors)
+    if not constants_need_gradients and vertices.numel() and kernels.fused(*tensors):
+        return _fused(maps, vertices, binding, rest_stretch, axes)
     if not on_cpu or constants_need_gradients or not vertices.numel() or not native.available(PLAIN_TORCH):
         surface = attach(vertices, binding.faces, binding.layout)
         if axes is not None:
@@ -172,6 +175,27 @@ def pose_gaussians(
     axes = None if axes is None else axes.detach().reshape(-1, 9).contiguous()
     constants = (maps.gains.detach().contiguous(), rest_stretch.detach().contiguous(), axes)
     outputs = _PoseGaussians.apply(binding, constants, differentiable, *flat)
+    return Gaussians(**{name: output.view(*batch, *output.shape[1:]) for name, output in zip(GAUSSIAN_AXES, outputs, strict=True)})
+
+
+def _fused(maps: SummedMap, vertices: Tensor, binding: SurfaceBinding, rest_stretch: Tensor, axes: Tensor | None) -> Gaussians:
+    """By Triton's kernels; the blendmaps are blended by a matrix product before."""
+    from deja_vu.kernels.pose import pose_map
+
+    batch = vertices.shape[:-2]
+    blend = None
+    if len(maps.blendmaps):
+        blend = (maps.weights.reshape(batch.numel(), -1) @ maps.blendmaps.flatten(1)).unflatten(-1, (-1, NUM_CHANNELS))
+    outputs = pose_map(
+        base=maps.base,
+        gains=maps.gains,
+        rectification=maps.rectification,
+        blend=blend,
+        vertices=vertices.reshape(-1, *vertices.shape[-2:]),
+        rest_stretch=rest_stretch,
+        axes=None if axes is None else axes.reshape(-1, 3, 3),
+        tables=binding.tables,
+    )
     return Gaussians(**{name: output.view(*batch, *output.shape[1:]) for name, output in zip(GAUSSIAN_AXES, outputs, strict=True)})
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 LAYERS = (
     ("core",),
-    ("native",),
+    ("native", "kernels"),
     ("io",),
     ("heads", "uv", "render", "nets", "losses"),
     ("avatars", "motion"),
