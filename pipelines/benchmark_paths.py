@@ -68,12 +68,17 @@ def path_recipes(recipe: Recipe) -> dict[str, Callable[[], Recipe]]:
     nelf = recipe.nelf
     return {
         "gaussian": lambda: replace(recipe, path="gaussian"),
-        "gaussian-paper": lambda: replace(recipe, path="gaussian", gaussian=shipped_recipe("paper").gaussian),
+        "gaussian-paper": lambda: replace(recipe, path="gaussian", gaussian=shipped_recipe(paper_name(recipe)).gaussian),
         "nerf": lambda: replace(recipe, path="nerf"),
         "nelf": lambda: replace(recipe, path="nelf"),
         "nelf-real": lambda: replace(recipe, path="nelf", nelf=replace(nelf, pseudo_share=0.0, teacher="none")),
         "nelf-pseudo": lambda: replace(recipe, path="nelf", nelf=replace(nelf, pseudo_share=1.0)),
     }
+
+
+def paper_name(recipe: Recipe) -> str:
+    """The shipped recipe of the published method that the recipe's device can train: whole, or on a CPU shortened."""
+    return "paper" if recipe_device(recipe).type == "cuda" else "paper-cpu"
 
 
 def benchmark_paths(

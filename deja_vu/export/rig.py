@@ -3,7 +3,9 @@
 How a pose becomes Gaussians, with the names of the arrays (docs/guide/export.md lists them):
     features  f = [expression, 2 joints, 1.5 turn];  turn = half the skew part of (world_from_head rest_rotation^T)
     code      z = clamp((f - code_mean) code_components^T, code_low, code_high), shortened to code_reach;  w = code_mix (code_weight z)
-              or, for the softmax code, w = softmax of the first K expressions
+              or, for the softmax code, w = softmax of the first K expressions;  for the codes `components` and `network`
+              w = softmax(... code_layer_1 relu(code_layer_0 [expression, joint] + code_bias_0) + code_bias_1 ...), where the joint is
+              number `code_joint` (-1: none), in radians
     corrected pose and expression, if there is a correction: linear in [code_weight z, 1]
     surface   rest = template + sum_e expression_e morphs_e (+ pose correctives), skinned by the parts' motions; a whole person's head
               and bust are one list of vertices, faces and texels, the head's first
@@ -25,6 +27,7 @@ from torch import Tensor
 from deja_vu.avatars import GaussianAvatar
 from deja_vu.avatars.gaussian.blend_weights import JOINT_SCALE, ROTATION_SCALE, LinearCode
 from deja_vu.avatars.gaussian.correction import EXPRESSION_STEP, ROTATION_STEP, TRANSLATION_STEP
+from deja_vu.avatars.gaussian.softmax_code import FaceSoftmax
 from deja_vu.core.errors import InputError
 from deja_vu.core.gaussians import CHANNELS
 from deja_vu.core.head import HeadParams
@@ -73,6 +76,7 @@ def build_rig(avatar: GaussianAvatar, rest: HeadParams) -> Rig:
         "charts": _charts(avatar),
         "axes": avatar.config.axes,
         "code": avatar.config.code,
+        "code_joint": _code_joint(avatar),
         "steps": {"joint": JOINT_SCALE, "turn": ROTATION_SCALE}
         | {"correct_rotation": ROTATION_STEP, "correct_translation": TRANSLATION_STEP, "correct_expression": EXPRESSION_STEP},
     }
@@ -157,10 +161,19 @@ def _by_face(values: Tensor, layout: TexelTable, faces: int) -> Tensor:
 
 
 def _code(avatar: GaussianAvatar) -> dict[str, Tensor]:
-    """What the linear code learned, and the correction of tracked parameters."""
+    """What the code learned, and the correction of tracked parameters."""
     code = avatar.code
+    if avatar.config.blendmaps and isinstance(code, FaceSoftmax):
+        named = enumerate(code.layers())
+        return {f"code_{kind}_{number}": part for number, layer in named for kind, part in zip(("layer", "bias"), layer, strict=True)}
     if not avatar.config.blendmaps or not isinstance(code, LinearCode):
         return {}
     names = ("mean", "components", "weight", "reach", "low", "high", "mix", "rest_rotation")
     tensors = {f"code_{name}": getattr(code, name) for name in names}
     return tensors if avatar.correction is None else tensors | {"correction": avatar.correction.weight}
+
+
+def _code_joint(avatar: GaussianAvatar) -> int:
+    """Number of the joint on which the blend weights depend beside expressions, -1 for none or where all joints count."""
+    jaw = avatar.code.jaw if isinstance(avatar.code, FaceSoftmax) else None
+    return -1 if jaw is None else jaw

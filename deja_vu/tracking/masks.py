@@ -11,11 +11,9 @@ from torch import Tensor
 from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadParams
 from deja_vu.heads.base import HeadModel
-from deja_vu.heads.regions import region_faces
+from deja_vu.heads.regions import EYES_MOUTH_REGIONS, region_faces
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.tracking.config import HeadMaskConfig
-
-EYES_MOUTH_REGIONS = ("lips", "mouth_inner", "teeth_upper", "teeth_lower", "tongue", "eye_left", "eye_right", "lids")
 
 
 class HeadMasks:

@@ -19,12 +19,15 @@ class Phase:
     """Adam's rate at the start of the phase; every parameter group has a factor of its own."""
     final_rate: Rate = 0.2
     """Fraction of the rate that is left at the end; the decay is exponential."""
+    stairs: Count = 0
+    """Equal stretches of the phase between which the rate falls, and stays meanwhile; 0 lets it fall in every step."""
     perceptual_every: Count = 2
     """Steps from one perceptual term to the next; its weight is multiplied accordingly. 0 leaves it out."""
 
     def rate(self, step: int, relative: float = 1.0) -> float:
         """Learning rate of a group with this factor, at a step counted from the start of the phase."""
-        return self.learning_rate * relative * self.final_rate ** (step / self.steps)
+        passed = step * self.stairs // self.steps / self.stairs if self.stairs else step / self.steps
+        return self.learning_rate * relative * self.final_rate**passed
 
 
 @dataclass(frozen=True)

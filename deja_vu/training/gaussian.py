@@ -12,15 +12,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from deja_vu.avatars import GaussianAvatar, save_avatar
+from deja_vu.avatars.gaussian.published import fix_mouth, fold_global_map, mouth_texels, offset_norms
 from deja_vu.core.batch import Batch
 from deja_vu.core.image import RenderOutput
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.core.stopwatch import Stopwatch
 from deja_vu.core.transfer import move
 from deja_vu.io.frames import FrameSource, shuffle_positions
-from deja_vu.losses.photometric import psnr
+from deja_vu.losses.photometric import huber, psnr
 from deja_vu.training.checkpoint import video_print
 from deja_vu.training.divergence import refuse_broken, refuse_broken_frames
+from deja_vu.training.features import cut_out, feature_faces, feature_mask
 from deja_vu.training.gaussian_config import GaussianPhase, GaussianTrainConfig
 from deja_vu.training.logging import RunLogger
 from deja_vu.training.novel_views import NovelViewLoss
@@ -92,22 +94,28 @@ class GaussianTask(Task[GaussianPhase, Batch]):
         self.trained, watched = hold_out(sequence, config.validation.share)
         rarity = avatar.code.rarity(self.trained.params)  # on the host, where frames are drawn
         self.rare = rarity.topk(round(config.rare_share * len(self.trained))).indices
+        features = feature_faces(avatar.head) if config.regularizers.features else None  # the head is on the host yet
+        self.features = None if features is None else features.to(device)
         self.model = self.avatar = avatar.to(device)
         self.validation = Validation(self.trained, watched, config.validation)
         self.objective = ImageObjective(config.loss, load_perceptual([config.loss.perceptual], config.phases, self.device))
         self.weights = term_weights(config.loss, config.regularizers)
         self.person_views = PersonViewLoss(self.trained, config.person_views, self.objective) if avatar.shows_person else None
         avatar.code.noise = config.code_noise
+        self.folds = config.global_map == "folded" and avatar.config.blendmaps > 0
+        self.mouth = mouth_texels(avatar) if config.fixed_mouth else None
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
         return self.avatar.param_groups()
 
     def batches(self, phase: GaussianPhase, begin: int, start: int) -> Iterator[Batch]:
         """Frames in random order, the rare ones more often; in the first stage, only the global map is trained."""
-        self.phase = phase
+        self.phase, self.begin = phase, begin
+        if self.folds and phase.blendmaps:
+            fold_global_map(self.avatar)
         for name, parameters in self.avatar.param_groups().items():
             for parameter in parameters:
-                parameter.requires_grad_(phase.blendmaps or name == "rectification")
+                parameter.requires_grad_(not self.folds or name != "rectification" if phase.blendmaps else name == "rectification")
                 parameter.grad = None
         params = self.trained.params
         seed = self.config.seed + begin
@@ -121,11 +129,12 @@ class GaussianTask(Task[GaussianPhase, Batch]):
         refuse_broken_frames(batch, step)
         batch, background = batch.to(self.device), move(draw_background(config.random_background, generator), self.device)
         out = self.render(batch, background, step)
-        perceptual = is_due(self.phase.perceptual_every, step)
+        perceptual = is_due(self.phase.perceptual_every, step) and step - self.begin >= self.phase.perceptual_from
         window = head_window(batch.head, config.perceptual_window, generator) if perceptual else None
-        batch = avatar.subject(batch)
+        batch = cut_out(batch) if config.targets == "cut" else avatar.subject(batch)
         terms = self.objective.terms(out, batch, background, window=window)
         terms |= {name: value for name, value in avatar.regularizers().items() if self.weights[name]}
+        terms |= self.published_terms(batch, out, background)
         if self.weights["novel_views"] and is_due(config.novel_views.every, step - 1):
             terms["novel_views"] = self.novel_views(avatar, batch.params, batch.camera, generator)
         if self.person_views is not None and self.weights["person"] and is_due(config.person_views.every, step - 2):
@@ -134,9 +143,22 @@ class GaussianTask(Task[GaussianPhase, Batch]):
         weights = compensate(self.weights, rare)
         return StepResult(terms, weights, psnr(out, batch, background).mean(), len(batch.positions))
 
+    def published_terms(self, batch: Batch, out: RenderOutput, background: Float[Tensor, "3"]) -> dict[str, Float[Tensor, ""]]:
+        """Terms of the published recipe that stand for some of ours: none by default."""
+        terms: dict[str, Tensor] = {}
+        if self.weights["position_norm"] or self.weights["scale_norm"]:
+            terms |= offset_norms(self.avatar, batch.params)
+        if self.features is not None and self.phase.blendmaps:
+            mask = feature_mask(self.avatar.head, batch, self.features)
+            target = self.objective.target(batch, background)
+            terms["features"] = huber(out.rgb * mask, target * mask, delta=self.config.loss.huber_threshold)
+        return terms
+
     def follow(self) -> None:
-        """Draw what no frame shows back to the base map."""
+        """Draw what no frame shows back to the base map, and what is fixed back to its place."""
         self.avatar.hold_unseen(self.config.held_decay)
+        if self.mouth is not None:
+            fix_mouth(self.avatar, self.mouth)
 
     def render(self, batch: Batch, background: Float[Tensor, "3"], step: int) -> RenderOutput:
         """Render a batch; what is no longer finite, and so cannot be drawn, stops the run by its name.

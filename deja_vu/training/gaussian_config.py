@@ -134,6 +134,8 @@ class GaussianPhase(Phase):
     """Whether blendmaps and their code are trained; else the global map alone."""
     perceptual_every: Count = 4
     """Steps from one perceptual term to the next; its weight is multiplied accordingly. 0 leaves it out."""
+    perceptual_from: Count = 0
+    """Steps of the phase before the first perceptual term."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,13 @@ class GaussianRegularizers:
     """Squared blendmaps."""
     correction: Weight = 0.0001
     """Squared weights of the correction of tracked parameters."""
+    position_norm: Weight = 0.0
+    """As published: mean norm of the pose's whole position rectification over the square map, in units of its gain, ten times the face's
+    and a tenth of the scalp's."""
+    scale_norm: Weight = 0.0
+    """As published: the same of the log-scale's."""
+    features: Weight = 0.0
+    """As published: Huber distance on brows, eyes, nose and mouth alone, averaged over the whole picture, while blendmaps are trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +215,14 @@ class GaussianTrainConfig(TrainConfig):
     """Deviation of the noise added to the blend code's coordinates in training."""
     held_decay: Share = 0.2
     """Share of the global rectification that is lost in every step where it is held to the base map."""
+    global_map: Literal["trained", "folded"] = "trained"
+    """What becomes of the global map when blendmaps begin: it is trained on beside blendmaps that begin at zero; or, as published, every
+    blendmap begins as it is and takes its place, which needs weights that sum to one."""
+    fixed_mouth: bool = False
+    """As published: what lies in the mouth stays where the head model has it."""
+    targets: Literal["matte", "cut"] = "matte"
+    """What pictures are compared with: the head by its matte over any background, where neck and torso hardly count; or, as published, the
+    head cut out by a hard mask over white, where every pixel counts."""
     rare_share: Share = 0.2
     """Share of the training frames, those with the rarest pose and expression, that are shown three times as often: blinks are few."""
     reader: ReaderConfig = field(default_factory=ReaderConfig)
@@ -213,3 +230,15 @@ class GaussianTrainConfig(TrainConfig):
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     picture_every: Positive = 200
     """Steps between pictures, scores of the frames that are only watched, and checkpoints; each phase ends with all three."""
+
+    def misfit(self) -> str:
+        """What does not go together, if anything."""
+        fine = self.avatar.blend_size == self.avatar.uv_size and (self.crop == "head" or self.avatar.axes == "head")
+        if (self.global_map == "folded" or self.fixed_mouth) and self.avatar.blendmaps and not fine:
+            return (
+                "global_map: folded and fixed_mouth need a head's map alone, with blendmaps as fine. Expected crop: head and "
+                f"avatar.blend_size {self.avatar.uv_size}."
+            )
+        if self.global_map == "folded" and self.avatar.blendmaps and self.avatar.code == "linear":
+            return "global_map: folded needs weights that sum to one. Expected avatar.code: softmax, components or network."
+        return ""

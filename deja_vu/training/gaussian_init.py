@@ -14,8 +14,9 @@ from deja_vu.avatars import GaussianAvatar
 from deja_vu.avatars.gaussian.code_reader import GRIDS
 from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.avatars.gaussian.face_code import fitted_parts
+from deja_vu.avatars.gaussian.published import in_head_axes
 from deja_vu.avatars.prior.atlas import load_atlas
-from deja_vu.avatars.prior.network import load_prior, shipped_chart
+from deja_vu.avatars.prior.network import HeadPrior, load_prior, shipped_chart
 from deja_vu.core.errors import ConfigError
 from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, rgb_to_sh, sh_to_rgb
 from deja_vu.core.sampling import evenly_spaced
@@ -26,6 +27,7 @@ from deja_vu.io.frames import FrameSource
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.training.bust_init import lift_bust
 from deja_vu.training.gaussian_config import GaussianTrainConfig, LiftConfig
+from deja_vu.uv.binding import Resample
 from deja_vu.uv.hair import HairRim, load_hair_prior, scalp_directions
 from deja_vu.uv.hull import HairHull
 from deja_vu.uv.lift import ColorLift
@@ -52,6 +54,9 @@ def init_avatar(sequence: TrackedSequence, config: GaussianTrainConfig) -> Gauss
     if chosen == "grey":
         return avatar
     source = FrameSource(sequence, config.lift.resolution)
+    if chosen == "prior" and avatar.config.axes == "head":
+        begin_as_prior(avatar, source, config)
+        return avatar
     lift_frames(avatar, source, config.lift)
     if avatar.shows_person:
         lift_bust(avatar, FrameSource(sequence.person_window(), config.lift.resolution), config.lift, config.bust)
@@ -179,11 +184,41 @@ def add_prior(avatar: GaussianAvatar, source: FrameSource, config: GaussianTrain
             f"The prior makes maps of {prior.config.uv_size} texels a side for head '{prior.config.head}' in tangent axes. "
             "Set the avatar's uv_size and axes to these, or init: lifted."
         )
-    count = len(source.sequence)
-    shown = evenly_spaced(config.lift.prior_frames, count)
-    made = [prior.predict(source.batch(pair)) for pair in shown.split(2)]
-    learned = torch.stack([lifted.base + prior.atlas.gains * residual for lifted, residual in made]).mean(0)
+    learned = mean_prediction(prior, source, config.lift.prior_frames)
     color = CHANNELS["color"]
     texels = avatar.charts.parts[0][1]
     set_colors(avatar, sh_to_rgb(learned[:, color]))
     avatar.rectification[texels] = (learned - avatar.base[texels]) / avatar.gains * (1 - avatar.held[texels])
+
+
+def begin_as_prior(avatar: GaussianAvatar, source: FrameSource, config: GaussianTrainConfig) -> None:
+    """Make the mean of what the prior predicts from pairs of frames the base map of an avatar in head axes, in place.
+
+    That is how the published method begins. A prior for maps of another size is brought to the avatar's.
+
+    Raises:
+        ConfigError: the prior is for another head.
+        MissingAssetError: no prior ships, and none is named.
+    """
+    prior = load_prior(Path(config.prior) if config.prior else None)
+    if prior.config.head != avatar.head.spec.name:
+        raise ConfigError(
+            f"The prior is for head '{prior.config.head}', the video was tracked with '{avatar.head.spec.name}'. "
+            "Set gaussian.init: lifted, or train a prior for it: deja-vu generalize."
+        )
+    learned = mean_prediction(prior, source, config.lift.prior_frames)
+    layout, texels = avatar.charts.parts[0]
+    avatar.base[texels] = in_head_axes(Resample(prior.atlas.layout, layout)(learned), avatar.rest_surface().part(texels).frames[0])
+
+
+def mean_prediction(prior: HeadPrior, source: FrameSource, frames: int) -> Float[Tensor, "M 13"]:
+    """Mean raw map that a prior predicts from pairs of frames.
+
+    Args:
+        prior: see there.
+        source: frames.
+        frames: how many are shown, evenly spread.
+    """
+    shown = evenly_spaced(frames, len(source.sequence))
+    made = [prior.predict(source.batch(pair)) for pair in shown.split(2)]
+    return torch.stack([lifted.base + prior.atlas.gains * residual for lifted, residual in made]).mean(0)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from deja_vu.avatars.gaussian.config import GaussianConfig
+from deja_vu.avatars.gaussian.config import CodeNetworkConfig, GaussianConfig
 from deja_vu.core.orbit import HEAD_ORBIT
 from deja_vu.export.web import Clip, write_web, write_webcam
 from deja_vu.io import assets
@@ -49,10 +49,14 @@ FIRST_PICTURE = """async (motion) => {
 }""".replace("REST", REST)
 """The picture with which a motion begins, as it appears, and the exact one of that pose."""
 
+SHORT = CodeNetworkConfig(steps=50)
 VARIANTS = {
     "default": GaussianConfig(uv_size=96, blend_size=64, blendmaps=3),
     "tracked": GaussianConfig(uv_size=96, blend_size=64, blendmaps=3, correction=False),
     "paper": GaussianConfig(uv_size=64, blend_size=64, blendmaps=4, code="softmax", axes="head"),
+    "network": GaussianConfig(
+        uv_size=64, blend_size=64, blendmaps=4, code="network", axes="head", code_network=CodeNetworkConfig(steps=50)
+    ),
     "still": GaussianConfig(uv_size=64, blend_size=64, blendmaps=0),
 }
 

@@ -10,7 +10,7 @@ import torch
 from scipy.linalg import expm, logm
 from scipy.spatial.transform import Rotation
 
-from deja_vu.avatars.gaussian.config import GaussianConfig
+from deja_vu.avatars.gaussian.config import CodeNetworkConfig, GaussianConfig
 from deja_vu.export.npz import write_npz
 from deja_vu.export.rig import build_rig
 
@@ -19,6 +19,13 @@ def code_weights(rig, facts, expression, joints, pose):
     """Weights of the blendmaps, and pose and expression as corrected."""
     if facts["code"] == "softmax":
         powers = np.exp(expression[: len(rig["blendmaps"])])
+        return powers / powers.sum(), expression, pose
+    if facts["code"] in ("components", "network"):
+        values = np.concatenate([expression, joints[facts["code_joint"]]])
+        values = rig["code_layer_0"] @ values + rig["code_bias_0"]
+        for number in range(1, 3 if facts["code"] == "network" else 1):
+            values = rig[f"code_layer_{number}"] @ np.maximum(values, 0) + rig[f"code_bias_{number}"]
+        powers = np.exp(values)
         return powers / powers.sum(), expression, pose
     skew = pose[:3, :3] @ rig["code_rest_rotation"].T
     skew = (skew - skew.T) / 2
@@ -93,10 +100,13 @@ def gaussians(rig, facts, expression, joints, pose, torso):
     return means, axes @ axes.transpose(0, 2, 1), 1 / (1 + np.exp(-part["opacity_logit"][:, 0])), part["color"]
 
 
+SHORT = CodeNetworkConfig(steps=50)
 VARIANTS = {
     "default": GaussianConfig(uv_size=96, blend_size=64, blendmaps=3),
     "tracked": GaussianConfig(uv_size=96, blend_size=64, blendmaps=3, correction=False),
     "paper": GaussianConfig(uv_size=64, blend_size=64, blendmaps=4, code="softmax", axes="head"),
+    "components": GaussianConfig(uv_size=64, blend_size=64, blendmaps=4, code="components", axes="head"),
+    "network": GaussianConfig(uv_size=64, blend_size=64, blendmaps=4, code="network", axes="head", code_network=SHORT),
 }
 
 

@@ -10,13 +10,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from deja_vu.avatars.base import Avatar, Draw
-from deja_vu.avatars.gaussian.blend_weights import LinearCode, SoftmaxCode
+from deja_vu.avatars.gaussian.blend_weights import LinearCode
 from deja_vu.avatars.gaussian.charts import lay_out
 from deja_vu.avatars.gaussian.code_reader import CodeReader, residuals
 from deja_vu.avatars.gaussian.config import ChannelGains, GaussianConfig
 from deja_vu.avatars.gaussian.correction import ParamCorrection
 from deja_vu.avatars.gaussian.face_code import FaceCode, FaceView, fitted_parts
 from deja_vu.avatars.gaussian.mouth import draw_in, inner_mouth
+from deja_vu.avatars.gaussian.softmax_code import ComponentCode, NetworkCode, SoftmaxCode
 from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError
@@ -99,8 +100,7 @@ class GaussianAvatar(Avatar):
         self.register_buffer("gains", channel_gains(config.gains), persistent=False)
         self.rectification = nn.Parameter(torch.zeros(len(self.charts), NUM_CHANNELS))
         self.blendmaps = nn.Parameter(torch.zeros(config.blendmaps, self.charts.blend_count, NUM_CHANNELS))
-        features = head.spec.num_expression + 3 * head.spec.num_joints + 3
-        self.code = SoftmaxCode(config.blendmaps) if config.code == "softmax" else LinearCode(features, config.blendmaps)
+        self.code = _make_code(head, config)
         corrects = config.correction and config.code == "linear" and config.blendmaps > 0
         self.correction = ParamCorrection(config.blendmaps, head.spec.num_expression) if corrects else None
         self.reader = CodeReader(len(FaceCode.of(head.spec))) if config.reader else None
@@ -260,6 +260,18 @@ class GaussianAvatar(Avatar):
         if self.correction is not None:
             groups["correction"] = list(self.correction.parameters())
         return groups
+
+
+def _make_code(head: HeadModel, config: GaussianConfig) -> LinearCode | SoftmaxCode | ComponentCode | NetworkCode:
+    """What chooses among the blendmaps."""
+    match config.code:
+        case "softmax":
+            return SoftmaxCode(config.blendmaps)
+        case "components":
+            return ComponentCode(head.spec, config.blendmaps)
+        case "network":
+            return NetworkCode(head.spec, config.blendmaps, config.code_network)
+    return LinearCode(head.spec.num_expression + 3 * head.spec.num_joints + 3, config.blendmaps)
 
 
 def _check_sizes(head: HeadModel, config: GaussianConfig) -> None:

@@ -94,23 +94,3 @@ class LinearCode(nn.Module):
         if self.training and self.noise:
             coordinates = coordinates + self.noise * self.weight * torch.randn_like(coordinates)
         return coordinates @ self.mix.T
-
-
-class SoftmaxCode(nn.Module):
-    """The paper's weights: softmax of the first K expression coefficients (Gaussian Deja-vu, section 3.2)."""
-
-    noise: float = 0.0
-
-    def __init__(self, num_maps: int) -> None:
-        super().__init__()
-        self.num_maps = num_maps
-
-    def fit(self, params: HeadParams) -> None:
-        """Nothing to fit."""
-
-    def rarity(self, params: HeadParams) -> Float[Tensor, "*b"]:
-        """Distance of the expression from none."""
-        return params.expression.norm(dim=-1)
-
-    def forward(self, params: HeadParams) -> Float[Tensor, "*b K"]:
-        return params.expression[..., : self.num_maps].softmax(-1)

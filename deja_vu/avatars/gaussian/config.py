@@ -25,6 +25,24 @@ class ChannelGains:
 
 
 @dataclass(frozen=True)
+class CodeNetworkConfig:
+    """How the small network that makes blend weights of expression and jaw is trained, before anything else and on nothing else."""
+
+    width: Positive = 50
+    """Outputs of each of its two hidden layers."""
+    steps: Positive = 10_000
+    """Adam's steps."""
+    batch: Positive = 64
+    """Frames a step, drawn at random."""
+    learning_rate: Rate = 0.01
+    """At the start."""
+    decay: Share = 0.9
+    """Share of the rate that is left after `decay_every` steps."""
+    decay_every: Positive = 1000
+    """Steps."""
+
+
+@dataclass(frozen=True)
 class GaussianConfig:
     """Size and kind of a Gaussian avatar."""
 
@@ -38,8 +56,12 @@ class GaussianConfig:
     """Texels a side of that map's blendmaps, at most `bust_size`."""
     blendmaps: Annotated[int, Range(0, 256)] = 16
     """Number of expression-aware rectification blendmaps; 0 keeps the global map only."""
-    code: Literal["linear", "softmax"] = "linear"
-    """Blend weights: a learned linear code of pose and expression, or the paper's softmax of expressions."""
+    code: Literal["linear", "softmax", "components", "network"] = "linear"
+    """Blend weights: a learned linear code of pose and expression; or as published a softmax, of the first expression coefficients (the
+    paper's, for FLAME), of the strongest components of the clip's expressions and jaw (the same for any head), or of what a small
+    network makes of expression and jaw (the later release's)."""
+    code_network: CodeNetworkConfig = field(default_factory=CodeNetworkConfig)
+    """Training of that network."""
     correction: bool = True
     """Correct tracked pose and expression as a linear function of the blend code's coordinates (which only the linear code has)."""
     axes: Literal["tangent", "head"] = "tangent"

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from deja_vu.avatars.gaussian.blend_weights import JOINT_SCALE, ROTATION_SCALE, LinearCode, SoftmaxCode, code_features
+from deja_vu.avatars.gaussian.blend_weights import JOINT_SCALE, ROTATION_SCALE, LinearCode, code_features
+from deja_vu.avatars.gaussian.softmax_code import SoftmaxCode
 from deja_vu.core.head import HeadParams
 from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.heads.toy import load as load_toy

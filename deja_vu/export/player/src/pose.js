@@ -92,6 +92,18 @@ function softmax(values) {
   return powers.map((value) => value / sum);
 }
 
+/** Blend weights of the published codes: a softmax of what frozen layers, with ReLUs between them, make of expression and jaw. */
+function layered({ facts, arrays }, { expression, joints }) {
+  let values = [...expression, ...(facts.code_joint < 0 ? [] : joints[facts.code_joint])];
+  for (let number = 0; arrays[`code_layer_${number}`]; number++) {
+    const { data } = arrays[`code_layer_${number}`];
+    const bias = Array.from(arrays[`code_bias_${number}`].data);
+    const given = number === 0 ? values : values.map((value) => Math.max(0, value));
+    values = bias.map((value, k) => value + dot(data, k * given.length, given));
+  }
+  return softmax(values);
+}
+
 /** What the avatar learned about the tracker's errors, linear in the coordinates. */
 function corrected({ facts, arrays }, params, z) {
   const width = arrays.correction.shape[1];
@@ -112,6 +124,7 @@ export function solve(rig, params) {
   let weights = [];
   let ours = params;
   if (facts.code === "softmax" && arrays.blendmaps) weights = softmax(params.expression.slice(0, arrays.blendmaps.shape[0]));
+  else if (arrays.code_layer_0) weights = layered(rig, params);
   else if (arrays.code_mix) {
     const z = coordinates(rig, params);
     weights = z.map((_, k) => dot(arrays.code_mix.data, k * z.length, z));
