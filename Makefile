@@ -2,7 +2,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SYSTEM_LIBRARIES := libegl1 libgles2 libgl1 libglib2.0-0
 # One thread: small tensors run many times slower when two OpenMP teams spin on the same cores.
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
@@ -25,15 +24,11 @@ $(READY): setup.py pyproject.toml constraints.txt
 	touch $@
 
 system:
-	@missing=; \
-	$(BIN)/python -c 'import ctypes; [ctypes.CDLL(f"lib{n}") for n in ("EGL.so.1", "GLESv2.so.2", "GL.so.1", "gthread-2.0.so.0")]' 2>/dev/null \
-	    || missing="$(SYSTEM_LIBRARIES)"; \
-	command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || missing="$$missing g++"; \
-	if [ "$$(uname)" != Linux ] || [ -z "$$missing" ]; then exit 0; fi; \
+	@for name in c++ g++ clang++; do if command -v $$name >/dev/null; then exit 0; fi; done; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends g++ >/dev/null; \
 	else \
-	    echo "Some system packages are missing. Install them once, on Debian or Ubuntu: sudo apt-get install -y $$missing"; \
+	    echo "A C++ compiler is missing. Install one, on Debian or Ubuntu: sudo apt-get install -y g++"; \
 	fi
 
 test: $(READY)  ## run the tests; pages are opened in Chromium, which is installed first where that may be

@@ -50,7 +50,7 @@ from deja_vu.pipelines.own_files import (
 
 FORMAT_VERSION = 1
 """Of run.json."""
-RECORDED_PACKAGES = ("torch", "numpy", "mediapipe", "av")
+RECORDED_PACKAGES = ("torch", "numpy", "ai-edge-litert", "av")
 
 RESUMED = frozenset({"personalize", "demo", "generalize"})
 """Commands whose interrupted runs can be continued."""

@@ -9,7 +9,7 @@ import pytest
 from tests.helpers.import_graph import LEVEL, ROOT, count_imports, draw_mermaid, imported, room_of, sources
 
 KERNELS = {"deja_vu.kernels.distance", "deja_vu.kernels.pose", "deja_vu.kernels.ssim"}
-OPTIONAL = set("mediapipe av gsplat pytorch3d pymatting anny lpips pygltflib viser pyvirtualcam skimage tensorboard".split())
+OPTIONAL = set("mediapipe ai_edge_litert av gsplat pytorch3d pymatting anny lpips pygltflib viser pyvirtualcam skimage tensorboard".split())
 OPTIONAL |= {"pillow_heif", "triton"}
 
 

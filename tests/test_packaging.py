@@ -16,7 +16,7 @@ from tests.test_layers import imported, sources, top_level
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DISTRIBUTIONS = {
-    **{"cv2": "opencv-contrib-python", "PIL": "pillow", "yaml": "pyyaml"},
+    **{"cv2": "opencv-python-headless", "ai_edge_litert": "ai-edge-litert", "PIL": "pillow", "yaml": "pyyaml"},
     **{"pytorch3d": "easypytorch3d", "pillow_heif": "pillow-heif"},
 }
 """Names under which packages are installed, where they differ from those under which they are imported."""

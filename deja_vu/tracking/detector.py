@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from deja_vu.core.arkit import ARKIT_NAMES
-from deja_vu.io.assets import locate
 from deja_vu.io.video import Image
-from deja_vu.tracking.detection_config import DetectionConfig
-from deja_vu.tracking.mediapipe_tasks import missing_mediapipe, quiet, stop_usage_reports
-
-if TYPE_CHECKING:
-    from mediapipe.tasks.python.vision import FaceLandmarker
+from deja_vu.tracking.detection_config import DetectionConfig, Runtime
+from deja_vu.tracking.face_mesh import FaceMesh
+from deja_vu.tracking.runtimes import open_faces
 
 NUM_LANDMARKS = 478
 LOOKED_AT = (50, 280, 10, 151, 108, 337, 195, 152, 205, 425, 13, 105, 334)
@@ -68,21 +62,25 @@ class LandmarkDetector:
     third of a frame, and after a jump it finds the same face twice; the fit smooths without delay instead.
     """
 
-    def __init__(self, max_faces: int = 3, same_face_overlap: float = DetectionConfig().same_face_overlap) -> None:
-        """Load the model.
+    def __init__(
+        self,
+        max_faces: int = 3,
+        same_face_overlap: float = DetectionConfig().same_face_overlap,
+        runtime: Runtime = DetectionConfig().runtime,
+    ) -> None:
+        """Load the models.
 
         Args:
             max_faces: faces looked for in each picture.
             same_face_overlap: overlap of two boxes from which `detect` takes a face for the previous picture's.
+            runtime: what runs them.
 
         Raises:
-            MissingAssetError: mediapipe, a system library or the model file is absent.
+            MissingAssetError: the runtime's package, a system library or the model file is absent.
         """
         self._same_face_overlap = same_face_overlap
         self._previous: np.ndarray | None = None
-        self._warm = False
-        with quiet():
-            self._landmarker = _create(max_faces)
+        self._find = open_faces(runtime, max_faces)
 
     def __enter__(self) -> LandmarkDetector:
         return self
@@ -91,9 +89,8 @@ class LandmarkDetector:
         self.close()
 
     def close(self) -> None:
-        """Free the model."""
-        with quiet():
-            self._landmarker.close()
+        """Free the models."""
+        self._find.close()
 
     def detect(self, rgb: Image) -> FaceObservation | None:
         """The face that continues the previous picture's, else the largest; None where there is none.
@@ -119,27 +116,15 @@ class LandmarkDetector:
         Args:
             rgb: picture.
         """
-        import mediapipe
-
         assert rgb.dtype == np.uint8, rgb.dtype
-        image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(rgb))
-        with contextlib.nullcontext() if self._warm else quiet():
-            result = self._landmarker.detect(image)
-        self._warm = True
-        height, width = rgb.shape[:2]
-        scale = np.array([width, height, width], dtype=np.float32)
-        faces = [
-            FaceObservation(
-                np.array([(p.x, p.y, p.z) for p in points], dtype=np.float32) * scale,
-                _scores(scores),
-                np.asarray(pose, dtype=np.float32),
-                len(result.face_landmarks),
-            )
-            for points, scores, pose in zip(
-                result.face_landmarks, result.face_blendshapes, result.facial_transformation_matrixes, strict=True
-            )
-        ]
+        found = self._find(rgb)
+        faces = [FaceObservation(mesh.landmarks, _scores(mesh), mesh.pose, len(found)) for mesh in found]
         return [replace(face, look=_look(rgb, face)) for face in faces]
+
+
+def _scores(mesh: FaceMesh) -> Float[np.ndarray, "52"]:
+    """The landmarker does not know the last of `ARKIT_NAMES`, tongueOut."""
+    return np.append(mesh.scores, np.zeros(len(ARKIT_NAMES) - len(mesh.scores), np.float32))
 
 
 def _look(rgb: Image, face: FaceObservation) -> Float[np.ndarray, " n"]:
@@ -150,29 +135,6 @@ def _look(rgb: Image, face: FaceObservation) -> Float[np.ndarray, " n"]:
         if part.size:
             colors[row] = part.reshape(-1, 3).mean(0) / 255
     return colors.ravel()
-
-
-def _create(max_faces: int) -> FaceLandmarker:
-    model = locate("face_landmarker")
-    stop_usage_reports()
-    try:
-        from mediapipe.tasks.python import BaseOptions, vision
-
-        options = vision.FaceLandmarkerOptions(
-            base_options=BaseOptions(model_asset_path=str(model)),
-            running_mode=vision.RunningMode.IMAGE,
-            num_faces=max_faces,
-            output_face_blendshapes=True,
-            output_facial_transformation_matrixes=True,
-        )
-        return vision.FaceLandmarker.create_from_options(options)
-    except (ImportError, OSError) as error:
-        raise missing_mediapipe(error) from error
-
-
-def _scores(categories: Sequence[Any]) -> Float[np.ndarray, "52"]:
-    by_name = {category.category_name: category.score for category in categories}
-    return np.array([by_name.get(name, 0.0) for name in ARKIT_NAMES], dtype=np.float32)
 
 
 def overlap(a: Float[np.ndarray, "4"], b: Float[np.ndarray, "4"]) -> float:

@@ -186,7 +186,7 @@ class FaceFinder:
 
     def __init__(self, config: DetectionConfig = DetectionConfig()) -> None:
         self.config = config
-        self._detector = LandmarkDetector(config.max_faces)
+        self._detector = LandmarkDetector(config.max_faces, runtime=config.runtime)
         self._window: Crop | None = None
         self._misses = 0
 

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from deja_vu.io.assets import locate
 from deja_vu.io.video import Image
 from deja_vu.tracking.alpha import (
     Color,
@@ -29,7 +28,7 @@ from deja_vu.tracking.alpha import (
     take_pixels,
 )
 from deja_vu.tracking.config import MatteConfig
-from deja_vu.tracking.mediapipe_tasks import missing_mediapipe, quiet, stop_usage_reports
+from deja_vu.tracking.runtimes import open_segmenter
 
 
 @dataclass(frozen=True)
@@ -53,22 +52,19 @@ class Matting:
             closed_form: solve the matting Laplacian in the uncertain band instead (seconds a frame, needs pymatting).
 
         Raises:
-            MissingAssetError: the segmenter, mediapipe or pymatting is absent.
+            MissingAssetError: the segmenter, its runtime or pymatting is absent.
         """
         if closed_form:
             load_pymatting()
         self.config, self.closed_form = config, closed_form
         self._previous: tuple[Plane, Color] | None = None
-        self._warm = False
-        with quiet():
-            self._segmenter = _create()
+        self._segmenter = open_segmenter(config.runtime)
 
     def __enter__(self) -> Matting:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None) -> None:
-        with quiet():
-            self._segmenter.close()
+        self._segmenter.close()
 
     def __call__(
         self,
@@ -89,7 +85,7 @@ class Matting:
 
     def coarse(self, rgb: Image) -> Plane:
         """Steadied segmentation of the next frame; frames must come in order."""
-        return self._steady(self._segment(rgb), rgb.astype(np.float32) / 255)
+        return self._steady(self._segmenter(rgb), rgb.astype(np.float32) / 255)
 
     def refine(
         self,
@@ -134,18 +130,6 @@ class Matting:
         """Take the next frame for the first of another video."""
         self._previous = None
 
-    def _segment(self, rgb: Image) -> Plane:
-        import mediapipe
-
-        image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(rgb))
-        if self._warm:
-            result = self._segmenter.segment(image)
-        else:
-            with quiet():
-                result = self._segmenter.segment(image)
-        self._warm = True
-        return result.confidence_masks[-1].numpy_view().reshape(rgb.shape[:2]).copy()
-
     def _steady(self, coarse: Plane, image: Color) -> Plane:
         """Average with the previous frame where the picture stands still, against flicker; moving edges are not smeared."""
         if self._previous is not None and self._previous[0].shape == coarse.shape:
@@ -155,20 +139,6 @@ class Matting:
             coarse = coarse + kept * (before - coarse)
         self._previous = (coarse, image)
         return coarse
-
-
-def _create():
-    model = locate("selfie_segmenter")
-    stop_usage_reports()
-    try:
-        from mediapipe.tasks.python import BaseOptions, vision
-
-        options = vision.ImageSegmenterOptions(
-            base_options=BaseOptions(model_asset_path=str(model)), output_confidence_masks=True, output_category_mask=False
-        )
-        return vision.ImageSegmenter.create_from_options(options)
-    except (ImportError, OSError) as error:
-        raise missing_mediapipe(error) from error
 
 
 def _largest(color: Color) -> Plane:

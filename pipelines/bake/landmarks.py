@@ -18,6 +18,7 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadParams, LandmarkSet
 from deja_vu.heads.base import HeadModel, surface_points
 from deja_vu.render.mesh import rasterize_mesh
+from deja_vu.tracking.face_mesh import FaceMeshes
 
 POINTS = 478
 IRISES = np.arange(468, 478)
@@ -157,30 +158,26 @@ def nearest_belonging(rendering: Rendering, pixels: Float[Array, "n 2"], allowed
 
 def observe(head: HeadModel, bundle: Path, people: list[HeadParams], rng: np.random.Generator) -> tuple[Array, Array]:
     """Points on the mean head [n, P, 3] where the detector found each point (nan: not seen), and its own points [n, P, 3] (x, y, z)."""
-    import mediapipe as mp
-    from mediapipe.tasks.python import BaseOptions, vision
-
     eyes = (head.topology.regions["eye_left"] | head.topology.regions["eye_right"]).numpy()
     skin = head.topology.regions["skin"].numpy()
     seen, raw = np.full((2, len(people), POINTS, 3), np.nan)
-    options = vision.FaceLandmarkerOptions(base_options=BaseOptions(model_asset_path=str(bundle)), min_face_detection_confidence=0.3)
-    with vision.FaceLandmarker.create_from_options(options) as detector:
-        for index, params in enumerate(people):
-            rendering = draw(head, params, rng)
-            found = detector.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=rendering.image)).face_landmarks
-            if not found:
-                continue
-            raw[index] = [[point.x - 0.5, point.y - 0.5, point.z] for point in found[0]]
-            pixels = (raw[index, :, :2] + 0.5) * IMAGE
-            for ids, allowed in ((np.arange(468), skin), (IRISES, eyes)):
-                rest, distance, facing = nearest_belonging(rendering, pixels[ids], allowed)
-                frontal, yaw = raw[index - index % len(VIEWS), ids, 0], VIEWS[index % len(VIEWS)][0]
-                averted = frontal * yaw > 0
-                slides = averted & ((facing < GRAZING) | (np.abs(frontal) > OUTER * np.nanmax(np.abs(frontal))))
-                valid = (distance <= SNAP_PIXELS) & ~slides
-                seen[index, ids[valid]] = rest[valid]
-            if params.expression[head.spec.expression_names.index("jawOpen")] == 0:
-                seen[index, INNER_LIPS] = np.nan
+    find = FaceMeshes(bundle, 1, min_score=0.3)
+    for index, params in enumerate(people):
+        rendering = draw(head, params, rng)
+        found = find(rendering.image)
+        if not found:
+            continue
+        raw[index] = found[0].landmarks / IMAGE - [0.5, 0.5, 0]
+        pixels = (raw[index, :, :2] + 0.5) * IMAGE
+        for ids, allowed in ((np.arange(468), skin), (IRISES, eyes)):
+            rest, distance, facing = nearest_belonging(rendering, pixels[ids], allowed)
+            frontal, yaw = raw[index - index % len(VIEWS), ids, 0], VIEWS[index % len(VIEWS)][0]
+            averted = frontal * yaw > 0
+            slides = averted & ((facing < GRAZING) | (np.abs(frontal) > OUTER * np.nanmax(np.abs(frontal))))
+            valid = (distance <= SNAP_PIXELS) & ~slides
+            seen[index, ids[valid]] = rest[valid]
+        if params.expression[head.spec.expression_names.index("jawOpen")] == 0:
+            seen[index, INNER_LIPS] = np.nan
     print(f"detected in {np.isfinite(seen).any((1, 2)).sum()} of {len(people)} renderings")
     return seen, raw
 

@@ -16,6 +16,7 @@ from deja_vu.datasets.synthetic.noise import value_noise
 from deja_vu.datasets.synthetic.shade import IRIS_ANGLE, paint_eye
 from deja_vu.heads import load_head
 from deja_vu.io import assets
+from deja_vu.tracking.face_mesh import FaceMeshes
 
 SIZE = 256
 
@@ -218,28 +219,22 @@ def test_an_eye_has_a_black_pupil_in_a_colored_iris_in_a_white_ball():
 
 
 def test_mediapipe_finds_the_face_where_the_truth_says(subject):
-    pytest.importorskip("mediapipe", reason="mediapipe is not installed")
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
     model = assets.find("face_landmarker")
     if model is None:
         pytest.skip("the face landmarker has not been fetched (python -m deja_vu.io.assets)")
     marks = subject.head.topology.landmarks.get("mediapipe")
     if marks is None:
         pytest.skip("the head has no MediaPipe landmarks")
-    import mediapipe
-    from mediapipe.tasks.python import BaseOptions, vision
-
-    options = vision.FaceLandmarkerOptions(base_options=BaseOptions(model_asset_path=str(model)))
-    with vision.FaceLandmarker.create_from_options(options) as detector:
-        for index in (0, at_most(subject, "jawOpen"), int(subject.params.joints[:, 0, 1].argmax())):
-            picture = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=subject.render(index).image)
-            found = detector.detect(picture).face_landmarks
-            assert len(found) == 1
-            seen = torch.tensor([[mark.x * SIZE, mark.y * SIZE] for mark in found[0]])
-            vertices = subject.head(subject.params[index])
-            corners = subject.head.topology.faces[marks.faces]
-            truth, _ = subject.camera.project((vertices[corners] * marks.bary[..., None]).sum(1))
-            eyes = torch.isin(marks.ids, torch.tensor([33, 133, 263, 362]))
-            distance = (seen[marks.ids] - truth).norm(dim=1)
-            # At this size a pixel is 1.5 mm; the correspondences scatter by 1 to 2 mm and the detector by about a pixel.
-            assert distance[eyes].max() < 5
-            assert distance.median() < 3
+    find = FaceMeshes(model, 3)
+    for index in (0, at_most(subject, "jawOpen"), int(subject.params.joints[:, 0, 1].argmax())):
+        (face,) = find(subject.render(index).image)
+        seen = torch.from_numpy(face.landmarks[:, :2])
+        vertices = subject.head(subject.params[index])
+        corners = subject.head.topology.faces[marks.faces]
+        truth, _ = subject.camera.project((vertices[corners] * marks.bary[..., None]).sum(1))
+        eyes = torch.isin(marks.ids, torch.tensor([33, 133, 263, 362]))
+        distance = (seen[marks.ids] - truth).norm(dim=1)
+        # At this size a pixel is 1.5 mm; the correspondences scatter by 1 to 2 mm and the detector by about a pixel.
+        assert distance[eyes].max() < 5
+        assert distance.median() < 3

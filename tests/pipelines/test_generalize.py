@@ -240,7 +240,7 @@ class TestPrepare:
             assert portrait.frame.foreground.numpy()[face].mean() > 250, "the true fit lies on the person"
 
     def test_photos_and_what_is_refused(self, tmp_path):
-        pytest.importorskip("mediapipe")
+        pytest.importorskip("ai_edge_litert")
         faces = Path(__file__).parents[1] / "data" / "faces"
         folder = tmp_path / "photos" / "some"
         folder.mkdir(parents=True)

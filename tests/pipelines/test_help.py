@@ -58,7 +58,7 @@ def test_no_command_loads_anything_heavy_to_explain_itself_or_to_refuse() -> Non
                 assert ended.code == 2, line
             else:
                 raise AssertionError(line)
-        print("heavy:", sorted({"torch", "numpy", "cv2", "mediapipe", "scipy", "av", "tqdm", "PIL"} & set(sys.modules)))
+        print("heavy:", sorted({"torch", "numpy", "cv2", "ai_edge_litert", "mediapipe", "scipy", "av", "tqdm", "PIL"} & set(sys.modules)))
     """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

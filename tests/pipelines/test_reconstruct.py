@@ -24,7 +24,7 @@ QUICK = {"photo": PhotoConfig(resolution=256), "turntable_frames": 3, "turntable
 
 
 def test_photo_to_run(tmp_path):
-    pytest.importorskip("mediapipe")
+    pytest.importorskip("ai_edge_litert")
     out = tmp_path / "her"
     reconstruct(WOMAN, out, ReconstructConfig(init="lifted", uv_size=128, **QUICK), overwrite=False)
     assert {"avatar.safetensors", "compare.png", "expressions.png", "turntable.mp4", "metrics.json", "track"} <= {
@@ -41,7 +41,7 @@ def test_photo_to_run(tmp_path):
 
 
 def test_an_untrained_network_is_lifting(tmp_path):
-    pytest.importorskip("mediapipe")
+    pytest.importorskip("ai_edge_litert")
     config = PriorConfig(uv_size=128, network=UVNetConfig(widths=(8, 16), code=8, code_widths=(8, 8)))
     save_prior(build_prior(config), tmp_path / "prior.safetensors", {})
     reconstruct(WOMAN, tmp_path / "net", ReconstructConfig(prior=str(tmp_path / "prior.safetensors"), **QUICK), overwrite=False)

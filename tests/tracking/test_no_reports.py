@@ -10,10 +10,11 @@ from tests.helpers.connections import reached, run_traced
 LOOK = """
 import time
 import numpy as np
+from deja_vu.tracking.config import MatteConfig
 from deja_vu.tracking.detector import LandmarkDetector
 from deja_vu.tracking.matte import Matting
 picture = np.zeros((256, 256, 3), np.uint8)
-with LandmarkDetector() as detector, Matting() as matting:
+with LandmarkDetector(runtime="RUNTIME") as detector, Matting(MatteConfig(runtime="RUNTIME")) as matting:
     print(len(detector.detect_all(picture)))
     matting.coarse(picture)
 time.sleep(0.5)
@@ -41,9 +42,12 @@ def test_addresses_are_read_from_calls():
 
 
 @pytest.mark.parametrize("environment", [{}, {"no_proxy": "*", "https_proxy": "http://192.0.2.1:3128"}])
-def test_looking_for_a_face_and_a_person_connects_to_nobody(tmp_path, environment):
+@pytest.mark.parametrize("runtime", ["litert", "mediapipe"])
+def test_looking_for_a_face_and_a_person_connects_to_nobody(tmp_path, runtime, environment):
     if find("face_landmarker") is None or find("selfie_segmenter") is None:
         pytest.skip("models have not been fetched: python -m deja_vu.io.assets")
-    printed, others = run_traced(["-c", LOOK], tmp_path / "calls", **environment)
+    if runtime == "mediapipe":
+        pytest.importorskip("mediapipe", reason="mediapipe is not installed")
+    printed, others = run_traced(["-c", LOOK.replace("RUNTIME", runtime)], tmp_path / "calls", **environment)
     assert printed == "0\n"
     assert others == []

@@ -23,7 +23,7 @@ from deja_vu.tracking.photo import PhotoFitter, fit_photo
 from deja_vu.uv.attach import vertex_normals
 
 FACES = Path(__file__).parents[1] / "data" / "faces"
-pytest.importorskip("mediapipe")
+pytest.importorskip("ai_edge_litert")
 pytestmark = pytest.mark.skipif(find("face_landmarker") is None, reason="needs the landmarker: python -m deja_vu.io.assets")
 
 
