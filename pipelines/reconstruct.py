@@ -78,7 +78,7 @@ def fill(photo: Path, run: Run, config: ReconstructConfig, device: torch.device)
     atlas = load_atlas(config.head, config.uv_size) if prior is None else prior.atlas
     batch = stack_portraits([fitted.portrait.resize(config.side)], 0)
     start, correction = (atlas.lift(batch), None) if prior is None else prior.predict(batch)
-    correction = atlas.complete(start, correction)
+    correction = atlas.complete(start, correction, batch)
     sizes = GaussianConfig(uv_size=atlas.size, blendmaps=0, bust_size=0 if fitted.person is None else config.bust.size)
     avatar = atlas.avatar(start, correction, sizes, None if fitted.person is None else fitted.person.torso_shape).eval()
     provenance = run.note(**source_facts(photo), recipe_sha256=fingerprint(config), tracked=str(run.place(out / "track").resolve()))

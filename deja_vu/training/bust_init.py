@@ -17,10 +17,11 @@ from deja_vu.core.gaussians import ACTIVATIONS, CHANNELS, NUM_CHANNELS, rgb_to_s
 from deja_vu.core.sampling import evenly_spaced
 from deja_vu.io.frames import FrameSource
 from deja_vu.render.mesh import rasterize_mesh
+from deja_vu.training.bust_colors import complete_colors, spread_apart
 from deja_vu.training.gaussian_config import BustConfig, LiftConfig
 from deja_vu.uv.attach import SurfaceFrames
 from deja_vu.uv.hull import HairHull
-from deja_vu.uv.lift import ColorLift, fill_from_nearest
+from deja_vu.uv.lift import ColorLift
 from deja_vu.uv.mirror import find_mirror_texels
 
 
@@ -60,48 +61,6 @@ def lift_bust(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, b
     shown = fade_edge(rest, filmed / count > bust.filmed_share, bust.edge)
     full = ACTIVATIONS["opacity_logit"].forward(avatar.base[texels, CHANNELS["opacity_logit"]])
     avatar.base[texels, CHANNELS["opacity_logit"]] = torch.logit((full * shown[:, None]).clamp(bust.least_opacity, 1 - 1e-4))
-
-
-def complete_colors(
-    avatar: GaussianAvatar, color: Float[Tensor, "M 3"], weight: Float[Tensor, " M"], bust: BustConfig
-) -> Float[Tensor, "M 3"]:
-    """Colors of the bust's texels, those that no frame shows from the nearest that are known: cloth from cloth, a neck from neck and face.
-
-    A bare nape goes by what looks like skin or hair alone.
-
-    Args:
-        avatar: whose head has its colors already.
-        color: of every texel of the bust.
-        weight: how well each is known.
-        bust: from when on it is.
-    """
-    layout, texels = avatar.charts.parts[1]
-    assert avatar.bust is not None
-    rest, regions = avatar.rest_surface(), avatar.bust.topology.regions
-    points = rest.points[0]
-    head, seen = ACTIVATIONS["color"].forward(avatar.base[: len(avatar.layout), CHANNELS["color"]]), avatar.unseen[: len(avatar.layout)]
-    whole = avatar.head.topology.regions["face"][avatar.layout.faces]
-    shown = whole & (seen < bust.seen_face)
-    face = torch.nonzero(shown if shown.any() else whole)[:, 0]
-    alike = [(color - head[part].median(0).values).abs().mean(1) < bust.alike for part in (face, avatar.scalp[: len(head)])]
-    bare = torch.where(alike[0] | alike[1], weight, torch.zeros_like(weight))  # a collar may stand before a neck
-    filled = color.clone()
-    clothed = avatar.clothing_height()[texels] > 0
-    throat, nape = regions["neck_front"][layout.faces], regions["nape"][layout.faces] & ~clothed
-    for part, known in ((throat, weight), (nape, bare)):
-        joined = torch.cat([color[part], head[face]])
-        trusted = torch.cat([known[part], torch.full((len(face),), bust.known_weight)])
-        places = torch.cat([points[texels][part], points[face]])
-        filled[part] = fill_from_nearest(joined, trusted, places, bust.known_weight, bust.neighbors)[: int(part.sum())]
-    torso = ~(throat | nape)
-    apart = spread_apart(rest.part(texels), bust)
-    filled[torso] = fill_from_nearest(color[torso], weight[torso], apart[torso], bust.known_weight, bust.neighbors)
-    return filled
-
-
-def spread_apart(rest: SurfaceFrames, bust: BustConfig) -> Float[Tensor, "M 6"]:
-    """Places in a space in which what faces away is far: a back is nearer to shoulders than to a chest. Meters."""
-    return torch.cat([rest.points[0], bust.facing_distance * rest.frames[0, :, :, 2]], 1)
 
 
 def raise_to_outline(avatar: GaussianAvatar, frames: Sequence[Batch], config: LiftConfig, bust: BustConfig) -> Float[Tensor, " M"]:

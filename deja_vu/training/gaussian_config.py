@@ -102,6 +102,12 @@ class BustConfig:
     """Weight of the mirror image's color beside the texel's own."""
     facing_distance: Weight = 0.1
     """Distance in space that counts as much as a difference of one between normals: a back is nearer to shoulders than to a chest."""
+    hair_height: Rate = 0.01
+    """Height over a bare nape above which what stands there is hair, meters."""
+    collar_width: Rate = 0.03
+    """Distance below the nape over which clothes go over from what is seen at their height to what is seen nearest to them, meters."""
+    around_neck: Share = 0.3
+    """Distance round the neck, of which this share counts: at the back a collar ends where it does at the sides."""
     neighbors: Positive = 48
     """Known texels over which a texel that no frame shows takes its mean color."""
     held_from: Share = 0.8

@@ -166,12 +166,15 @@ class Atlas:
         base[self.scalp, CHANNELS["position"].stop - 1] = height[self.scalp]
         base[:, CHANNELS["log_scale"]] = moved_log_scale(base, rest, self.layout)
 
-    def complete(self, lifted: Lifted, residual: Float[Tensor, "M 13"] | None) -> Float[Tensor, "M 13"]:
+    def complete(self, lifted: Lifted, residual: Float[Tensor, "M 13"] | None, photos: Batch) -> Float[Tensor, "M 13"]:
         """A residual in which hair that no photo shows stands as high as usual beside what is seen, and continues its color.
+
+        So does the crown: photos show it at a glancing angle, and the hull that they leave is a flat roof along the view.
 
         Args:
             lifted: start.
             residual: of the prior, in units of the gains; None for none.
+            photos: those that were lifted.
         """
         rest, color, config = self.rest_surface(lifted.shape), CHANNELS["color"], self.config
         whole = lifted.base.clone() if residual is None else lifted.base + self.gains * residual
@@ -179,12 +182,29 @@ class Atlas:
         self._raise(behind, rest, lifted.hair)
         behind[:, color] = whole[:, color]
         shown = ((lifted.facing - config.shown_from) / (config.shown_to - config.shown_from)).clamp(0, 1)
-        mixed = torch.where(self.scalp[:, None], behind.lerp(whole, shown[:, None]), whole)
+        directions = scalp_directions(rest.points[0], self.scalp)
+        crown = ((directions[:, 1] - config.crown_from) / (config.crown_to - config.crown_from)).clamp(0, 1)
+        glancing = ((config.round_to - lifted.facing) / (config.round_to - config.round_from)).clamp(0, 1)
+        mixed = torch.where(self.scalp[:, None], behind.lerp(whole, (shown * (1 - crown * glancing))[:, None]), whole)
+        mixed[:, color] = self._recolor(mixed, whole, lifted, photos)
         seen = ((lifted.facing - config.seen_from) / (config.seen_to - config.seen_from)).clamp(0, 1)
         trusted = lifted.trust.sum(0) > config.mirror.trusted
-        directions = scalp_directions(rest.points[0], self.scalp)
         mixed[:, color] = rgb_to_sh(continue_hair(sh_to_rgb(mixed[:, color]), seen, trusted, self.scalp, directions))
         return (mixed - lifted.base) / self.gains
+
+    def _recolor(self, moved: Float[Tensor, "M 13"], whole: Float[Tensor, "M 13"], lifted: Lifted, photos: Batch) -> Float[Tensor, "M 3"]:
+        """Raw colors of a map whose hair has moved: what photos show where it is now."""
+        params = replace(photos.params, shape=lifted.shape.expand(len(photos.params), -1))
+        vertices, place, color = self.head(params), CHANNELS["position"], CHANNELS["color"]
+        surface = attach(vertices, self.head.topology.faces, self.layout)
+        depth = rasterize_mesh(vertices, self.head.topology.faces, photos.camera).depth
+        raised = replace(surface, points=surface.points + (surface.frames @ moved[:, place, None])[..., 0])
+        view = sample_texels(raised, photos.camera, depth, photos.image, photos.head, self.tolerance)
+        trust = view.trust.sum(0)
+        sampled = rgb_to_sh((view.trust[..., None] * view.color).sum(0) / trust.clamp_min(1e-6)[:, None])
+        step = (moved[:, place] - whole[:, place]).norm(dim=1) / self.config.moved
+        share = step.clamp(0, 1) * (trust / self.config.mirror.trusted).clamp(0, 1) * self.scalp
+        return whole[:, color].lerp(sampled, share[:, None])
 
     def add_mouth(self, color: Float[Tensor, "M 3"], weight: Float[Tensor, " M"]) -> Float[Tensor, "M 3"]:
         """Colors in which what the lips hide has a mouth's, in the light of the face.

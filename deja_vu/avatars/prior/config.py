@@ -77,6 +77,16 @@ class PhotoLiftConfig:
     show it."""
     shown_to: Annotated[float, Range(-1, 1)] = -0.4
     """The same to which it is so."""
+    crown_from: Annotated[float, Range(-1, 1)] = 0.5
+    """Height of a direction from the middle of the scalp, from which on hair belongs more and more to the crown."""
+    crown_to: Annotated[float, Range(-1, 1)] = 0.7
+    """The same from which on it does."""
+    round_from: Annotated[float, Range(-1, 1)] = 0.1
+    """Largest cosine between normal and direction to the camera up to which the crown is as usual beside its outline."""
+    round_to: Annotated[float, Range(-1, 1)] = 0.6
+    """The same from which on it is as photos show it."""
+    moved: Rate = 0.004
+    """Way that hair is moved from where it was lifted at which it takes the color of its new place, meters."""
     seen_from: Annotated[float, Range(-1, 1)] = -0.25
     """As `shown_from`, of the hair's color."""
     seen_to: Annotated[float, Range(-1, 1)] = 0.05

@@ -21,6 +21,7 @@ from deja_vu.heads.skinning import axis_angle_to_matrix
 from deja_vu.nets.config import UVNetConfig
 from deja_vu.nets.uv_unet import UVNet
 from deja_vu.render.base import rasterize
+from deja_vu.uv.hair import scalp_directions
 
 SIDE, SIZE = 96, 64
 SMALL = PriorConfig(head="toy", uv_size=SIZE, network=UVNetConfig(widths=(8, 16, 16), code=8, code_widths=(8, 8)), picture=32)
@@ -186,9 +187,10 @@ def test_skin_at_the_rim_stays_solid(atlas):
 @torch.no_grad()
 def test_hair_that_no_photo_shows_continues_what_is_seen(atlas):
     """Shown texels stay; the others stand at the height of the regression and take the hair's color, whatever the network said."""
-    start, residual = build_prior(SMALL).predict(photographed(atlas, (0.0,)))
-    completed, color = atlas.complete(start, residual), CHANNELS["color"]
-    shown = ~atlas.scalp | (start.facing > atlas.config.seen_to)
+    photos = photographed(atlas, (0.0,))
+    start, residual = build_prior(SMALL).predict(photos)
+    completed, color = atlas.complete(start, residual, photos), CHANNELS["color"]
+    shown = ~atlas.scalp | (start.facing > atlas.config.round_to)
     assert completed[shown].abs().max() < 1e-5
     hidden = atlas.scalp & (start.facing < atlas.config.shown_from)
     assert hidden.sum() > 100
@@ -198,6 +200,28 @@ def test_hair_that_no_photo_shows_continues_what_is_seen(atlas):
     hair = atlas.scalp & (start.trust.sum(0) > atlas.config.mirror.trusted)
     assert (rgb[hidden] > rgb[hair].amin(0) - 0.1).float().mean() > 0.9
     assert (rgb[hidden] < rgb[hair].amax(0) + 0.1).float().mean() > 0.9
+
+
+@torch.no_grad()
+def test_a_crown_seen_at_a_glancing_angle_is_round_and_not_the_roof_of_a_hull(atlas):
+    """A tall head of hair is photographed from the front: its outline alone tells how high it is, and the hull goes on along the view."""
+    photos = photographed(atlas, (0.0,))
+    tall = photos.foreground.clone()
+    rows = torch.nonzero(tall[0, :, tall.shape[2] // 2, 0] > 0.5)[:, 0]
+    raised = int(0.12 * len(rows))
+    for _ in range(raised):  # the person's upper outline, moved up
+        tall[:, :-1] = torch.maximum(tall[:, :-1], tall[:, 1:])
+    photos = replace(photos, foreground=tall, head=tall)
+    start = atlas.lift(photos)
+    whole = start.base + atlas.gains * atlas.complete(start, None, photos)
+    up = scalp_directions(atlas.rest_surface(start.shape).points[0], atlas.scalp)[:, 1]
+    crown = atlas.scalp & (up > atlas.config.crown_to) & (start.facing < atlas.config.round_from)
+    assert crown.sum() > 50
+    lifted, rounded = (field[crown, CHANNELS["position"].stop - 1] for field in (start.base, whole))
+    torch.testing.assert_close(rounded, start.hair[crown], atol=1e-6, rtol=0)
+    assert rounded.mean() < lifted.mean() - 0.002
+    front = atlas.scalp & (start.facing > atlas.config.round_to)
+    torch.testing.assert_close(whole[front], start.base[front], atol=1e-5, rtol=0)
 
 
 def test_round_trip_and_refusals(tmp_path, monkeypatch):

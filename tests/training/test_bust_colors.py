@@ -1,0 +1,75 @@
+"""Colors of napes, collars and hair beside the neck, which no frame shows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from deja_vu.avatars.gaussian.avatar import GaussianAvatar
+from deja_vu.avatars.gaussian.config import GaussianConfig
+from deja_vu.core.gaussians import CHANNELS, rgb_to_sh
+from deja_vu.heads.anny import load as load_anny
+from deja_vu.training.bust_colors import complete_colors, find_parts
+from deja_vu.training.gaussian_config import BustConfig
+
+SKIN, HAIR, SHIRT = torch.tensor([0.8, 0.6, 0.5]), torch.tensor([0.1, 0.08, 0.06]), torch.tensor([0.2, 0.3, 0.9])
+BUST = BustConfig()
+
+
+@pytest.fixture
+def avatar() -> GaussianAvatar:
+    """A person with skin and hair on the head."""
+    head = load_anny()
+    avatar = GaussianAvatar(head, torch.zeros(head.spec.num_shape), GaussianConfig(uv_size=64, blend_size=64, bust_size=96, blendmaps=0))
+    color = torch.where(avatar.scalp[: len(avatar.layout), None], HAIR, SKIN)
+    avatar.base[: len(avatar.layout), CHANNELS["color"]] = rgb_to_sh(color)
+    return avatar
+
+
+def filmed_from_the_front(avatar: GaussianAvatar, collar: float) -> tuple[Tensor, Tensor]:
+    """Colors of a shirt that ends at a height, and how well they are known: what faces the camera, to the sides of the neck."""
+    rest = avatar.rest_surface().part(avatar.charts.parts[1][1])
+    weight = (rest.frames[0, :, 2, 2] + 0.25).clamp(0, 1) ** 2
+    return torch.where(rest.points[0, :, 1:2] > collar, SKIN, SHIRT), weight
+
+
+def distance(color: Tensor, other: Tensor) -> Tensor:
+    return (color - other).abs().amax(1)
+
+
+@pytest.mark.parametrize("collar", [-0.11, -0.065])
+def test_a_collar_ends_at_the_back_where_it_ends_at_the_sides(avatar: GaussianAvatar, collar: float) -> None:
+    color, weight = filmed_from_the_front(avatar, collar)
+    parts, y = find_parts(avatar, weight, BUST), avatar.rest_surface().points[0, avatar.charts.parts[1][1], 1]
+    completed = complete_colors(avatar, color, weight, BUST)
+    behind = parts.nape & (weight < 0.01)
+    above, below = behind & (y > collar + 0.015), behind & parts.clothed & (y < collar - 0.015)
+    assert above.sum() > 30
+    assert distance(completed[above], SKIN).max() < 0.1
+    if collar > -0.1:
+        assert below.sum() > 30
+        assert distance(completed[below], SHIRT).max() < 0.1
+
+
+def test_hair_that_hangs_beside_the_neck_has_the_color_of_hair(avatar: GaussianAvatar) -> None:
+    """The outline stands out by more than a neck does, and all that frames show of it well is the skin before it."""
+    color, weight = filmed_from_the_front(avatar, -0.11)
+    layout, texels = avatar.charts.parts[1]
+    assert avatar.bust is not None
+    bare = avatar.bust.topology.regions["nape"][layout.faces] & (avatar.clothing_height()[texels] == 0)
+    beside = bare & (avatar.rest_surface().points[0, texels, 0] > 0.02)
+    heights = avatar.clothing_height()
+    heights[texels] += 0.02 * beside
+    avatar.raise_surface(heights)
+    completed = complete_colors(avatar, color, weight, BUST)
+    assert beside.sum() > 20
+    assert distance(completed[beside], HAIR).max() < 0.1
+    assert distance(completed[bare & (avatar.rest_surface().points[0, texels, 0] < -0.02)], SKIN).max() < 0.1
+
+
+def test_what_frames_show_keeps_its_color(avatar: GaussianAvatar) -> None:
+    color, weight = filmed_from_the_front(avatar, -0.09)
+    known = weight >= BUST.known_weight
+    completed = complete_colors(avatar, color, weight, BUST)
+    assert distance(completed[known], color[known]).max() == 0
