@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 from torch import Tensor
 
@@ -62,7 +62,7 @@ def complete_colors(
         bust: from when on it is.
     """
     size, parts, rest = len(avatar.layout), find_parts(avatar, weight, bust), avatar.rest_surface()
-    points = rest.points[0]
+    points, texels = rest.points[0], avatar.charts.parts[1][1]
     around = points * points.new_tensor([bust.around_neck, 1.0, bust.around_neck])
     head = ACTIVATIONS["color"].forward(avatar.base[:size, CHANNELS["color"]])
     face, hair = (_shown(avatar, part, bust) for part in (avatar.head.topology.regions["face"][avatar.layout.faces], avatar.scalp[:size]))
@@ -81,10 +81,29 @@ def complete_colors(
     fill(parts.curtain, neck & like_hair & ~like_face, hair, points)
     below = ~neck & (weight < bust.known_weight) & (parts.to_nape < bust.collar_width)
     cloth, share = colors[size:][below], (parts.to_nape / bust.collar_width)[below, None]
-    fill(below | (parts.nape & parts.clothed), torch.ones_like(neck), nobody, around)
+    sides = rest.frames[0, texels, 2, 2] < bust.side_cosine
+    fill(below | (parts.nape & parts.clothed), sides, nobody, around)
     colors[size:][below] = colors[size:][below].lerp(cloth, share)
     fill(parts.nape & ~parts.clothed & flat, flat & (like_face | like_hair), face, around)
+    hem = torch.nonzero(parts.nape & (weight < bust.known_weight))[:, 0]
+    share, nearest = hairline(points[texels][hem], points[:size][avatar.scalp[:size]], bust)
+    colors[size + hem] = colors[size + hem].lerp(head[avatar.scalp[:size]][nearest], share[:, None])
     return colors[size:]
+
+
+def hairline(skin: Float[Tensor, "n 3"], hair: Float[Tensor, "m 3"], bust: BustConfig) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
+    """How much of each place on the nape is hair, which ends there in tips and not along a line, and which hair is nearest.
+
+    Args:
+        skin: places, meters.
+        hair: where hair grows, meters.
+        bust: length of the tips.
+    """
+    distance, nearest = cKDTree(hair.double().numpy()).query(skin.double().numpy())
+    strand = ((skin[:, 0] / bust.strand_width).floor().long() * 7919) % 101  # each its own length
+    length = bust.hair_tips * (0.3 + 0.7 * strand / 100)
+    share = (1 - torch.from_numpy(distance).float() / length).clamp(0, 1)
+    return share * share * (3 - 2 * share), torch.from_numpy(nearest)
 
 
 def _shown(avatar: GaussianAvatar, part: Bool[Tensor, " H"], bust: BustConfig) -> Bool[Tensor, " H"]:

@@ -104,6 +104,12 @@ class BustConfig:
     """Distance in space that counts as much as a difference of one between normals: a back is nearer to shoulders than to a chest."""
     hair_height: Rate = 0.01
     """Height over a bare nape above which what stands there is hair, meters."""
+    side_cosine: Share = 0.5
+    """Cosine between normal and forwards up to which what is seen may go on behind: not what closes before the throat."""
+    hair_tips: Rate = 0.025
+    """Length of the longest tips of hair on a nape that no frame shows, meters."""
+    strand_width: Rate = 0.0025
+    """Width of one, meters."""
     collar_width: Rate = 0.03
     """Distance below the nape over which clothes go over from what is seen at their height to what is seen nearest to them, meters."""
     around_neck: Share = 0.3

@@ -10,7 +10,7 @@ from deja_vu.avatars.gaussian.avatar import GaussianAvatar
 from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.core.gaussians import CHANNELS, rgb_to_sh
 from deja_vu.heads.anny import load as load_anny
-from deja_vu.training.bust_colors import complete_colors, find_parts
+from deja_vu.training.bust_colors import complete_colors, find_parts, hairline
 from deja_vu.training.gaussian_config import BustConfig
 
 SKIN, HAIR, SHIRT = torch.tensor([0.8, 0.6, 0.5]), torch.tensor([0.1, 0.08, 0.06]), torch.tensor([0.2, 0.3, 0.9])
@@ -34,6 +34,12 @@ def filmed_from_the_front(avatar: GaussianAvatar, collar: float) -> tuple[Tensor
     return torch.where(rest.points[0, :, 1:2] > collar, SKIN, SHIRT), weight
 
 
+def below_tips(avatar: GaussianAvatar) -> float:
+    """Height below which no tips of hair reach, meters."""
+    scalp = avatar.rest_surface().points[0, : len(avatar.layout)][avatar.scalp[: len(avatar.layout)]]
+    return float(scalp[:, 1].min()) - BUST.hair_tips
+
+
 def distance(color: Tensor, other: Tensor) -> Tensor:
     return (color - other).abs().amax(1)
 
@@ -44,8 +50,8 @@ def test_a_collar_ends_at_the_back_where_it_ends_at_the_sides(avatar: GaussianAv
     parts, y = find_parts(avatar, weight, BUST), avatar.rest_surface().points[0, avatar.charts.parts[1][1], 1]
     completed = complete_colors(avatar, color, weight, BUST)
     behind = parts.nape & (weight < 0.01)
-    above, below = behind & (y > collar + 0.015), behind & parts.clothed & (y < collar - 0.015)
-    assert above.sum() > 30
+    above, below = behind & (y > collar + 0.015) & (y < below_tips(avatar)), behind & parts.clothed & (y < collar - 0.015)
+    assert above.sum() > 10
     assert distance(completed[above], SKIN).max() < 0.1
     if collar > -0.1:
         assert below.sum() > 30
@@ -65,7 +71,10 @@ def test_hair_that_hangs_beside_the_neck_has_the_color_of_hair(avatar: GaussianA
     completed = complete_colors(avatar, color, weight, BUST)
     assert beside.sum() > 20
     assert distance(completed[beside], HAIR).max() < 0.1
-    assert distance(completed[bare & (avatar.rest_surface().points[0, texels, 0] < -0.02)], SKIN).max() < 0.1
+    points = avatar.rest_surface().points[0, texels]
+    other = bare & (points[:, 0] < -0.02) & (points[:, 1] < below_tips(avatar))
+    assert other.sum() > 20
+    assert distance(completed[other], SKIN).max() < 0.1
 
 
 def test_what_frames_show_keeps_its_color(avatar: GaussianAvatar) -> None:
@@ -73,3 +82,17 @@ def test_what_frames_show_keeps_its_color(avatar: GaussianAvatar) -> None:
     known = weight >= BUST.known_weight
     completed = complete_colors(avatar, color, weight, BUST)
     assert distance(completed[known], color[known]).max() == 0
+
+
+def test_a_hairline_ends_in_tips_of_unequal_lengths() -> None:
+    """Over a strip below a straight border of hair."""
+    x, down = torch.linspace(-0.04, 0.04, 161), torch.linspace(0, 0.04, 81)
+    skin = torch.stack([x.repeat_interleave(81), -down.repeat(161), torch.zeros(161 * 81)], 1)
+    share, nearest = hairline(skin, torch.stack([x, torch.zeros_like(x), torch.zeros_like(x)], 1), BUST)
+    columns = share.view(161, 81)
+    assert columns[:, 0].min() > 0.99
+    assert columns[:, down > BUST.hair_tips].max() == 0
+    assert (columns.diff(dim=1) <= 0).all()
+    ends = (columns > 0.5).sum(1).float() * float(down[1])
+    assert ends.max() - ends.min() > 0.2 * BUST.hair_tips
+    assert torch.equal(nearest.view(161, 81)[:, 0], torch.arange(161))
