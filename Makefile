@@ -6,11 +6,11 @@ READY := $(VENV)/.ready
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system test kernels shapes lint wheel results gpu graph docs picture sanitize demo web browser clean
+.PHONY: help setup system test kernels shapes lint wheel results gpu gpu-build graph docs picture sanitize demo web browser clean
 
 help:  ## this text
 	@echo "make TARGET, on a fresh machine too:"
-	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## install everything into .venv and fetch the model files (once)
 
@@ -59,6 +59,28 @@ results: $(READY)  ## write the table in README again from docs/results
 gpu: $(READY)  ## prove and measure everything on this machine's GPU, into docs/results/gpu_*.json; DRY=1 tries it out on a CPU; TRACK=folder
 	$(BIN)/python -m deja_vu.pipelines.prove_gpu $(if $(DRY),--dry --out build) $(if $(TRACK),--track "$(TRACK)")
 	$(if $(DRY),,$(BIN)/python -m pytest -m gpu)
+
+GPU_VENV := build/gpu_venv
+GPU_TORCH ?= torch==2.13.0
+GPU_CUDA ?= 13.0
+GPU_ARCHITECTURES ?= 8.0;9.0
+GPU_JOBS ?= 1
+GPU_COMPILER := nvidia-cuda-nvcc nvidia-cuda-crt nvidia-nvvm nvidia-cuda-cccl
+GSPLAT := gsplat-1.5.3
+GPU_PIP := $(GPU_VENV)/bin/python -m pip --disable-pip-version-check
+
+gpu-build:  ## build a wheel of gsplat with its kernels for A100 and H100, where no GPU is needed: GPU_JOBS=8, GPU_TORCH=torch==X, GPU_CUDA=13.0
+	test -x $(GPU_VENV)/bin/python || $(PYTHON) -m venv $(GPU_VENV)
+	$(GPU_PIP) install --quiet "$(GPU_TORCH)" $(foreach name,$(GPU_COMPILER),"$(name)==$(GPU_CUDA).*") ninja setuptools wheel packaging numpy
+	@$(GPU_VENV)/bin/python -c 'import sys, torch; torch.version.cuda == "$(GPU_CUDA)" or sys.exit( \
+	    f"{torch.__version__} is not built for CUDA $(GPU_CUDA): give GPU_TORCH a wheel that is, or GPU_CUDA its own version.")'
+	@export CUDA_HOME="$$($(GPU_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/nvidia/cu$(basename $(GPU_CUDA))"; \
+	export TORCH_CUDA_ARCH_LIST="$(GPU_ARCHITECTURES)" MAX_JOBS=$(GPU_JOBS); \
+	ln -sf "$$(cd "$$CUDA_HOME/lib" && ls libcudart.so.* | head -1)" "$$CUDA_HOME/lib/libcudart.so"; \
+	test -d build/$(GSPLAT) || { $(GPU_PIP) download --quiet --no-deps --no-build-isolation --no-binary gsplat --dest build \
+	    $(subst -,==,$(GSPLAT)) && tar -xzf build/$(GSPLAT).tar.gz -C build; }; \
+	cd build/$(GSPLAT) && "$(abspath $(GPU_VENV))/bin/python" setup.py --quiet bdist_wheel --dist-dir ..
+	@ls build/$(GSPLAT)-*.whl
 
 graph: $(READY)  ## draw the rooms and who imports whom, as a Mermaid diagram
 	@$(BIN)/python -m tests.helpers.import_graph
