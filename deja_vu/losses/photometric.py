@@ -1,4 +1,4 @@
-"""Losses between two images: Huber, structural similarity; and of a render beside a batch: absolute difference, PSNR."""
+"""Losses between two images: Huber, structural similarity; and of a render beside a batch: absolute difference."""
 
 from __future__ import annotations
 
@@ -136,21 +136,6 @@ def absolute_difference(out: RenderOutput, batch: Batch, background: Float[Tenso
     return masked_mean((torch.cat([out.rgb, out.alpha], -1) - target).abs(), mask)
 
 
-@torch.no_grad()
-def psnr(out: RenderOutput, batch: Batch, background: Float[Tensor, "3"]) -> Float[Tensor, " B"]:
-    """Peak signal-to-noise ratio of every frame over the pixels that count, dB; at most 100.
-
-    Args:
-        out: render over the background; what leaves [0, 1] is cut, as in a picture.
-        batch: frames on the same grid.
-        background: color.
-    """
-    mask = batch.loss_mask
-    difference = (out.rgb.clamp(0, 1) - over(batch.image, batch.head, background)).square() * mask
-    error = difference.sum((-3, -2, -1)) / (difference.shape[-1] * mask.sum((-3, -2, -1))).clamp_min(torch.finfo(mask.dtype).tiny)
-    return -10 * error.clamp_min(1e-10).log10()
-
-
 class _SsimMap(torch.autograd.Function):
     @staticmethod
     def forward(ctx, a: Tensor, b: Tensor, differentiable: bool) -> Tensor:
@@ -158,7 +143,7 @@ class _SsimMap(torch.autograd.Function):
         values = torch.empty_like(a)
         derivatives = [torch.empty_like(a) for _ in range(3)] if differentiable else []
         names = ("d_mean", "d_square", "d_product")
-        _call("forward", a, b, map=values, **dict(zip(names, derivatives, strict=False)))
+        call_ssim("forward", a, b, map=values, **dict(zip(names, derivatives, strict=False)))
         if differentiable:
             ctx.save_for_backward(a, b, *derivatives)
         return values
@@ -168,11 +153,12 @@ class _SsimMap(torch.autograd.Function):
     def backward(ctx, v_map: Tensor):
         a, b, d_mean, d_square, d_product = ctx.saved_tensors
         v_a = torch.empty_like(a)
-        _call("backward", a, b, d_mean=d_mean, d_square=d_square, d_product=d_product, v_map=v_map.contiguous(), v_a=v_a)
+        call_ssim("backward", a, b, d_mean=d_mean, d_square=d_square, d_product=d_product, v_map=v_map.contiguous(), v_a=v_a)
         return v_a, None, None
 
 
-def _call(direction: str, a: Tensor, b: Tensor, **tensors: Tensor) -> None:
+def call_ssim(direction: str, a: Tensor, b: Tensor, **tensors: Tensor) -> None:
+    """The native pass in a direction over images [B, H, W, C] of float32; see `Ssim` in `deja_vu.native.abi` for the others."""
     images, height, width, channels = a.shape
     pointers = {name: tensor.data_ptr() for name, tensor in {"a": a, "b": b, **tensors}.items()}
     size = {"images": images, "width": width, "height": height, "channels": channels, "threads": torch.get_num_threads()}

@@ -44,6 +44,16 @@ class Ssim(ctypes.Structure):
     _fields_ = _fields("a b map d_mean d_square d_product v_map v_a", ints="images width height channels threads")
 
 
+class Picture(ctypes.Structure):
+    """Mirrors DejaVuPicture in csrc/api.h."""
+
+    _fields_ = _fields(
+        "rgb alpha image cover color_weight weight background target sums map v_map v_rgb v_alpha",
+        floats="delta color_scale coverage_scale similarity_scale",
+        ints="images pixels threads",
+    )
+
+
 class Mesh(ctypes.Structure):
     """Mirrors DejaVuMesh in csrc/api.h."""
 
@@ -99,6 +109,7 @@ SIGNATURES: dict[str, tuple[object, list[object]]] = {
     "deja_vu_raster_free": (None, [ctypes.c_void_p]),
     "deja_vu_ssim_forward": (ctypes.c_int, [ctypes.POINTER(Ssim)]),
     "deja_vu_ssim_backward": (ctypes.c_int, [ctypes.POINTER(Ssim)]),
+    **{f"deja_vu_picture_{step}": (ctypes.c_int, [ctypes.POINTER(Picture)]) for step in ("forward", "similarity", "spread", "backward")},
     "deja_vu_mesh": (ctypes.c_int, [ctypes.POINTER(Mesh)]),
     "deja_vu_neighbors": (ctypes.c_int, [ctypes.POINTER(Neighbors)]),
     "deja_vu_attach_forward": (ctypes.c_int, [ctypes.POINTER(Attach)]),
@@ -113,7 +124,7 @@ SIGNATURES: dict[str, tuple[object, list[object]]] = {
 
 STRUCTS: tuple[type[ctypes.Structure], ...] = (
     *(RasterInput, RasterOutput, RasterGradients, RasterWork),
-    *(Ssim, Mesh, Neighbors, Attach, Color),
+    *(Ssim, Picture, Mesh, Neighbors, Attach, Color),
 )
 """In the order in which `deja_vu_struct_sizes` gives their sizes."""
 

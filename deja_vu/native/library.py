@@ -24,7 +24,7 @@ from deja_vu.native.abi import declare_signatures, mismatched_structs
 
 SOURCE_FOLDER = Path(__file__).parent / "csrc"
 LIBRARY_NAME = "libdeja_vu.so"
-UNITS = ("raster", "ssim", "mesh", "neighbors", "attach", "color", "threads", "memory", "dispatch")
+UNITS = ("raster", "ssim", "picture", "mesh", "neighbors", "attach", "color", "threads", "memory", "dispatch")
 """Sources compiled once, for any processor of the machine's kind."""
 FLAGS = (
     *("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast"),

@@ -15,7 +15,7 @@ from deja_vu.bench.prior_scores import render_maps
 from deja_vu.core.image import WHITE, RenderOutput, over
 from deja_vu.datasets.prior_examples import stack_portraits
 from deja_vu.datasets.shards import ShardSet
-from deja_vu.losses.photometric import psnr
+from deja_vu.losses.picture import psnr
 from deja_vu.motion.appearance import FACES, SIDES, pose_subject
 from deja_vu.report.markdown import markdown_table
 

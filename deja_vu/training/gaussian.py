@@ -19,7 +19,8 @@ from deja_vu.core.sequence import TrackedSequence
 from deja_vu.core.stopwatch import Stopwatch
 from deja_vu.core.transfer import move
 from deja_vu.io.frames import FrameSource, shuffle_positions
-from deja_vu.losses.photometric import huber, psnr
+from deja_vu.losses.photometric import huber
+from deja_vu.losses.picture import psnr
 from deja_vu.training.checkpoint import video_print
 from deja_vu.training.divergence import refuse_broken, refuse_broken_frames
 from deja_vu.training.features import cut_out, feature_faces, feature_mask

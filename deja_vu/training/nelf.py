@@ -20,7 +20,8 @@ from deja_vu.core.sequence import TrackedSequence
 from deja_vu.core.transfer import move
 from deja_vu.heads import load_head
 from deja_vu.io.frames import FrameSource, shuffle_positions
-from deja_vu.losses.photometric import absolute_difference, psnr
+from deja_vu.losses.photometric import absolute_difference
+from deja_vu.losses.picture import psnr
 from deja_vu.training.checkpoint import video_print
 from deja_vu.training.distill import render_teacher, sample_params
 from deja_vu.training.divergence import refuse_broken_frames

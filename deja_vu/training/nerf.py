@@ -23,7 +23,8 @@ from deja_vu.heads import load_head
 from deja_vu.heads.regions import region_window
 from deja_vu.io.frames import FrameSource, shuffle_positions
 from deja_vu.losses.perceptual import MIN_SIZE
-from deja_vu.losses.photometric import absolute_difference, psnr
+from deja_vu.losses.photometric import absolute_difference
+from deja_vu.losses.picture import psnr
 from deja_vu.render.volume import SCENE_SCALE
 from deja_vu.training.checkpoint import video_print
 from deja_vu.training.divergence import refuse_broken_frames

@@ -14,6 +14,7 @@ from deja_vu.core.batch import Batch
 from deja_vu.core.image import Lines, RenderOutput, cut_window, over
 from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.losses.photometric import absolute_difference, dssim_loss, huber, masked_mean
+from deja_vu.losses.picture import measures_natively, picture_terms
 from deja_vu.training.config import PIXEL_WEIGHTS, ImageLossWeights, Phase
 
 
@@ -81,26 +82,44 @@ class ImageObjective:
             background: color behind render and target.
             window: rows and columns on which the perceptual term, the dearest, is measured; None leaves it out in this step.
         """
-        weights, target = self.weights, self.target(batch, background)
+        weights = self.weights
         loss_mask = batch.loss_mask.clamp_min(weights.neck) * batch.valid
-        terms = {}
-        if weights.huber:
-            mask = loss_mask * (1 + weights.eyes_mouth * batch.eyes_mouth)
-            terms["huber"] = huber(out.rgb, target, delta=weights.huber_threshold, mask=mask)
-        if weights.alpha:
-            terms["alpha"] = ((out.alpha - batch.head).abs() * loss_mask).mean()
-        if weights.dssim:
-            terms["dssim"] = dssim_loss(out.rgb, target, mask=loss_mask)
+        color_mask = loss_mask * (1 + weights.eyes_mouth * batch.eyes_mouth)
+        terms, target = self._common_terms(out, batch, background, color_mask, loss_mask)
         if weights.perceptual and window is not None and self.perceptual is not None:
+            wanted, rgb, counts = (cut_window(picture, *window) for picture in (target, out.rgb, batch.loss_mask))
+            shown = torch.where(counts > 0.5, rgb, wanted)
             with torch.no_grad():
-                wanted = self.perceptual.encode(cut_window(target, *window))
-            shown = cut_window(torch.where(batch.loss_mask > 0.5, out.rgb, target), *window)
-            terms["perceptual"] = self.perceptual.distance(self.perceptual.encode(shown), wanted).mean()
+                features = self.perceptual.encode(wanted)
+            terms["perceptual"] = self.perceptual.distance(self.perceptual.encode(shown), features).mean()
         if weights.l1:
             terms["l1"] = absolute_difference(out, batch, background, weights.neck)
         if weights.l2:
             terms["l2"] = masked_mean((out.rgb - target).square(), loss_mask)
         return terms
+
+    def _common_terms(
+        self,
+        out: RenderOutput,
+        batch: Batch,
+        background: Float[Tensor, "3"],
+        color_mask: Float[Tensor, "B H W 1"],
+        loss_mask: Float[Tensor, "B H W 1"],
+    ) -> tuple[dict[str, Float[Tensor, ""]], Float[Tensor, "B H W 3"]]:
+        """Huber distance, coverage and structural similarity, natively where all three are wanted; and the target."""
+        weights = self.weights
+        if weights.huber and weights.alpha and weights.dssim and measures_natively(out):
+            masks = {"color_weight": color_mask, "weight": loss_mask}
+            found = picture_terms(out, batch.image, batch.head, background, delta=weights.huber_threshold, **masks)
+            return {"huber": found.huber, "alpha": found.alpha, "dssim": found.dssim}, found.target
+        target, terms = self.target(batch, background), {}
+        if weights.huber:
+            terms["huber"] = huber(out.rgb, target, delta=weights.huber_threshold, mask=color_mask)
+        if weights.alpha:
+            terms["alpha"] = ((out.alpha - batch.head).abs() * loss_mask).mean()
+        if weights.dssim:
+            terms["dssim"] = dssim_loss(out.rgb, target, mask=loss_mask)
+        return terms, target
 
 
 def draw_background(share: float, generator: torch.Generator) -> Float[Tensor, "3"]:

@@ -18,7 +18,7 @@ from deja_vu.avatars.prior.network import build_prior
 from deja_vu.core.batch import Batch
 from deja_vu.core.gaussians import CHANNELS
 from deja_vu.core.transfer import move
-from deja_vu.losses.photometric import psnr
+from deja_vu.losses.picture import psnr
 from deja_vu.render.base import rasterize
 from deja_vu.training.ema import AveragedModel
 from deja_vu.training.objective import ImageObjective, compensate, head_window, is_due, load_perceptual, term_weights

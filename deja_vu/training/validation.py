@@ -13,7 +13,7 @@ from deja_vu.core.sampling import evenly_spaced
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads.regions import followed_parts, points_window
 from deja_vu.io.frames import FrameSource
-from deja_vu.losses.photometric import psnr
+from deja_vu.losses.picture import psnr
 from deja_vu.training.config import ValidationConfig
 from deja_vu.training.logging import RunLogger
 

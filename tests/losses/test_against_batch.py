@@ -11,7 +11,8 @@ from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
 from deja_vu.core.image import RenderOutput, over
 from deja_vu.heads.toy import load
-from deja_vu.losses.photometric import absolute_difference, psnr
+from deja_vu.losses.photometric import absolute_difference
+from deja_vu.losses.picture import psnr
 
 GREY = torch.full((3,), 0.25)
 

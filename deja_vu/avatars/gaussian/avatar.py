@@ -18,10 +18,11 @@ from deja_vu.avatars.gaussian.correction import ParamCorrection
 from deja_vu.avatars.gaussian.face_code import FaceCode, FaceView, fitted_parts
 from deja_vu.avatars.gaussian.mouth import draw_in, inner_mouth
 from deja_vu.avatars.gaussian.softmax_code import ComponentCode, NetworkCode, SoftmaxCode
+from deja_vu.avatars.gaussian.weighted_squares import weighted_squares
 from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError
-from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, Gaussians, UVGaussianMap
+from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, Gaussians
 from deja_vu.core.head import HeadParams
 from deja_vu.core.image import RenderOutput
 from deja_vu.heads.base import HeadModel
@@ -200,16 +201,18 @@ class GaussianAvatar(Avatar):
 
     def regularizers(self) -> dict[str, Tensor]:
         """Mean squared rectification by channel and of texels that no frame shows, and of the blendmaps as a whole; summed over charts."""
-        delta, mean = UVGaussianMap.unpack(self.rectification), self.charts.mean
-        terms = {
-            "position": mean(delta.position.square().sum(-1) * self.position_weight()),
-            "scale": mean(delta.log_scale.square().sum(-1)),
-            "opacity": mean(delta.opacity_logit[:, 0].square()),
-            "unseen": mean(self.rectification.square().sum(-1) * self.unseen),
-        }
+        even = torch.ones_like(self.unseen)
+        by_texel = {"position": self.position_weight(), "scale": even, "opacity": even, "unseen": self.unseen}
+        channels = torch.zeros(len(by_texel), NUM_CHANNELS, device=even.device)
+        for row, name in enumerate(("position", "log_scale", "opacity_logit")):
+            channels[row, CHANNELS[name]] = 1
+        channels[-1] = 1
+        means = weighted_squares(self.rectification, torch.stack(list(by_texel.values())) * self.charts.share, channels)
+        terms = dict(zip(by_texel, means, strict=True))
         if self.config.blendmaps:
-            squares = torch.stack([self.blendmaps[:, texels].square().mean() for texels in self.charts.blend_parts])
-            terms["blendmaps"] = squares.sum() * self.config.blendmaps
+            shares = self.charts.blend_share.repeat(self.config.blendmaps)[None]
+            squares = weighted_squares(self.blendmaps.flatten(0, 1), shares, channels[-1:])
+            terms["blendmaps"] = squares[0] / NUM_CHANNELS
         if self.correction is not None:
             terms["correction"] = self.correction.weight.square().sum()
         return terms

@@ -54,9 +54,18 @@ class Charts:
         head, head_blend = self.head.to(device), self.head_blend.to(device)
         return Charts(head, head_blend, bust, blend, self.binding.to(device))
 
-    def mean(self, values: Float[Tensor, " M"]) -> Float[Tensor, ""]:
-        """Sum over the charts of their mean value, so that what one costs does not depend on how large the other is."""
-        return torch.stack([values[texels].mean() for _, texels in self.parts]).sum()
+    @property
+    def share(self) -> Float[Tensor, " M"]:
+        """Weights that make of a sum over all texels the sum of the charts' means, so that the size of one changes no other's cost."""
+        return self._share([len(layout) for layout, _ in self.parts])
+
+    @property
+    def blend_share(self) -> Float[Tensor, " m"]:
+        """The same over the texels of the blendmaps."""
+        return self._share([len(self.head_blend)] + ([] if self.bust_blend is None else [len(self.bust_blend)]))
+
+    def _share(self, counts: list[int]) -> Tensor:
+        return torch.cat([torch.full((count,), 1 / count, device=self.head.texels.device) for count in counts])
 
 
 def lay_out(head: HeadModel, bust: BustModel | None, config: GaussianConfig) -> Charts:

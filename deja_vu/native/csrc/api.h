@@ -37,6 +37,18 @@ struct DejaVuSsim {
     int32_t images, width, height, channels, threads;
 };
 
+// Pictures beside their targets, [images, pixels, 3] and [images, pixels]. Target: image over background by cover. Sums of every image:
+// color_weight times the Huber cost of the color, weight times the difference of coverage, weight times (1 - map) / 2.
+struct DejaVuPicture {
+    const float *rgb, *alpha, *image, *cover, *color_weight, *weight, *background;  // alpha may be null in the forward pass
+    float* target;                                                                  // null when not needed; read by the backward pass
+    double* sums;                                                                   // [images, 3]
+    const float* map;
+    float *v_map, *v_rgb, *v_alpha;                       // v_rgb is added to
+    float delta, color_scale, coverage_scale, similarity_scale;  // upstream gradients over what the sums are divided by
+    int32_t images, pixels, threads;
+};
+
 struct DejaVuMesh {
     const float *vertices, *camera_from_world, *intrinsics;
     const int32_t* faces;

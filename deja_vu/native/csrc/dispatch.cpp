@@ -66,7 +66,7 @@ DEJA_VU_API const char* deja_vu_source_key() { return DEJA_VU_SOURCE_KEY; }
 // Sizes of the structs of api.h, in the order in which abi.py lists its mirrors.
 DEJA_VU_API const int32_t* deja_vu_struct_sizes() {
     static const int32_t sizes[] = {sizeof(DejaVuRasterInput), sizeof(DejaVuRasterOutput), sizeof(DejaVuRasterGradients),
-                                    sizeof(DejaVuRasterWork),  sizeof(DejaVuSsim),         sizeof(DejaVuMesh),
+                                    sizeof(DejaVuRasterWork),  sizeof(DejaVuSsim),         sizeof(DejaVuPicture),      sizeof(DejaVuMesh),
                                     sizeof(DejaVuNeighbors),  sizeof(DejaVuAttach),
                                     sizeof(DejaVuColor)};
     return sizes;

@@ -2,6 +2,7 @@
 #include "attach.h"
 #include "color.h"
 #include "kernels.h"
+#include "picture.h"
 #include "raster_gradient.h"
 #include "raster_project.h"
 #include "raster_tile.h"
@@ -23,6 +24,10 @@ const Kernels DEJA_VU_JOIN(kernels_, DEJA_VU_VARIANT) = {
     DEJA_VU_VARIANT::project_backward,
     DEJA_VU_VARIANT::ssim_forward,
     DEJA_VU_VARIANT::ssim_backward,
+    DEJA_VU_VARIANT::picture_forward,
+    DEJA_VU_VARIANT::picture_similarity,
+    DEJA_VU_VARIANT::picture_spread,
+    DEJA_VU_VARIANT::picture_backward,
     DEJA_VU_VARIANT::color_rows,
     DEJA_VU_VARIANT::attach_blend,
     DEJA_VU_VARIANT::attach_texels,

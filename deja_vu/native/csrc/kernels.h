@@ -5,6 +5,7 @@
 
 struct DejaVuAttach;
 struct DejaVuColor;
+struct DejaVuPicture;
 
 namespace deja_vu {
 
@@ -90,6 +91,9 @@ struct AttachScratch {
     size_t worker_floats;
 };
 
+// Over pixels [begin, end) of all images; sums of this run.
+using PicturePass = void (*)(const DejaVuPicture&, size_t begin, size_t end, double* sums);
+
 struct Kernels {
     const char* name;
     // Returns whether all inputs are finite.
@@ -101,6 +105,7 @@ struct Kernels {
                              const RasterGradients&, float* camera_sums);
     void (*ssim_forward)(const SsimJob&, int row_begin, int row_end, float* scratch);
     void (*ssim_backward)(const SsimJob&, int row_begin, int row_end, float* scratch);
+    PicturePass picture_forward, picture_similarity, picture_spread, picture_backward;
     void (*color_rows)(const DejaVuColor&, int row_begin, int row_end, float* scratch);
     void (*attach_blend)(const DejaVuAttach&, const AttachScratch&, int begin, int end, int worker);
     void (*attach_texels)(const DejaVuAttach&, const AttachScratch&, int image, int begin, int end);
