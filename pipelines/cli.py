@@ -22,6 +22,7 @@ COMMANDS = {
     "report": "Write report.html again: one page that shows a run to somebody who was not there.",
     "evaluate": "Score an avatar on its held-out frames.",
     "track": "Track a video into a folder that other commands read.",
+    "import": "Bring another program's data set into the layout that other commands read.",
     "demo": "Everything once: a made-up person's video (or yours) becomes an avatar, and a sample motion drives it.",
     "sample": "Write a video of a made-up person, with known ground truth, to try everything on.",
     "doctor": "Say what is available here, and how to get what is missing.",

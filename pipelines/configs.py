@@ -130,6 +130,8 @@ class PrepareConfig:
     """The first rule that matches a photo counts; without one, every photo is a person of its own."""
     test_share: Share = 0.1
     """Share of the identities that are held out where no rule says which."""
+    each: Count = 0
+    """Most photos of one identity, evenly spread over the order of their names; 0 for all."""
     made_up: Annotated[int, Range(0, 1_000_000)] = 0
     """Made-up people that are added; their odd tenths are held out like anybody's."""
     made_up_frames: BatchSize = 6
@@ -138,6 +140,26 @@ class PrepareConfig:
     """Portraits of each tracked video, spread over it."""
     per_shard: BatchSize = 32
     """Sources a shard; an interrupt loses the shard at hand."""
+
+
+@dataclass(frozen=True)
+class ImportConfig:
+    """How a data set of others is brought into this project's layout."""
+
+    head: Literal["flame2020", "flame2023"] | None = None
+    """Version of FLAME that its parameters are for; None takes the usual one of its kind."""
+    camera: Count | None = None
+    """Which of several cameras (vhap), by its number."""
+    resolution: Pixels = 512
+    """Side of the stored pictures at most, pixels."""
+    fps: Annotated[float, Range(1, 240)] = 25.0
+    """Frames a second, which most data sets do not say."""
+    test_frames: Count = 0
+    """Last frames that are kept for test, as papers do: 350 of INSTA's clips. 0 takes the data set's own, or the last `test_share`."""
+    test_share: Share = 0.2
+    """Share of the frames, the last ones, that are kept for test where nothing else says which."""
+    photos: PrepareConfig = field(default_factory=PrepareConfig)
+    """Of collections of photos (ffhq, vfhq): as `deja-vu prepare` has it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,6 +75,7 @@ def fill(data: Sequence[Path], run: Run, config: PrepareConfig) -> None:
     """Write the shards that are missing in an open folder; see `prepare`."""
     out = run.folder
     photos, clips = find_sources(data)
+    photos = spread_photos(photos, config)
     sources = (*photos, *clips, *(f"{SYNTHETIC}:{seed}" for seed in range(1, config.made_up + 1)))
     if not sources:
         raise InputError(f"{', '.join(map(str, data))}: no photo was found. Expected files ending in {', '.join(sorted(SUFFIXES))}.")
@@ -140,6 +141,17 @@ def find_sources(data: Sequence[Path]) -> tuple[dict[str, Photo], dict[str, Path
     ]
     alike = len({photo.below for _, photo in found}) < len(found)
     return {f"{name}/{photo.below}" if alike else photo.below: photo for name, photo in found}, clips
+
+
+def spread_photos(photos: Mapping[str, Photo], config: PrepareConfig) -> dict[str, Photo]:
+    """At most as many photos of each identity as the recipe wants, evenly spread over the order of their names."""
+    if not config.each:
+        return dict(photos)
+    people: dict[str, list[str]] = {}
+    for source, photo in photos.items():
+        people.setdefault(identify(source, config, photo.below)[0], []).append(source)
+    kept = {names[place] for names in people.values() for place in evenly_spaced(config.each, len(names)).tolist()}
+    return {source: photo for source, photo in photos.items() if source in kept}
 
 
 def find_photos(folder: Path) -> list[Path]:

@@ -20,7 +20,7 @@ torch.set_num_threads(1)
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anybody imports it
 
-pytest_plugins = ["tests.helpers.native", "tests.helpers.people"]
+pytest_plugins = ["tests.helpers.flame", "tests.helpers.native", "tests.helpers.people"]
 """Fixtures that several folders of tests use."""
 
 

@@ -14,6 +14,8 @@ HEADS: dict[str, str] = {
     "toy": "deja_vu.heads.toy:load",
     "flame2020": "deja_vu.heads.flame:load_2020",
     "flame2023": "deja_vu.heads.flame:load_2023",
+    "flame2020_full": "deja_vu.heads.flame:load_2020_full",
+    "flame2023_full": "deja_vu.heads.flame:load_2023_full",
 }
 """Module and function that load each head, by the name that tracked folders and avatars carry; imported when asked for."""
 

@@ -26,6 +26,10 @@ JOINTS = ("neck", "jaw", "eye_left", "eye_right")
 """FLAME's joints after its root, in its order."""
 FIRST_EXPRESSION = 300
 """Components of `shapedirs` before this one are identity, the others expression."""
+NUM_EXPRESSION = 100
+"""Components of expression in all."""
+FULL = "_full"
+"""Ends the name of a head that has all components instead of the hundred and fifty strongest."""
 CHART_FILES = ("head_template.obj", "head_template_mesh.obj", "FLAME_texture.npz")
 MASKS_FILE = "FLAME_masks.pkl"
 LANDMARKS_FILE = "mediapipe_landmark_embedding.npz"
@@ -42,13 +46,23 @@ def load_2023(path: Path | None = None, num_shape: int = 100, num_expression: in
     return load("flame2023", path, num_shape, num_expression)
 
 
+def load_2020_full(path: Path | None = None) -> HeadModel:
+    """FLAME 2020 with all of its components, as some data sets use it; see `load`."""
+    return load(f"flame2020{FULL}", path, FIRST_EXPRESSION, NUM_EXPRESSION)
+
+
+def load_2023_full(path: Path | None = None) -> HeadModel:
+    """FLAME 2023 with all of its components, as some data sets use it; see `load`."""
+    return load(f"flame2023{FULL}", path, FIRST_EXPRESSION, NUM_EXPRESSION)
+
+
 def load(name: str, path: Path | None, num_shape: int, num_expression: int) -> HeadModel:
     """Build the head from FLAME's files, which are read without running anything in them.
 
     One difference from the published code: there the joints also shift a little with expression, here with identity only.
 
     Args:
-        name: `flame2020` or `flame2023`, the name tracked folders and avatars will carry.
+        name: `flame2020` or `flame2023`, perhaps with `FULL` behind it: the name tracked folders and avatars will carry.
         path: the model, `.pkl` or `.npz`; the environment variable DEJA_VU_FLAME2020 or DEJA_VU_FLAME2023 names it when None.
         num_shape: identity components to keep, at most 300.
         num_expression: expression components to keep, at most 100.
@@ -72,8 +86,30 @@ def load(name: str, path: Path | None, num_shape: int, num_expression: int) -> H
     return HeadModel(HeadSpec(name, num_shape, names, JOINTS), topology, data)
 
 
+def read_root(name: str, path: Path | None = None, num_shape: int = FIRST_EXPRESSION) -> tuple[Tensor, Tensor]:
+    """Rest position of FLAME's root joint on the mean surface [3], and its displacement by identity [S 3], meters.
+
+    FLAME turns about that joint, where a head of this project turns about its origin.
+
+    Args:
+        name: as of `load`.
+        path: as of `load`.
+        num_shape: identity components.
+
+    Raises:
+        MissingAssetError: no path is known, or there is no model.
+        FormatError: it is not FLAME.
+    """
+    path = _model_path(name, path)
+    arrays = _read(path)
+    template = _take(path, arrays, "v_template", (None, 3))
+    directions = _take(path, arrays, "shapedirs", (len(template), 3, None))[..., :num_shape].transpose(2, 0, 1)
+    regressor = _take(path, arrays, "J_regressor", (len(JOINTS) + 1, len(template)))[0]
+    return _to_tensor(regressor @ template), _to_tensor(regressor @ directions)
+
+
 def _model_path(name: str, path: Path | None) -> Path:
-    variable = f"DEJA_VU_{name.upper()}"
+    variable = f"DEJA_VU_{name.removesuffix(FULL).upper()}"
     chosen = path or os.environ.get(variable)
     if chosen is None:
         raise MissingAssetError(
