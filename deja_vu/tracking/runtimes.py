@@ -55,7 +55,7 @@ class LiteSegmenter:
     def __call__(self, rgb: Image) -> Float[np.ndarray, "H W"]:
         """How surely each pixel is a person's, in [0, 1]."""
         height, width = rgb.shape[:2]
-        seen = cut_corners(rgb, np.array([[0, 0], [width, 0], [0, height]]), SEGMENTER_SIDE, repeat_border=True)
+        seen = cut_corners(rgb, np.array([[0.0, 0.0], [width, 0.0], [0.0, height]]), SEGMENTER_SIDE, repeat_border=True)
         (coverage,) = self._model(seen * np.float32(1 / 255)).values()
         return cv2.resize(coverage[0, ..., 0], (width, height), interpolation=cv2.INTER_LINEAR)
 
