@@ -57,7 +57,8 @@ def open_viewer(runs: tuple[Path, ...], motion: tuple[str, ...], config: ViewerC
         head, name = person.head, person.name
         if performers and head.spec.name != performers[0].head.spec.name:
             raise ConfigError(f"{run} has head '{head.spec.name}', {runs[0]} has '{performers[0].head.spec.name}'. View them one by one.")
-        performers.append(Performer(name, person.avatar, person.subject, person.video))
+        shown = config.film == "all" or (config.film == "here" and config.host in LOOPBACK)
+        performers.append(Performer(name, person.avatar, person.subject, person.video if shown else None))
         if person.video is not None:
             film = "As filmed" if len(runs) == 1 else f"As filmed: {name}"
             clips[unique_name(clips, film)] = Clip.of(TrackedMotion(person.video), "source")

@@ -12,6 +12,9 @@ from jaxtyping import Float
 from deja_vu.core.camera import Camera
 from deja_vu.core.orbit import Orbit
 
+FARTHEST = 1e6
+"""Number beyond which no camera is believed, scene units."""
+
 
 def fitted_fov(fov: float, aspect: float) -> float:
     """Vertical angle of view in which a square that fills `fov` is seen whole, radians.
@@ -21,6 +24,25 @@ def fitted_fov(fov: float, aspect: float) -> float:
         aspect: width of the window over its height.
     """
     return 2 * math.atan(math.tan(fov / 2) / min(1.0, aspect))
+
+
+def is_usable(
+    *, wxyz: Float[np.ndarray, "4"], position: Float[np.ndarray, "3"], look_at: Float[np.ndarray, "3"], fov: float, aspect: float
+) -> bool:
+    """Whether a camera that a browser, or another program, sent can see anything.
+
+    Args:
+        wxyz: rotation, quaternion.
+        position: of the camera, scene units.
+        look_at: what it turns about, scene units.
+        fov: vertical angle of view, radians.
+        aspect: width of the window over its height.
+    """
+    numbers = (*wxyz, *position, *look_at, fov, aspect)
+    if not all(math.isfinite(number) and abs(number) < FARTHEST for number in numbers):
+        return False
+    apart = np.linalg.norm(np.subtract(position, look_at))
+    return bool(np.linalg.norm(wxyz) > 1e-6 and apart > 1e-6 and 0.01 < fov < math.pi - 0.01 and 0.1 < aspect < 10)
 
 
 def within_orbit(position: Float[np.ndarray, "3"], center: Float[np.ndarray, "3"], orbit: Orbit) -> Float[np.ndarray, "3"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -31,6 +32,11 @@ def put(handle: viser.GuiInputHandle[T], value: T) -> None:
     handle.value = value  # type: ignore[misc]  # viser defines something between getter and setter, and mypy loses sight of the latter
 
 
+def bounded(value: float, low: float, high: float) -> float:
+    """A number between two others; the lower one for what is no number."""
+    return min(max(value, low), high) if math.isfinite(value) else low
+
+
 class Panel:
     """Builds the controls, and says what they say; `changed` is called when one of them is moved."""
 
@@ -57,16 +63,18 @@ class Panel:
         self._keys()
 
     def wish(self) -> Wish:
-        """What the controls say now."""
-        motion = None if self.motion.value == STILL else self.motion.value
+        """What the controls say now, within what they allow: a visitor's program may send anything."""
+        values = {name: bounded(slider.value, slider.min, slider.max) for name, slider in self.sliders.items()}
+        red, green, blue = (int(bounded(level, 0, 255)) for level in self.background.value[:3])
+        filmed = self.compare.value and self._stage.performers[0].sequence is not None
         return Wish(
-            weights={name: slider.value for name, slider in self.sliders.items() if slider.value and name not in ANGLES},
-            head=(self.sliders["headYaw"].value, self.sliders["headPitch"].value, self.sliders["headRoll"].value),
-            gaze=(self.sliders["gazeYaw"].value, self.sliders["gazePitch"].value),
-            background=self.background.value,
-            motion=motion,
-            frame=self.frame.value,
-            compared=self.compared.value if self.compare.value else None,
+            weights={name: value for name, value in values.items() if value and name not in ANGLES},
+            head=(values["headYaw"], values["headPitch"], values["headRoll"]),
+            gaze=(values["gazeYaw"], values["gazePitch"]),
+            background=(red, green, blue),
+            motion=self.motion.value if self.motion.value in self._stage.clips else None,
+            frame=int(bounded(self.frame.value, 0, self.frame.max)),
+            compared=int(bounded(self.compared.value, 0, self.compared.max)) if filmed else None,
         )
 
     @property
@@ -77,7 +85,7 @@ class Panel:
     @property
     def pace(self) -> float:
         """How fast the motion plays, against how fast it was."""
-        return SPEEDS[self.speed.value]
+        return SPEEDS.get(self.speed.value, 1.0)
 
     def say(self, fps: float, *, filmed: bool = True) -> None:
         """Show what there is, how many pictures come in a second, and whether one looks from where nobody filmed.

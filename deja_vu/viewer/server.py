@@ -17,8 +17,9 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.errors import InputError, MissingAssetError
 from deja_vu.core.gaussians import Gaussians, sh_to_rgb
 from deja_vu.render.reference import rotation_matrices
-from deja_vu.viewer.camera import fitted_fov, looking_at, within_orbit
+from deja_vu.viewer.camera import fitted_fov, is_usable, looking_at, within_orbit
 from deja_vu.viewer.config import ViewerConfig
+from deja_vu.viewer.gate import Gate, guard_servers
 from deja_vu.viewer.look import DARK, LIGHT, dress
 from deja_vu.viewer.panel import SPLATS, Panel, put
 from deja_vu.viewer.stage import Stage, Wish, view_camera
@@ -61,7 +62,7 @@ class Viewer:
             raise MissingAssetError(f"The viewer needs the package viser ({error}): pip install 'viser>=1.1,<2'") from error
         self.stage, self.config, self.draws = stage, config, threading.Lock()
         self.title = f"{', '.join(performer.name for performer in stage.performers)} · Déjà-vu"
-        with contextlib.redirect_stdout(io.StringIO()):  # its own greeting
+        with contextlib.redirect_stdout(io.StringIO()), guard_servers(Gate(config.host)):  # without its own greeting
             self._server = viser.ViserServer(host=config.host, port=config.port, label=self.title, verbose=False)
         if self._server.get_port() != config.port:  # somebody took it just now, and viser went on to the next
             self._server.stop()
@@ -128,6 +129,8 @@ class Session:
     def _look_around(self) -> None:
         """The camera moved, or the window changed, in which the head is then framed again."""
         camera = self._client.camera
+        if not self._sees():
+            return
         if camera.image_height and abs(camera.aspect - self._aspect) > 0.01:
             self._aspect = camera.aspect
             camera.fov = fitted_fov(self._stage.performers[0].fov, camera.aspect)
@@ -148,6 +151,9 @@ class Session:
             self._wake.clear()
             if not self._open:
                 return
+            if not self._sees():
+                fine = True  # until another camera comes
+                continue
             self._advance()
             wish = self.panel.wish()
             asked = (wish, self.panel.way.value, self._look())
@@ -160,6 +166,13 @@ class Session:
                 self._draw(wish, moving=False)
                 self._say(0.0)
                 fine = True
+
+    def _sees(self) -> bool:
+        """Whether the visitor's camera can be one."""
+        camera = self._client.camera
+        if not camera.image_height:
+            return False  # the browser has not said its size yet
+        return is_usable(wxyz=camera.wxyz, position=camera.position, look_at=camera.look_at, fov=camera.fov, aspect=camera.aspect)
 
     def _look(self) -> tuple[float, ...]:
         """All that the picture has of the visitor's camera."""
@@ -269,6 +282,8 @@ class Session:
 
     def _screenshot(self) -> None:
         """Hand the present view to the visitor, at full size and without loss."""
+        if not self._sees():
+            return
         picture = PillowImage.fromarray(self._shoot(self.panel.wish(), 1.0))
         data = io.BytesIO()
         picture.save(data, "PNG")

@@ -234,6 +234,56 @@ def test_nothing_but_the_page_can_be_read(viewer, tmp_path) -> None:
     assert connection.getresponse().status == 200
 
 
+def ask(port: int, **headers: str) -> tuple[int, dict[str, str]]:
+    """Status and headers of the page, asked for with these headers."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as line:
+        lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        line.sendall("\r\n".join(["GET / HTTP/1.1", *lines, "Connection: close", "", ""]).encode())
+        answer = http.client.HTTPResponse(line)
+        answer.begin()
+        return answer.status, dict(answer.getheaders())
+
+
+@needs_viser
+def test_it_answers_its_own_host_and_origin_alone(viewer) -> None:
+    port = viewer.config.port
+    talk = {"Upgrade": "websocket", "Sec_WebSocket_Key": "AAAAAAAAAAAAAAAAAAAAAA==", "Sec_WebSocket_Version": "13"}
+    for name in (f"127.0.0.1:{port}", f"localhost:{port}", "localhost:9000"):  # the last through a tunnel
+        status, headers = ask(port, Host=name)
+        assert status == 200
+        assert f"connect-src 'self' ws://{name}" in headers["Content-Security-Policy"]
+        assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+        assert ask(port, Host=name, Origin=f"http://{name}")[0] == 200
+        assert ask(port, Host=name, Origin="https://elsewhere.example")[0] == 403
+        assert ask(port, Host=name, Origin="null")[0] == 403
+        assert ask(port, Host=name, **talk)[0] == 403, "no page of ours"
+        assert ask(port, Host=name, Origin="http://elsewhere.example", **talk)[0] == 403
+    for name in (f"elsewhere.example:{port}", f"127.0.0.1.elsewhere.example:{port}", f"localhost.elsewhere.example:{port}", ""):
+        assert ask(port, Host=name)[0] == 403, "a name elsewhere was made to mean this machine"
+        assert ask(port, Host=name, Origin=f"http://{name}", **talk)[0] == 403
+
+
+@needs_viser
+def test_its_own_page_may_talk(viewer) -> None:
+    import viser
+    from websockets.sync.client import connect
+
+    here = f"127.0.0.1:{viewer.config.port}"
+    with connect(f"ws://{here}", origin=f"http://{here}", subprotocols=[f"viser-v{viser.__version__}"]) as talk:
+        assert talk.recv(timeout=60)
+
+
+@needs_viser
+@pytest.mark.parametrize(
+    ("host", "who", "shown"),
+    [("127.0.0.1", "here", True), ("0.0.0.0", "here", False), ("0.0.0.0", "all", True), ("127.0.0.1", "never", False)],
+)
+def test_filmed_frames_are_for_those_for_whom_they_are_meant(run, host, who, shown) -> None:
+    with open_viewer((run,), (), ViewerConfig(port=free_port(), host=host, film=who)) as viewer:
+        assert (viewer.stage.performers[0].sequence is not None) == shown
+        assert "As filmed" in viewer.stage.clips
+
+
 @needs_viser
 def test_it_listens_on_this_machine_alone(viewer) -> None:
     for address, answers in (("127.0.0.1", True), ("127.0.0.2", False)):  # another name of this machine; 0.0.0.0 would answer to both
