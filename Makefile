@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system test kernels shapes lint wheel results gpu gpu-build graph docs picture sanitize demo web browser clean
+.PHONY: help setup system test kernels shapes lint wheel results gpu gpu-build kills graph docs picture sanitize demo web browser clean
 
 help:  ## this text
 	@echo "make TARGET, on a fresh machine too:"
@@ -81,6 +81,9 @@ gpu-build:  ## build a wheel of gsplat with its kernels for A100 and H100, where
 	    $(subst -,==,$(GSPLAT)) && tar -xzf build/$(GSPLAT).tar.gz -C build; }; \
 	cd build/$(GSPLAT) && "$(abspath $(GPU_VENV))/bin/python" setup.py --quiet bdist_wheel --dist-dir ..
 	@ls build/$(GSPLAT)-*.whl
+
+kills: $(READY)  ## kill every stage at 20 random moments, go on, and compare with a run that nobody killed (an hour; STAGES="track report" for some)
+	$(ONE_THREAD) $(BIN)/python -m tests.robustness.kills $(STAGES)
 
 graph: $(READY)  ## draw the rooms and who imports whom, as a Mermaid diagram
 	@$(BIN)/python -m tests.helpers.import_graph

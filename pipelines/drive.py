@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -25,6 +24,7 @@ from deja_vu.core.sequence import TrackedSequence
 from deja_vu.core.subject import Subject
 from deja_vu.export.frames import FrameSink, PngSequence, VirtualCamera
 from deja_vu.heads.base import HeadModel
+from deja_vu.io.scratch import scratch
 from deja_vu.io.sound import Sound
 from deja_vu.io.video import VideoWriter, write_video
 from deja_vu.motion.actor import Actor
@@ -132,8 +132,8 @@ def open_film(motion: str, head: HeadModel, stack: ExitStack) -> tuple[TrackedSe
         sequence = TrackedSequence.load(track)
         refuse_other_head(sequence.info.head_name, head)
         return sequence, find_film(path, track, sha256=sequence.info.source_sha256)
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="deja-vu-"))
-    return track_video(path, Path(folder), TrackConfig(head=head.spec.name)), path
+    folder = stack.enter_context(scratch())
+    return track_video(path, folder, TrackConfig(head=head.spec.name)), path
 
 
 def can_be_transparent(out: Path) -> bool:

@@ -36,6 +36,17 @@ def find_film(*runs: Path, sha256: str) -> Path | None:
     return None
 
 
+def refuse_other_start(run: Path, source: Path, recipe: object) -> None:
+    """Refuse to resume a run with anything else than it was begun with.
+
+    Raises:
+        InputError: it was begun with another video or tracked folder.
+        ConfigError: it was begun with another recipe.
+    """
+    refuse_other_source(run, source)
+    refuse_other_recipe(run, recipe)
+
+
 def refuse_other_source(run: Path, source: Path) -> None:
     """Refuse to resume a run with another video or tracked folder than it was begun with.
 

@@ -20,6 +20,8 @@ from deja_vu.io.files import LOCK, PART, digest, held_file
 
 RECORD = "run.json"
 STAGE = ".deja-vu-new"
+AMENDED = "amended"
+"""Entry of run.json while a file of a finished run is being written anew: its name."""
 PROGRAM = "deja-vu"
 LITTER = frozenset({LOCK, STAGE, "lost+found", ".DS_Store", "Thumbs.db", "desktop.ini"})
 """What makes no folder the user's: the first two are ours, the others are put there by file systems and desktops."""
@@ -56,13 +58,15 @@ OLDER = (
 
 def own_files(folder: Path) -> set[str]:
     """Names of the files below a folder that a run of ours is known to have written."""
-    kind, listed = kind_of(folder), read_record(folder).get("files")
+    kind, record = kind_of(folder), read_record(folder)
+    listed, amended = record.get("files"), record.get(AMENDED)
     if kind is None:
         return set()
     names = [name for name in walk(folder) if not (folder / name).is_symlink() and (folder / name).is_file()]
     if listed is None:
         return {name for name in names if by_name(folder, name, NAMES[kind])}
-    return {name for name in names if leavings(name, kind) or (name in listed and digest(folder / name) == listed[name])}
+    ours = {name for name in names if name in listed and digest(folder / name) == listed[name]}
+    return ours | {name for name in names if leavings(name, kind) or name == amended}
 
 
 def by_name(folder: Path, name: str, pattern: str) -> bool:

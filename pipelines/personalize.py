@@ -22,7 +22,7 @@ from deja_vu.io.files import write_atomic, write_json
 from deja_vu.io.images import write_png
 from deja_vu.pipelines.drive import show
 from deja_vu.pipelines.evaluate import evaluate_run, summary
-from deja_vu.pipelines.identity import refuse_other_recipe, refuse_other_source, source_facts
+from deja_vu.pipelines.identity import refuse_other_start, source_facts
 from deja_vu.pipelines.own_files import read_record
 from deja_vu.pipelines.person import subject_of
 from deja_vu.pipelines.recipes import Recipe, draws_gaussians
@@ -75,8 +75,7 @@ def personalize(video: Path, out: Path, recipe: Recipe, *, resume: bool, overwri
     source = find_track(video) if video.is_dir() else video
     with open_run(out, "personalize", inputs=[source, *read, *network(recipe)], resume=resume, overwrite=overwrite) as run:
         if resume:
-            refuse_other_source(run.folder, source)
-            refuse_other_recipe(run.folder, recipe)
+            refuse_other_start(run.folder, source, recipe)
         make_avatar(source, run, recipe, resume=resume)
 
 
@@ -99,12 +98,12 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
     out, watch, device = run.folder, Stopwatch(command_begun()), recipe_device(recipe)
     earlier = float(read_record(out).get("track_seconds", 0.0)) if resume else 0.0
     run.note(**source_facts(video), recipe_sha256=fingerprint(recipe), track_seconds=str(earlier))
+    if not (resume and (out / "config.yaml").is_file()):  # before anything is computed by it
+        write_atomic(out / "config.yaml", config_text(recipe))
     watch.end("start")
-    sequence = track_or_load(video, run, recipe.track, watch, resume=resume)
+    sequence = track_or_load(video, run, "track", recipe.track, watch, resume=resume)
     seconds = {"track": earlier + watch.seconds}
     provenance = run.note(tracked=str(run.place(sequence.folder).resolve()), track_seconds=f"{seconds['track']:.2f}")
-    if not (resume and (out / "config.yaml").is_file()):
-        write_atomic(out / "config.yaml", config_text(recipe))
     try:
         learned = learn(sequence.train_part(), recipe, out, resume=resume, watch=watch)
     except KeyboardInterrupt:
@@ -212,12 +211,14 @@ def learn_teacher(sequence: TrackedSequence, recipe: Recipe, folder: Path, *, re
     return load_avatar(path), spent_seconds(folder / CHECKPOINT)
 
 
-def track_or_load(video: Path, run: Run, config: TrackConfig, watch: Stopwatch, *, resume: bool) -> TrackedSequence:
-    """The tracked sequence of a run: read where it is there, made where it is not."""
+def track_or_load(
+    video: Path, run: Run, name: str, config: TrackConfig, watch: Stopwatch | None = None, *, resume: bool
+) -> TrackedSequence:
+    """A tracked sequence of a run, in a folder of this name: read where it is there, made where it is not."""
     if video.is_dir():
         return TrackedSequence.load(video)
-    folder = run.folder / "track"
+    folder = run.folder / name
     if resume and (folder / "track.json").is_file():
         return TrackedSequence.load(folder)
-    run.clear("track")
+    run.clear(name)
     return track_video(video, folder, config, watch)

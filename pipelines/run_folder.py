@@ -11,6 +11,7 @@ The rules, for every command that fills a folder:
   * With --overwrite the new run is made in `.deja-vu-new`. When it is whole, its files take the place of ours, one rename each, and
     what is left of ours is removed. A process killed before that leaves the old run as it was; --resume continues the new one. One
     that is killed in between is completed by the next command that reads or writes the folder.
+  * A run that was killed and that nothing can go on from is begun anew by the same command, in the same way.
   * An input of the command is never replaced: a folder of ours that is read (track/) is kept, a file refused.
   * A run that fails leaves nothing behind, unless it can be resumed.
 """
@@ -33,6 +34,7 @@ from deja_vu.core.errors import FormatError, InputError, OutputError
 from deja_vu.io.files import PART, digest, held, write_json
 from deja_vu.io.provenance import commit, machine
 from deja_vu.pipelines.own_files import (
+    AMENDED,
     LITTER,
     NAMES,
     PROGRAM,
@@ -59,7 +61,7 @@ ADDING = frozenset({"prepare", "benchmark", "compare-starts"})
 ALIKE = frozenset({"personalize", "reconstruct", "demo"})
 """Commands that may replace each other's runs; any other replaces its own kind alone."""
 FLAGS = {
-    **dict.fromkeys(("personalize", "generalize", "prepare"), "--resume to continue it, "),
+    **dict.fromkeys(("personalize", "demo", "generalize", "prepare"), "--resume to continue it, "),
     **dict.fromkeys(("benchmark", "compare-starts"), "--reuse to keep what is there, "),
 }
 """What a command offers besides replacing."""
@@ -152,7 +154,8 @@ def refuse_strange(out: Path, kind: str) -> None:
         raise OutputError(f"{out / STAGE} is a link. Remove it, or choose another --out.")
     held_kind = kind_of(out)
     if held_kind is None and out.is_dir():
-        strange = [item.name for item in out.iterdir() if item.name not in LITTER and not (kind in ADDING and kind_of(item))]
+        others = [item for item in out.iterdir() if item.name not in LITTER and not leavings(item.name, kind)]
+        strange = [item.name for item in others if not (kind in ADDING and kind_of(item))]
         if strange:
             shown = ", ".join(sorted(strange)[:3]) + (" ..." if len(strange) > 3 else "")
             raise OutputError(f"{out} holds files, but no run of this program ({shown}). They are not touched: choose another --out.")
@@ -186,7 +189,8 @@ def _open(out: Path, kind: str, inputs: list[Path], *, resume: bool, overwrite: 
         if resume:
             raise OutputError(f"{out} holds no run to resume. Leave --resume out.")
         return Run(out, out, kind)
-    if not (resume or overwrite or add):
+    given_up = not staged and not is_whole(out) and found == kind and kind not in RESUMED | ADDING
+    if not (resume or overwrite or add or given_up):
         offer = f"{FLAGS.get(kind, '')}--overwrite to replace it, or choose another --out."
         raise OutputError(f"{out} holds a run of `{staged or found}` already. Add {offer}")
     own, places = own_files(out), [place for place in (name_in(out, path) for path in inputs) if place]
@@ -194,7 +198,7 @@ def _open(out: Path, kind: str, inputs: list[Path], *, resume: bool, overwrite: 
     for name in walk(out):
         if name not in own and re.fullmatch(NAMES[kind], name) and not among(name, places):
             raise OutputError(f"{out / name} was not written by the run there, or changed since. Move it away, or choose another --out.")
-    if overwrite:
+    if overwrite or given_up:
         _discard(stage, staged)
         if stage.exists():
             raise OutputError(f"{stage} holds files that no run wrote, where the new run is to be made. Move them away.")
@@ -293,12 +297,20 @@ def amend_run(run: Path, name: str) -> Iterator[Path]:
         OutputError: a file of this name is there that the run did not write.
     """
     with held(run):
+        settle(run)
         path, record = run / name, read_record(run)
         if os.path.lexists(path) and name not in own_files(run):
             raise OutputError(f"{path} was not written by the run there, or changed since. Move it away first.")
-        yield path
-        if "files" in record:
-            write_json(run / RECORD, record | {"files": record["files"] | {name: digest(path)}})
+        if "files" not in record:
+            yield path
+            return
+        write_json(run / RECORD, record | {AMENDED: name})  # whoever comes after a kill in between finds the old file or the new one
+        try:
+            yield path
+        finally:
+            listed = {name: digest(path)} if path.is_file() else {}
+            kept = {given: value for given, value in record.items() if given != AMENDED}
+            write_json(run / RECORD, kept | {"files": record["files"] | listed})
 
 
 def is_whole(folder: Path) -> bool:

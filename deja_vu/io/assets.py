@@ -139,7 +139,10 @@ def _fetch(name: str, asset: Asset, target: Path) -> Path:
     if asset.url:
         sources.insert(0, (asset.url, _from_url))
     reasons = []
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as folder:
+    prefix = f".fetch-{asset.filename}-"
+    for left in target.parent.glob(f"{prefix}*"):  # by killed processes: this one holds the lock
+        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=prefix) as folder:
         for label, source in sources:
             try:
                 fetched = source(asset, Path(folder))

@@ -62,10 +62,15 @@ def begin_part(path: Path) -> Path:
         OSError: it cannot be made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    part = _part(path, os.getpid())
     part.unlink(missing_ok=True)  # of a killed process that had this number before
     part.touch(exist_ok=False)
     return part
+
+
+def _part(path: Path, process: object) -> Path:
+    """Where a process writes a file before the file gets its name."""
+    return path.with_name(f".{path.stem}.{process}.part{path.suffix}")
 
 
 def finish_part(part: Path, path: Path, *, durable: bool = True) -> None:
@@ -165,7 +170,7 @@ def _locked(folder: Path, name: str, shown: Path) -> Iterator[None]:
 
 
 def _lock(file: Path, shown: Path) -> int:
-    """The descriptor of a lock, which stands as long as it is open."""
+    """The descriptor of a lock, which stands as long as it is open; what its former holder was writing when it was killed is removed."""
     while True:
         lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         if os.fstat(lock).st_size and not _owner(file):
@@ -179,10 +184,26 @@ def _lock(file: Path, shown: Path) -> int:
             if os.path.samestat(os.fstat(lock), os.stat(file)):
                 break
         os.close(lock)
+    if os.fstat(lock).st_size:  # whoever ends in order removes the file
+        _remove_parts(file, _owner(file).get("process"))
     owner = {"process": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(" ", "seconds")}
     os.ftruncate(lock, 0)
     os.pwrite(lock, json.dumps(owner | {"command": shlex.join(sys.argv)}).encode(), 0)
     return lock
+
+
+def _remove_parts(file: Path, process: object) -> None:
+    """Remove what a killed process was writing to what its lock was for: a folder with all that has no lock of its own, or one file."""
+    if file.name == LOCK:
+        places = []
+        for root, folders, names in os.walk(file.parent):
+            folders[:] = [name for name in folders if not (Path(root) / name / LOCK).exists()]
+            places += [Path(root) / name for name in names if name.startswith(".") and f".{process}.part" in name and PART.fullmatch(name)]
+    else:
+        places = [_part(file.with_name(file.name[1 : -len(LOCK)]), process)]
+    for part in places:
+        with contextlib.suppress(OSError):  # it is in nobody's way
+            part.unlink()
 
 
 def _refuse_held(file: Path, shown: Path) -> None:

@@ -31,6 +31,8 @@ FLAGS = (
     *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-freciprocal-math"),
 )
 """What is safe of fast math. Linking with -ffast-math would flush denormals in the whole process; -fassociative-math breaks exp2."""
+BUILD_PREFIX = ".native-"
+"""Of the name of a folder in which the library is being compiled, or was when the process was killed."""
 KERNEL_FLAGS = ("-fno-exceptions", "-fno-rtti")
 EXTRA_FLAGS = tuple(os.environ.get("DEJA_VU_CXXFLAGS", "").split())
 """More, for compiling and linking: `make sanitize` asks for the sanitizers so. Part of the key, so that libraries do not mix."""
@@ -53,11 +55,13 @@ def load() -> ctypes.CDLL:
     Raises:
         NativeError: there is no compiler, it fails, or the cache cannot be written.
     """
-    for path in (Path(__file__).parent / LIBRARY_NAME, cache_folder() / f"{source_key()}-{LIBRARY_NAME}"):
-        if (opened := _open(path)) is not None:
-            return opened
+    if (opened := _open(Path(__file__).parent / LIBRARY_NAME)) is not None:
+        return opened
+    path = cache_folder() / f"{source_key()}-{LIBRARY_NAME}"
+    if (opened := _open_cached(path)) is not None:
+        return opened
     _build_in_cache(path)
-    opened = _open(path)
+    opened = _open_cached(path)
     if opened is None:
         raise NativeError(f"{path} was compiled just now but does not load as the library of this version; delete it and try again.")
     return opened
@@ -105,7 +109,7 @@ def build(target: str | os.PathLike[str]) -> Path:
     """
     target = Path(target)
     compiler = _compiler()
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=BUILD_PREFIX, dir=target.parent) as folder:
         common = [f'-DDEJA_VU_SOURCE_KEY="{source_key()}"']
         jobs = [(f"{unit}.cpp", f"{unit}.o", common) for unit in UNITS]
         jobs += [("kernels.cpp", f"kernels_{name}.o", [*KERNEL_FLAGS, *flags]) for name, flags in _variant_flags().items()]
@@ -169,12 +173,36 @@ def _build_in_cache(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with open(path.parent / "native.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if _open(path) is None:  # another process may have built it meanwhile
-                build(path)
+            if _open_cached(path) is None:  # another process may have built it meanwhile
+                for left in path.parent.glob(f"{BUILD_PREFIX}*"):  # by killed processes: this one holds the lock
+                    shutil.rmtree(left)
+                with tempfile.TemporaryDirectory(prefix=BUILD_PREFIX, dir=path.parent) as folder:
+                    built, note = build(Path(folder) / path.name), Path(folder) / "sha256"
+                    note.write_text(_sha256(built))
+                    built.replace(path)
+                    note.replace(_note(path))
     except OSError as error:
         raise NativeError(
             f"the native library cannot be built in {path.parent} ({error}); set DEJA_VU_CACHE to a writable folder."
         ) from error
+
+
+def _open_cached(path: Path) -> ctypes.CDLL | None:
+    """The library from the cache, or None where there is none whose content is what was compiled: a cut one would end the process."""
+    try:
+        return _open(path) if _note(path).read_text() == _sha256(path) else None
+    except OSError:
+        return None
+
+
+def _note(path: Path) -> Path:
+    """Where the digest of a cached library stands."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _open(path: Path) -> ctypes.CDLL | None:

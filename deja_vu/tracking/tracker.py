@@ -108,9 +108,9 @@ def track_video(video: Path, out: Path, config: TrackConfig, watch: Stopwatch | 
         test=test,
         torso_shape=state.torso_shape if config.head == BUST_HEAD else None,
     )
-    write_sequence(sequence)
     write_overlay(head, sequence, out / "overlay.mp4")
     watch.end("overlay")
+    write_sequence(sequence)  # makes the folder whole
     return sequence
 
 

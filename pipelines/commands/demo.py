@@ -14,6 +14,7 @@ def demo_command(
     *,
     out: Path = Path("runs/demo"),
     video: Path | None = None,
+    resume: bool = False,
     overwrite: bool = False,
     config: str | None = None,
     recipe: Recipe = Recipe(),
@@ -23,6 +24,7 @@ def demo_command(
     Args:
         out: run folder.
         video: your own video instead of a made-up person's.
+        resume: continue the run in `out` exactly where it stopped.
         overwrite: replace the run in `out`, once the new one is whole; files that no run wrote stay.
         config: recipe by name or path of a YAML file; flags override it.
         recipe: every value of the recipe.
@@ -31,10 +33,10 @@ def demo_command(
     if video is not None:
         refuse_absent(video, "a video")
     refuse_device(recipe.device, gaussians=draws_gaussians(recipe))
-    refuse_folder(out, "demo", [*([video] if video else []), *config_file(config)], overwrite=overwrite)
+    refuse_folder(out, "demo", [*([video] if video else []), *config_file(config)], resume=resume, overwrite=overwrite)
     from deja_vu.pipelines.demo import demo
 
-    demo(out, video, recipe, overwrite=overwrite, read=config_file(config))
+    demo(out, video, recipe, resume=resume, overwrite=overwrite, read=[] if resume else config_file(config))
 
 
 def recipe_default(words: Words) -> dict[str, Recipe]:

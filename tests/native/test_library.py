@@ -101,7 +101,7 @@ def test_processes_that_start_together_compile_once(tmp_path):
     assert [process.returncode for process in started] == [0, 0, 0], errors
     calls = (tmp_path / "calls").read_text().splitlines()
     assert sum("-shared" in call for call in calls) == 1
-    assert sorted(path.suffix for path in (tmp_path / "cache" / "deja-vu").iterdir()) == [".lock", ".so"]
+    assert sorted(path.suffix for path in (tmp_path / "cache" / "deja-vu").iterdir()) == [".lock", ".sha256", ".so"]
     assert (tmp_path / "cache" / "deja-vu").stat().st_mode & 0o077 == 0  # nobody else may put a library there
 
 
@@ -136,18 +136,27 @@ def test_compiles_for_arm(tmp_path, monkeypatch):
 
 
 @needs_compiler
-def test_a_damaged_library_in_the_cache_is_replaced(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("CXX", str(logging_compiler(tmp_path)))
-    monkeypatch.setattr(library, "LIBRARY_NAME", "other.so")
-    damaged = tmp_path / "deja-vu" / f"{library.source_key()}-other.so"
-    damaged.parent.mkdir()
-    damaged.write_bytes(b"not a library")
-    native.load.cache_clear()
-    try:
-        assert native.load().deja_vu_source_key() == library.source_key().encode()
-    finally:
-        native.load.cache_clear()
+def test_a_damaged_library_in_the_cache_is_replaced(tmp_path):
+    """Cut anywhere, it would end the process with SIGBUS when it is loaded; changed, it would be used."""
+    script = "from deja_vu import native; native.library.LIBRARY_NAME = 'other.so'; native.load()"
+    environment = os.environ | {"CXX": str(logging_compiler(tmp_path)), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    built = tmp_path / "cache" / "deja-vu" / f"{library.source_key()}-other.so"
+
+    def load() -> int:
+        """How often a process that needs the library has it linked."""
+        subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+        return (tmp_path / "calls").read_text().count("-shared")
+
+    assert (load(), load()) == (1, 1)
+    whole = built.read_bytes()
+    (built.parent / ".native-killed").mkdir()
+    built.write_bytes(whole[: len(whole) // 2])
+    assert (load(), load()) == (2, 2)
+    assert not (built.parent / ".native-killed").exists(), "what a killed process was compiling goes"
+    changed = bytearray(built.read_bytes())
+    changed[-100] ^= 1
+    built.write_bytes(changed)
+    assert load() == 3
 
 
 def declared_fields(header: str, struct: str) -> list[str]:

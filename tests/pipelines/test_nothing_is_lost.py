@@ -172,7 +172,7 @@ def test_another_demo_replaces_the_first_only_when_asked_to(refused, tmp_path) -
     (tmp_path / "demo_samples").mkdir()
     (tmp_path / "demo_samples" / "subject.mp4").write_text("mine")
     before = snapshot(tmp_path)
-    assert "Add --overwrite" in refused("demo", "--out", tmp_path / "demo")
+    assert "Add --resume to continue it, --overwrite to replace it" in refused("demo", "--out", tmp_path / "demo")
     assert snapshot(tmp_path) == before
 
 
