@@ -58,7 +58,7 @@ def lift_bust(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, b
     avatar.unseen[texels] = torch.exp(-lift.weight / count / config.unseen_below)
     firm = ((avatar.unseen[texels] - bust.held_from) / (1 - bust.held_from)).clamp(0, 1)
     avatar.held[texels] = firm[:, None].expand(-1, NUM_CHANNELS)  # what lies behind gets color through what lies before it
-    shown = fade_edge(rest, filmed / count > bust.filmed_share, bust.edge)
+    shown = fade_edge(rest, filmed / count > bust.filmed_share, bust)
     full = ACTIVATIONS["opacity_logit"].forward(avatar.base[texels, CHANNELS["opacity_logit"]])
     avatar.base[texels, CHANNELS["opacity_logit"]] = torch.logit((full * shown[:, None]).clamp(bust.least_opacity, 1 - 1e-4))
 
@@ -118,17 +118,23 @@ def lies_in_picture(points: Float[Tensor, "B M 3"], batch: Batch) -> Bool[Tensor
     return valid[:, 0, 0] > 0.5
 
 
-def fade_edge(rest: SurfaceFrames, filmed: Bool[Tensor, " M"], width: float) -> Float[Tensor, " M"]:
-    """How much of each texel is shown: all of what was filmed, and of what lies behind it; beyond, it fades away.
+def fade_edge(rest: SurfaceFrames, filmed: Bool[Tensor, " M"], bust: BustConfig) -> Float[Tensor, " M"]:
+    """How much of each texel is shown: all of what was filmed and of what lies behind it, and all that is as high; below, it fades.
+
+    What the film cut off at its sides is shown as a guess: half an arm looks worse.
 
     Args:
         rest: the person's neutral bust [1 M], upright and facing +z.
         filmed: texels that lay in the pictures.
-        width: distance from the nearest of these, seen from the front, at which nothing is left, meters.
+        bust: place and width of the edge.
     """
-    front = rest.points[0, :, :2].double()
+    points = rest.points[0]
     if not filmed.any():
-        return torch.zeros(len(front))
-    distance = torch.from_numpy(cKDTree(front[filmed].numpy()).query(front.numpy())[0]).float()
-    share = (distance / width).clamp(0, 1)
+        return torch.zeros(len(points))
+    height = points[:, 1]
+    middle = filmed & (points[:, 0].abs() < bust.edge_middle)
+    below = height[middle if middle.any() else filmed].quantile(bust.edge_quantile) - height
+    front = points[:, :2].double().numpy()
+    beyond = torch.from_numpy(cKDTree(front[filmed.numpy()]).query(front)[0]).float()
+    share = (torch.minimum(below, beyond) / bust.edge).clamp(0, 1)
     return 1 - share * share * (3 - 2 * share)

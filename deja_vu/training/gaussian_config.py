@@ -121,7 +121,11 @@ class BustConfig:
     filmed_share: Share = 0.05
     """Share of the lifted frames in which a texel must lie in the picture to count as filmed."""
     edge: Rate = 0.03
-    """Distance beyond what was filmed at which the bust has faded away, meters."""
+    """Distance below what was filmed at which the bust has faded away, meters."""
+    edge_middle: Rate = 0.08
+    """Distance from the middle up to which texels say how far down the film shows the person, meters."""
+    edge_quantile: Share = 0.01
+    """Share of these that may lie below the edge."""
     least_opacity: Rate = 0.002
     """Opacity that is left there; below a 255th nothing is drawn."""
 

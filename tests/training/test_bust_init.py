@@ -26,20 +26,36 @@ def test_what_was_filmed_and_what_lies_behind_it_stays_whole() -> None:
     front = torch.stack([torch.zeros(5), torch.linspace(0, -0.2, 5), torch.full((5,), 0.1)], 1)
     back = front * torch.tensor([1.0, 1.0, -1.0])
     filmed = torch.tensor([True, True, True, False, False])
-    shown = fade_edge(surface(torch.cat([front, back])), torch.cat([filmed, torch.zeros(5, dtype=torch.bool)]), 0.03)
+    shown = fade_edge(surface(torch.cat([front, back])), torch.cat([filmed, torch.zeros(5, dtype=torch.bool)]), BustConfig())
     assert shown.tolist() == [1, 1, 1, 0, 0] * 2
 
 
 def test_it_fades_without_a_step_within_the_given_width() -> None:
+    bust = BustConfig(edge=0.03)
     points = torch.stack([torch.zeros(200), -torch.linspace(0, 0.2, 200), torch.zeros(200)], 1)
-    shown = fade_edge(surface(points), points[:, 1] > -0.1, 0.03)
+    shown = fade_edge(surface(points), points[:, 1] > -0.1, bust)
     assert shown[points[:, 1] > -0.1].eq(1).all()
     assert shown[points[:, 1] < -0.131].eq(0).all()
     assert 0 < (shown[:-1] - shown[1:]).max() < 0.06  # a millimeter of three centimeters, at the steepest
 
 
+def test_an_arm_that_the_film_cut_off_at_its_side_ends_as_low_as_the_chest() -> None:
+    x, y = torch.meshgrid(torch.linspace(-0.3, 0.3, 61), torch.linspace(-0.3, 0, 61), indexing="ij")
+    points = torch.stack([x.flatten(), y.flatten(), torch.zeros(61 * 61)], 1)
+    shown = fade_edge(surface(points), (points[:, 1] > -0.2) & (points[:, 0].abs() < 0.15), BustConfig())
+    assert shown[points[:, 1] > -0.19].eq(1).all()
+    assert shown[points[:, 1] < -0.24].eq(0).all()
+
+
+def test_what_a_leaning_camera_filmed_below_the_edge_is_shown() -> None:
+    x, y = torch.meshgrid(torch.linspace(-0.3, 0.3, 61), torch.linspace(-0.3, 0, 61), indexing="ij")
+    points = torch.stack([x.flatten(), y.flatten(), torch.zeros(61 * 61)], 1)
+    filmed = points[:, 1] > -0.2 + 0.3 * points[:, 0]
+    assert fade_edge(surface(points), filmed, BustConfig())[filmed].eq(1).all()
+
+
 def test_a_film_that_shows_no_bust_draws_none() -> None:
-    assert fade_edge(surface(torch.rand(9, 3)), torch.zeros(9, dtype=torch.bool), 0.03).eq(0).all()
+    assert fade_edge(surface(torch.rand(9, 3)), torch.zeros(9, dtype=torch.bool), BustConfig()).eq(0).all()
 
 
 def test_known_values_stay_and_unknown_ones_are_means_of_the_nearest() -> None:
