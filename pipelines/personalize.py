@@ -22,6 +22,7 @@ from deja_vu.io.files import write_atomic, write_json
 from deja_vu.io.images import write_png
 from deja_vu.pipelines.drive import show
 from deja_vu.pipelines.evaluate import evaluate_run, summary
+from deja_vu.pipelines.first_picture import show_first
 from deja_vu.pipelines.identity import refuse_other_start, source_facts
 from deja_vu.pipelines.own_files import read_record
 from deja_vu.pipelines.person import subject_of
@@ -101,6 +102,7 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
     if not (resume and (out / "config.yaml").is_file()):  # before anything is computed by it
         write_atomic(out / "config.yaml", config_text(recipe))
     watch.end("start")
+    tell_first(video, run, recipe, watch)
     sequence = track_or_load(video, run, "track", recipe.track, watch, resume=resume)
     seconds = {"track": earlier + watch.seconds}
     provenance = run.note(tracked=str(run.place(sequence.folder).resolve()), track_seconds=f"{seconds['track']:.2f}")
@@ -209,6 +211,15 @@ def learn_teacher(sequence: TrackedSequence, recipe: Recipe, folder: Path, *, re
     if not (resume and path.is_file()):
         save_avatar(learn(sequence, recipe, folder, resume=resume).avatar, path, {"role": "teacher"})
     return load_avatar(path), spent_seconds(folder / CHECKPOINT)
+
+
+def tell_first(video: Path, run: Run, recipe: Recipe, watch: Stopwatch) -> None:
+    """Show a first picture of the avatar, unless its video is tracked already."""
+    if recipe.path != "gaussian" or video.is_dir() or (run.folder / "track" / "track.json").is_file():
+        return
+    if (first := show_first(video, run.folder, recipe)) is not None:
+        print(f"first picture, {watch.seconds:.0f} s after the start: {run.place(first)}; it gets better while training goes on")
+    watch.end("first picture")
 
 
 def track_or_load(

@@ -16,12 +16,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deja_vu.core.errors import FormatError, OutputError
+from deja_vu.core.image import to_uint8
 from deja_vu.io.files import write_atomic
+from deja_vu.io.images import write_png
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 METRICS_FILE = "metrics.jsonl"
+PREVIEW = "preview.png"
+"""The avatar as it is now: a first guess from one frame, then a frame that is only watched, its render and the error."""
 
 
 class RunningMeans:
@@ -92,7 +96,7 @@ class RunLogger:
         Raises:
             OutputError: the folder cannot be written.
         """
-        path = folder / METRICS_FILE
+        self._folder, path = folder, folder / METRICS_FILE
         kept = [] if resume_step is None or not path.exists() else _entries_before(path, resume_step)
         write_atomic(path, "".join(kept))
         try:
@@ -127,6 +131,10 @@ class RunLogger:
         """Show a picture in [0, 1] in TensorBoard."""
         if self._board is not None:
             self._board.add_image(name, image.detach().clamp(0, 1).cpu(), step, dataformats="HWC")
+
+    def preview(self, image: Float[Tensor, "H W 3"]) -> None:
+        """Show a picture in [0, 1] as the run's preview.png, which anybody may look at while training goes on."""
+        write_png(self._folder / PREVIEW, to_uint8(image.detach()))
 
     def text(self, step: int, name: str, text: str) -> None:
         """Show a text, such as the run's configuration, in TensorBoard."""

@@ -42,7 +42,7 @@ class Validation:
 
     @torch.no_grad()
     def log(self, logger: RunLogger, avatar: Avatar, resolution: int, step: int) -> None:
-        """Write a picture of each kind, and the mean PSNR of the watched frames and of their lips, eyes, brows and face in dB.
+        """Write a picture of each kind, the run's preview, and PSNR in dB: means of the watched frames, their lips, eyes, brows and face.
 
         Args:
             logger: of the run.
@@ -52,14 +52,17 @@ class Validation:
         """
         avatar.eval()
         middle = torch.tensor([len(self.trained) // 2])
-        logger.image(step, TRAIN_PICTURE, self._look(avatar, FrameSource(self.trained, resolution).batch(middle))[0])
+        shown = self._look(avatar, FrameSource(self.trained, resolution).batch(middle))[0]
+        logger.image(step, TRAIN_PICTURE, shown)
         if len(self.watched):
             source = FrameSource(self.watched, resolution)
             spread = evenly_spaced(self.config.frames, len(self.watched))
             looks = [self._look(avatar, batch) for batch in source.stream(iter(spread[:, None]))]
-            logger.image(step, VALIDATION_PICTURE, looks[len(looks) // 2][0])
+            shown = looks[len(looks) // 2][0]
+            logger.image(step, VALIDATION_PICTURE, shown)
             names = set.intersection(*(set(scores) for _, scores in looks))
             logger.scalars(step, {name: sum(scores[name] for _, scores in looks) / len(looks) for name in sorted(names)})
+        logger.preview(shown)
         avatar.train()
 
     def _look(self, avatar: Avatar, batch: Batch) -> tuple[Tensor, dict[str, float]]:

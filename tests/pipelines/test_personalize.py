@@ -298,7 +298,7 @@ def test_personalize_fills_the_run_folder(tracked, small_recipe, tmp_path, capsy
     personalize(tracked.folder, out, small_recipe, resume=False, overwrite=False)
     names = {path.name for path in out.iterdir() if not path.name.startswith("events")}
     assert names == {
-        *("avatar.safetensors", "global_only.safetensors", "checkpoint.pt", "config.yaml", "run.json"),
+        *("avatar.safetensors", "global_only.safetensors", "checkpoint.pt", "config.yaml", "run.json", "preview.png"),
         *("metrics.json", "metrics.jsonl", "compare.png", "report.html", "turntable.mp4"),
     }
     assert any(path.name.startswith("events") for path in out.iterdir())
