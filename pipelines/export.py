@@ -123,11 +123,12 @@ def page_controls(head: HeadModel, rest: HeadParams) -> Controls:
     """What one slider, or one button, of the viewer does to the person at rest."""
     actor = Actor(head)
     carry = Retargeter(head, actor.neutral, rest)
-    weights = torch.cat([torch.eye(head.spec.num_expression), *(actor.weights(named) for named in PRESETS.values())])
-    faces = carry(actor.act(weights, Angles.zeros(len(weights)))).expression
-    alone, together = faces[: head.spec.num_expression], faces[head.spec.num_expression :]
-    swing = alone.diagonal() - rest.expression[0]
-    return Controls(swing.clamp_min(LEAST_SWING), dict(zip(PRESETS, together, strict=True)))
+    own = head.spec.num_expression
+    weights = torch.cat([torch.eye(len(actor.names))[:own], *(actor.weights(named) for named in PRESETS.values())])
+    faces = carry(actor.act(weights, Angles.zeros(len(weights))))
+    swing = faces.expression[:own].diagonal() - rest.expression[0]
+    jaws = {} if actor.arkit is None else dict(zip(PRESETS, faces.joints[own:, head.spec.joint_names.index("jaw")], strict=True))
+    return Controls(swing.clamp_min(LEAST_SWING), dict(zip(PRESETS, faces.expression[own:], strict=True)), jaws)
 
 
 def retarget_motion(motion: str, avatar: Avatar, subject: Subject, torso: TorsoMode) -> tuple[HeadParams, float]:

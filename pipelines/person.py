@@ -125,7 +125,7 @@ class Person:
             return file.getvalue()
 
     def _weights(self, face: Face) -> Mapping[str, float]:
-        known = PRESETS if isinstance(face, str) else self.head.spec.expression_names
+        known = PRESETS if isinstance(face, str) else self._acting[0].names
         for name in [face] if isinstance(face, str) else face:
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1)

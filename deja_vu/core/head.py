@@ -27,10 +27,18 @@ class HeadSpec:
     """One name for each of the E expressions; ARKit's where the model has them."""
     joint_names: tuple[str, ...]
     """One name for each of the J joints that can turn."""
+    in_deviations: bool = False
+    """Whether expressions are components in standard deviations of many people's, and the jaw's joint opens the mouth, as in FLAME; else
+    they are whole movements with a name, from 0 to 1."""
 
     @property
     def num_expression(self) -> int:
         return len(self.expression_names)
+
+    @property
+    def expression_limits(self) -> tuple[float, float]:
+        """Least and largest coefficient of what faces do."""
+        return (-3.0, 3.0) if self.in_deviations else (0.0, 1.0)
 
     @property
     def num_joints(self) -> int:

@@ -15,7 +15,7 @@ import html
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 
@@ -65,6 +65,8 @@ class Controls:
     """What a slider at one adds to its expression at rest."""
     presets: Mapping[str, Float[Tensor, " E"]]
     """Expressions by the name of their button."""
+    jaws: Mapping[str, Float[Tensor, "3"]] = field(default_factory=dict)
+    """Turns of the jaw by that name, radians, on heads whose jaw opens the mouth."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ def write_web(
     facts |= {"body": _body(avatar), "filmed": _filmed(subject), "orbit": asdict(PERSON_ORBIT if avatar.shows_person else HEAD_ORBIT)}
     facts |= {"sections": _sections(avatar), "kinds": presets(), "words": WORDS}
     facts |= {"swing": controls.swing.tolist(), "presets": {name: face.tolist() for name, face in controls.presets.items()}}
+    facts |= {"preset_jaws": {name: turn.tolist() for name, turn in controls.jaws.items()}}
     for number, clip in enumerate(clips):
         params = clip.params
         frames = len(params)
@@ -210,7 +213,10 @@ def _sections(avatar: GaussianAvatar) -> list[dict]:
     """The page's sliders; the gaze is left out where the head's eyes do not turn."""
     spec = avatar.head.spec
     turns = tuple(turn for turn in TURNS if not turn.name.startswith("gaze") or "eye_left" in spec.joint_names)
-    return [asdict(section) for section in (Section(HEAD_AND_GAZE, turns, opened=True), *sections(spec.expression_names))]
+    return [
+        asdict(section)
+        for section in (Section(HEAD_AND_GAZE, turns, opened=True), *sections(spec.expression_names, spec.expression_limits))
+    ]
 
 
 def _body(avatar: GaussianAvatar) -> dict[str, object] | None:

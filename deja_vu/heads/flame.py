@@ -20,6 +20,7 @@ from torch import Tensor
 from deja_vu.core.errors import FormatError, MissingAssetError
 from deja_vu.core.head import HeadSpec, HeadTopology, LandmarkSet
 from deja_vu.heads.base import HeadData, HeadModel
+from deja_vu.heads.mouth_sheet import Surface, add_mouth
 from deja_vu.heads.restricted_pickle import read_pickle
 
 JOINTS = ("neck", "jaw", "eye_left", "eye_right")
@@ -59,7 +60,8 @@ def load_2023_full(path: Path | None = None) -> HeadModel:
 def load(name: str, path: Path | None, num_shape: int, num_expression: int) -> HeadModel:
     """Build the head from FLAME's files, which are read without running anything in them.
 
-    One difference from the published code: there the joints also shift a little with expression, here with identity only.
+    Differences from the published code: there the joints also shift a little with expression, here with identity only; and where the masks
+    say which are the lips, sheets close the mouth behind them, see `mouth_sheet`.
 
     Args:
         name: `flame2020` or `flame2023`, perhaps with `FULL` behind it: the name tracked folders and avatars will carry.
@@ -74,16 +76,17 @@ def load(name: str, path: Path | None, num_shape: int, num_expression: int) -> H
     path = _model_path(name, path)
     arrays = _read(path)
     data, faces = _make_head_data(path, arrays, num_shape, num_expression)
-    uv, uv_faces = _read_chart(path.parent, faces)
+    regions = _read_regions(path.parent, faces, data.skin_weights.numpy())
+    surface = add_mouth(Surface(data, faces, *_read_chart(path.parent, faces), regions))
     topology = HeadTopology(
-        faces=torch.from_numpy(faces),
-        uv=torch.from_numpy(uv).float(),
-        uv_faces=torch.from_numpy(uv_faces),
-        regions=_read_regions(path.parent, faces, data.skin_weights.numpy()),
+        faces=torch.from_numpy(surface.faces),
+        uv=torch.from_numpy(surface.uv).float(),
+        uv_faces=torch.from_numpy(surface.uv_faces),
+        regions=surface.regions,
         landmarks=_read_landmarks(path.parent, len(faces)),
     )
     names = tuple(f"expr_{index:03d}" for index in range(num_expression))
-    return HeadModel(HeadSpec(name, num_shape, names, JOINTS), topology, data)
+    return HeadModel(HeadSpec(name, num_shape, names, JOINTS, in_deviations=True), topology, surface.data)
 
 
 def read_root(name: str, path: Path | None = None, num_shape: int = FIRST_EXPRESSION) -> tuple[Tensor, Tensor]:

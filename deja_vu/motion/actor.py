@@ -6,6 +6,7 @@ retargeting.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,10 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deja_vu.core.arkit import ARKIT_NAMES
 from deja_vu.core.conventions import FACING_CAMERA
 from deja_vu.core.head import HeadParams
 from deja_vu.heads.base import HeadModel
 from deja_vu.heads.skinning import axis_angle_to_matrix
+from deja_vu.motion.arkit_map import ArkitMap
 from deja_vu.motion.openings import LIDS, Openings
 
 DISTANCE = 0.6
@@ -64,18 +67,28 @@ class Actor:
     @property
     def neutral(self) -> HeadParams:
         """No expression, straight into the camera [1]."""
-        return self.act(torch.zeros(1, len(self.head.spec.expression_names)), Angles.zeros(1))
+        return self.act(torch.zeros(1, len(self.names)), Angles.zeros(1))
 
-    def weights(self, named: Mapping[str, float]) -> Float[Tensor, "1 E"]:
-        """A row of weights, by name; names that the head does not have are left out."""
-        known = self.head.spec.expression_names
-        return torch.tensor([[named.get(name, 0.0) for name in known]])
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What can be moved: the head's expressions, and behind them ARKit's where the head has components instead."""
+        own = self.head.spec.expression_names
+        return own if self.arkit is None else (*own, *ARKIT_NAMES)
 
-    def act(self, weights: Float[Tensor, "T E"], angles: Angles) -> HeadParams:
+    @cached_property
+    def arkit(self) -> ArkitMap | None:
+        """What ARKit's expressions come to on a head with components; None on heads that have them, or show too little of a face."""
+        return ArkitMap.fit(self.head) if self.head.spec.in_deviations else None
+
+    def weights(self, named: Mapping[str, float]) -> Float[Tensor, "1 W"]:
+        """A row of weights in the order of `names`; names that the head does not have are left out."""
+        return torch.tensor([[named.get(name, 0.0) for name in self.names]])
+
+    def act(self, weights: Float[Tensor, "T W"], angles: Angles) -> HeadParams:
         """Head parameters of T frames.
 
         Args:
-            weights: ARKit weights in the order of the head's expressions; 1 is the whole movement, a shut eye for a blink.
+            weights: in the order of `names`; of ARKit's 1 is the whole movement, a shut eye for a blink, of components a deviation.
             angles: of head and eyes.
         """
         frames = len(weights)
@@ -89,7 +102,17 @@ class Actor:
                 # Eyes do not roll, and so little that the order of their two turns does not matter.
                 turn = torch.stack([-turns[:, 1], turns[:, 0], torch.zeros(frames)], -1)
                 joints[:, self.head.spec.joint_names.index(name)] = turn
-        return HeadParams(neutral.shape, weights * self._swing, joints, pose)
+        own = self.head.spec.num_expression
+        expression = weights[:, :own] * self._swing
+        if self.arkit is not None:
+            expression = expression + weights[:, own:] @ self.arkit.expression
+            joints[:, self.head.spec.joint_names.index("jaw")] += weights[:, own:] @ self.arkit.jaw
+        return HeadParams(neutral.shape, expression.clamp(*self._limits), joints, pose)
+
+    @property
+    def _limits(self) -> tuple[float, float]:
+        """Of components; a movement may be overdone."""
+        return self.head.spec.expression_limits if self.head.spec.in_deviations else (-math.inf, math.inf)
 
     @cached_property
     def _swing(self) -> Float[Tensor, " E"]:

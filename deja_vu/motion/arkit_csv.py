@@ -74,17 +74,17 @@ class ArkitCsvMotion(MotionSource):
             InputError: no such file, expressions missing, a cell that is no number, weights that are no ARKit weights, or time that
                 runs backwards; the message names the line.
         """
-        known = [name for name in ARKIT_NAMES if name in head.spec.expression_names]
+        actor = Actor(head)
+        known = [name for name in ARKIT_NAMES if name in actor.names]
         if not known:
             raise InputError(
                 f"Head '{head.spec.name}' has none of ARKit's expressions, so {path.name} cannot move it. Use a head that has."
             )
         table = _read(path)
         times, values, fps = _resample_evenly(table)
-        weights = torch.zeros(len(times), head.spec.num_expression)
+        weights = torch.zeros(len(times), len(actor.names))
         for name in known:
-            weights[:, head.spec.expression_names.index(name)] = torch.from_numpy(values[name]).float()
-        actor = Actor(head)
+            weights[:, actor.names.index(name)] = torch.from_numpy(values[name]).float()
         self._params = actor.act(weights, _parse_angles(values))
         self.acted = True
         self.head_name, self.fps, self.notes = head.spec.name, fps, table.notes

@@ -17,9 +17,13 @@ class Control:
     """In programs: an expression's own name, or one of `TURNS`."""
     label: str
     limit: float = 1.0
-    """Largest value: a whole movement, or degrees to both sides."""
+    """Largest value: a whole movement, deviations, or degrees."""
     hint: str = ""
     """What a positive value does."""
+    low: float = 0.0
+    """Least value."""
+    step: float = 0.01
+    """Between values; 1 where they are degrees."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,11 @@ class Region:
 
 
 TURNS = (
-    Control("headYaw", "Head yaw", 45.0, "to the avatar's left, degrees"),
-    Control("headPitch", "Head pitch", 30.0, "up, degrees"),
-    Control("headRoll", "Head roll", 30.0, "to the avatar's right shoulder, degrees"),
-    Control("gazeYaw", "Gaze yaw", 30.0, "to the avatar's left, degrees"),
-    Control("gazePitch", "Gaze pitch", 20.0, "up, degrees"),
+    Control("headYaw", "Head yaw", 45.0, "to the avatar's left, degrees", -45.0, 1.0),
+    Control("headPitch", "Head pitch", 30.0, "up, degrees", -30.0, 1.0),
+    Control("headRoll", "Head roll", 30.0, "to the avatar's right shoulder, degrees", -30.0, 1.0),
+    Control("gazeYaw", "Gaze yaw", 30.0, "to the avatar's left, degrees", -30.0, 1.0),
+    Control("gazePitch", "Gaze pitch", 20.0, "up, degrees", -20.0, 1.0),
 )
 """Turns of the head and of both eyes together, relative to the person at rest; signs as `Angles` has them."""
 HEAD_AND_GAZE = "Head and gaze"
@@ -88,11 +92,12 @@ def presets() -> dict[str, dict[str, str]]:
     return {WORDS["expression"]: faces, WORDS["vowel"]: {name: VOWELS[name] for name in PRESETS if name in VOWELS}}
 
 
-def sections(expressions: Iterable[str]) -> tuple[Section, ...]:
+def sections(expressions: Iterable[str], limits: tuple[float, float] = (0.0, 1.0)) -> tuple[Section, ...]:
     """Sliders of a head's expressions by region; those that no region claims stand in a section of their own.
 
     Args:
         expressions: names of the head's expressions.
+        limits: least and largest value of those that no region claims.
     """
     left = list(expressions)
     found = []
@@ -104,7 +109,8 @@ def sections(expressions: Iterable[str]) -> tuple[Section, ...]:
         if ours:
             found.append(Section(region.title, tuple(Control(name, label(name, prefix)) for name in ours), region.opened))
     if left:
-        found.append(Section(OTHERS, tuple(Control(name, label(name)) for name in left), opened=not found))
+        low, high = limits
+        found.append(Section(OTHERS, tuple(Control(name, label(name), high, low=low) for name in left), opened=not found))
     return tuple(found)
 
 

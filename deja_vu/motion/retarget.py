@@ -17,8 +17,9 @@ MIN_OPENING = -0.1
 """Least opening of an eye over its neutral one: tracked blinks end between -0.1 and 0.1, where lids touch at 0."""
 MIN_NEUTRAL_OPENING = 0.1
 """Least neutral opening over the eye's width: nobody's neutral eyes are shut, so below it is the tracker that errs."""
-EXPRESSION_RANGE = (-0.5, 1.0)
-"""Range of coefficients that avatars are given: a full smile on a smiling neutral face is more than any video shows, and tears the skin."""
+LEAST_WEIGHT = -0.5
+"""Least weight that avatars are given of a whole movement; of components the head's own limit. At most all of it: a full smile on a smiling
+neutral face is more than any video shows, and tears the skin."""
 
 
 class Retargeter:
@@ -52,6 +53,8 @@ class Retargeter:
             fps: rate of the motion, 1/s.
         """
         self.theirs, self.ours, self.config = theirs, ours, config or RetargetConfig()
+        low, high = head.spec.expression_limits
+        self._limits = (min(low, LEAST_WEIGHT), high)
         self._body = Body(head, theirs, ours, self.config.torso, fps, acted=acted) if body and self.config.turn else None
         openings = Openings.of(head)
         self._lids = tuple(name for name in LIDS if openings is not None and name in openings.names)
@@ -74,7 +77,7 @@ class Retargeter:
             torso = place_torso(pose, world_from_torso)
         moved = HeadParams(
             shape=ours.shape.expand(len(params), -1),
-            expression=expression.clamp(*EXPRESSION_RANGE),
+            expression=expression.clamp(*self._limits),
             joints=joints,
             world_from_head=pose,
             torso=torso,

@@ -54,7 +54,8 @@ class ScriptMotion(MotionSource):
                 or times that do not grow.
         """
         rate, keyframes = _read(path)
-        times, weights, angles = _parse(keyframes, path, head.spec.expression_names)
+        actor = Actor(head)
+        times, weights, angles = _parse(keyframes, path, actor)
         frames = round(times[-1] * rate) + 1
         at = torch.arange(frames, dtype=torch.float64) / rate
         place = torch.bucketize(at, torch.tensor(times, dtype=torch.float64), right=True).clamp(1, max(len(times) - 1, 1))
@@ -64,7 +65,6 @@ class ScriptMotion(MotionSource):
         values = torch.cat([weights, angles], 1)
         values = values if len(values) > 1 else values.expand(2, -1)
         moved = values[place - 1] * (1 - eased) + values[place] * eased
-        actor = Actor(head)
         eyes = torch.cat([moved[:, -3:-1], torch.zeros(frames, 1)], 1)
         self._params = actor.act(moved[:, : weights.shape[1]], Angles(moved[:, -6:-3], eyes, eyes))
         self.acted = True
@@ -92,8 +92,9 @@ def _read(path: Path) -> tuple[float, list[Any]]:
     return rate, script["keyframes"]
 
 
-def _parse(keyframes: list[Any], path: Path, names: tuple[str, ...]) -> tuple[list[float], Tensor, Tensor]:
+def _parse(keyframes: list[Any], path: Path, actor: Actor) -> tuple[list[float], Tensor, Tensor]:
     """Times, weights [k E] and angles in radians (head yaw, pitch, roll, gaze yaw, pitch, roll) [k 6] of the keyframes."""
+    names, spec = actor.names, actor.head.spec
     times, weights, angles = [], torch.zeros(len(keyframes), len(names)), torch.zeros(len(keyframes), 6)
     for number, key in enumerate(keyframes):
         where = f"{path}: keyframe {number + 1}"
@@ -107,7 +108,8 @@ def _parse(keyframes: list[Any], path: Path, names: tuple[str, ...]) -> tuple[li
         _refuse_unknown([face], tuple(PRESETS), f"{where}: face")
         given = _read_mapping(key, "weights", where)
         _refuse_unknown(given, names, f"{where}: weights")
-        named = PRESETS[face] | {name: _read_number(value, f"{where}: {name}", 0.0, 1.0) for name, value in given.items()}
+        ranges = {name: spec.expression_limits if name in spec.expression_names else (0.0, 1.0) for name in given}
+        named = PRESETS[face] | {name: _read_number(value, f"{where}: {name}", *ranges[name]) for name, value in given.items()}
         for name, value in named.items():
             if name in names:
                 weights[number, names.index(name)] = value

@@ -43,7 +43,7 @@ def act_turntable(actor: Actor, frames: int) -> Turntable:
     yaw = 2 * math.pi * time - LINGER * torch.sin(2 * math.pi * time)
     last = len(EXPRESSIONS) - FIRST
     slot = FIRST * (time / FRONT).clamp(0, 1) + last * ((time - 1 + FRONT) / FRONT).clamp(0, 1)
-    weights = torch.zeros(frames, actor.head.spec.num_expression)
+    weights = torch.zeros(frames, len(actor.names))
     for number, shown in enumerate(EXPRESSIONS):
         weights += torch.sin((slot - number).clamp(0, 1) * math.pi)[:, None] * actor.weights(shown)
     return Turntable(actor.act(weights, Angles.zeros(frames)), yaw)

@@ -43,6 +43,10 @@ class FitConfig:
     """Deviation of an expression that the landmarker does not score, from zero."""
     jaw: Rate = 0.03
     """Deviation of the jaw joint from rest, radians; jawOpen does the opening."""
+    opening_jaw: Rate = 0.1
+    """The same where the joint opens the mouth (FLAME), from the angle that the landmarker's score stands for."""
+    jaw_open: Rate = 0.3
+    """Angle of such a jaw at a score of one, radians."""
     eye: Rate = 0.35
     """Deviation of the gaze from straight ahead, radians."""
     eye_twist: Rate = 0.01
@@ -68,6 +72,8 @@ class FitConfig:
     """Change of the pose at which its prior counts half, in these deviations: heads mostly rest, and sometimes turn fast."""
     expression_change: Rate = 0.15
     """Deviation of an expression between frames at 30 fps."""
+    component_change: Rate = 0.5
+    """The same of a component in standard deviations (FLAME)."""
     steady_weight: Share = 0.3
     """Trust above which a landmark stays on its place of the surface, so that it can tell a pose on its own."""
     identity_frames: Positive = 120

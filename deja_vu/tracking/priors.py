@@ -46,11 +46,16 @@ class Priors:
         precision[unknowns.expression] = torch.where(torch.tensor(scored), config.expression**-2, config.unnamed_expression**-2)
         for joint in unknowns.joints:
             eye = head.spec.joint_names[joint].startswith("eye")
-            deviation = torch.tensor([config.eye, config.eye, config.eye_twist] if eye else [config.jaw] * 3)
+            jaw = config.opening_jaw if head.spec.in_deviations else config.jaw
+            deviation = torch.tensor([config.eye, config.eye, config.eye_twist] if eye else [jaw] * 3)
             precision[unknowns.joint(joint)] = deviation**-2
+            if head.spec.in_deviations and not eye:
+                mean[:, unknowns.joint(joint).start] = config.jaw_open * observations.score_expressions(["jawOpen"])[:, 0]
         change = torch.empty(unknowns.size)
         change[:3], change[3:DEPTH], change[DEPTH] = config.rotation_change, config.translation_change, config.depth_change
         change[6:] = config.expression_change
+        if head.spec.in_deviations:
+            change[unknowns.expression] = config.component_change
         shared_precision = torch.full((head.spec.num_shape + 1,), config.identity**-2)
         shared_precision[-1] = config.focal_deviation**-2
         shared_mean = torch.cat([torch.zeros(head.spec.num_shape), observations.expected_log_focal[None]])

@@ -19,8 +19,8 @@ POSE = 6
 which keeps the head before the camera and lets distances scale with the focal length without moving any prior."""
 DEPTH = 5
 """Place of the depth among them."""
-EXPRESSION_RANGE = (-0.5, 1.5)
-"""Least and largest coefficient of an expression: a little beyond what a face does, so that noise at either end averages out."""
+BEYOND = 0.5
+"""How far an expression may go beyond the head's limits, so that noise at either end averages out."""
 NEAREST = 1e-3
 """Least depth at which a point is projected, meters."""
 PER_FRAME = ("expression", "joints", "world_from_head", "torso")
@@ -81,12 +81,15 @@ class Unknowns:
 
     num_expression: int
     joints: tuple[int, ...]
+    limits: tuple[float, float]
+    """Least and largest coefficient of an expression."""
 
     @staticmethod
     def of(head: SkinnedModel) -> Unknowns:
         """All expressions and every joint but the neck, which a head without a torso cannot tell from its pose."""
         turning = tuple(i for i, name in enumerate(head.spec.joint_names) if name != "neck")
-        return Unknowns(head.spec.num_expression, turning)
+        low, high = head.spec.expression_limits
+        return Unknowns(head.spec.num_expression, turning, (low - BEYOND, high + BEYOND))
 
     @property
     def size(self) -> int:
@@ -103,7 +106,7 @@ class Unknowns:
     def update(self, state: TrackState, step: Float[Tensor, "T D"], shared_step: Float[Tensor, " C"] | None = None) -> TrackState:
         """Apply a step of all frames' unknowns, and of identity and log focal length where they are solved for.
 
-        Expressions stay within `EXPRESSION_RANGE`; steps beyond `LONGEST_STEP` are shortened, those of all frames alike where the
+        Expressions stay within `limits`; steps beyond `LONGEST_STEP` are shortened, those of all frames alike where the
         focal length's is too long.
         """
         step = step * _shorten(torch.maximum(step[:, :3].norm(dim=1), step[:, DEPTH].abs()))[:, None]
@@ -118,7 +121,7 @@ class Unknowns:
         joints = state.joints.clone()
         for joint in self.joints:
             joints[:, joint] += step[:, self.joint(joint)]
-        expression = (state.expression + step[:, self.expression]).clamp(*EXPRESSION_RANGE)
+        expression = (state.expression + step[:, self.expression]).clamp(*self.limits)
         state = replace(state, world_from_head=pose, joints=joints, expression=expression)
         if shared_step is None or len(shared_step) == 0:
             return state

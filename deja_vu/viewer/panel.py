@@ -58,7 +58,9 @@ class Panel:
         self._motion()
         self._picture()
         self.sliders: dict[str, viser.GuiSliderHandle[float]] = {}
-        for section in (Section(HEAD_AND_GAZE, TURNS, opened=True), *sections(stage.performers[0].head.spec.expression_names)):
+        actor = stage.performers[0].actor
+        ours = sections(actor.names, actor.head.spec.expression_limits)
+        for section in (Section(HEAD_AND_GAZE, TURNS, opened=True), *ours):
             self._section(section)
         self._keys()
 
@@ -134,10 +136,10 @@ class Panel:
         names = [control.name for control in section.controls]
         with self._gui.add_folder(section.title, expand_by_default=section.opened):
             for control in section.controls:
-                degrees = control.name in ANGLES
-                low, step = (-control.limit, 1.0) if degrees else (0.0, 0.01)
                 hint = f"{control.name}: {control.hint}" if control.hint else control.name
-                slider = self._gui.add_slider(control.label, min=low, max=control.limit, step=step, initial_value=0.0, hint=hint)
+                slider = self._gui.add_slider(
+                    control.label, min=control.low, max=control.limit, step=control.step, initial_value=0.0, hint=hint
+                )
                 slider.on_update(lambda event: self._changed())
                 self.sliders[control.name] = slider
             button = self._gui.add_button(f"{WORDS['reset_section']} {section.title.lower()}", color="gray")

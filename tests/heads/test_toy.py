@@ -112,4 +112,4 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
         load_head("flame-2020")
     with pytest.raises(ConfigError, match="takes no file"):
         load_head("toy", "somewhere.pkl")
-    assert set(HEADS) == {"anny", "toy", "flame2020", "flame2023"}
+    assert set(HEADS) == {"anny", "toy", "flame2020", "flame2023", "flame2020_full", "flame2023_full"}

@@ -9,18 +9,41 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+import deja_vu.heads.toy as toy_module
 from deja_vu.heads.toy import load as load_toy
 
 ROOT = np.array([0.0, -0.13, -0.02])
 """Rest position of the root joint, which is not the origin."""
 
 
-def write_flame(folder: Path) -> Path:
-    """Write model, chart, masks and landmarks; returns the model's path."""
+DENSE = {"RINGS": 130, "COLUMNS": 36, "NECK_RINGS": 26, "EYE_RINGS": 17, "EYE_COLUMNS": 10}
+"""Numbers of the toy's rings and columns by which, less the mouth, it has FLAME's 5,023 vertices and 9,976 triangles."""
+MOUTH_RING, MOUTH_COLUMNS = 81, range(16, 20)
+"""Between which rings and columns the lips of the dense one are open."""
+
+
+def write_flame(folder: Path, *, dense: bool = False) -> Path:
+    """Write model, chart, masks and landmarks; returns the model's path.
+
+    Args:
+        folder: for all of them.
+        dense: as many vertices and triangles as FLAME has, and a hole between the lips.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    rng, toy = np.random.default_rng(7), load_toy()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in DENSE.items() if dense else ():
+            patch.setattr(toy_module, name, value)
+        toy = load_toy()
+    rng, marks = np.random.default_rng(7), toy.topology.landmarks["mediapipe"]
     template, faces = toy.template.double().numpy(), toy.topology.faces.numpy()
-    count = len(template)
+    count, kept = len(template), np.ones(len(faces), dtype=bool)
+    if dense:
+        low = np.cos(np.radians(toy_module.NECK_ANGLE)) * toy_module.RADII[1]
+        template[:, 1] = np.where(template[:, 1] < low, low + (template[:, 1] - low) * 3 / 26, template[:, 1])
+        ring = 1 + (MOUTH_RING - 1) * DENSE["COLUMNS"]
+        hole = {ring + column for column in (*MOUTH_COLUMNS, MOUTH_COLUMNS.stop)}
+        hole |= {vertex + DENSE["COLUMNS"] for vertex in hole}
+        kept = ~np.isin(faces, list(hole)).all(1)
     directions = 1e-4 * rng.normal(size=(400, count, 3)) / (1 + np.arange(400) % 300)[:, None, None]
     directions[:6], directions[300:306] = toy.shape_basis.double().numpy(), 0.3 * toy.expression_basis.double().numpy()
     pivots = np.concatenate([[ROOT], toy.joint_pivots.double().numpy()])
@@ -36,18 +59,17 @@ def write_flame(folder: Path) -> Path:
         J_regressor=regressor,
         weights=weights,
         kintree_table=np.array([[2**32 - 1, 0, 1, 1, 1], [0, 1, 2, 3, 4]]),
-        f=faces.astype(np.uint32),
+        f=faces[kept].astype(np.uint32),
     )
     uv, chart = toy.topology.uv.double().numpy(), toy.topology.uv_faces.numpy()
-    np.savez(folder / "FLAME_texture.npz", vt=uv * [1, -1] + [0, 1], ft=chart)
+    np.savez(folder / "FLAME_texture.npz", vt=uv * [1, -1] + [0, 1], ft=chart[kept])
     regions = {
         name: np.unique(faces[mask.numpy()]) for name, mask in toy.topology.regions.items() if name in ("face", "lips", "scalp", "neck")
     }
     (folder / "FLAME_masks.pkl").write_bytes(pickle.dumps(regions, 2))
-    marks = toy.topology.landmarks["mediapipe"]
     np.savez(
         folder / "mediapipe_landmark_embedding.npz",
-        lmk_face_idx=marks.faces.numpy(),
+        lmk_face_idx=(kept.cumsum() - 1)[marks.faces.numpy()],
         lmk_b_coords=marks.bary.numpy(),
         landmark_indices=marks.ids.numpy(),
     )
@@ -58,6 +80,12 @@ def write_flame(folder: Path) -> Path:
 def flame_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model's path."""
     return write_flame(tmp_path_factory.mktemp("flame"))
+
+
+@pytest.fixture(scope="session")
+def dense_flame_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of FLAME's size."""
+    return write_flame(tmp_path_factory.mktemp("dense_flame"), dense=True)
 
 
 @pytest.fixture

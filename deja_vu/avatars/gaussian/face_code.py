@@ -26,11 +26,15 @@ class FaceCode:
 
     expressions: int
     joints: tuple[int, ...]
+    limits: tuple[float, float] = (0.0, 1.0)
+    """Least and largest coefficient of an expression that keeps its meaning."""
 
     @staticmethod
     def of(spec: HeadSpec) -> FaceCode:
         """The code of a head model."""
-        return FaceCode(spec.num_expression, tuple(number for number, name in enumerate(spec.joint_names) if name != "neck"))
+        return FaceCode(
+            spec.num_expression, tuple(number for number, name in enumerate(spec.joint_names) if name != "neck"), spec.expression_limits
+        )
 
     def __len__(self) -> int:
         return self.expressions + 3 * len(self.joints)
@@ -62,9 +66,9 @@ class FaceCode:
         )
 
     def bounds(self, tracked: Float[Tensor, "*b D"]) -> tuple[Float[Tensor, "*b D"], Float[Tensor, "*b D"]]:
-        """Least and largest values that keep their meaning: expressions in [0, 1] or as far beyond as they were tracked, any angle."""
+        """Least and largest values that keep their meaning: expressions within the limits or as far beyond as tracked, any angle."""
         free, angle = torch.full_like(tracked, torch.inf), self.is_angle().to(tracked.device)
-        return torch.where(angle, -free, tracked.clamp(max=0.0)), torch.where(angle, free, tracked.clamp(min=1.0))
+        return torch.where(angle, -free, tracked.clamp(max=self.limits[0])), torch.where(angle, free, tracked.clamp(min=self.limits[1]))
 
 
 def fitted_parts(topology: HeadTopology) -> list[Int[Tensor, " _"]]:

@@ -154,7 +154,9 @@ export class DejaVu {
   preset(name) {
     const expression = this.facts.presets[name];
     if (!expression) throw new RangeError(`There is no preset "${name}". Known here: ${this.presets.join(", ")}.`);
-    return this.setParams({ ...this.face.params, expression });
+    const jaw = this.facts.preset_jaws[name];
+    const joints = this.face.params.joints.map((joint, j) => (jaw && this.facts.joints[j] === "jaw" ? jaw : joint));
+    return this.setParams({ ...this.face.params, expression, joints });
   }
 
   /**

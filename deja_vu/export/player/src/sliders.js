@@ -2,9 +2,9 @@
 
 import { button, element, fill, folder } from "./dom.js";
 
-function slider(avatar, { name, label, limit, hint }) {
-  const degrees = limit > 1;
-  const input = element("input", { type: "range", min: degrees ? -limit : 0, max: limit, step: degrees ? 1 : 0.01, dataset: { control: name } });
+function slider(avatar, { name, label, limit, hint, low, step }) {
+  const degrees = step >= 1;
+  const input = element("input", { type: "range", min: low, max: limit, step, dataset: { control: name } });
   const output = element("output");
   const show = (value) => {
     const text = degrees ? `${Math.round(value) || 0}°` : (Math.round(100 * value) / 100 || 0).toFixed(2);
