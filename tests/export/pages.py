@@ -131,7 +131,7 @@ def hosted(folder: Path) -> Iterator[str]:
 def wait_until(page, condition: str, patience_ms: int = PATIENCE_MS) -> None:
     """Return once an expression of JavaScript, which may await, holds.
 
-    `page.wait_for_function` returns at once where its expression is a promise, whatever the promise will hold.
+    `page.wait_for_function` evaluates text in the page, which its policy forbids.
 
     Args:
         page: or frame.

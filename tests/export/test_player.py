@@ -181,7 +181,7 @@ def test_presets_and_backgrounds_change_the_picture(page):
     page.get_by_role("button", name="Blink").click()
     blinking = seen(page)
     assert (np.abs(blinking - before).max(-1) > 0.05).any()
-    page.wait_for_function("document.querySelector('[data-control=eyeBlinkLeft]').value === '1'")  # with the next picture
+    wait_until(page, "document.querySelector('[data-control=eyeBlinkLeft]').value === '1'")  # with the next picture
     page.locator("#background").evaluate("(input) => { input.value = '#ff8000'; input.dispatchEvent(new Event('input')); }")
     np.testing.assert_allclose(seen(page)[0, 0], [1, 128 / 255, 0], atol=1e-6)
 
@@ -326,7 +326,7 @@ def test_the_webcam_drives_from_disk(avatar, subject, controls, opened, tmp_path
     write_webcam(MEDIAPIPE, model, tmp_path)
     page = opened(on_disk(tmp_path))
     page.locator("#webcam").evaluate("(button) => button.click()")
-    page.wait_for_function("document.getElementById('webcam-note').textContent.includes('stays on this computer')")
+    wait_until(page, "document.getElementById('webcam-note').textContent.includes('stays on this computer')")
     assert page.locator("#webcam").text_content() == "Stop the webcam"
     page.locator("#webcam").evaluate("(button) => button.click()")
     assert page.locator("video").is_hidden()

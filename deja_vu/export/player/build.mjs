@@ -7,6 +7,19 @@ import { readFileSync, writeFileSync } from "node:fs";
 const here = (name) => new URL(name, import.meta.url);
 const read = (name) => readFileSync(here(name), "utf8");
 
+/** Where MediaPipe tells its publisher what it was used for; in its place stands an address that nothing can be sent to. */
+const REPORTS = "https://odml.pa.googleapis.com/v1/log";
+const NOWHERE = "about:blank";
+
+/** A program without its reports; a version of MediaPipe that sends them elsewhere has to be looked at first. */
+function silenced(script) {
+  const addresses = new Set(script.match(/https?:\/\/[\w.-]+\.(com|net|dev|org)\b[^"'`\s]*/g) ?? []);
+  addresses.delete(REPORTS);
+  for (const address of addresses) if (!address.startsWith("http://www.w3.org/")) throw new Error(`the page would know the address ${address}`);
+  if (script.split(REPORTS).length !== 2) throw new Error(`expected MediaPipe's reports to go to ${REPORTS}, once`);
+  return script.replace(REPORTS, NOWHERE);
+}
+
 /** A program and all it needs as one classic script. */
 async function bundled(entry) {
   const { outputFiles } = await build({
@@ -26,7 +39,7 @@ async function bundled(entry) {
 }
 
 // "</script" inside a string would end the element; "<\/script" is the same string.
-const script = (await bundled("src/main.js")).replaceAll("</script", "<\\/script");
+const script = silenced(await bundled("src/main.js")).replaceAll("</script", "<\\/script");
 const page = read("src/index.html").replace("/*STYLE*/", () => read("src/style.css")).replace("/*SCRIPT*/", () => script);
 writeFileSync(here("player.html"), page);
 const library = `// Déjà-vu's player for other pages; licenses in NOTICES.txt.\n${await bundled("src/library.js")}\n`;
