@@ -34,10 +34,12 @@ WORKERS = min(4, os.cpu_count() or 1)
 
 MUCH_MEMORY = 1.0
 """Gigabytes of small copies from which on they are mentioned: two minutes of film or more."""
+PRIVATE = 0o700
+"""Mode of folders that hold what was filmed, or less where the umask is stricter."""
 
 
 def begin_track(folder: Path) -> None:
-    """Make a folder for the frames of a video.
+    """Make a folder for the frames of a video; what was filmed is closed to other users of this machine.
 
     Raises:
         OutputError: it holds a tracked video or frames already, or cannot be written.
@@ -45,7 +47,7 @@ def begin_track(folder: Path) -> None:
     names = [name for both in WINDOW_FOLDERS.values() for name in both]
     try:
         for name in names:
-            (folder / name).mkdir(parents=True, exist_ok=True)
+            (folder / name).mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         if (folder / "track.json").exists() or any(any((folder / name).iterdir()) for name in names):
             raise OutputError(f"{folder} holds frames already. Choose another folder.")
     except OSError as error:

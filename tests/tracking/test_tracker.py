@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch
 
 from deja_vu.core.errors import InputError, OutputError
 from deja_vu.heads import load_head
+from deja_vu.io.arrays import write_picture
 from deja_vu.io.assets import find
 from deja_vu.io.tracked_folder import write_masks
 from deja_vu.io.video import VideoInfo
@@ -35,6 +38,20 @@ def test_blocks_are_every_fifth_of_sixteen_frames() -> None:
     assert int(test.sum()) == 80
     begins = (test[1:] & ~test[:-1]).nonzero()[:, 0] + 1
     assert begins.tolist() == [BLOCK * (BLOCK_PERIOD * k + BLOCK_PERIOD - 1) for k in range(5)]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_filmed_frames_are_closed_to_others(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        begin_track(tmp_path / "track")
+        write_picture(tmp_path / "track" / "frames" / "a.png", np.zeros((2, 2, 3), np.uint8))
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "track").rglob("*")}
+    assert modes.pop("a.png") == 0o666 & ~umask, "files follow the umask, so that a copy can be given away"
+    assert set(modes.values()) == {0o700}
+    assert (tmp_path / "track").stat().st_mode & 0o777 == 0o777 & ~umask, "poses and camera are results"
 
 
 def test_frames_of_another_video_or_of_the_users_are_never_mixed_with_new_ones(tmp_path) -> None:
