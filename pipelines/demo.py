@@ -57,8 +57,9 @@ def show_everything(run: Run, video: Path | None, recipe: Recipe, *, resume: boo
         refuse_other_start(run.folder, video, recipe)
     make_avatar(video, run, recipe, resume=resume)
     make_sample(run, motion, "another person's motion", MOTION_FRAMES, MOTION_SEED)
-    person = load(run.folder, recipe_device(recipe))
-    acted = track_or_load(motion, run, "samples/motion", recipe.track, resume=resume)
+    device = recipe_device(recipe)
+    person = load(run.folder, device)
+    acted = track_or_load(motion, run, "samples/motion", recipe.track, resume=resume, device=device)
     drive_video(person.avatar, person.subject, acted, run.folder / "driven.mp4")
 
 

@@ -44,7 +44,7 @@ from deja_vu.pipelines.person import load
 from deja_vu.pipelines.requests import VIRTUAL_CAMERA, WEBCAM, makes_pictures, refuse_output
 from deja_vu.pipelines.run_folder import find_track, open_run, read_by_look
 from deja_vu.tracking.config import TrackConfig
-from deja_vu.tracking.tracker import track_video
+from deja_vu.tracking.tracker import CPU, track_video
 from deja_vu.tracking.webcam import LiveMotion, Webcam
 from deja_vu.training.devices import pick_device
 
@@ -76,11 +76,11 @@ def drive_run(run: Path, motion: str, out: Path, config: DriveConfig, *, overwri
         if config.fit or config.read:
             way: Literal["read", "fit"] = "fit" if config.fit else "read"
             refuse_unfit(person.avatar, way)
-            sequence, film = open_film(motion, person.head, stack)
+            sequence, film = open_film(motion, person.head, stack, person.avatar.device)
             source = own_motion(sequence, person.avatar, person.subject, way)
             source.film = film
         else:
-            source = open_motion(motion, person.head, config.neutral_at, stack)
+            source = open_motion(motion, person.head, config.neutral_at, stack, person.avatar.device)
         for note in source.notes:
             print(f"note: {note}")
         place = out
@@ -94,8 +94,8 @@ def drive_run(run: Path, motion: str, out: Path, config: DriveConfig, *, overwri
     print(f"written: {out}" if str(out) != VIRTUAL_CAMERA else "The camera is closed.")
 
 
-def open_motion(motion: str, head: HeadModel, neutral_at: float | None, stack: ExitStack) -> MotionSource:
-    """The source that a text names; what it holds open is left to the stack.
+def open_motion(motion: str, head: HeadModel, neutral_at: float | None, stack: ExitStack, device: torch.device = CPU) -> MotionSource:
+    """The source that a text names; what it holds open is left to the stack, and a video is tracked on the device.
 
     Raises:
         InputError: there is no such source, or it cannot be used.
@@ -112,14 +112,16 @@ def open_motion(motion: str, head: HeadModel, neutral_at: float | None, stack: E
         return ArkitCsvMotion(path, head, neutral_at)
     if path.suffix.lower() in (".yaml", ".yml"):
         return ScriptMotion(path, head)
-    sequence, film = open_film(motion, head, stack)
+    sequence, film = open_film(motion, head, stack, device)
     tracked = TrackedMotion(sequence, neutral_at)
     tracked.film = film
     return tracked
 
 
-def open_film(motion: str, head: HeadModel, stack: ExitStack) -> tuple[TrackedSequence, Path | None]:
-    """The tracked film that a text names, tracked now if it is a video, and its file if that is at hand; what is open is left to the stack.
+def open_film(motion: str, head: HeadModel, stack: ExitStack, device: torch.device = CPU) -> tuple[TrackedSequence, Path | None]:
+    """The tracked film that a text names, and its file if that is at hand; what is open is left to the stack.
+
+    A video is tracked now, on the device.
 
     Raises:
         InputError: it is no film, or cannot be used.
@@ -133,7 +135,7 @@ def open_film(motion: str, head: HeadModel, stack: ExitStack) -> tuple[TrackedSe
         refuse_other_head(sequence.info.head_name, head)
         return sequence, find_film(path, track, sha256=sequence.info.source_sha256)
     folder = stack.enter_context(scratch())
-    return track_video(path, folder, TrackConfig(head=head.spec.name)), path
+    return track_video(path, folder, TrackConfig(head=head.spec.name), device=device), path
 
 
 def can_be_transparent(out: Path) -> bool:

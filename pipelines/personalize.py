@@ -103,7 +103,7 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
         write_atomic(out / "config.yaml", config_text(recipe))
     watch.end("start")
     tell_first(video, run, recipe, watch)
-    sequence = track_or_load(video, run, "track", recipe.track, watch, resume=resume)
+    sequence = track_or_load(video, run, "track", recipe.track, watch, resume=resume, device=device)
     seconds = {"track": earlier + watch.seconds}
     provenance = run.note(tracked=str(run.place(sequence.folder).resolve()), track_seconds=f"{seconds['track']:.2f}")
     try:
@@ -223,7 +223,7 @@ def tell_first(video: Path, run: Run, recipe: Recipe, watch: Stopwatch) -> None:
 
 
 def track_or_load(
-    video: Path, run: Run, name: str, config: TrackConfig, watch: Stopwatch | None = None, *, resume: bool
+    video: Path, run: Run, name: str, config: TrackConfig, watch: Stopwatch | None = None, *, resume: bool, device: torch.device
 ) -> TrackedSequence:
     """A tracked sequence of a run, in a folder of this name: read where it is there, made where it is not."""
     if video.is_dir():
@@ -232,4 +232,4 @@ def track_or_load(
     if resume and (folder / "track.json").is_file():
         return TrackedSequence.load(folder)
     run.clear(name)
-    return track_video(video, folder, config, watch)
+    return track_video(video, folder, config, watch, device)

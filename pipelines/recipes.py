@@ -38,8 +38,7 @@ class Recipe:
     path: Literal["gaussian", "nerf", "nelf"] = "gaussian"
     """Kind of avatar: Gaussians, radiance field, or light field."""
     device: str = "auto"
-    """Where to compute: auto (CUDA where it works, else the CPU), cpu, cuda, or of several GPUs cuda:1 and so on. Videos are tracked on the
-    CPU in any case."""
+    """Where to compute: auto (CUDA where it works, else the CPU), cpu, cuda, or of several GPUs cuda:1 and so on."""
     gaussian: GaussianTrainConfig = field(default_factory=GaussianTrainConfig)
     nerf: NerfTrainConfig = field(default_factory=NerfTrainConfig)
     nelf: NelfTrainConfig = field(default_factory=NelfTrainConfig)

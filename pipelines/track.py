@@ -10,9 +10,10 @@ from deja_vu.pipelines.run_folder import open_run
 from deja_vu.tracking.config import TrackConfig
 from deja_vu.tracking.tracker import track_video
 from deja_vu.training.checkpoint import fingerprint
+from deja_vu.training.devices import pick_device
 
 
-def track_into(video: Path, out: Path, config: TrackConfig, *, overwrite: bool, read: Sequence[Path] = ()) -> None:
+def track_into(video: Path, out: Path, config: TrackConfig, *, overwrite: bool, read: Sequence[Path] = (), device: str = "cpu") -> None:
     """Track a video into a run folder of its own.
 
     Args:
@@ -21,6 +22,7 @@ def track_into(video: Path, out: Path, config: TrackConfig, *, overwrite: bool, 
         config: recipe.
         overwrite: replace the tracked video that the folder holds, once the new one is whole.
         read: further files that the command reads.
+        device: where to fit the head, see `pick_device`.
 
     Raises:
         InputError: the video cannot be used.
@@ -28,4 +30,4 @@ def track_into(video: Path, out: Path, config: TrackConfig, *, overwrite: bool, 
     """
     with open_run(out, "track", inputs=[video, *read], overwrite=overwrite) as run:
         run.note(**source_facts(video), recipe_sha256=fingerprint(config))
-        track_video(video, run.folder, config)
+        track_video(video, run.folder, config, device=pick_device(device, gaussians=False))

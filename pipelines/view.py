@@ -76,7 +76,7 @@ def open_recording(text: str, performer: Performer, stack: ExitStack) -> MotionS
     """
     if WEBCAM.fullmatch(text):
         raise InputError("The viewer plays recordings. For a camera: deja-vu drive RUN --motion webcam:0")
-    source = open_motion(text, performer.head, None, stack)
+    source = open_motion(text, performer.head, None, stack, performer.avatar.device)
     refuse_other_head(source.head_name, performer.head)
     for note in source.notes:
         print(f"note: {note}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from scipy.linalg import LinAlgError, solveh_banded
 from torch import Tensor
 
 from deja_vu.core.errors import DivergedError
+
+CPU = torch.device("cpu")
 
 
 @dataclass
@@ -24,9 +27,9 @@ class NormalEquations:
     video_rhs: Float[Tensor, " C"]
 
     @staticmethod
-    def zeros(frames: int, size: int, shared: int) -> NormalEquations:
+    def zeros(frames: int, size: int, shared: int, device: torch.device = CPU) -> NormalEquations:
         """Empty system; `shared` is 0 where identity and focal length are fixed."""
-        z = torch.zeros
+        z = partial(torch.zeros, device=device)
         return NormalEquations(z(frames, size, size), z(frames, size), z(frames, size, shared), z(shared, shared), z(shared))
 
     @property
@@ -70,7 +73,8 @@ class NormalEquations:
     ) -> tuple[Float[Tensor, "T D"], Float[Tensor, " C"]]:
         """Exact minimizer with a first-difference penalty between neighboring frames (no batch borders).
 
-        The frames' part is one symmetric banded system of bandwidth D; the shared part is eliminated by its Schur complement.
+        The frames' part is one symmetric banded system of bandwidth D; the shared part is eliminated by its Schur complement. It is solved
+        on the host, wherever the sums were made.
 
         Args:
             coupling: precision of each unknown's change from frame t to t + 1; T1 = T - 1.
@@ -83,6 +87,11 @@ class NormalEquations:
         Raises:
             DivergedError: the system is not positive definite or not finite.
         """
+        device = self.frame.device
+        if device != CPU:
+            on_host = replace(self, **{name: value.cpu() for name, value in vars(self).items()})
+            step, shared = on_host.solve(coupling.cpu(), difference.cpu(), damping)
+            return step.to(device), shared.to(device)
         frames, size = self.frame_rhs.shape
         blocks = self.frame.double()
         rhs = self.frame_rhs.double().clone()

@@ -52,6 +52,10 @@ class Observations:
     def __len__(self) -> int:
         return len(self.times)
 
+    def to(self, device: torch.device) -> Observations:
+        """The same on another device; the window stays on the host."""
+        return replace(self, **{name: getattr(self, name).to(device) for name in ("landmarks", "scores", "times")})
+
     def select(self, frames: Int[Tensor, " n"]) -> Observations:
         """Some of the frames."""
         return replace(self, landmarks=self.landmarks[frames], scores=self.scores[frames], times=self.times[frames])
@@ -67,7 +71,7 @@ class Observations:
 
     def score_expressions(self, names: Sequence[str]) -> Float[Tensor, "T E"]:
         """Scores in the order of a head's E expressions; 0 for one that has no score."""
-        scored = torch.zeros(len(self), len(names))
+        scored = self.scores.new_zeros(len(self), len(names))
         for column, name in enumerate(names):
             if name in self.score_names:
                 scored[:, column] = self.scores[:, list(self.score_names).index(name)]
@@ -76,4 +80,4 @@ class Observations:
     @property
     def expected_log_focal(self) -> Float[Tensor, ""]:
         """Logarithm of the window's own focal length over its width."""
-        return (self.window.intrinsics[0, 0] / self.window.width).log()
+        return (self.window.intrinsics[0, 0] / self.window.width).log().to(self.times.device)

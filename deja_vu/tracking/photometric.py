@@ -42,7 +42,7 @@ class PhotometricRefiner:
 
     def refine(self, state: TrackState) -> tuple[TrackState, SurfaceTexture]:
         """Run all rounds; every frame, trained on or not, is moved alike. Returns the new state and its texture."""
-        config, everything = self.config, torch.arange(len(state.expression))
+        config, everything = self.config, torch.arange(len(state.expression), device=state.expression.device)
         surface, silhouettes = HeadSurface(self.solver.head, config.point_grid), None
         for turn in range(config.rounds):
             if turn == 1:
@@ -98,7 +98,7 @@ class PhotometricRefiner:
 
     def _find_hair_heights(self, surface: HeadSurface, state: TrackState) -> Float[Tensor, " P"]:
         """How far hair stands off each point, from the silhouettes of training frames."""
-        hull, camera = HairHull(len(surface.layout)), state.camera(self.crops.camera)
+        hull, camera = HairHull(len(surface.layout), device=state.expression.device), state.camera(self.crops.camera)
         for chunk in _spread(self.train, self.config.hull_frames).split(CHUNK_FRAMES):
             frames = attach(surface.head(state.params(chunk)), surface.head.topology.faces, surface.layout)
             foreground = self.crops.alpha[chunk][..., None].float() / 255

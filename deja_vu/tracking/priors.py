@@ -39,8 +39,8 @@ class Priors:
     @staticmethod
     def of(head: HeadModel, observations: Observations, config: FitConfig) -> Priors:
         """Expressions near their scores, joints near rest, identity near the mean, the focal length near the window's."""
-        unknowns = Unknowns.of(head)
-        mean, precision = torch.zeros(len(observations), unknowns.size), torch.zeros(unknowns.size)
+        unknowns, device = Unknowns.of(head), observations.times.device
+        mean, precision = torch.zeros(len(observations), unknowns.size, device=device), torch.zeros(unknowns.size)
         mean[:, unknowns.expression] = observations.score_expressions(head.spec.expression_names)
         scored = [name in observations.score_names for name in head.spec.expression_names]
         precision[unknowns.expression] = torch.where(torch.tensor(scored), config.expression**-2, config.unnamed_expression**-2)
@@ -58,16 +58,16 @@ class Priors:
             change[unknowns.expression] = config.component_change
         shared_precision = torch.full((head.spec.num_shape + 1,), config.identity**-2)
         shared_precision[-1] = config.focal_deviation**-2
-        shared_mean = torch.cat([torch.zeros(head.spec.num_shape), observations.expected_log_focal[None]])
+        shared_mean = torch.cat([torch.zeros(head.spec.num_shape), observations.expected_log_focal.cpu()[None]])
         return Priors(
             unknowns=unknowns,
             mean=mean,
-            precision=precision,
-            change_precision=change**-2,
+            precision=precision.to(device),
+            change_precision=(change**-2).to(device),
             change_robust=config.change_robust,
             times=observations.times,
-            shared_mean=shared_mean,
-            shared_precision=shared_precision,
+            shared_mean=shared_mean.to(device),
+            shared_precision=shared_precision.to(device),
         )
 
     def select(self, frames: Int[Tensor, " n"]) -> Priors:

@@ -31,6 +31,7 @@ class Fault:
     advice: str
     """What to film better."""
     frames: Bool[Tensor, " T"]
+    """On the host."""
 
 
 def find_landmark_faults(solver: FaceSolver, state: TrackState, config: QualityConfig) -> list[Fault]:
@@ -48,17 +49,17 @@ def find_landmark_faults(solver: FaceSolver, state: TrackState, config: QualityC
         Fault(
             "the fitted head misses the face's landmarks",
             "Film one face, upright and lit from the front, without hands, microphone or hair before it",
-            ~(error <= config.frame_error),
+            ~(error <= config.frame_error).cpu(),
         ),
         Fault(
             "the head would be in the camera or out of sight",
             "Film a face that fills a fifth of the picture or more",
-            ~(finite & (depth >= near) & (depth <= far)),
+            ~(finite & (depth >= near) & (depth <= far)).cpu(),
         ),
         Fault(
             "the head jumps farther than heads move",
             "Film without cuts, and hold the camera still",
-            find_leaps(state, solver.observations, config),
+            find_leaps(state, solver.observations, config).cpu(),
         ),
     ]
 
@@ -80,7 +81,7 @@ def find_leaps(state: TrackState, observations: Observations, config: QualityCon
     turn = matrix_to_axis_angle(pose[1:, :3, :3] @ pose[:-1, :3, :3].mT).norm(dim=1)
     way = (pose[1:, :3, 3] - pose[:-1, :3, 3]).norm(dim=1) / pose[1:, 2, 3].abs().clamp_min(1e-3)
     leap = (turn > config.turn_rate * seconds + config.turn_slack) | (way > config.way_rate * seconds + config.way_slack)
-    both = torch.zeros(len(pose), dtype=torch.bool)
+    both = torch.zeros(len(pose), dtype=torch.bool, device=pose.device)
     both[1:-1] = leap[1:] & leap[:-1]
     return both
 
@@ -112,12 +113,12 @@ def find_pixel_faults(
         Fault(
             "the face's colors are not those of the rest",
             "Lock the exposure, and keep hands and things from the face",
-            torch.cat(colors) > config.color,
+            (torch.cat(colors) > config.color).cpu(),
         ),
         Fault(
             "the fitted head lies outside the person's outline",
             "Film before a calm background of another color",
-            torch.cat(outside) > config.outside,
+            (torch.cat(outside) > config.outside).cpu(),
         ),
     ]
 

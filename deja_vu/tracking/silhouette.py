@@ -44,12 +44,13 @@ class Silhouettes:
 
     def __init__(self, alpha: UInt8[Tensor, "T H W"], valid: UInt8[Tensor, "H W"], config: SilhouetteConfig) -> None:
         self.side, self.config = alpha.shape[-1], config
-        self.fields: Int8[Tensor, "T h w"] = torch.stack([_distances(matte.numpy()) for matte in alpha])
+        device, alpha, valid = alpha.device, alpha.cpu(), valid.cpu()
+        self.fields: Int8[Tensor, "T h w"] = torch.stack([_distances(matte.numpy()) for matte in alpha]).to(device)
         window = np.ones((config.unknown_margin, config.unknown_margin), np.uint8)
         clear = cv2.erode(valid.numpy(), window, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-        self.clear = torch.from_numpy(clear > 127).float()
+        self.clear = torch.from_numpy(clear > 127).float().to(device)
         room = cv2.distanceTransform((valid.numpy() > 127).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
-        self.room = torch.from_numpy(room).clamp_max(float(self.side))
+        self.room = torch.from_numpy(room).clamp_max(float(self.side)).to(device)
 
     def find_contour(self, frames: Int[Tensor, " B"], pixels: Float[Tensor, "B P 2"], usable: Bool[Tensor, " P"]) -> ContourPoints:
         """Contour of some frames.
@@ -64,10 +65,10 @@ class Silhouettes:
         arm = candidates - candidates.mean(1, keepdim=True)
         radius = arm.norm(dim=-1)
         sector = ((torch.atan2(arm[..., 1], arm[..., 0]) / (2 * torch.pi) + 0.5) * sectors).long().clamp(0, sectors - 1)
-        farthest = torch.zeros(len(frames), sectors).scatter_reduce(1, sector, radius, "amax")
+        farthest = radius.new_zeros(len(frames), sectors).scatter_reduce(1, sector, radius, "amax")
         outer = radius >= farthest.gather(1, sector)
-        order = torch.arange(len(places)).expand_as(sector)
-        chosen = torch.full((len(frames), sectors), -1).scatter_reduce(1, sector, torch.where(outer, order, -1), "amax")
+        order = torch.arange(len(places), device=pixels.device).expand_as(sector)
+        chosen = sector.new_full((len(frames), sectors), -1).scatter_reduce(1, sector, torch.where(outer, order, -1), "amax")
         index = places[chosen.clamp_min(0)]
         grid = pixels.gather(1, index[..., None].expand(-1, -1, 2)) / (self.side / 2) - 1
         distance, slope = self._sample(frames, grid)
@@ -81,7 +82,7 @@ class Silhouettes:
         """Distance in pixels of the matte, and its slope by central differences over two pixels of the field."""
         field = self.fields[frames][:, None].float() / UNITS
         step = 2 / FIELD_SIDE
-        offsets = torch.tensor([[0.0, 0.0], [step, 0.0], [-step, 0.0], [0.0, step], [0.0, -step]])
+        offsets = grid.new_tensor([[0.0, 0.0], [step, 0.0], [-step, 0.0], [0.0, step], [0.0, -step]])
         places = grid[:, None] + offsets[None, :, None]
         middle, right, left, down, up = grid_sample(field, places, padding_mode="border", align_corners=False)[:, 0].unbind(1)
         reach = 2 * self.side / FIELD_SIDE
@@ -97,11 +98,10 @@ def mean_distance(contours: list[ContourPoints], layout: UVLayout, reach: float)
         reach: distance from the first mean at which a measurement counts half, pixels.
     """
     index, distance, trusted = (torch.cat([getattr(c, name) for c in contours]).flatten() for name in ("index", "distance", "trusted"))
-    mean = torch.zeros(len(layout))
-    weight = trusted.float()
+    none = distance.new_zeros(len(layout))
+    mean, weight = none, trusted.float()
     for _ in range(3):
-        total = torch.zeros(len(layout)).index_add(0, index, weight)
-        summed = torch.zeros(len(layout)).index_add(0, index, weight * distance)
+        total, summed = none.index_add(0, index, weight), none.index_add(0, index, weight * distance)
         mean = push_pull((summed / total.clamp_min(1e-6))[:, None], total > 0.5, layout)[:, 0]
         weight = trusted / (1 + ((distance - mean[index]) / reach) ** 2)
     return mean

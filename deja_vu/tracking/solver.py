@@ -133,7 +133,7 @@ class FaceSolver:
 
     def _linearize(self, state: TrackState, terms: Sequence[Term], *, share_identity: bool) -> NormalEquations:
         shared = len(state.shape) + 1 if share_identity else 0
-        system = NormalEquations.zeros(len(self.observations), self.priors.unknowns.size, shared)
+        system = NormalEquations.zeros(len(self.observations), self.priors.unknowns.size, shared, state.expression.device)
         for term in terms:
             term.add(system, state)
         self.priors.add(system, state)
@@ -153,18 +153,19 @@ class FaceSolver:
 
     def find_poses(self, state: TrackState) -> TrackState:
         """Every frame's pose from its landmarks alone (perspective-n-point), with identity, focal length and expressions of the state."""
-        at_origin = replace(state.params(), world_from_head=torch.eye(4).expand(len(self.observations), 4, 4))
-        points, steady = self.landmarks.points(at_origin), self.landmarks.steady
-        intrinsics = state.camera(self.observations.window).intrinsics.double().numpy()
-        poses = state.world_from_head.clone()
+        device = state.world_from_head.device
+        at_origin = replace(state.params(), world_from_head=torch.eye(4, device=device).expand(len(self.observations), 4, 4))
+        points, steady = self.landmarks.points(at_origin).cpu(), self.landmarks.steady.cpu()
+        intrinsics = state.camera(self.observations.window).intrinsics.double().cpu().numpy()
+        seen, poses = self.observations.landmarks[:, self.landmarks.ids].cpu(), state.world_from_head.cpu().clone()
         for frame in range(len(poses)):
             model = points[frame, steady].double().numpy()
-            image = self.observations.landmarks[frame, self.landmarks.ids][steady].double().numpy()
+            image = seen[frame][steady].double().numpy()
             _, rotation, translation = cv2.solvePnP(model, image, intrinsics, np.zeros(4), flags=cv2.SOLVEPNP_SQPNP)
             poses[frame, :3, :3] = torch.from_numpy(cv2.Rodrigues(rotation)[0])
             poses[frame, :3, 3] = torch.from_numpy(translation[:, 0])
         poses[:, 2, 3] = poses[:, 2, 3].clamp_min(LEAST_DEPTH)
-        return replace(state, world_from_head=poses)
+        return replace(state, world_from_head=poses.to(device))
 
     def landmark_term(self, config: FitConfig) -> LandmarkTerm:
         """The landmarks of the solver's frames, as strong as a recipe has them."""

@@ -47,8 +47,10 @@ class TrackState:
     """The torso's own identity components, in standard deviations."""
 
     def __post_init__(self) -> None:
+        pose = self.world_from_head
+        object.__setattr__(self, "torso_shape", self.torso_shape.to(pose.device))
         if self.torso is None:
-            object.__setattr__(self, "torso", torch.eye(4).expand(len(self.world_from_head), 4, 4))
+            object.__setattr__(self, "torso", torch.eye(4, device=pose.device).expand(len(pose), 4, 4))
 
     def params(self, frames: slice | Tensor = slice(None)) -> HeadParams:
         """Head parameters of some frames; the identity is repeated."""
@@ -58,9 +60,14 @@ class TrackState:
 
     def camera(self, window: Camera) -> Camera:
         """The window's camera with the state's focal length."""
+        window = window.to(self.log_focal.device)
         intrinsics = window.intrinsics.clone()
         intrinsics[0, 0] = intrinsics[1, 1] = self.log_focal.exp() * window.width
         return replace(window, intrinsics=intrinsics)
+
+    def to(self, device: torch.device) -> TrackState:
+        """The same on another device."""
+        return replace(self, **{name: value.to(device) for name, value in vars(self).items()})
 
     def widen(self, factor: float) -> TrackState:
         """The same video in a window `factor` times as wide, in widths of which the focal length is then counted."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import grid_sample, normalize
@@ -75,12 +74,12 @@ class HeadSurface:
             grid: texels a side of the grid from which points are taken.
             heights: how far each point is raised off the bald head along its normal, meters; without it, the scalp's are never visible.
         """
-        regions = head.topology.regions
-        keep = region_faces(head.topology, SURFACE_REGIONS)
-        self.head, self.layout = head, build_layout(head.topology, grid, drop=~keep)
+        regions, on_host = head.topology.regions, head.topology.to("cpu")
+        keep = region_faces(on_host, SURFACE_REGIONS)
+        self.head, self.layout = head, build_layout(on_host, grid, drop=~keep).to(head.template.device)
         self.scalp = regions["scalp"][self.layout.faces]
         self.raised = heights is not None
-        self.heights = torch.zeros(len(self.layout)) if heights is None else heights
+        self.heights = head.template.new_zeros(len(self.layout)) if heights is None else heights
         bald = head.at_points(self.layout.faces, self.layout.bary)
         height = bald.template[:, 1]
         self.outer = height > height[regions["face"][self.layout.faces]].median()
@@ -100,7 +99,7 @@ class HeadSurface:
         facing = -(normals * normalize(world, dim=-1)).sum(-1)
         pixels, depth = camera.project(world)
         buffer = rasterize_mesh(vertices, self.head.topology.faces, camera.resize(DEPTH_SIDE, DEPTH_SIDE)).depth
-        grid = pixels / torch.tensor([camera.width / 2, camera.height / 2]) - 1
+        grid = pixels / pixels.new_tensor([camera.width / 2, camera.height / 2]) - 1
         nearest = grid_sample(buffer[:, None], grid[:, None], mode="nearest", align_corners=False)[:, 0, 0]
         unhidden = (nearest == 0) | (depth < nearest + DEPTH_TOLERANCE)
         usable = ~self.scalp | self.raised

@@ -33,6 +33,10 @@ class Crops:
     """255 where the crop shows what was filmed."""
     camera: Camera
 
+    def to(self, device: torch.device) -> Crops:
+        """The same on another device; the camera stays on the host."""
+        return replace(self, **{name: getattr(self, name).to(device) for name in ("rgb", "alpha", "valid")})
+
     def select(self, frames: Tensor) -> Crops:
         """Some of the frames, by mask or index."""
         return replace(self, rgb=self.rgb[frames], alpha=self.alpha[frames])
@@ -55,7 +59,7 @@ class SurfaceTexture:
 
 def sample_pixels(images: UInt8[Tensor, "B H W C"], pixels: Float[Tensor, "B P 2"]) -> Float[Tensor, "B P C"]:
     """Bilinear samples in [0, 1] at pixel coordinates; the border is repeated."""
-    size = torch.tensor([images.shape[2] / 2, images.shape[1] / 2])
+    size = pixels.new_tensor([images.shape[2] / 2, images.shape[1] / 2])
     grid = (pixels / size - 1)[:, None]
     picture = images.permute(0, 3, 1, 2).float() / 255
     return grid_sample(picture, grid, mode="bilinear", padding_mode="border", align_corners=False)[:, :, 0].transpose(1, 2)
@@ -120,7 +124,8 @@ def _lift_once(
     before: SurfaceTexture | None,
 ) -> SurfaceTexture:
     count = len(surface.layout)
-    total, weight, square, times_seen = torch.zeros(count, 3), torch.zeros(count), torch.zeros(count), torch.zeros(count)
+    zeros = state.expression.new_zeros
+    total, weight, square, times_seen = zeros(count, 3), zeros(count), zeros(count), zeros(count)
     camera = state.camera(crops.camera)
     for chunk in frames.split(CHUNK_FRAMES):
         view = surface.view(state, chunk, camera)

@@ -44,6 +44,7 @@ from deja_vu.tracking.surface import HeadSurface
 from deja_vu.tracking.texture import Crops
 from deja_vu.tracking.torso import track_torso
 
+CPU = torch.device("cpu")
 TEST_SHARE = 0.2
 """Share of the frames that split `tail` keeps for the test."""
 BLOCK = 16
@@ -52,7 +53,7 @@ BLOCK_PERIOD = 5
 """Every how manieth block is for the test."""
 
 
-def track_video(video: Path, out: Path, config: TrackConfig, watch: Stopwatch | None = None) -> TrackedSequence:
+def track_video(video: Path, out: Path, config: TrackConfig, watch: Stopwatch | None = None, device: torch.device = CPU) -> TrackedSequence:
     """Track a video into a folder that reloads with `TrackedSequence.load`.
 
     Args:
@@ -60,6 +61,7 @@ def track_video(video: Path, out: Path, config: TrackConfig, watch: Stopwatch | 
         out: folder to fill, without frames of another video; made if missing.
         config: recipe.
         watch: gets the seconds of every stage.
+        device: where the head is fitted; faces, mattes and the torso are found on the CPU.
 
     Raises:
         ConfigError: the head cannot be tracked.
@@ -71,7 +73,7 @@ def track_video(video: Path, out: Path, config: TrackConfig, watch: Stopwatch | 
     detections, notes = _detect(video, config)
     watch.end("find face")
     detected = detections.index[detections.found]
-    detections, state, left_out = fit_video(video, head, detections, config)
+    detections, state, left_out = fit_video(video, head, detections, config, device)
     watch.end("fit to landmarks")
     begin_track(out)
     windows = choose_windows(detections, config)
@@ -84,7 +86,7 @@ def track_video(video: Path, out: Path, config: TrackConfig, watch: Stopwatch | 
     _print_notes(doubts)
     watch.end("crop and matte")
     try:
-        state, good, failed = refine_video(video, head, detections, state, crops, config)
+        state, good, failed = refine_video(video, head, detections, state, crops, config, device)
     except DejaVuError:
         writer.discard()
         raise
@@ -96,8 +98,7 @@ def track_video(video: Path, out: Path, config: TrackConfig, watch: Stopwatch | 
     watch.end("track torso")
     writer.write_head_masks(HeadMasks(head, config.masks), state)
     watch.end("mask neck")
-    notes = notes + left_out + long + doubts + failed + remarks
-    info = _describe(video, writer.detections, windows, config, notes)
+    info = _describe(video, writer.detections, windows, config, notes + left_out + long + doubts + failed + remarks)
     sequence = TrackedSequence(
         folder=out,
         info=replace(info, excluded=tuple(sorted(set(detected.tolist()) - set(index.tolist())))),
@@ -136,7 +137,9 @@ def observe(detections: Detections, config: TrackConfig) -> Observations:
     )
 
 
-def fit_video(video: Path, head: HeadModel, detections: Detections, config: TrackConfig) -> tuple[Detections, TrackState, tuple[str, ...]]:
+def fit_video(
+    video: Path, head: HeadModel, detections: Detections, config: TrackConfig, device: torch.device = CPU
+) -> tuple[Detections, TrackState, tuple[str, ...]]:
     """Fit a head to the landmarks of a video, and leave out the frames in which that failed.
 
     Args:
@@ -144,6 +147,7 @@ def fit_video(video: Path, head: HeadModel, detections: Detections, config: Trac
         head: model.
         detections: of its face.
         config: recipe.
+        device: where to fit; the state comes back to the host.
 
     Returns:
         The frames that are used, their state, and what to tell the user of the others.
@@ -153,7 +157,7 @@ def fit_video(video: Path, head: HeadModel, detections: Detections, config: Trac
         TrackingError: the fit failed.
     """
     started = time.monotonic()
-    solver = FaceSolver.of(head, observe(detections, config), config.fit)
+    solver = FaceSolver.of(head.copy().to(device), observe(detections, config).to(device), config.fit)
     _refuse_short(video, len(solver.observations), config)
     state = fit_landmarks(solver, config.fit)
     error = solver.landmark_errors(state).median()
@@ -163,11 +167,11 @@ def fit_video(video: Path, head: HeadModel, detections: Detections, config: Trac
     bad, notes = any_fault(faults), tell_faults(faults, torch.from_numpy(detections.index[detections.found]))
     _print_notes(notes)
     _refuse_short(video, int((~bad).sum()), config)
-    return detections.without(bad.numpy()), state.select(~bad), notes
+    return detections.without(bad.numpy()), state.to(CPU).select(~bad), notes
 
 
 def refine_video(
-    video: Path, head: HeadModel, detections: Detections, state: TrackState, crops: Crops, config: TrackConfig
+    video: Path, head: HeadModel, detections: Detections, state: TrackState, crops: Crops, config: TrackConfig, device: torch.device = CPU
 ) -> tuple[TrackState, Bool[Tensor, " T"], tuple[str, ...]]:
     """Refine a fit by the video's pixels.
 
@@ -178,6 +182,7 @@ def refine_video(
         state: of these, fitted to landmarks.
         crops: of the same frames.
         config: recipe.
+        device: where to refine; the state comes back to the host.
 
     Returns:
         State of the frames that succeeded, which these are, and what to tell the user of the others.
@@ -185,9 +190,10 @@ def refine_video(
     Raises:
         TrackingError: the fit failed.
     """
-    started = time.monotonic()
-    solver = FaceSolver.of(head, observe(detections, config), config.fit)
-    refiner = PhotometricRefiner(solver, crops, ~split_frames(len(crops.rgb), config.split), config.photometric, config.fit)
+    started, train = time.monotonic(), ~split_frames(len(crops.rgb), config.split)
+    head, crops, state = head.copy().to(device), crops.to(device), state.to(device)
+    solver = FaceSolver.of(head, observe(detections, config).to(device), config.fit)
+    refiner = PhotometricRefiner(solver, crops, train.to(device), config.photometric, config.fit)
     state, texture = refiner.refine(state)
     followed = texture.deviation[texture.times_seen > 3]
     colors = f"color deviation {followed.median():.3f}" if len(followed) else "no point was seen often enough to judge colors"
@@ -199,7 +205,7 @@ def refine_video(
     good, notes = ~any_fault(faults), tell_faults(faults, torch.from_numpy(detections.index[detections.found]))
     _print_notes(notes)
     _refuse_short(video, int(good.sum()), config)
-    return state.select(good), good, notes
+    return state.to(CPU).select(good), good, notes
 
 
 def add_torso(

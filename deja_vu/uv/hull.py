@@ -17,17 +17,18 @@ from deja_vu.uv.lift import push_pull
 class HairHull:
     """Counts, for heights along every texel's normal, how often the point lies on the person."""
 
-    def __init__(self, count: int, config: HullConfig = HullConfig()) -> None:
+    def __init__(self, count: int, config: HullConfig = HullConfig(), device: torch.device = torch.device("cpu")) -> None:
         """Begin without a silhouette.
 
         Args:
             count: texels.
             config: range of heights, and what bounds them.
+            device: of the silhouettes.
         """
         self.config = config
-        self.heights = torch.linspace(config.min_height, config.max_height, config.steps)
-        self.inside, self.total = torch.zeros(count, config.steps), torch.zeros(count, config.steps)
-        self.facing = torch.full((count,), -1.0)
+        self.heights = torch.linspace(config.min_height, config.max_height, config.steps, device=device)
+        self.inside, self.total = (torch.zeros(count, config.steps, device=device) for _ in range(2))
+        self.facing = torch.full((count,), -1.0, device=device)
 
     def add(
         self,
@@ -54,11 +55,13 @@ class HairHull:
         matrix = camera.intrinsics @ camera.camera_from_world[..., :3, :3]
         offset = (camera.intrinsics @ camera.camera_from_world[..., :3, 3:])[..., 0]
         along = normals @ matrix.transpose(-1, -2)
-        start = surface.points @ matrix.transpose(-1, -2) + offset[..., None, :] + torch.as_tensor(reach)[..., None] * along
+        start = (
+            surface.points @ matrix.transpose(-1, -2) + offset[..., None, :] + torch.as_tensor(reach).to(along.device)[..., None] * along
+        )
         for step, height in enumerate(self.heights):
             place = start + height * along
             pixels = place[..., :2] / place[..., 2:].clamp_min(1e-6)
-            grid = pixels / torch.tensor([camera.width / 2, camera.height / 2]) - 1
+            grid = pixels / pixels.new_tensor([camera.width / 2, camera.height / 2]) - 1
             covered, within = (grid_sample(picture, grid[:, None], align_corners=False)[:, :, 0] > 0.5).float().unbind(1)
             self.inside[:, step] += (covered * within).sum(0)
             self.total[:, step] += within.sum(0)
@@ -88,12 +91,12 @@ class HairHull:
             height = torch.where(tall, config.max_height, height)
             bounded = bounded | (scalp & tall)
         if not bounded.any():
-            return torch.zeros(len(layout))
+            return self.facing.new_zeros(len(layout))
         valid = bounded | ~scalp
         filled = push_pull(torch.where(bounded, height, torch.zeros_like(height))[:, None], valid, layout)
         heights = torch.where(valid[:, None], filled, filled.clamp_max(config.max_hidden_height))
         window = max(1, config.blur * layout.size // 256) | 1
-        weight = layout.scatter(torch.ones(len(layout), 1)).permute(2, 0, 1)[None]
+        weight = layout.scatter(self.facing.new_ones(len(layout), 1)).permute(2, 0, 1)[None]
         image = layout.scatter(heights).permute(2, 0, 1)[None]
         smooth, share = (torch.nn.functional.avg_pool2d(x, window, 1, window // 2) for x in (image, weight))
         flat = (smooth / share.clamp_min(1e-6))[0, 0].flatten()[layout.texels]
