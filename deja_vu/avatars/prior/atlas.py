@@ -193,18 +193,23 @@ class Atlas:
         return (mixed - lifted.base) / self.gains
 
     def _recolor(self, moved: Float[Tensor, "M 13"], whole: Float[Tensor, "M 13"], lifted: Lifted, photos: Batch) -> Float[Tensor, "M 3"]:
-        """Raw colors of a map whose hair has moved: what photos show where it is now."""
+        """Raw colors of a map whose hair has moved: what photos show where it is now, and of skin, what they show beside the head's mask.
+
+        The mask keeps a distance from all that is not head. Along the jaw that is a neck: skin there would change its color at a line.
+        """
         params = replace(photos.params, shape=lifted.shape.expand(len(photos.params), -1))
         vertices, place, color = self.head(params), CHANNELS["position"], CHANNELS["color"]
         surface = attach(vertices, self.head.topology.faces, self.layout)
         depth = rasterize_mesh(vertices, self.head.topology.faces, photos.camera).depth
         raised = replace(surface, points=surface.points + (surface.frames @ moved[:, place, None])[..., 0])
-        view = sample_texels(raised, photos.camera, depth, photos.image, photos.head, self.tolerance)
-        trust = view.trust.sum(0)
+        view = sample_texels(raised, photos.camera, depth, photos.image, photos.foreground, self.tolerance)
+        trust, config = view.trust.sum(0), self.config
         sampled = rgb_to_sh((view.trust[..., None] * view.color).sum(0) / trust.clamp_min(1e-6)[:, None])
-        step = (moved[:, place] - whole[:, place]).norm(dim=1) / self.config.moved
-        share = step.clamp(0, 1) * (trust / self.config.mirror.trusted).clamp(0, 1) * self.scalp
-        return whole[:, color].lerp(sampled, share[:, None])
+        step = ((moved[:, place] - whole[:, place]).norm(dim=1) / config.moved).clamp(0, 1)
+        hair = self.scalp * step * (trust / config.mirror.trusted).clamp(0, 1)
+        ramp = ((trust - config.skin_from) / (config.skin_to - config.skin_from)).clamp(0, 1)
+        skin = self.bare * ramp * (1 - (lifted.trust.sum(0) / config.skin_to).clamp(0, 1))
+        return whole[:, color].lerp(sampled, (hair + skin)[:, None])
 
     def add_mouth(self, color: Float[Tensor, "M 3"], weight: Float[Tensor, " M"]) -> Float[Tensor, "M 3"]:
         """Colors in which what the lips hide has a mouth's, in the light of the face.

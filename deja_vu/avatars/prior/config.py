@@ -87,6 +87,10 @@ class PhotoLiftConfig:
     """The same from which on it is as photos show it."""
     moved: Rate = 0.004
     """Way that hair is moved from where it was lifted at which it takes the color of its new place, meters."""
+    skin_from: Rate = 0.02
+    """Squared cosine between normal and direction to the camera from which on skin beside the head's mask takes its color from photos."""
+    skin_to: Rate = 0.2
+    """The same from which on it is that color."""
     seen_from: Annotated[float, Range(-1, 1)] = -0.25
     """As `shown_from`, of the hair's color."""
     seen_to: Annotated[float, Range(-1, 1)] = 0.05

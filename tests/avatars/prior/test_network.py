@@ -190,7 +190,7 @@ def test_hair_that_no_photo_shows_continues_what_is_seen(atlas):
     photos = photographed(atlas, (0.0,))
     start, residual = build_prior(SMALL).predict(photos)
     completed, color = atlas.complete(start, residual, photos), CHANNELS["color"]
-    shown = ~atlas.scalp | (start.facing > atlas.config.round_to)
+    shown = torch.where(atlas.scalp, start.facing > atlas.config.round_to, ~atlas.bare | (start.trust.sum(0) > atlas.config.skin_to))
     assert completed[shown].abs().max() < 1e-5
     hidden = atlas.scalp & (start.facing < atlas.config.shown_from)
     assert hidden.sum() > 100
@@ -222,6 +222,29 @@ def test_a_crown_seen_at_a_glancing_angle_is_round_and_not_the_roof_of_a_hull(at
     assert rounded.mean() < lifted.mean() - 0.002
     front = atlas.scalp & (start.facing > atlas.config.round_to)
     torch.testing.assert_close(whole[front], start.base[front], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_skin_beside_the_heads_mask_takes_its_color_from_the_photo(atlas):
+    """The mask ends before the neck does; the person there is green, and a start that heeds the mask alone says red and blue."""
+    photos = photographed(atlas, (0.0,))
+    beside = (torch.arange(SIDE) - SIDE / 2).abs()[None, None, :, None] > 10
+    image = torch.where(beside, torch.tensor([0.1, 0.8, 0.1]), photos.image)
+    photos = replace(photos, image=image, head=photos.head * ~beside)
+    start = atlas.lift(photos)
+    residual = atlas.complete(start, None, photos)
+    before, after = (sh_to_rgb(base[:, CHANNELS["color"]]) for base in (start.base, start.base + atlas.gains * residual))
+    pixels, _ = photos.camera.project(
+        atlas.rest_surface(start.shape).points @ photos.params.world_from_head[0, :3, :3].T + photos.params.world_from_head[0, :3, 3]
+    )
+    offset = (pixels[0, :, 0] - SIDE / 2).abs()
+    skin = atlas.bare & (start.facing > 0.6)
+    green, kept = skin & (offset > 13), skin & (offset < 7)
+    assert green.sum() > 20
+    assert kept.sum() > 20
+    assert (before[green, 1] < 0.4).float().mean() > 0.9
+    assert (after[green, 1] > 0.6).float().mean() > 0.8  # a coarse head hides some of its own texels
+    torch.testing.assert_close(after[kept], before[kept], atol=1e-5, rtol=0)
 
 
 def test_round_trip_and_refusals(tmp_path, monkeypatch):
