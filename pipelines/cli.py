@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
-from deja_vu.core.errors import ConfigError, DejaVuError
+from deja_vu.core.errors import ConfigError
 from deja_vu.core.stopwatch import command_begins
 from deja_vu.pipelines.command import Command
+from deja_vu.pipelines.endings import ending, files_fail_once, refuse_too_little_space, signals_stop
 from deja_vu.pipelines.help_text import overview
 
 COMMANDS = {
@@ -42,23 +44,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without bullets or accents gets question marks
     try:
-        with command_begins():
+        with signals_stop(), files_fail_once(), command_begins():
             dispatch(words)
-        sys.stdout.flush()
-    except DejaVuError as error:
-        print(f"deja-vu: {error}", file=sys.stderr)
-        sys.exit(2)
-    except BrokenPipeError:  # as in `deja-vu --help | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    except OSError as error:  # a full disk, a folder that cannot be written
-        print(
-            f"deja-vu: {error.filename or 'A file'} cannot be used: {error.strerror or error}. Make room or choose another place.",
-            file=sys.stderr,
-        )
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+            sys.stdout.flush()
+    except BaseException as error:
+        end = ending(error, words[0] if words else "")
+        if end is None:
+            raise
+        said, code = end
+        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if said:
+            with contextlib.suppress(OSError):  # whoever would read it is gone
+                print(f"deja-vu: {said}", file=sys.stderr)
+        sys.exit(code)
 
 
 def dispatch(words: Sequence[str]) -> None:
@@ -75,6 +74,7 @@ def dispatch(words: Sequence[str]) -> None:
 
         print(version_line())
     elif first in COMMANDS:
+        refuse_too_little_space()
         load_command(first)(first, words[1:])
     else:
         close = difflib.get_close_matches(first, COMMANDS, n=1)

@@ -133,7 +133,7 @@ def kind_of(folder: Path) -> str | None:
 
 
 def claim(path: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
-    """Refuse, before anything long, to write a file where one is that must stay.
+    """Refuse, before anything long, to write a file where one is that must stay, or that another process is about to write.
 
     Args:
         path: file to be written.
@@ -141,8 +141,26 @@ def claim(path: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
         inputs: files and folders that the command reads.
 
     Raises:
-        OutputError: a folder, an input, a run's file, or any other without the flag.
+        OutputError: a folder, an input, a run's file, any other without the flag, or one that is in use.
     """
+    with claimed(path, overwrite=overwrite, inputs=inputs):
+        return
+
+
+@contextlib.contextmanager
+def claimed(path: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> Iterator[None]:
+    """Hold a file that a command will write while the block runs; see `claim`.
+
+    Raises:
+        OutputError: it must stay, or another process is about to write it.
+    """
+    with held_file(path):
+        _refuse_taken(path, overwrite=overwrite, inputs=inputs)
+        yield
+
+
+def _refuse_taken(path: Path, *, overwrite: bool, inputs: Iterable[Path]) -> None:
+    """Refuse to write a file where one is that must stay; see `claim`."""
     if path.is_dir():
         raise OutputError(f"{path} is a folder. Expected a file to write.")
     if not os.path.lexists(path) or (path.exists() and not path.is_file()):  # a device may be written
@@ -155,18 +173,6 @@ def claim(path: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
                 raise OutputError(f"{path} belongs to the run in {folder}. Choose another name to write to.")
     if not overwrite:
         raise OutputError(f"{path} exists already. Add --overwrite to replace it, or choose another name.")
-
-
-@contextlib.contextmanager
-def claimed(path: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> Iterator[None]:
-    """Hold a file that a command will write while the block runs; see `claim`.
-
-    Raises:
-        OutputError: it must stay, or another process is about to write it.
-    """
-    with held_file(path):
-        claim(path, overwrite=overwrite, inputs=inputs)
-        yield
 
 
 def _written(folder: Path, name: str) -> bool:

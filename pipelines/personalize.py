@@ -106,11 +106,7 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
     sequence = track_or_load(video, run, "track", recipe.track, watch, resume=resume, device=device)
     seconds = {"track": earlier + watch.seconds}
     provenance = run.note(tracked=str(run.place(sequence.folder).resolve()), track_seconds=f"{seconds['track']:.2f}")
-    try:
-        learned = learn(sequence.train_part(), recipe, out, resume=resume, watch=watch)
-    except KeyboardInterrupt:
-        print(f"\nInterrupted. The run is kept; continue it with --resume (folder {run.out}).")
-        raise
+    learned = learn(sequence.train_part(), recipe, out, resume=resume, watch=watch)
     avatar, subject = learned.avatar, subject_of(sequence, learned.avatar)
     seconds["personalize"] = learned.seconds + learned.teacher_seconds
     if learned.teacher_seconds:

@@ -134,8 +134,11 @@ def open_run(
         except BaseException as error:
             if run.facts and run.fresh and not _worth_keeping(run, error):
                 _discard(run.folder, run.kind)
-            elif run.facts and run.kind in ADDING and run.folder == run.out:
-                _finish(run)  # each thing that was added is whole; what is to replace all of them is not
+            elif run.facts:
+                if kind in FLAGS:
+                    error.add_note(f"{out} is kept: add {FLAGS[kind].split()[0]} to go on from there.")
+                if run.kind in ADDING and run.folder == run.out:
+                    _finish(run)  # each thing that was added is whole; what is to replace all of them is not
             raise
         if run.facts:
             _finish(run)

@@ -187,8 +187,13 @@ def _lock(file: Path, shown: Path) -> int:
     if os.fstat(lock).st_size:  # whoever ends in order removes the file
         _remove_parts(file, _owner(file).get("process"))
     owner = {"process": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(" ", "seconds")}
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, json.dumps(owner | {"command": shlex.join(sys.argv)}).encode(), 0)
+    try:
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, json.dumps(owner | {"command": shlex.join(sys.argv)}).encode(), 0)
+    except OSError:  # the disk is full to the last byte
+        file.unlink()
+        os.close(lock)
+        raise
     return lock
 
 

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -119,18 +119,20 @@ class RunLogger:
             values: a number for each curve; names like `loss/huber` are grouped by TensorBoard.
         """
         numbers = {name: float(value) for name, value in values.items()}
-        if self._board is not None:
-            for name, number in numbers.items():
-                self._board.add_scalar(name, number, step)
         # JSON has no NaN; a missing number is null there and stays visible in TensorBoard.
         entry = {name: number if math.isfinite(number) else None for name, number in numbers.items()}
-        self._file.write(json.dumps({"step": step, "seconds": round(time.perf_counter() - self._start, 3), **entry}) + "\n")
-        self._file.flush()
+        with self._writing():
+            if self._board is not None:
+                for name, number in numbers.items():
+                    self._board.add_scalar(name, number, step)
+            self._file.write(json.dumps({"step": step, "seconds": round(time.perf_counter() - self._start, 3), **entry}) + "\n")
+            self._file.flush()
 
     def image(self, step: int, name: str, image: Float[Tensor, "H W 3"]) -> None:
         """Show a picture in [0, 1] in TensorBoard."""
         if self._board is not None:
-            self._board.add_image(name, image.detach().clamp(0, 1).cpu(), step, dataformats="HWC")
+            with self._writing():
+                self._board.add_image(name, image.detach().clamp(0, 1).cpu(), step, dataformats="HWC")
 
     def preview(self, image: Float[Tensor, "H W 3"]) -> None:
         """Show a picture in [0, 1] as the run's preview.png, which anybody may look at while training goes on."""
@@ -139,13 +141,22 @@ class RunLogger:
     def text(self, step: int, name: str, text: str) -> None:
         """Show a text, such as the run's configuration, in TensorBoard."""
         if self._board is not None:
-            self._board.add_text(name, f"```\n{text}\n```", step)
+            with self._writing():
+                self._board.add_text(name, f"```\n{text}\n```", step)
 
     def close(self) -> None:
         """Write what is still buffered."""
-        self._file.close()
-        if self._board is not None:
-            self._board.close()
+        with self._writing():
+            self._file.close()
+            if self._board is not None:
+                self._board.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(f"The run's log in {self._folder} cannot be written ({error.strerror or error}). Make room.") from error
 
     def __enter__(self) -> RunLogger:
         return self

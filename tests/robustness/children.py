@@ -129,6 +129,7 @@ def _work(words: list[str], log: Path, writer: int, prepare: Callable[[], None] 
         streams = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         os.dup2(streams, 1)
         os.dup2(streams, 2)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
         os.environ.update(environment)
         sys.argv = ["deja-vu", *words]
         if prepare is not None:

@@ -93,7 +93,7 @@ class Killer:
         if replacing and killed.code:
             faults += self._lost(out)
         again = self._go_on(folder, flags, environment, over=killed.code == 0)
-        if again.code:
+        if again.code and not ("already. Add" in again.said and not differences(fingerprints(out), self.wanted)):
             faults.append(f"the second run ended with {again.code}: {_last(again)}")
         elif other := differences(fingerprints(out), self.wanted):
             faults.append(f"differs: {', '.join(other[:6])}")
