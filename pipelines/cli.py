@@ -17,7 +17,7 @@ from deja_vu.pipelines.help_text import overview
 
 COMMANDS = {
     "personalize": "From a video to a drivable avatar, tracking included.",
-    "reconstruct": "From one photo to a drivable avatar, in seconds.",
+    "reconstruct": "From one photo, or several of one person, to a drivable avatar, in seconds.",
     "view": "Look at avatars in the browser: turn them, move their faces, play motions.",
     "drive": "Drive an avatar with somebody's motion.",
     "export": "Write an avatar as a file, or a page, that other programs show.",

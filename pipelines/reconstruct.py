@@ -1,6 +1,6 @@
-"""From one photo to an avatar that can be driven: fit, lift, let the network correct, look at it from all sides.
+"""From one or several photos to an avatar that can be driven: fit, lift, let the network correct, look at it from all sides.
 
-A photo is a tracked video of one frame, so every command that takes a run (drive, view, export) takes this one.
+The first photo is a tracked video of one frame, so every command that takes a run (drive, view, export) takes this one.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from deja_vu.avatars import GaussianAvatar, GaussianConfig, save_avatar
-from deja_vu.avatars.prior.atlas import load_atlas
+from deja_vu.avatars.prior.atlas import Atlas, load_atlas
 from deja_vu.avatars.prior.network import load_prior
 from deja_vu.bench.evaluate import Evaluator, means
 from deja_vu.bench.predictors import avatar_predictor
 from deja_vu.bench.results import METRICS_FILE, PhotoFacts, write_result
 from deja_vu.core.config import config_text
+from deja_vu.core.errors import InputError
 from deja_vu.core.head import HeadParams
 from deja_vu.core.image import WHITE, over
 from deja_vu.core.portrait import Portrait
@@ -40,48 +42,51 @@ from deja_vu.pipelines.person import subject_of
 from deja_vu.pipelines.run_folder import Run, open_run
 from deja_vu.report.sheets import labelled_sheet
 from deja_vu.tracking.frames import begin_track
-from deja_vu.tracking.photo import FittedPhoto, fit_photo
+from deja_vu.tracking.photo import FittedPhoto, PhotoFitter
 from deja_vu.training.bust_init import lift_bust
 from deja_vu.training.checkpoint import fingerprint
 from deja_vu.training.devices import device_name, pick_device
 
 
-def reconstruct(photo: Path, out: Path, config: ReconstructConfig, *, overwrite: bool, device: str = "cpu") -> None:
-    """The photo's head as an avatar, with turntable.mp4, expressions.png and compare.png.
+def reconstruct(photos: Sequence[Path], out: Path, config: ReconstructConfig, *, overwrite: bool, device: str = "cpu") -> None:
+    """The head that some photos show as an avatar, with turntable.mp4, expressions.png and compare.png.
 
     Args:
-        photo: picture of one person's face.
+        photos: pictures of one person's face, in any poses; the first is the one whose torso and place count.
         out: run folder.
         config: recipe.
         overwrite: replace the run that the folder holds, once the new one is whole.
         device: where the network runs and the avatar is drawn, see `pick_device`.
 
     Raises:
-        InputError: the photo cannot be used.
+        InputError: a photo cannot be used, or they show different people.
         MissingAssetError: no network ships, and none is named.
         OutputError: `out` holds what no run wrote, or a run and the flag is missing; it is in use, or cannot be written.
     """
-    read = [photo, *([Path(config.prior)] if config.prior else [])]
+    read = [*photos, *([Path(config.prior)] if config.prior else [])]
     with open_run(out, "reconstruct", inputs=read, overwrite=overwrite) as run:
-        fill(photo, run, config, pick_device(device))
+        fill(photos, run, config, pick_device(device))
 
 
-def fill(photo: Path, run: Run, config: ReconstructConfig, device: torch.device) -> None:
-    """Make the avatar of a photo in an open run; see `reconstruct`."""
-    out, started = run.folder, time.monotonic()
-    picture = read_picture(photo)
+def fill(photos: Sequence[Path], run: Run, config: ReconstructConfig, device: torch.device) -> None:
+    """Make the avatar of some photos in an open run; see `reconstruct`."""
+    out, started, photo = run.folder, time.monotonic(), photos[0]
+    pictures = [(path.name, read_picture(path)) for path in photos]
     prior = load_prior(Path(config.prior) if config.prior else None).to(device) if config.init == "prior" else None
     head = load_head(config.head if prior is None else prior.config.head)
-    fitted = fit_photo(head, picture, photo.name, photo.stem, config.photo, with_torso=config.crop == "person")
-    for note in fitted.notes:
+    with PhotoFitter(head, config.photo) as fitter:
+        every = fitter.fit_all(pictures, photo.stem, with_torso=config.crop == "person")
+    for note in (note for one in every for note in one.notes):
         print(f"note: {note}")
+    fitted = every[0]
     atlas = load_atlas(config.head, config.uv_size) if prior is None else prior.atlas
-    batch = stack_portraits([fitted.portrait.resize(config.side)], 0)
+    batch = stack_portraits([one.portrait.resize(config.side) for one in every], 0)
+    refuse_strangers(atlas, every, photos, config)
     start, correction = (atlas.lift(batch), None) if prior is None else prior.predict(batch)
     correction = atlas.complete(start, correction, batch)
     sizes = GaussianConfig(uv_size=atlas.size, blendmaps=0, bust_size=0 if fitted.person is None else config.bust.size)
     avatar = atlas.avatar(start, correction, sizes, None if fitted.person is None else fitted.person.torso_shape).eval()
-    provenance = run.note(**source_facts(photo), recipe_sha256=fingerprint(config), tracked=str(run.place(out / "track").resolve()))
+    provenance = run.note(**photo_facts(photos), recipe_sha256=fingerprint(config), tracked=str(run.place(out / "track").resolve()))
     sequence = as_sequence(fitted, photo, head.spec.name, out / "track")
     if avatar.shows_person:
         lift_bust(avatar, FrameSource(sequence.person_window(), config.side), config.lift, config.bust)
@@ -97,6 +102,7 @@ def fill(photo: Path, run: Run, config: ReconstructConfig, device: torch.device)
     total = time.monotonic() - started
     facts = PhotoFacts(
         photo=photo.name,
+        photos=tuple(path.name for path in photos) if len(photos) > 1 else (),
         gaussians=avatar.num_gaussians,
         device=device_name(device),
         commit=provenance["commit"],
@@ -106,9 +112,47 @@ def fill(photo: Path, run: Run, config: ReconstructConfig, device: torch.device)
         seconds={"avatar": round(seconds, 2), "total": round(total, 2)},
     )
     write_result(out / METRICS_FILE, facts)
-    print(f"avatar in {seconds:.1f} s, with its pictures {total:.1f} s; its photo is met to {scores['psnr']:.2f} dB")
+    which = "its photo" if len(photos) == 1 else f"the first of {len(photos)} photos"
+    print(f"avatar in {seconds:.1f} s, with its pictures {total:.1f} s; {which} is met to {scores['psnr']:.2f} dB")
     names = ["compare.png", "expressions.png", *(["turntable.mp4"] if config.turntable_frames else [])]
     print(f"look at {' and '.join(str(run.out / name) for name in names)}")
+
+
+def refuse_strangers(atlas: Atlas, fitted: Sequence[FittedPhoto], photos: Sequence[Path], config: ReconstructConfig) -> None:
+    """Refuse photos on which the face is too unlike that of the first.
+
+    Raises:
+        InputError: names the photo.
+    """
+    if len(photos) == 1 or not config.likeness:
+        return
+    skin = atlas.head.topology.regions["face"][atlas.layout.faces] & ~atlas.scalp
+    lifted = [atlas.lift(stack_portraits([one.portrait.resize(config.side)], 0)) for one in fitted]
+    for photo, other in zip(photos[1:], lifted[1:], strict=True):
+        weight = lifted[0].trust[0] * other.trust[0] * skin
+        found = likeness(lifted[0].photos[0, :, :3].mean(1), other.photos[0, :, :3].mean(1), weight)
+        if found < config.likeness:
+            raise InputError(
+                f"{photo.name} seems to show another person than {photos[0].name}: their faces agree to {found:.2f}, at least "
+                f"{config.likeness:g} is expected of one person. Give photos of one person in similar light, or --likeness 0 to take any."
+            )
+
+
+def likeness(one: Float[Tensor, " M"], other: Float[Tensor, " M"], weight: Float[Tensor, " M"]) -> float:
+    """Weighted correlation of two faces' brightness, texel by texel; 0 where nothing is seen of both."""
+    total = weight.sum().clamp_min(1e-6)
+    a, b = (values - (weight * values).sum() / total for values in (one, other))
+    norm = ((weight * a * a).sum() * (weight * b * b).sum()).sqrt().clamp_min(1e-12)
+    return float((weight * a * b).sum() / norm)
+
+
+def photo_facts(photos: Sequence[Path]) -> dict[str, str]:
+    """What a run notes of its photos: the first one, and a digest of all of them."""
+    facts = [source_facts(photo) for photo in photos]
+    if len(facts) == 1:
+        return facts[0]
+    others = " ".join(fact["source"] for fact in facts[1:])
+    return {**facts[0], "other_sources": others, "sources_sha256": fingerprint(*(fact["source_sha256"] for fact in facts))}
 
 
 def as_sequence(fitted: FittedPhoto, photo: Path, head_name: str, folder: Path) -> TrackedSequence:

@@ -125,7 +125,9 @@ class PhotoFacts(PhotoScores):
     """How a photo became an avatar: metrics.json of a photo's run."""
 
     photo: str
-    """Name of the file."""
+    """Name of the file; of several, of the first, from which the person is seen and scored."""
+    photos: tuple[str, ...] = ()
+    """Names of all files, where there are several."""
     gaussians: int
     device: str
     commit: str

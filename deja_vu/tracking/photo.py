@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -102,7 +103,29 @@ class PhotoFitter:
         self._finder.__exit__(kind, value, traceback)
         self._matting.__exit__(kind, value, traceback)
 
-    def fit(self, picture: Picture, name: str, identity: str, *, with_torso: bool = False) -> FittedPhoto:
+    def fit_all(self, pictures: Sequence[tuple[str, Picture]], identity: str, *, with_torso: bool = False) -> list[FittedPhoto]:
+        """Fit one person's head to several photos, each with a lens and a pose of its own: all get the mean of the identities.
+
+        Args:
+            pictures: names and photos.
+            identity: who they show.
+            with_torso: whether to fit neck and torso of the first one, too.
+
+        Raises:
+            InputError: as of `fit`.
+        """
+        if len(pictures) == 1:
+            return [self.fit(pictures[0][1], pictures[0][0], identity, with_torso=with_torso)]
+        alone = [self.fit(picture, name, identity) for name, picture in pictures]
+        shapes = torch.stack([fitted.portrait.params.shape[0] for fitted in alone])
+        return [
+            self.fit(picture, name, identity, with_torso=with_torso and place == 0, shape=shapes.mean(0))
+            for place, (name, picture) in enumerate(pictures)
+        ]
+
+    def fit(
+        self, picture: Picture, name: str, identity: str, *, with_torso: bool = False, shape: Float[Tensor, " S"] | None = None
+    ) -> FittedPhoto:
         """Find the head of one photo and fit the model to it.
 
         Args:
@@ -110,6 +133,7 @@ class PhotoFitter:
             name: how messages and the portrait call it.
             identity: who it shows.
             with_torso: whether to fit neck and torso too.
+            shape: the person's identity, where it is known; fitted otherwise.
 
         Raises:
             InputError: no face, or one that is too small, cut by the border, or in profile.
@@ -130,7 +154,11 @@ class PhotoFitter:
         window, matte, valid = self._cut_out(photo, crop)
         solver = FaceSolver.of(self.head, Observations.of(landmarks[None], face.blendshapes[None], np.zeros(1), window), fit)
         state = fit_landmarks(solver, fit)
-        if self.config.silhouette_steps:
+        if shape is not None:
+            state = replace(state, shape=shape)
+            for _ in range(fit.steps):
+                state = solver.step(state, (solver.landmark_term(fit),), share_identity=False)
+        elif self.config.silhouette_steps:
             state = self._follow_silhouette(solver, state, fit, matte.alpha, valid)
         error = float(solver.landmark_errors(state).median())
         person, remarks = self._find_torso(photo, crop, state) if with_torso and self.head.spec.name == BUST_HEAD else (None, ())

@@ -51,6 +51,21 @@ def show_spread_sources(avatar: NerfAvatar, sequence: TrackedSequence) -> None:
         show_sources(avatar, sequence, torch.linspace(0, len(sequence) - 1, avatar.config.sources).round().long())
 
 
+def draw_sources(count: int, wanted: int, targets: Int[Tensor, " B"], generator: torch.Generator) -> Int[Tensor, " K"]:
+    """Frames that an encoder sees in a step: any but those that it must make, as the published method has it.
+
+    Args:
+        count: frames there are.
+        wanted: frames to draw, each on its own.
+        targets: places of the step's frames; where there are no others, these are drawn.
+        generator: source of the draw.
+    """
+    others = torch.ones(count, dtype=torch.bool)
+    others[targets.cpu()] = False
+    places = others.nonzero()[:, 0] if others.any() else torch.arange(count)
+    return places[torch.randint(len(places), (wanted,), generator=generator)]
+
+
 @torch.no_grad()
 def show_sources(avatar: NerfAvatar, sequence: TrackedSequence, positions: Int[Tensor, " K"]) -> None:
     """Let the encoder see some frames: what each shows of the head's frontal plane, before black."""
@@ -135,12 +150,12 @@ class NerfTask(Task[NerfPhase, Batch]):
         if phase.window:
             batch = batch.crop(*head_window(batch.head, phase.window, generator))
         if isinstance(avatar.planes, EncodedPlanes):
-            show_sources(avatar, self.trained, torch.randint(len(self.trained), (config.avatar.sources,), generator=generator))
+            show_sources(avatar, self.trained, draw_sources(len(self.trained), config.avatar.sources, batch.positions, generator))
         out = avatar.render_all(batch.params, batch.camera, background, enlarge=phase.enlarge)
         low = batch.resize(out.fine.rgb.shape[2], out.fine.rgb.shape[1])
         terms = {"fine": absolute_difference(out.fine, low, background, config.loss.neck)}
         terms["coarse"] = absolute_difference(out.coarse, low, background, config.loss.neck)
-        terms |= avatar.regularizers() | {"opacity": out.opacity}
+        terms |= avatar.penalties(out.planes) | {"opacity": out.opacity}
         terms = {name: value for name, value in terms.items() if weights[name]}
         if out.full is None:
             return StepResult(terms, weights, psnr(out.fine, low, background).mean(), len(batch.positions))

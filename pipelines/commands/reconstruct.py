@@ -10,27 +10,28 @@ from deja_vu.pipelines.requests import refuse_absent, refuse_device, refuse_fold
 
 
 def reconstruct_command(
-    photo: Path, *, out: Path, overwrite: bool = False, device: str = "auto", config: ReconstructConfig = ReconstructConfig()
+    photos: list[Path], *, out: Path, overwrite: bool = False, device: str = "auto", config: ReconstructConfig = ReconstructConfig()
 ) -> None:
-    """From one photo to a drivable avatar, in seconds.
+    """From one photo, or several of one person, to a drivable avatar, in seconds.
 
     Args:
-        photo: picture of one person's face.
+        photos: pictures of one person's face; more of them, from other sides, show more of it.
         out: run folder; gets avatar.safetensors, compare.png, expressions.png, turntable.mp4; drive, view and export read it.
         overwrite: replace the run in `out`, once the new one is whole; files that no run wrote stay.
         device: where to compute: auto (CUDA where it works, else the CPU), cpu, cuda, or of several GPUs cuda:1 and so on.
         config: every value of the recipe.
     """
-    refuse_folder(out, "reconstruct", [photo], overwrite=overwrite)
-    refuse_absent(photo, "a photo")
+    refuse_folder(out, "reconstruct", photos, overwrite=overwrite)
+    for photo in photos:
+        refuse_absent(photo, "a photo")
     refuse_device(device)
     from deja_vu.pipelines.reconstruct import reconstruct
 
-    reconstruct(photo, out, config, overwrite=overwrite, device=device)
+    reconstruct(photos, out, config, overwrite=overwrite, device=device)
 
 
 COMMAND = Command(
     run=reconstruct_command,
-    example="deja-vu reconstruct me.jpg --out runs/me",
-    main={name: name for name in ("crop", "init", "prior", "turntable-frames", "turntable-side")},
+    example="deja-vu reconstruct me.jpg left.jpg right.jpg --out runs/me",
+    main={name: name for name in ("crop", "init", "prior", "likeness", "turntable-frames", "turntable-side")},
 )

@@ -54,6 +54,8 @@ class NerfRender:
     """The same from the even samples alone."""
     opacity: Float[Tensor, ""]
     """Two-norm of the even samples' opacities."""
+    planes: Float[Tensor, "3 C s s"]
+    """That the field was read from."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,7 @@ class NerfAvatar(Avatar):
             RenderOutput(fine[..., :3] + (1 - alpha) * under, alpha),
             RenderOutput(coarse[..., :3] + (1 - coarse_alpha) * under, coarse_alpha),
             torch.cat([march.opacities for march in marches]).norm(),
+            planes,
         )
 
     def _ray_camera(self, camera: Camera) -> Camera:
@@ -274,7 +277,15 @@ class NerfAvatar(Avatar):
 
     def regularizers(self) -> dict[str, Tensor]:
         """`planes`: squared difference of neighboring texels; `points`: squared point features."""
-        return {"planes": total_variation(self.planes()), "points": self.field.points.table.weight.square().mean()}
+        return self.penalties(self.planes())
+
+    def penalties(self, planes: Float[Tensor, "3 C s s"]) -> dict[str, Tensor]:
+        """The same of planes that are there already: an encoder makes them once a step.
+
+        Args:
+            planes: of a render.
+        """
+        return {"planes": total_variation(planes), "points": self.field.points.table.weight.square().mean()}
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
         planes, slow = split_speeds(self.planes)
