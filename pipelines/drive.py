@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -186,14 +187,13 @@ def drive(
     total = min(length or sys.maxsize, config.frames or sys.maxsize)
     with tqdm(desc="drive", unit="frame", total=None if total == sys.maxsize else total) as bar:
         try:
-            for params in at_rate(perform(subject, source, config, avatar), source.fps, config.fps):
-                sink.write(paint(params))
+            frames = islice(at_rate(perform(subject, source, config, avatar), source.fps, config.fps), total)
+            for picture in paint.stream(frames, together=1 if source.live else paint.together):
+                sink.write(picture)
                 bar.update()
                 if isinstance(source, LiveMotion):
                     latency.append(time.monotonic() - source.taken)
                     bar.set_postfix(latency=f"{1000 * float(np.median(latency[-30:])):.0f} ms")
-                if bar.n >= total:
-                    break
         except KeyboardInterrupt:
             if not source.live:
                 raise
@@ -259,5 +259,6 @@ def show(avatar: Avatar, subject: Subject, out: Path, frames: int = 150, side: i
     vertices = avatar.host_head(face_camera(subject.neutral))[0]
     middle = (vertices.amin(0) + vertices.amax(0)) / 2
     places = tqdm(range(frames), desc="turntable", unit="frame")
-    pictures = (paint(turn.params[place : place + 1], orbit(camera, middle, float(turn.yaw[place]))) for place in places)
-    write_video(out, pictures, 30.0)
+    poses = (turn.params[place : place + 1] for place in places)
+    cameras = (orbit(camera, middle, float(yaw)) for yaw in turn.yaw)
+    write_video(out, paint.stream(poses, cameras, together=paint.together), 30.0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
+from itertools import islice, repeat
 from pathlib import Path
 from typing import TypeAlias
 
@@ -22,6 +24,11 @@ Background: TypeAlias = Float[Tensor, "3"] | UInt8[np.ndarray, "H W 3"]
 """A color in [0, 1], or a picture."""
 COLORS = {"white": "ffffff", "black": "000000", "grey": "808080", "green": "00b140", "blue": "0047bb"}
 """Backgrounds by name; green and blue are the usual key colors."""
+
+DRAWN_PIXELS = 1 << 24
+"""Pixels that a GPU draws at once: sixteen pictures of 1024 a side."""
+DRAWN_FRAMES = 16
+"""Frames that it draws at once at most."""
 
 
 def open_background(text: str) -> Background:
@@ -48,7 +55,13 @@ class Painter:
         self._picture = fill_frame(background, camera.width, camera.height) if isinstance(background, np.ndarray) else None
         self._color = background if isinstance(background, Tensor) else torch.zeros(3)
 
-    @torch.no_grad()
+    @property
+    def together(self) -> int:
+        """Frames that are best drawn at once: many small ones on a GPU, which would wait for each; one by one on a CPU."""
+        if self._device.type == "cpu" or "gaussians" not in self._avatar.capabilities:
+            return 1
+        return max(1, min(DRAWN_FRAMES, DRAWN_PIXELS // (self._camera.width * self._camera.height)))
+
     def __call__(self, params: HeadParams, camera: Camera | None = None) -> UInt8[np.ndarray, "H W C"]:
         """One picture, RGB or RGBA.
 
@@ -56,12 +69,29 @@ class Painter:
             params: one frame.
             camera: of the same size, instead of the first one.
         """
-        camera = self._camera if camera is None else camera.to(self._device)
-        out = self._avatar.render(params.to(self._device), camera, self._color.to(self._device))
-        rgb, alpha = out.rgb[0].cpu(), out.alpha[0].cpu()
+        return self._draw(params, self._camera if camera is None else camera)[0]
+
+    def stream(
+        self, frames: Iterable[HeadParams], cameras: Iterable[Camera] | None = None, *, together: int
+    ) -> Iterator[UInt8[np.ndarray, "H W C"]]:
+        """Pictures in turn, so many drawn at once.
+
+        Args:
+            frames: one by one.
+            cameras: one for each frame, of the same size as the first one, which is used without them.
+            together: see the property; 1 for frames that are to be seen as they come.
+        """
+        shown = zip(frames, repeat(self._camera) if cameras is None else cameras)  # noqa: B905 (one of them is endless)
+        while group := list(islice(shown, together)):
+            camera = self._camera if cameras is None else Camera.stack([camera for _, camera in group])
+            yield from self._draw(HeadParams.cat([params for params, _ in group]), camera)
+
+    @torch.no_grad()
+    def _draw(self, params: HeadParams, camera: Camera) -> UInt8[np.ndarray, "B H W C"]:
+        out = self._avatar.render(params.to(self._device), camera.to(self._device), self._color.to(self._device))
         if self._transparent:
-            return to_uint8(torch.cat([rgb / alpha.clamp_min(1e-3), alpha], -1))
-        return to_uint8(rgb if self._picture is None else rgb + (1 - alpha) * self._picture)
+            return to_uint8(torch.cat([out.rgb / out.alpha.clamp_min(1e-3), out.alpha], -1))
+        return to_uint8(out.rgb if self._picture is None else out.rgb + (1 - out.alpha) * self._picture.to(self._device))
 
 
 def fill_frame(picture: UInt8[np.ndarray, "h w 3"], width: int, height: int) -> Float[Tensor, "H W 3"]:

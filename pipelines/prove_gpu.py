@@ -64,9 +64,9 @@ def write_proof(device: torch.device, track: Path | None, out: Path, *, dry: boo
 
 
 def full_recipes() -> GpuRecipes:
-    """The default for Gaussians, and the published widths for fields; without the perceptual term where its weights are not at hand."""
+    """The default and the GPU's for Gaussians, the published widths for fields; no perceptual term where its weights are not at hand."""
     recipe = shipped_recipe("full")
-    return with_what_is_here(GpuRecipes(recipe.gaussian, recipe.nerf, recipe.nelf))
+    return with_what_is_here(GpuRecipes(recipe.gaussian, shipped_recipe("gpu").gaussian, recipe.nerf, recipe.nelf))
 
 
 def small_recipes() -> GpuRecipes:
@@ -75,7 +75,8 @@ def small_recipes() -> GpuRecipes:
     avatar = replace(tiny.gaussian.avatar, uv_size=64, blendmaps=2)
     phases = tuple(replace(phase, steps=2, resolution=48) for phase in tiny.gaussian.phases)
     gaussian = replace(tiny.gaussian, avatar=avatar, bust=replace(tiny.gaussian.bust, size=64), phases=phases, init="grey")
-    return with_what_is_here(GpuRecipes(gaussian, tiny.nerf, tiny.nelf))
+    batched = replace(gaussian, phases=tuple(replace(phase, batch=2) for phase in phases))
+    return with_what_is_here(GpuRecipes(gaussian, batched, tiny.nerf, tiny.nelf))
 
 
 def with_what_is_here(recipes: GpuRecipes) -> GpuRecipes:
@@ -83,11 +84,7 @@ def with_what_is_here(recipes: GpuRecipes) -> GpuRecipes:
     if find("stlpips_alex") is not None:
         return recipes
     print("note: ST-LPIPS' weights are not here (python -m deja_vu.io.assets): trained without the perceptual term, and not scored.")
-    return GpuRecipes(
-        gaussian=replace(recipes.gaussian, loss=replace(recipes.gaussian.loss, perceptual=0.0)),
-        nerf=replace(recipes.nerf, loss=replace(recipes.nerf.loss, perceptual=0.0)),
-        nelf=replace(recipes.nelf, loss=replace(recipes.nelf.loss, perceptual=0.0)),
-    )
+    return GpuRecipes(**{name: replace(config, loss=replace(config.loss, perceptual=0.0)) for name, config in vars(recipes).items()})
 
 
 if __name__ == "__main__":

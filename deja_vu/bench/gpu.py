@@ -62,6 +62,9 @@ class GpuRecipes:
     """What is trained."""
 
     gaussian: GaussianTrainConfig
+    """The default."""
+    batched: GaussianTrainConfig
+    """Of the recipe for a GPU, several frames a step."""
     nerf: NerfTrainConfig
     nelf: NelfTrainConfig
 
@@ -100,6 +103,7 @@ def prove(
     }
     if plan.personalize:
         sections["personalization"] = lambda: follow_personalization(recipes.gaussian, sequence, device)
+        sections["personalization_in_batches"] = lambda: follow_personalization(recipes.batched, sequence, device)
     return run_sections(sections, tell)
 
 
@@ -145,23 +149,27 @@ def time_fields(plan: GpuPlan, recipes: GpuRecipes, train: TrackedSequence, devi
 
 
 def time_showing(plan: GpuPlan, config: GaussianTrainConfig, train: TrackedSequence, device: torch.device) -> dict[str, Any]:
-    """Pictures a second from changing parameters to 8-bit pixels on the device, by their side."""
+    """Pictures a second from changing parameters to 8-bit pixels on the device, by their side, drawn one by one and many at once."""
     avatar = init_avatar(train, replace(config, init="grey")).to(device).eval()
-    return {str(side): show_frames(avatar, train, side, plan.seconds) for side in plan.shown}
+    sizes = {(side, together) for side in plan.shown for together in (1, max(plan.batches))}
+    return {f"{side}, {together} at once": show_frames(avatar, train, side, together, plan.seconds) for side, together in sorted(sizes)}
 
 
 @torch.no_grad()
-def show_frames(avatar: Avatar, sequence: TrackedSequence, side: int, seconds: float) -> dict[str, float]:
-    """Latency of one frame after another."""
+def show_frames(avatar: Avatar, sequence: TrackedSequence, side: int, together: int, seconds: float) -> dict[str, float]:
+    """Latency of one group of frames after another, and frames a second."""
     device = avatar.device
     camera, white = sequence.camera.resize(side, side).to(device), torch.ones(3, device=device)
-    frames = itertools.cycle([sequence.params[place : place + 1].to(device) for place in range(len(sequence))])
+    places = itertools.cycle(range(len(sequence)))
+    groups = [sequence.params[[next(places) for _ in range(together)]].to(device) for _ in range(len(sequence))]
+    shown = itertools.cycle(groups)
 
     @torch.no_grad()
     def run() -> torch.Tensor:
-        return (avatar.render(next(frames), camera, white).rgb[0].clamp(0, 1) * 255).to(torch.uint8)
+        return (avatar.render(next(shown), camera, white).rgb.clamp(0, 1) * 255).to(torch.uint8)
 
-    return latency(run, seconds)
+    found = latency(run, seconds)
+    return found | {"fps": round(together * found["fps"], 2)}
 
 
 def follow_personalization(config: GaussianTrainConfig, sequence: TrackedSequence, device: torch.device) -> dict[str, Any]:

@@ -41,6 +41,13 @@ class Camera:
         return Camera(torch.eye(4), intrinsics, width, height)
 
     @staticmethod
+    def stack(cameras: Sequence[Camera]) -> Camera:
+        """A batch of single cameras of one size."""
+        first = cameras[0]
+        poses, intrinsics = ([getattr(camera, name) for camera in cameras] for name in ("camera_from_world", "intrinsics"))
+        return Camera(torch.stack(poses), torch.stack(intrinsics), first.width, first.height)
+
+    @staticmethod
     def look_at(
         position: Sequence[float],
         target: Sequence[float] = (0.0, 0.0, 0.0),

@@ -62,8 +62,8 @@ def cut_window(pictures: Float[Tensor, "B H W C"], rows: Lines, columns: Lines) 
     return pictures.index_select(1, rows).index_select(2, columns)
 
 
-def to_uint8(image: Float[Tensor, "H W C"]) -> UInt8[np.ndarray, "H W C"]:
-    """8-bit picture of values in [0, 1]; what lies outside is clamped."""
+def to_uint8(image: Float[Tensor, "*b H W C"]) -> UInt8[np.ndarray, "*b H W C"]:
+    """8-bit pictures of values in [0, 1]; what lies outside is clamped."""
     return (image.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
 
 

@@ -107,7 +107,8 @@ def huber(
     if mask is None:
         return functional.huber_loss(a, b, delta=delta)
     constant = not (torch.is_grad_enabled() and (b.requires_grad or mask.requires_grad))
-    if constant and kernels.fused(a, b, mask):
+    whole = a.shape == b.shape and mask.shape == (*a.shape[:-1], 1)
+    if constant and whole and kernels.fused(a, b, mask):
         from deja_vu.kernels.distance import masked_huber
 
         return masked_huber(a, b, mask, delta)

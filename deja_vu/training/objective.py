@@ -46,14 +46,19 @@ def compensate(weights: Mapping[str, float], every: Mapping[str, int]) -> dict[s
 
 
 def load_perceptual(weights: Sequence[float], phases: Sequence[Phase], device: torch.device) -> PerceptualDistance | None:
-    """The perceptual distance, where a term of some weight in some phase needs it.
+    """The perceptual distance, where a term of some weight in some phase needs it; see `loss_precision`.
 
     Raises:
         MissingAssetError: it is needed, and not to be had.
     """
     if any(weight > 0 for weight in weights) and any(phase.perceptual_every for phase in phases):
-        return PerceptualDistance.load().to(device)
+        return PerceptualDistance.load().to(device, loss_precision(device))
     return None
+
+
+def loss_precision(device: torch.device) -> torch.dtype:
+    """Of the perceptual features in a loss: bfloat16 where a GPU has it, for its matrix units; scores are always of float32."""
+    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
 
 
 def is_due(every: int, step: int) -> bool:

@@ -141,3 +141,17 @@ def test_a_file_of_another_network_is_refused(tmp_path) -> None:
     torch.save({"features.0.weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(FormatError, match="ST-LPIPS"):
         PerceptualDistance.load(tmp_path / "other.pth")
+
+
+def test_as_a_loss_in_half_precision_it_pulls_the_same_way() -> None:
+    """Eight bits of every feature: the distance of noise to a percent, its gradient in direction to a few degrees."""
+    image = torch.rand(2, 64, 64, 3)
+    wanted, found = (noisy(image).requires_grad_() for _ in range(2))
+    distances, slopes = [], []
+    for leaf, metric in ((wanted, random_metric()), (found, random_metric().bfloat16())):
+        distance = metric(leaf, image)
+        distances.append(distance)
+        slopes.append(torch.autograd.grad(distance.sum(), leaf)[0])
+    assert distances[1].dtype == slopes[1].dtype == torch.float32
+    torch.testing.assert_close(distances[1], distances[0], rtol=0.02, atol=0)
+    assert F.cosine_similarity(slopes[1].flatten(), slopes[0].flatten(), dim=0) > 0.99

@@ -242,8 +242,12 @@ def test_frames_that_are_driven_scored_and_reported_are_drawn_on_meta(away: Avat
     subject = subject_of(tracked, away)
     turn = turntable_of(away, subject, 4)
     for background in (torch.ones(3), np.zeros((30, 20, 3), np.uint8)):
-        paint = Painter(away, subject.camera.resize(32, 32), background)
-        arrives(partial(paint, turn.params[1:2], orbit(subject.camera, torch.zeros(3), 0.5)), device)
+        camera = subject.camera.resize(32, 32)
+        paint = Painter(away, camera, background)
+        arrives(partial(paint, turn.params[1:2], orbit(camera, torch.zeros(3), 0.5)), device)
+        assert paint.together == (16 if "gaussians" in away.capabilities else 1)
+        poses = [turn.params[place : place + 1] for place in range(3)]
+        arrives(lambda paint=paint, poses=poses: list(paint.stream(poses, together=2)), device)
     batch = FrameSource(tracked, SIDE).batch(torch.tensor([2]))
     arrives(partial(avatar_predictor("test", away).predict, batch), device)
     arrives(partial(still_torso_predictor("still", away, tracked).predict, batch), device)

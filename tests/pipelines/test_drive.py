@@ -13,6 +13,7 @@ import torch
 from deja_vu.avatars import GaussianAvatar, GaussianConfig, save_avatar
 from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadParams
+from deja_vu.core.orbit import orbit
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.core.subject import Subject
 from deja_vu.heads import load_head
@@ -206,6 +207,21 @@ def test_the_painter_shows_what_render_gives(run, painted) -> None:
     with torch.no_grad():
         out = painted.render(sequence.params[3:4], sequence.camera, torch.tensor([0.2, 0.4, 0.6]))
     assert np.array_equal(painted_picture, (out.rgb[0].clamp(0, 1) * 255).round().to(torch.uint8).numpy())
+
+
+@pytest.mark.parametrize("background", [torch.tensor([0.2, 0.4, 0.6]), None, np.full((48, 48, 3), 9, np.uint8)])
+def test_frames_drawn_together_are_those_drawn_alone(run, painted, background) -> None:
+    sequence = TrackedSequence.load(run / "track")
+    paint = Painter(painted, sequence.camera.resize(48, 48), background)
+    frames = [sequence.params[place : place + 1] for place in range(5)]
+    alone = [paint(params) for params in frames]
+    for together in (1, 2, 8):
+        assert np.array_equal(np.stack(list(paint.stream(iter(frames), together=together))), np.stack(alone))
+    cameras = [orbit(sequence.camera.resize(48, 48), torch.zeros(3), 0.1 * number) for number in range(5)]
+    beside = [paint(*view) for view in zip(frames, cameras, strict=True)]
+    assert np.array_equal(np.stack(list(paint.stream(frames, cameras, together=3))), np.stack(beside))
+    assert not np.array_equal(beside[4], alone[4])
+    assert paint.together == 1  # on a CPU
 
 
 def test_a_wide_picture_shows_the_square_one_in_its_middle(tracked) -> None:

@@ -27,8 +27,10 @@ def test_every_section_runs_and_tells_its_figures_machine_and_commit(made_up: Tr
     assert found["training"].keys() == {"batch 1", "batch 2"}
     assert all(part["images_per_s"] > 0 and part["parts_ms"] for part in found["training"].values())
     assert found["fields"].keys() == {"nerf", "nelf"}
-    assert found["showing"]["64"]["fps"] > 0
-    assert found["personalization"]["points"][-1]["step"] == 4
+    assert found["showing"].keys() == {"64, 1 at once", "64, 2 at once"}
+    assert all(rate["fps"] > 0 for rate in found["showing"].values())
+    for section in ("personalization", "personalization_in_batches"):
+        assert found[section]["points"][-1]["step"] == 4
 
 
 def test_a_section_that_fails_is_told_and_the_others_go_on() -> None:

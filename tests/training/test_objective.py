@@ -17,7 +17,7 @@ from deja_vu.training.config import ImageLossWeights
 from deja_vu.training.gaussian_config import GaussianRegularizers
 from deja_vu.training.nelf_config import NelfRegularizers
 from deja_vu.training.nerf_config import NerfRegularizers
-from deja_vu.training.objective import ImageObjective, compensate, draw_window, head_window, is_due, term_weights
+from deja_vu.training.objective import ImageObjective, compensate, draw_window, head_window, is_due, loss_precision, term_weights
 from deja_vu.training.prior_config import PriorRegularizers
 
 SIDE = 40
@@ -200,3 +200,8 @@ def test_a_window_drawn_on_a_device_has_its_center_on_the_head_wherever_that_is_
     rows, columns = draw_window(torch.zeros(9, 7, dtype=torch.bool), 4, 0.999999)
     assert (rows.tolist(), columns.tolist()) == ([2, 3, 4, 5], [1, 2, 3, 4])
     assert draw_window(shown, 7, 0.0)[1].tolist() == [*range(7)]
+
+
+@pytest.mark.parametrize("name", ["cpu", "meta", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_perceptual_features_are_halved_on_a_gpu_alone(name: str) -> None:
+    assert loss_precision(torch.device(name)) == (torch.bfloat16 if name == "cuda" else torch.float32)

@@ -219,3 +219,8 @@ def test_without_the_library_torch_carries_and_says_so(monkeypatch):
     finally:
         native.available.cache_clear()
     torch.testing.assert_close(plainly.means, natively.means, rtol=0, atol=1e-5)  # a few roundings at 1 m
+
+
+def test_tables_follow_the_surface_to_another_device():
+    binding = scene(1)[2].to("meta")
+    assert {table.device.type for table in (binding.faces, binding.layout.corners, *binding.tables.values())} == {"meta"}
