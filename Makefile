@@ -49,6 +49,9 @@ UNSHAPED := not interrupted and not ctrl_c and not two_processes and not made_up
 shapes: $(READY)  ## run tests of every room with shapes and types of every call checked; those of browsers, of processes and of patience not
 	$(ONE_THREAD) $(BIN)/python -m pytest '--jaxtyping-packages=$(CHECKED)' $(addprefix tests/,$(SHAPED)) -k '$(UNSHAPED)'
 
+fuzz: $(READY)  ## read FILES=100000 damaged files of every kind; any that ends in more than a refusal is named, and can be made again
+	$(ONE_THREAD) $(BIN)/python -m tests.fuzz --files $(or $(FILES),100000)
+
 lint: $(READY)  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -18,6 +18,7 @@ from deja_vu.avatars.gaussian.avatar import GaussianAvatar
 from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.avatars.nelf import NelfAvatar, NelfConfig
 from deja_vu.avatars.nerf import NerfAvatar, NerfConfig
+from deja_vu.core.documents import in_short
 from deja_vu.core.errors import FormatError, InputError, refuse_other_version
 from deja_vu.core.subject import Subject
 from deja_vu.core.upgrade import upgrade_tensors
@@ -95,7 +96,7 @@ def read_header(path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise FormatError(f"{path} is damaged or no safetensors file ({error}).") from error
+        raise FormatError(f"{path} is damaged or no safetensors file ({in_short(error)}).") from error
     if header.get("format") != "deja-vu avatar":
         raise FormatError(f"{path} holds no avatar: its header has no 'deja-vu avatar' mark.")
     refuse_other_version(f"{path} has avatar format", header.get("version"), FORMAT_VERSION, "Personalize again with this version.")

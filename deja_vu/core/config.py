@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_h
 import dacite
 import yaml
 
-from deja_vu.core.errors import ConfigError, refuse_other_version
+from deja_vu.core.documents import read_yaml
+from deja_vu.core.errors import ConfigError, FormatError, refuse_other_version
 from deja_vu.core.ranges import allows_none, check_config, describe_type, plain_type, words_beside
 from deja_vu.core.upgrade import CONFIG_FORMAT, upgrade_recipe
 
@@ -33,9 +34,9 @@ def load_config(kind: type[Config], path: Path) -> Config:
     if not path.is_file():
         raise ConfigError(f"There is no config file {path}.")
     try:
-        overrides = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+        overrides = read_yaml(path) or {}
+    except FormatError as error:
+        raise ConfigError(str(error)) from error
     if not isinstance(overrides, dict):
         raise ConfigError(f"{path} must hold a mapping of option names to values, not {type(overrides).__name__}.")
     version = overrides.pop("format", None)

@@ -1,8 +1,15 @@
 """The errors a user can cause. Each says what was wrong, what was expected and what to do; the CLI exits with 2."""
 
 
+LONGEST = 480
+"""Characters of an error's text; what a file brought into it is cut out of its middle."""
+
+
 class DejaVuError(Exception):
     """Base of every error that the user can put right. Its text is shown without a traceback."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 + 5 :]}")
 
 
 class InputError(DejaVuError):
@@ -45,7 +52,10 @@ class OutputError(DejaVuError):
 
 
 class MissingAssetError(DejaVuError):
-    """A model file or optional package is not on this machine and could not be fetched."""
+    """A model file or optional package is not on this machine and could not be fetched; all that was tried is told, at any length."""
+
+    def __init__(self, text: str = "") -> None:
+        Exception.__init__(self, text)
 
 
 class DivergedError(DejaVuError):

@@ -13,7 +13,6 @@ Layout of the folder (format version 1):
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
@@ -27,6 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from deja_vu.core.camera import Camera
+from deja_vu.core.documents import in_short, read_json
 from deja_vu.core.errors import FormatError, InputError, refuse_other_version
 from deja_vu.core.head import TORSO_SHAPE, HeadParams
 from deja_vu.core.image import decode_picture
@@ -178,7 +178,7 @@ class TrackedSequence:
                 f"{folder} is not a tracked folder: expected track.json and params.safetensors in it. Make one with: deja-vu track"
             )
         try:
-            fields = dict(json.loads(description.read_text()))
+            fields = dict(read_json(description))
             refuse_other_version(f"{folder} has tracking format", fields.get("version"), FORMAT_VERSION, "Track the video again.")
             crops = {name: tuple(fields[name]) for name in ("crop", "person_crop") if fields.get(name) is not None}
             lists = {"warnings": tuple(fields["warnings"]), "excluded": tuple(fields.get("excluded", ()))}
@@ -193,7 +193,7 @@ class TrackedSequence:
             own = tensors.get("torso_shape")
             sequence = TrackedSequence(folder, info, params, camera, tensors["index"], tensors["times"], tensors["test"], own)
         except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
-            raise FormatError(f"{folder} is damaged ({error}). Track the video again.") from error
+            raise FormatError(f"{folder} is damaged ({in_short(error)}). Track the video again.") from error
         if not all(torch.isfinite(value).all() for value in tensors.values() if value.is_floating_point()):
             raise FormatError(f"{folder}: parameters hold values that are not finite. Track the video again.")
         return sequence

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from deja_vu.core import documents
 from deja_vu.core.errors import FormatError, InputError
 from deja_vu.core.image import decode_picture
 
@@ -85,10 +86,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     """
     if not path.is_file():
         raise InputError(f"{path.parent} is not {what}: expected {path.name} in it. Give the folder that holds this file.")
-    try:
-        content = json.loads(path.read_text())
-    except (ValueError, OSError) as error:
-        raise FormatError(f"{path} is damaged ({error}). Fetch it again.") from error
+    content = documents.read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list) or not content["frames"]:
         raise FormatError(f"{path} lists no frames. Expected an object with `frames` in it; fetch it again.")
     return content
@@ -106,8 +104,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return dict(archive)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise FormatError(f"{path} is no archive of plain arrays ({error}). Export it again.") from error
+    except (ValueError, OSError, EOFError, LookupError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise FormatError(f"{path} is no archive of plain arrays ({documents.in_short(error)}). Export it again.") from error
 
 
 def take(source: Path, values: Mapping[str, Any], name: str, shape: tuple[int | None, ...]) -> np.ndarray:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from deja_vu.core.camera import Camera
+from deja_vu.core.documents import read_json
 from deja_vu.core.errors import FormatError, InputError, OutputError
 from deja_vu.core.head import HeadParams
 from deja_vu.core.portrait import Portrait
@@ -145,7 +146,7 @@ def read_info(folder: Path) -> ShardInfo:
     if not path.is_file():
         raise InputError(f"{folder} holds no shards: expected {DESCRIPTION} in it. Make them with: deja-vu prepare")
     try:
-        fields = json.loads(path.read_text())
+        fields = read_json(path)
         if fields.get("version") != FORMAT_VERSION:
             raise FormatError(f"{folder} has shard format {fields.get('version')}, expected {FORMAT_VERSION}. Prepare the photos again.")
         return ShardInfo(**{**fields, "sources": tuple(fields["sources"])})

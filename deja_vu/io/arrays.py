@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from deja_vu.core.documents import in_short
 from deja_vu.core.errors import FormatError, OutputError
 from deja_vu.io.files import whole, write_atomic
 
@@ -51,7 +52,7 @@ def read_tensors(path: Path | str) -> tuple[dict[str, str], dict[str, Tensor]]:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
-        raise FormatError(f"{path} is damaged or no safetensors file ({error}).") from error
+        raise FormatError(f"{path} is damaged or no safetensors file ({in_short(error)}).") from error
 
 
 def read_asset(path: Path | str, format: str) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
-from deja_vu.core.errors import InputError
+from deja_vu.core.documents import read_yaml
+from deja_vu.core.errors import FormatError, InputError
 from deja_vu.core.head import HeadParams
 from deja_vu.core.motion import MotionSource
 from deja_vu.heads.base import HeadModel
@@ -82,9 +82,9 @@ def _read(path: Path) -> tuple[float, list[Any]]:
     if not path.is_file():
         raise InputError(f"There is no script {path}.")
     try:
-        script = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid YAML: {error}") from error
+        script = read_yaml(path)
+    except FormatError as error:
+        raise InputError(str(error)) from error
     if not isinstance(script, dict) or not isinstance(script.get("keyframes"), list) or not script["keyframes"]:
         raise InputError(f"{path} is no script: expected a mapping with a list `keyframes`, such as: keyframes: [{{at: 0, face: smile}}]")
     _refuse_unknown(script, ("fps", "keyframes"), f"{path}")

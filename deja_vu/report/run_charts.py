@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import math
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from deja_vu.core.documents import parse_json
 from deja_vu.core.errors import FormatError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.report.coverage import Course
@@ -42,15 +43,25 @@ def training_charts(path: Path) -> list[Chart]:
     if not path.is_file():
         return []
     lines: dict[str, tuple[list[float], list[float]]] = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise FormatError(f"{path}, line {number}: {error}. Continue the run with --resume, which mends its log.") from error
-        for name, value in entry.items():
-            if name not in ("step", "seconds"):
-                xs, ys = lines.setdefault(name, ([], []))
-                xs.append(float(entry["step"]))
-                ys.append(float("nan") if value is None else float(value))
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+        for name, (step, value) in _read_entry(line, f"{path}, line {number}").items():
+            xs, ys = lines.setdefault(name, ([], []))
+            xs.append(step)
+            ys.append(value)
     ordered = sorted(lines, key=lambda name: (name != "metric/psnr", name != "loss/total", name))
     return [Chart(name, {name: lines[name]}, log_y=name.startswith(LOSSES) or name == "lr") for name in ordered]
+
+
+def _read_entry(line: str, where: str) -> dict[str, tuple[float, float]]:
+    """Step and value of everything in a line of the log; nan for what was not finite."""
+    entry = parse_json(line, where)
+    if not isinstance(entry, dict) or not _is_number(entry.get("step")):
+        raise FormatError(f"{where} has no step. Continue the run with --resume, which mends its log.")
+    named = {name: value for name, value in entry.items() if name not in ("step", "seconds")}
+    if wrong := [name for name, value in named.items() if value is not None and not _is_number(value)]:
+        raise FormatError(f"{where}: {wrong[0]} is no number. Continue the run with --resume, which mends its log.")
+    return {name: (float(entry["step"]), math.nan if value is None else float(value)) for name, value in named.items()}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30

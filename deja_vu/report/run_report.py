@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 
 from deja_vu.avatars import Avatar
 from deja_vu.bench.results import METRICS_FILE
+from deja_vu.core import documents
 from deja_vu.core.errors import FormatError, InputError
 from deja_vu.core.image import to_uint8
 from deja_vu.core.sampling import evenly_spaced
@@ -24,6 +25,7 @@ from deja_vu.motion.appearance import Appearance, pose_subject
 from deja_vu.report import html
 from deja_vu.report.coverage import Shortcoming, find_shortcomings, follow
 from deja_vu.report.filming import find_filming_faults
+from deja_vu.report.metrics import check_metrics
 from deja_vu.report.plots import line_chart
 from deja_vu.report.run_charts import course_charts, training_charts
 from deja_vu.report.sheets import render_poses
@@ -66,6 +68,7 @@ def run_page(run: Run) -> str:
         FormatError: its files are damaged.
     """
     metrics = read_json(run.folder / METRICS_FILE)
+    check_metrics(metrics, str(run.folder / METRICS_FILE))
     info, count = run.sequence.info, len(run.sequence)
     filmed = f"{count} frames at {info.fps:g} a second" if count > 1 else "one photo"
     lead = f"{info.source}: {filmed}, head {info.head_name}, commit {metrics.get('commit', 'unknown')}"
@@ -97,9 +100,9 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path.parent} has no {path.name}. Expected a finished run of `deja-vu personalize`; continue it with --resume.")
     try:
-        value = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise FormatError(f"{path} is damaged ({error}). Run `deja-vu personalize` again with --resume.") from error
+        value = documents.read_json(path)
+    except FormatError as error:
+        raise FormatError(f"{error} Run `deja-vu personalize` again with --resume.") from error
     if not isinstance(value, dict):
         raise FormatError(f"{path} is damaged: expected a JSON object. Run `deja-vu personalize` again with --resume.")
     return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import struct
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -13,10 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deja_vu.core.documents import in_short
 from deja_vu.core.errors import FormatError, OutputError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.files import whole
 
+UNREADABLE = (
+    *(OSError, EOFError, RuntimeError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, AssertionError),
+    *(pickle.UnpicklingError, struct.error),
+)
+"""What the unpickler of torch raises at damaged files: it trusts its stack, and the sizes that it reads."""
 FORMAT = 3
 """Version of the file; raised whenever an older file would be misread."""
 
@@ -149,8 +156,8 @@ def _read(path: Path, expected: Mapping[str, type]) -> dict[str, Any]:
     """What a checkpoint holds; `expected` are names and types of the values in its entry `extra`."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        raise FormatError(f"{path} is no readable checkpoint ({str(error)[:200]}). Start the run anew with --overwrite.") from error
+    except UNREADABLE as error:
+        raise FormatError(f"{path} is no readable checkpoint ({in_short(error)}). Start the run anew with --overwrite.") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         version = content.get("format") if isinstance(content, dict) else None
         raise FormatError(f"{path} is a checkpoint of format {version}, this version reads {FORMAT}. Start the run anew with --overwrite.")
