@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from deja_vu.avatars import Avatar, GaussianAvatar
 from deja_vu.avatars.gaussian.code_fit import CodeFitter, can_fit_codes
+from deja_vu.avatars.gaussian.face_reader import codes_reader
 from deja_vu.core.errors import ConfigError
 from deja_vu.core.head import HeadParams
 from deja_vu.core.sequence import TrackedSequence
@@ -49,9 +50,9 @@ def own_motion(sequence: TrackedSequence, avatar: Avatar, subject: Subject, way:
         ConfigError: the avatar cannot do so.
     """
     refuse_unfit(avatar, way)
-    still = avatar if avatar.device.type == "cpu" else deepcopy(avatar).cpu()
-    work = still.read_codes
+    work = codes_reader(avatar)
     if way == "fit":
+        still = avatar if avatar.device.type == "cpu" else deepcopy(avatar).cpu()
         assert isinstance(still, GaussianAvatar)
         work = CodeFitter(still).fit
     source = FrameSource(sequence, sequence.info.resolution, cache_bytes=0)

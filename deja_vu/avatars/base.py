@@ -58,17 +58,6 @@ class Avatar(nn.Module, ABC):
         """Frames with what this avatar draws as their subject: the whole person, or the head."""
         return batch.whole_person() if self.shows_person else batch
 
-    def read_codes(self, batch: Batch) -> HeadParams:
-        """Parameters of a frame of the avatar's own person, with what its picture says beyond what was tracked.
-
-        Args:
-            batch: one frame with its tracked parameters, in the window of the head.
-
-        Returns:
-            The tracked ones unless a kind of avatar has learned to read; never for other people's frames.
-        """
-        return batch.params
-
     @abstractmethod
     def render(self, params: HeadParams, camera: Camera, background: Float[Tensor, "*b 3"]) -> RenderOutput:
         """Pictures of B poses by one camera (or one each), over a background color in [0, 1]."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from deja_vu.avatars import Avatar, GaussianAvatar
 from deja_vu.avatars.gaussian.code_fit import CodeFitter
+from deja_vu.avatars.gaussian.face_reader import codes_reader
 from deja_vu.core.batch import Batch
 from deja_vu.core.image import WHITE, over
 from deja_vu.core.sequence import TrackedSequence
@@ -37,12 +38,11 @@ class Predictor:
 
 def avatar_predictor(name: str, avatar: Avatar) -> Predictor:
     """Renders of an avatar with the tracked parameters, and what the avatar reads beyond them if it has learned to."""
-    device = avatar.device
+    device, read = avatar.device, codes_reader(avatar)
 
     @torch.no_grad()
     def predict(batch: Batch) -> Tensor:
-        batch = batch.to(device)
-        out = avatar.render(avatar.read_codes(batch), batch.camera, WHITE.to(device))
+        out = avatar.render(read(batch).to(device), batch.camera.to(device), WHITE.to(device))
         return out.rgb[0].clamp(0, 1).cpu()
 
     return Predictor(name, predict, avatar.shows_person)

@@ -30,6 +30,7 @@ from deja_vu.report.plots import line_chart
 from deja_vu.report.run_charts import course_charts, training_charts
 from deja_vu.report.sheets import render_poses
 from deja_vu.report.verdicts import MEANING, headline, judge_run, score_regions, score_rows
+from deja_vu.report.worst import find_worst
 
 EXPRESSIONS = tuple(Appearance(name, name) for name in PRESETS)
 VIEWS = tuple(
@@ -80,6 +81,7 @@ def run_page(run: Run) -> str:
         *_clips(run.folder),
         *_comparison(run),
         html.section("Scores", scores, html.paragraph(MEANING)) if rows else "",
+        *_worst(run),
         *_coverage(run),
         html.section("Expressions", html.gallery(_appearances(run, EXPRESSIONS))),
         html.section("Views", html.gallery(_appearances(run, VIEWS))),
@@ -126,6 +128,15 @@ def _comparison(run: Run) -> list[str]:
     if len(run.sequence) == 1:
         return [html.section("The photo", html.picture(rgb, "The photo's head, the avatar from there, and from the sides and behind."))]
     return [html.section("Held-out frames", html.picture(rgb, "Frames that training never saw; errors are four times as bright."))]
+
+
+def _worst(run: Run) -> list[str]:
+    """Where the avatar follows worst, if there are frames that it has not seen."""
+    if not run.sequence.test.any():
+        return []
+    worst = find_worst(run.avatar, run.sequence)
+    shown = [html.picture(one.picture, f"{one.region}, frame {one.frame}: {one.psnr:.1f} dB") for one in worst]
+    return [html.section("Where it follows worst", *shown, lead="Held-out frames, filmed and rendered.")] if shown else []
 
 
 def _coverage(run: Run) -> list[str]:

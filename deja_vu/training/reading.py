@@ -9,8 +9,9 @@ from tqdm import tqdm
 
 from deja_vu.avatars import GaussianAvatar
 from deja_vu.avatars.gaussian.code_fit import CodeFitter
-from deja_vu.avatars.gaussian.code_reader import Example, learn_reader
+from deja_vu.avatars.gaussian.code_reader import learn_reader
 from deja_vu.avatars.gaussian.config import ReaderConfig
+from deja_vu.avatars.gaussian.face_reader import FaceReader
 from deja_vu.core.sampling import evenly_spaced
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.frames import FrameSource
@@ -32,7 +33,8 @@ def teach_reader(avatar: GaussianAvatar, sequence: TrackedSequence, config: Read
     source = FrameSource(sequence, sequence.info.resolution, cache_bytes=0)
     chosen = evenly_spaced(config.frames, len(sequence))
     stream = tqdm(source.stream(iter(chosen[:, None])), "learn to read", total=len(chosen), unit="frame")
-    examples = [Example.of(fitter.fit_code(batch)) for batch in stream]
     assert still.reader is not None
+    reader = FaceReader(still, still.reader)
+    examples = [reader.example(batch, fitter.fit_code(batch)) for batch in stream]
     learn_reader(still.reader, examples, fitter.columns, config)
     avatar.reader.load_state_dict(still.reader.state_dict())

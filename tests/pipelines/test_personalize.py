@@ -12,6 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from deja_vu.avatars import GaussianAvatar, save_avatar
 from deja_vu.avatars.gaussian.config import ReaderConfig
+from deja_vu.avatars.gaussian.face_reader import codes_reader
 from deja_vu.avatars.io import load_avatar
 from deja_vu.avatars.prior.config import PriorConfig
 from deja_vu.avatars.prior.network import build_prior, save_prior
@@ -51,7 +52,7 @@ def score(avatar: GaussianAvatar, sequence: TrackedSequence) -> float:
     for position in range(len(sequence.test_part())):
         batch = source.batch(torch.tensor([position]))
         with torch.no_grad():
-            image = avatar.render(avatar.read_codes(batch), batch.camera, WHITE).rgb
+            image = avatar.render(codes_reader(avatar)(batch), batch.camera, WHITE).rgb
         error = ((image - over(batch.image, batch.head, WHITE)).square() * batch.loss_mask).sum() / (3 * batch.loss_mask.sum())
         scores.append(-10 * math.log10(float(error)))
     return sum(scores) / len(scores)

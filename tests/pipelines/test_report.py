@@ -14,16 +14,18 @@ import torch
 from deja_vu.avatars import save_avatar
 from deja_vu.core.config import config_text
 from deja_vu.core.sequence import TrackedSequence
+from deja_vu.heads.regions import followed_parts, points_window
 from deja_vu.io.assets import find
 from deja_vu.io.files import write_atomic
 from deja_vu.io.images import write_png
-from deja_vu.io.tracked_folder import write_sequence
+from deja_vu.io.tracked_folder import write_frame, write_sequence
 from deja_vu.motion.actor import PRESETS
 from deja_vu.motion.appearance import pose_subject
 from deja_vu.pipelines.cli import main
 from deja_vu.report.filming import find_filming_faults, touches_border
 from deja_vu.report.run_report import VIEWS
 from deja_vu.report.sheets import comparison_sheet, render_poses
+from deja_vu.report.worst import find_worst
 from tests.pipelines.test_cli import refused
 
 __all__ = ["refused"]
@@ -74,12 +76,35 @@ def test_one_page_holds_everything(run, capfd) -> None:
     # Of the toy's video: it turns to both sides, and is short.
     assert "The video is short: 12 training frames" in text
     assert "Film for 15 to 60 seconds" in text
-    assert text.count("data:image/jpeg") == 1 + len(PRESETS) + 10  # comparison, expressions, views
+    assert text.count("data:image/jpeg") == 1 + 4 + len(PRESETS) + 10  # comparison, worst windows, expressions, views
     for label in (*PRESETS, "below, 45° left", "above, front"):
         assert f"<figcaption>{label}</figcaption>" in text  # one by one
     assert text.count("<svg") == 3 + 2  # turns; mouth; smile and brows; two curves
     assert text.index("In short") < text.index("Held-out frames") < text.index("What the video did not show") < text.index("Training")
     assert not re.search(r"(?:src|href)=\"(?!data:)", text)
+
+
+def test_the_worst_windows_are_those_that_were_spoilt(film, painted, tmp_path) -> None:
+    """A held-out frame whose eyes were painted over has both worst windows of the eyes, and no other region's first."""
+    sequence = film(tmp_path / "track")
+    spoilt = int(sequence.index[13])
+    image = sequence.frame(13).image.numpy().copy()
+    left, right = followed_parts(painted.head.topology)["eyes"]
+    vertices = painted.head(sequence.params[13:14])[0]
+    for part in (left, right):
+        rows, columns = points_window(vertices[part], sequence.camera, 0.0)
+        image[rows, columns] = (255, 0, 255)
+    write_frame(sequence.folder, spoilt, image)
+    worst = find_worst(painted, sequence)
+    assert [one.region for one in worst] == ["lips"] * 2 + ["eyes"] * 2
+    eyes = [one for one in worst if one.region == "eyes"]
+    assert [one.frame for one in eyes] == [spoilt] * 2
+    assert eyes[0].psnr <= eyes[1].psnr < 15
+    assert all(one.psnr > 25 for one in worst if one.region == "lips")
+    filmed, shown = np.split(eyes[0].picture.astype(int), 2, axis=1)
+    pink = [int(((half[..., 0] > 200) & (half[..., 1] < 60) & (half[..., 2] > 200)).sum()) for half in (filmed, shown)]
+    assert pink[0] > 50
+    assert pink[1] == 0
 
 
 def test_a_page_can_go_elsewhere(run, tmp_path) -> None:

@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from deja_vu.avatars.base import Avatar, Draw
 from deja_vu.avatars.gaussian.blend_weights import LinearCode
 from deja_vu.avatars.gaussian.charts import lay_out
-from deja_vu.avatars.gaussian.code_reader import CodeReader, residuals
+from deja_vu.avatars.gaussian.code_reader import CodeReader
 from deja_vu.avatars.gaussian.config import ChannelGains, GaussianConfig
 from deja_vu.avatars.gaussian.correction import ParamCorrection
-from deja_vu.avatars.gaussian.face_code import FaceCode, FaceView, fitted_parts
+from deja_vu.avatars.gaussian.face_code import FaceCode
 from deja_vu.avatars.gaussian.mouth import draw_in, inner_mouth
 from deja_vu.avatars.gaussian.softmax_code import ComponentCode, NetworkCode, SoftmaxCode
 from deja_vu.avatars.gaussian.weighted_squares import weighted_squares
-from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError
 from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, Gaussians
@@ -171,17 +170,6 @@ class GaussianAvatar(Avatar):
         ours = self.correct_params(params)
         axes = ours.world_from_head[..., :3, :3] if self.config.axes == "head" else None
         return pose_gaussians(self.build_map(params), self.vertices(ours), self.charts.binding, self.rest_stretch, axes)
-
-    @torch.no_grad()
-    def read_codes(self, batch: Batch) -> HeadParams:
-        if self.reader is None:
-            return batch.params
-        code, parts = FaceCode.of(self.head.spec), fitted_parts(self.head.topology)
-        view = FaceView.of(self.subject(batch), self.head(self.correct_params(batch.params))[0], parts)
-        tracked = code.pack(batch.params)
-        low, high = code.bounds(tracked)
-        missed = self.reader.read(residuals(view, view.draw(self.gaussians(batch.params))))
-        return code.put((tracked + missed).clamp(low, high), batch.params)
 
     def render(self, params: HeadParams, camera: Camera, background: Float[Tensor, "*b 3"]) -> RenderOutput:
         return self.prepare(params, camera)(background)

@@ -39,10 +39,6 @@ class FittedCode:
     """Code from which it began."""
     code: Float[Tensor, " D"]
     view: FaceView
-    at_tracked: list[Float[Tensor, "_ _ 3"]]
-    """What the avatar shows in every window with the tracked code."""
-    at_fitted: list[Float[Tensor, "_ _ 3"]]
-    """The same with the fitted one."""
     differences: list[Float[Tensor, "_ _ _ 3"]]
     """How the picture of every part changes with each of the values that move it, per unit, where the last step began."""
 
@@ -80,8 +76,8 @@ class CodeFitter:
         """The fitted code of one frame, with what was seen on the way; see `fit`."""
         view, tracked = self.view(batch), self.code.pack(batch.params)[0]
         low, high = self.code.bounds(tracked)
-        code, at_tracked = tracked, self.draw(view, batch.params, tracked)
-        shown, cost, differences = at_tracked, self._cost(view, at_tracked, torch.zeros_like(tracked)), []
+        code, shown, differences = tracked, self.draw(view, batch.params, tracked), []
+        cost = self._cost(view, shown, torch.zeros_like(tracked))
         for _ in range(self._config.steps):
             differences = [self.differences(part, camera, batch.params, code) for part, camera in enumerate(view.cameras)]
             step, before = self._step(view, shown, differences, code, tracked), cost
@@ -93,7 +89,7 @@ class CodeFitter:
                     break
             if cost > before * (1 - self._config.least_gain):
                 break
-        return FittedCode(tracked, code, view, at_tracked, shown, differences)
+        return FittedCode(tracked, code, view, differences)
 
     def view(self, batch: Batch) -> FaceView:
         """The windows of a frame."""

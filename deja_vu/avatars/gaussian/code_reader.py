@@ -21,13 +21,14 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from deja_vu.avatars.gaussian.config import ReaderConfig
-from deja_vu.avatars.gaussian.face_code import FaceView
 
 if TYPE_CHECKING:
     from deja_vu.avatars.gaussian.code_fit import FittedCode
 
 GRIDS = ((16, 24), (18, 20), (18, 20))
 """Rows and columns to which the residual of every part is reduced: lips, left eye and brow, right eye and brow."""
+LEAST_SPREAD = 0.1
+"""Share of the mean variance of residuals that is added to every cell's, for those in which little ever happens."""
 LEAST_VARIANCE = 1e-5
 """Variance of a value's error where it never errs."""
 
@@ -37,8 +38,8 @@ class CodeReader(nn.Module):
 
     weight: Tensor
     mean: Tensor
-    reach: Tensor
-    """Norm of each part's residual, by that of training, down to which larger ones are scaled, so that nothing extrapolates far."""
+    limit: Tensor
+    """Most that the residual of each cell counts, by that of training: teeth or a tongue that no frame showed say nothing about lips."""
 
     def __init__(self, size: int) -> None:
         """Begin with a reader that corrects nothing.
@@ -50,7 +51,7 @@ class CodeReader(nn.Module):
         pixels = sum(3 * rows * columns for rows, columns in GRIDS)
         self.register_buffer("weight", torch.zeros(pixels, size))
         self.register_buffer("mean", torch.zeros(pixels))
-        self.register_buffer("reach", torch.zeros(len(GRIDS)))
+        self.register_buffer("limit", torch.zeros(pixels))
 
     def read(self, residuals: list[Float[Tensor, "_ _ 3"]]) -> Float[Tensor, " D"]:
         """What the code is to be corrected by.
@@ -58,12 +59,8 @@ class CodeReader(nn.Module):
         Args:
             residuals: frame less avatar in the window of every part, 0 where no pixel counts.
         """
-        sizes = [3 * rows * columns for rows, columns in GRIDS]
-        held = []
-        for part, mean, reach in zip(reduce_parts(residuals), self.mean.split(sizes), self.reach, strict=True):
-            unusual = part - mean
-            held.append(unusual * (reach / unusual.norm().clamp_min(1e-9)).clamp(max=1.0))
-        return torch.cat(held) @ self.weight
+        unusual = torch.cat(reduce_parts(residuals)) - self.mean
+        return unusual.clamp(-self.limit, self.limit) @ self.weight
 
 
 @dataclass(frozen=True)
@@ -80,14 +77,20 @@ class Example:
     """How the picture of every part changes with each of the values that move it."""
 
     @staticmethod
-    def of(fitted: FittedCode) -> Example:
-        """What a fit says to a reader."""
+    def of(fitted: FittedCode, at_tracked: list[Float[Tensor, "_ _ 3"]], at_fitted: list[Float[Tensor, "_ _ 3"]]) -> Example:
+        """What a fit says to a reader.
+
+        Args:
+            fitted: what it came to.
+            at_tracked: residuals in the window of every part at the tracked code.
+            at_fitted: the same at the fitted one.
+        """
         view = fitted.view
         masked = [change * mask for change, mask in zip(fitted.differences, view.masks, strict=True)]
         return Example(
             error=fitted.code - fitted.tracked,
-            at_tracked=reduce_parts(residuals(view, fitted.at_tracked)),
-            at_fitted=reduce_parts(residuals(view, fitted.at_fitted)),
+            at_tracked=reduce_parts(at_tracked),
+            at_fitted=reduce_parts(at_fitted),
             effects=[interpolate(change.movedim(-1, 1), grid, mode="area").flatten(1) for change, grid in zip(masked, GRIDS, strict=True)],
         )
 
@@ -107,7 +110,7 @@ def learn_reader(reader: CodeReader, examples: Sequence[Example], columns: Seque
     shared = torch.zeros(errors.shape[1])
     for own in columns:
         shared[own] += 1
-    weights, means, reaches = [], [], []
+    weights, means, limits = [], [], []
     for part, own in enumerate(columns):
         tracked, fitted = (torch.stack([getattr(one, name)[part] for one in examples]) for name in ("at_tracked", "at_fitted"))
         mean = fitted.mean(0)
@@ -115,23 +118,19 @@ def learn_reader(reader: CodeReader, examples: Sequence[Example], columns: Seque
         system = fitted.T @ fitted + config.tracked_weight * tracked.T @ tracked
         cross = config.tracked_weight * tracked.T @ errors[:, own]
         for example in examples:
-            spread = example.effects[part].T * variance[own]
-            system += spread @ example.effects[part]
-            cross += spread
+            drawn = example.effects[part].T * variance[own]
+            system += drawn @ example.effects[part]
+            cross += drawn
         system.diagonal().add_(config.noise * system.diagonal().mean() + LEAST_VARIANCE)
         weight = torch.zeros(len(system), errors.shape[1])
         weight[:, own] = torch.linalg.solve(system, cross) / shared[own]
         weights.append(weight)
         means.append(mean)
-        reaches.append(config.reach * tracked.norm(dim=1).amax())
+        spread = tracked.square().mean(0)
+        limits.append((config.eyes_limit if part else config.lips_limit) * (spread + LEAST_SPREAD * spread.mean()).sqrt())
     reader.weight.copy_(torch.cat(weights))
     reader.mean.copy_(torch.cat(means))
-    reader.reach.copy_(torch.stack(reaches))
-
-
-def residuals(view: FaceView, shown: list[Float[Tensor, "_ _ 3"]]) -> list[Float[Tensor, "_ _ 3"]]:
-    """Frame less avatar in every window, 0 where no pixel counts."""
-    return [(target - picture) * mask for target, picture, mask in zip(view.targets, shown, view.masks, strict=True)]
+    reader.limit.copy_(torch.cat(limits))
 
 
 def reduce_parts(pictures: list[Float[Tensor, "_ _ 3"]]) -> list[Float[Tensor, " _"]]:

@@ -118,7 +118,7 @@ class CodeFitConfig:
 class ReaderConfig:
     """How an avatar's reader of codes is learned."""
 
-    frames: Count = 120
+    frames: Count = 60
     """Most training frames that it is learned from, evenly spread; 0 for no reader."""
     fit: CodeFitConfig = field(default_factory=lambda: CodeFitConfig(steps=2))
     """How their codes are fitted."""
@@ -126,5 +126,8 @@ class ReaderConfig:
     """Variance that is added to that of every cell of the residuals, over their mean: the larger, the more cautious the reader."""
     tracked_weight: Weight = 1.0
     """Weight of the tracker's real errors beside those that are drawn."""
-    reach: Rate = 1.5
-    """Most that a residual counts, over the largest one of training: beyond, nothing is known about what it means."""
+    lips_limit: Rate = 3.0
+    """Most that the residual of a cell around the lips counts, over its deviation in training: beyond, as where teeth and tongue show that
+    never did, nothing is known about what it means."""
+    eyes_limit: Rate = 6.0
+    """The same of a cell around an eye and its brow."""

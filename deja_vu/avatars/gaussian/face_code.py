@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
@@ -89,6 +91,10 @@ class FaceView:
     """What is filmed there of what the avatar draws, over white."""
     masks: list[Float[Tensor, "_ _ 1"]]
     """Weight of each pixel."""
+    around: Camera
+    """Of the least window that holds them all: one picture of it takes half the time of one for each part."""
+    windows: list[Window]
+    """Where the parts lie in that picture."""
 
     @staticmethod
     def of(batch: Batch, vertices: Float[Tensor, "V 3"], parts: list[Int[Tensor, " _"]]) -> FaceView:
@@ -99,18 +105,34 @@ class FaceView:
             vertices: the posed head's.
             parts: vertices of every part.
         """
-        windows = [points_window(vertices[part], batch.camera, MARGIN) for part in parts]
-        target = over(batch.image, batch.head, WHITE.to(batch.image.device))[0]
+        windows, white = [points_window(vertices[part], batch.camera, MARGIN) for part in parts], WHITE.to(batch.image.device)
+        rows, columns = (slice(min(one.start for one in side), max(one.stop for one in side)) for side in zip(*windows, strict=True))
         return FaceView(
             [crop_camera(batch.camera, window) for window in windows],
-            [target[window] for window in windows],
+            [over(batch.image[0][window], batch.head[0][window], white) for window in windows],
             [batch.loss_mask[0][window] for window in windows],
+            crop_camera(batch.camera, (rows, columns)),
+            [(shift(down, -rows.start), shift(across, -columns.start)) for down, across in windows],
         )
 
-    def draw(self, gaussians: Gaussians) -> list[Float[Tensor, "_ _ 3"]]:
-        """Pictures of one face [1 N] in every window, over white."""
-        white = WHITE.to(gaussians.means.device)
-        return [rasterize(gaussians, camera, white).rgb[0] for camera in self.cameras]
+    def draw(self, gaussians: Gaussians, scale: float = 1.0) -> list[Float[Tensor, "_ _ 3"]]:
+        """Pictures of one face [1 N] in every window, over white.
+
+        Args:
+            gaussians: the face's.
+            scale: share of the frame's rows and columns with which they are drawn, before they are enlarged to all of them; at most 1.
+        """
+        width, height = self.around.width, self.around.height
+        camera = self.around.resize(math.ceil(scale * width), math.ceil(scale * height))
+        picture = rasterize(gaussians, camera, WHITE.to(gaussians.means.device), depth=False).rgb
+        if scale < 1:
+            picture = interpolate(picture.movedim(-1, 1), (height, width), mode="bilinear").movedim(1, -1)
+        return [picture[0][window] for window in self.windows]
+
+
+def shift(part: slice, by: int) -> slice:
+    """A part of a row or column, moved."""
+    return slice(part.start + by, part.stop + by)
 
 
 def crop_camera(camera: Camera, window: Window) -> Camera:

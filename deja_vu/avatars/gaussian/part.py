@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from deja_vu.avatars.gaussian.avatar import GaussianAvatar
@@ -22,23 +22,27 @@ MARGIN = 0.5
 class AvatarPart:
     """The Gaussians near some vertices of the head, as a snapshot of an avatar that is not trained meanwhile."""
 
-    def __init__(self, avatar: GaussianAvatar, vertices: Int[Tensor, " n"]) -> None:
+    def __init__(self, avatar: GaussianAvatar, vertices: Int[Tensor, " n"], margin: float = MARGIN, behind: float = 0.0) -> None:
         """Find and bind the texels.
 
         Args:
             avatar: in tangent axes.
             vertices: of its head, around which they lie.
+            margin: see `find_texels`.
+            behind: see `find_texels`.
         """
         self._avatar = avatar
-        texels = find_texels(avatar, vertices)
+        texels = find_texels(avatar, vertices, margin, behind)
         whole, layout = avatar.charts.binding, avatar.charts.head
         faces = avatar.head.topology.faces
         corners = torch.zeros(len(avatar.head.template), dtype=torch.bool)
         corners[layout.corners[texels].unique()] = True
         kept = corners[faces].any(1)  # one ring around, so that the corners' normals are those of the whole surface
-        used = faces[kept].unique()
+        used = torch.cat([faces[kept].flatten(), vertices]).unique()
         renumbered = torch.zeros(len(corners), dtype=torch.long)
         renumbered[used] = torch.arange(len(used))
+        self.places = renumbered
+        """Where each of the head's vertices stands among the part's own; of any use for the part's only."""
         place = kept.cumsum(0) - 1
         table = TexelTable(
             faces=place[layout.faces[texels]],
@@ -68,21 +72,32 @@ class AvatarPart:
         return len(self._rest_stretch)
 
     @torch.no_grad()
-    def gaussians(self, params: HeadParams) -> Gaussians:
-        """World-space Gaussians of every pose: the same as those texels have in the whole avatar."""
+    def vertices(self, params: HeadParams) -> Float[Tensor, "*b V 3"]:
+        """Posed vertices of the part, meters."""
+        return self._points(self._avatar.correct_params(params))
+
+    @torch.no_grad()
+    def gaussians(self, params: HeadParams, vertices: Float[Tensor, "*b V 3"] | None = None) -> Gaussians:
+        """World-space Gaussians of every pose: the same as those texels have in the whole avatar.
+
+        Args:
+            params: poses.
+            vertices: what `vertices` says of them, where that is known.
+        """
         avatar, batch = self._avatar, params.expression.shape[:-1]
         weights = avatar.code(params) if avatar.config.blendmaps else avatar.base.new_zeros(*batch, 0)
-        vertices = self._points(avatar.correct_params(params))
+        vertices = self.vertices(params) if vertices is None else vertices
         return pose_gaussians(replace(self._map, weights=weights), vertices, self._binding, self._rest_stretch)
 
 
-def find_texels(avatar: GaussianAvatar, vertices: Int[Tensor, " n"], margin: float = MARGIN) -> Int[Tensor, " m"]:
+def find_texels(avatar: GaussianAvatar, vertices: Int[Tensor, " n"], margin: float = MARGIN, behind: float = 0.0) -> Int[Tensor, " m"]:
     """The head's texels that lie in front of, behind or beside some vertices, seen from the front; the back of the head is left out.
 
     Args:
         avatar: whose neutral face is looked at.
         vertices: of its head.
         margin: share of their width or height by which texels may lie beyond them.
+        behind: how far behind the middle of the head's vertices texels may lie, meters.
     """
     points = avatar.rest_surface().points[0, : len(avatar.charts.head)]
     corners = avatar.head(replace(avatar.head.neutral((1,)), shape=avatar.shape[None]))[0]
@@ -90,4 +105,4 @@ def find_texels(avatar: GaussianAvatar, vertices: Int[Tensor, " n"], margin: flo
     low, high = part.amin(0), part.amax(0)
     reach = margin * (high - low)[:2].amax()
     near = ((points[:, :2] > low[:2] - reach) & (points[:, :2] < high[:2] + reach)).all(1)
-    return (near & (points[:, 2] > corners[:, 2].mean())).nonzero()[:, 0]
+    return (near & (points[:, 2] > corners[:, 2].mean() - behind)).nonzero()[:, 0]
