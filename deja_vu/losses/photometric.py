@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.functional import avg_pool2d
 
 from deja_vu import kernels, native
 from deja_vu.core.batch import Batch
@@ -17,6 +18,8 @@ from deja_vu.core.image import RenderOutput, over
 PLAIN_TORCH = "structural similarity with plain torch, tens of times slower than the native one"
 """Fallback where the native library cannot be loaded, as the warning says it."""
 
+PATCH = 4
+"""Side of S3IM's window, and of its step, pixels."""
 WINDOW = 11
 """Taps of the window (Wang et al., 2004)."""
 SIGMA = 1.5
@@ -91,6 +94,23 @@ def dssim_loss(
         mask: weight of each pixel, not negative.
     """
     return masked_mean(0.5 * (1 - ssim_map(a, b)), mask)
+
+
+def s3im_loss(a: Float[Tensor, "*b H W C"], b: Float[Tensor, "*b H W C"]) -> Float[Tensor, ""]:
+    """One minus the structural similarity of square patches of `PATCH` pixels side by side, each pixel of which counts alike.
+
+    Args:
+        a: image in [0, 1], at least `PATCH` pixels a side; rows and columns beyond the last whole patch are left out.
+        b: image of the same shape.
+
+    Source:
+        S3IM (Xie et al., ICCV 2023) with its window, on whole pictures instead of shuffled rays, as LightAvatar has it.
+    """
+    a, b = (image.flatten(0, -4).movedim(-1, 1) for image in (a, b))
+    mean_a, mean_b, square_a, square_b, product = (avg_pool2d(part, PATCH) for part in (a, b, a * a, b * b, a * b))
+    variances = (square_a - mean_a**2).clamp_min(0) + (square_b - mean_b**2).clamp_min(0)
+    covariance = product - mean_a * mean_b
+    return 1 - ((2 * mean_a * mean_b + C1) * (2 * covariance + C2) / ((mean_a**2 + mean_b**2 + C1) * (variances + C2))).mean()
 
 
 def huber(

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from deja_vu.avatars import Avatar
 from deja_vu.avatars.nelf import NelfAvatar, WarpField
 from deja_vu.core.batch import Batch
+from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError
 from deja_vu.core.head import HeadParams
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.core.transfer import move
 from deja_vu.heads import load_head
 from deja_vu.io.frames import FrameSource, shuffle_positions
-from deja_vu.losses.photometric import absolute_difference
+from deja_vu.losses.photometric import absolute_difference, s3im_loss
 from deja_vu.losses.picture import psnr
 from deja_vu.training.checkpoint import video_print
 from deja_vu.training.distill import render_teacher, sample_params
@@ -127,6 +128,10 @@ class NelfTask(Task[NelfPhase, Batch]):
         if weights["temporal"]:
             other = sample_params(self.trained.params, params, config.law, generator)
             terms["temporal"] = self.temporal(out.full.rgb, batch, background, other.to(self.device))
+        if weights["neighbors"]:
+            terms["neighbors"] = self.compare_neighbors(batch.positions, batch.camera, background)
+        if weights["s3im"]:
+            terms["s3im"] = s3im_loss(out.full.rgb, self.objective.target(batch, background))
         if weights["latents"] and self.warp is not None:
             terms["latents"] = self.warp.latents[move(rows, self.device)].square().mean()
         scaled = compensate(weights, {"perceptual": phase.perceptual_every})
@@ -158,6 +163,15 @@ class NelfTask(Task[NelfPhase, Batch]):
         moved = HeadParams(other.shape, other.expression, other.joints, batch.params.world_from_head, batch.params.torso)
         change = (self.avatar.render(moved, batch.camera, background).rgb - picture).abs().mean()
         return change / (self.avatar.code(moved) - self.avatar.code(batch.params)).abs().mean().clamp_min(1e-3)
+
+    def compare_neighbors(self, positions: Int[Tensor, " B"], camera: Camera, background: Float[Tensor, "3"]) -> Float[Tensor, ""]:
+        """Change of the picture from a frame to the next, over that of what it is made from: codes and poses, mean absolute both."""
+        last = len(self.trained.params) - 1
+        places = positions.cpu().clamp_max(last - 1)
+        pair = [self.trained.params[at].to(self.device) for at in (places, places + 1)]
+        inputs = [torch.cat([self.avatar.code(one), one.world_from_head[:, :3].flatten(1)], 1) for one in pair]
+        before, after = (self.avatar.render(one, camera, background).rgb for one in pair)
+        return (after - before).abs().mean() / (inputs[1] - inputs[0]).abs().mean().clamp_min(1e-3)
 
     def validate(self, logger: RunLogger, step: int) -> None:
         self.validation.log(logger, self.avatar, self.phase.resolution, step)

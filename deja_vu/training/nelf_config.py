@@ -54,6 +54,10 @@ class NelfRegularizers:
     """Mean absolute difference of the picture before super-resolution, where that is a picture."""
     temporal: Weight = 0.0
     """How much more the picture changes between two codes than the codes do: ratio of the mean absolute differences."""
+    neighbors: Weight = 0.0
+    """The same of a frame and the next one of the video, each in its own pose, as published."""
+    s3im: Weight = 0.0
+    """One minus the structural similarity of patches of four by four pixels, of the full picture."""
     latents: Weight = 0.001
     """Squared latents of the warping field."""
 

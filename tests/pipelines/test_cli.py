@@ -149,7 +149,7 @@ def test_a_config_with_a_mistake_is_refused(refused, tmp_path, text, expected) -
 
 
 def test_a_config_that_does_not_exist_is_refused(refused, tmp_path) -> None:
-    assert "Shipped: cpu, full, gpavatar, gpu, paper, paper-cpu, paper-v1.1, quick, tiny" in refused(
+    assert "Shipped: cpu, full, gpavatar, gpu, lightavatar, paper, paper-cpu, paper-v1.1, quick, tiny" in refused(
         "personalize", "x.mp4", "--out", tmp_path / "run", "--config", "papr"
     )
     assert "no config file" in refused("track", "x.mp4", "--out", tmp_path / "run", "--config", tmp_path / "none.yaml")

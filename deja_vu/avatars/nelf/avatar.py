@@ -25,6 +25,9 @@ from deja_vu.render.volume import SCENE_SCALE, pixel_rays, world_from_scene
 STILL = 1e-4
 """Deviation of a number of the code below which it is taken for still."""
 
+TURNS = {"jaw": ((-5.0, 60.0), (-0.1, 0.1), (-0.1, 0.1)), "eye": ((-50.0, 50.0), (-50.0, 50.0), (-0.1, 0.1))}
+"""Least and largest turn about each axis, degrees, as LightAvatar's released code has them."""
+
 
 @dataclass(frozen=True)
 class NelfRender:
@@ -137,7 +140,19 @@ class NelfAvatar(Avatar):
 
         Each is divided by the geometric mean of its own deviation and the largest one, so that what moves little still counts, but less.
         """
+        if self.config.limits == "tanh":
+            return (_raw_code(self.limit_turns(params)) - self.middle) / self.scale
         return (_raw_code(params).clamp(self.low, self.high) - self.middle) / self.scale
+
+    def limit_turns(self, params: HeadParams) -> HeadParams:
+        """The same with jaw and eyes held smoothly within `TURNS`, other joints as they are."""
+        joints = params.joints.clone()
+        for joint, name in enumerate(self.head.spec.joint_names):
+            if (kind := name.split("_")[0]) in TURNS:
+                low, high = torch.deg2rad(joints.new_tensor(TURNS[kind])).unbind(1)
+                middle, half = (low + high) / 2, (high - low) / 2
+                joints[..., joint, :] = middle + half * torch.tanh((params.joints[..., joint, :] - middle) / half)
+        return replace(params, joints=joints)
 
     @torch.no_grad()
     def fit(self, params: HeadParams) -> None:

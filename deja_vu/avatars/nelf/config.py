@@ -23,6 +23,8 @@ class NelfConfig:
     """Frequencies of their coordinates; seven reach down to two centimeters, which a short training needs to become sharp."""
     code_octaves: Annotated[int, Range(0, 20)] = 1
     """Frequencies of expressions and joints."""
+    limits: Literal["seen", "tanh"] = "seen"
+    """What holds the code: what training frames covered; or, as published, a tanh on the turns of jaw and eyes, within what those do."""
     bank: Positive = 32
     """Features computed once a frame, which every ray mixes by attention."""
     bank_depth: Count = 2
@@ -65,6 +67,7 @@ PUBLISHED = NelfConfig(
     span=2.0,
     point_octaves=5,
     code_octaves=1,
+    limits="tanh",
     bank=64,
     bank_depth=2,
     attention_depth=2,
