@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from deja_vu.core.errors import FormatError, InputError, OutputError
-from deja_vu.io.files import PART, digest, held, write_json
+from deja_vu.io.files import LOCK, PART, digest, held, refuse_held, write_json
 from deja_vu.io.provenance import commit, machine
 from deja_vu.pipelines.own_files import (
     AMENDED,
@@ -125,6 +125,7 @@ def open_run(
     """
     if resume and overwrite:
         raise OutputError("--resume and --overwrite exclude each other: continue the run, or start it anew.")
+    refuse_held(out / LOCK, out)  # says more than that a run is there which has just begun
     refuse_strange(out, kind)
     with held(out):
         settle(out)

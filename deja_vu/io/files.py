@@ -153,7 +153,7 @@ def _locked(folder: Path, name: str, shown: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = folder.resolve() / name
         for above in (file.parent if name == LOCK else file).parents:
-            _refuse_held(above / LOCK, shown)
+            refuse_held(above / LOCK, shown)
         lock = _lock(file, shown)
     except OutputError:
         _remove_empty(missing)
@@ -211,8 +211,16 @@ def _remove_parts(file: Path, process: object) -> None:
             part.unlink()
 
 
-def _refuse_held(file: Path, shown: Path) -> None:
-    """Refuse what lies in a folder that another process has locked; the own process may hold both."""
+def refuse_held(file: Path, shown: Path) -> None:
+    """Refuse what lies in a folder that another process has locked; the own process may hold both.
+
+    Args:
+        file: lock, which need not be there.
+        shown: what the user named.
+
+    Raises:
+        OutputError: another process holds it.
+    """
     try:
         lock = os.open(file, os.O_RDWR)
     except OSError:

@@ -252,6 +252,7 @@ def test_the_second_process_is_told_who_holds_the_folder_and_changes_nothing(tmp
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
+        (tmp_path / "run" / "run.json").write_text('{"program": "deja-vu", "kind": "drive"}')  # of another kind, which has just begun
         before = tree(tmp_path)
         for folder in (tmp_path / "run", tmp_path / "run" / "track"):
             said = refused(folder, "track", rf"in use by process {process.pid} on .* since 20.*: -c")
@@ -260,6 +261,7 @@ def test_the_second_process_is_told_who_holds_the_folder_and_changes_nothing(tmp
     finally:
         process.kill()
         process.wait()
+    (tmp_path / "run" / "run.json").unlink()
     make_run(tmp_path / "run")  # the lock ended with its process
 
 

@@ -71,28 +71,21 @@ class Child:
         self._reader, self._rest = reader, b""
         self.changes: list[tuple[float, str]] = []
 
-    def kill_at(self, moment: Moment) -> Outcome:
-        """Wait for a moment and kill the process, if it is still there then."""
-        while len(self.changes) < moment.change and self._follow(PATIENCE_S):
+    def after(self, changes: int) -> None:
+        """Wait until the process has made so many changes, or ended."""
+        while len(self.changes) < changes and self._follow(PATIENCE_S):
             pass
-        time.sleep(moment.delay)
-        os.kill(self.pid, signal.SIGKILL)
-        return self.wait()
 
     def signal_at(self, moment: Moment, number: int) -> Outcome:
-        """Wait for a moment and send a signal."""
-        while len(self.changes) < moment.change and self._follow(PATIENCE_S):
-            pass
+        """Wait for a moment, send a signal to the process, if it is still there then, and wait for its end."""
+        self.after(moment.change)
         time.sleep(moment.delay)
         os.kill(self.pid, number)
         return self.wait()
 
-    def until(self, part: str) -> bool:
-        """Wait until a file whose path holds a text is about to be changed."""
-        while not any(part in name for _, name in self.changes):
-            if not self._follow(PATIENCE_S):
-                return False
-        return True
+    def kill_at(self, moment: Moment) -> Outcome:
+        """The same with a kill."""
+        return self.signal_at(moment, signal.SIGKILL)
 
     def wait(self, patience: float = PATIENCE_S) -> Outcome:
         """Wait for the process's end."""
