@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from deja_vu.avatars import Avatar
@@ -20,6 +20,7 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.errors import FormatError, InputError
 from deja_vu.core.sampling import evenly_spaced
 from deja_vu.core.sequence import TrackedSequence
+from deja_vu.core.tensor_file import open_tensors
 from deja_vu.datasets.synthetic import PARTS, SyntheticSubject
 from deja_vu.io.images import write_png
 from deja_vu.pipelines.run_folder import find_track
@@ -109,7 +110,7 @@ def read_subject(truth: Path) -> SyntheticSubject:
         FormatError: the file is damaged, or not one that `deja-vu sample` wrote.
     """
     try:
-        with safe_open(truth, framework="pt") as file:
+        with open_tensors(truth) as file:
             facts: dict[str, Any] = file.metadata()
             frames = len(file.get_tensor("expression"))
         size, seed, fps, close = int(facts["size"]), int(facts["seed"]), float(facts["fps"]), facts["close"] == "True"

@@ -30,7 +30,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from deja_vu.core.errors import FormatError, InputError, OutputError
+from deja_vu.core.errors import DejaVuError, FormatError, InputError, OutputError
 from deja_vu.io.files import LOCK, PART, digest, held, refuse_held, write_json
 from deja_vu.io.provenance import commit, machine
 from deja_vu.pipelines.own_files import (
@@ -136,7 +136,7 @@ def open_run(
             if run.facts and run.fresh and not _worth_keeping(run, error):
                 _discard(run.folder, run.kind)
             elif run.facts:
-                if kind in FLAGS:
+                if kind in FLAGS and (isinstance(error, OutputError) or not isinstance(error, DejaVuError)):
                     error.add_note(f"{out} is kept: add {FLAGS[kind].split()[0]} to go on from there.")
                 if run.kind in ADDING and run.folder == run.out:
                     _finish(run)  # each thing that was added is whole; what is to replace all of them is not

@@ -10,7 +10,7 @@ from typing import Any
 
 import dacite
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from deja_vu.avatars.base import Avatar
@@ -21,6 +21,7 @@ from deja_vu.avatars.nerf import NerfAvatar, NerfConfig
 from deja_vu.core.documents import in_short
 from deja_vu.core.errors import FormatError, InputError, refuse_other_version
 from deja_vu.core.subject import Subject
+from deja_vu.core.tensor_file import open_tensors
 from deja_vu.core.upgrade import upgrade_tensors
 from deja_vu.heads import load_head
 from deja_vu.heads.bust import load_bust
@@ -93,7 +94,7 @@ def read_header(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise InputError(f"No avatar at {path}: expected avatar.safetensors, as `deja-vu personalize` writes it.")
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             header = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise FormatError(f"{path} is damaged or no safetensors file ({in_short(error)}).") from error
@@ -142,7 +143,7 @@ def load_avatar(path: Path | str, backend: str = "auto") -> Avatar:
         hashes = {name: header[name] for name in ("uv_hash", "bust_hash") if name in header}
     except (KeyError, TypeError, json.JSONDecodeError, dacite.DaciteError) as error:
         raise FormatError(f"{path}: its header does not describe an avatar this version knows ({error}).") from error
-    with safe_open(path, framework="pt") as file:
+    with open_tensors(path) as file:
         tensors = upgrade_tensors(header["kind"], {name: file.get_tensor(name) for name in file.keys()})
     shape = tensors.get("shape", torch.empty(0))
     if shape.shape != (head.spec.num_shape,):

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from deja_vu.core.camera import Camera
@@ -30,6 +29,7 @@ from deja_vu.core.documents import in_short, read_json
 from deja_vu.core.errors import FormatError, InputError, refuse_other_version
 from deja_vu.core.head import TORSO_SHAPE, HeadParams
 from deja_vu.core.image import decode_picture
+from deja_vu.core.tensor_file import open_tensors
 from deja_vu.core.transfer import move
 
 FORMAT_VERSION = 1
@@ -183,7 +183,8 @@ class TrackedSequence:
             crops = {name: tuple(fields[name]) for name in ("crop", "person_crop") if fields.get(name) is not None}
             lists = {"warnings": tuple(fields["warnings"]), "excluded": tuple(fields.get("excluded", ()))}
             info = TrackInfo(**{**fields, **crops, **lists})
-            tensors = load_file(parameters)
+            with open_tensors(parameters) as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
             count = len(tensors["index"])
             _check_shapes(tensors, count)
             shape = tensors["shape"].expand(count, -1)

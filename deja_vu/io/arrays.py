@@ -8,12 +8,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 from jaxtyping import UInt8
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from deja_vu.core.documents import in_short
 from deja_vu.core.errors import FormatError, OutputError
+from deja_vu.core.tensor_file import open_tensors
 from deja_vu.io.files import whole, write_atomic
 
 
@@ -49,7 +50,7 @@ def read_tensors(path: Path | str) -> tuple[dict[str, str], dict[str, Tensor]]:
         FormatError: it is damaged, or none.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise FormatError(f"{path} is damaged or no safetensors file ({in_short(error)}).") from error

@@ -115,3 +115,16 @@ def test_a_lock_of_a_killed_process_beside_a_whole_file_goes_with_the_refusal(ru
     assert refused.code == 2
     assert "exists already. Add --overwrite" in refused.said
     assert not (tmp_path / f".{out.name}{LOCK}").exists()
+
+
+def test_a_run_whose_path_is_not_utf8_is_shown_driven_and_exported(run, tmp_path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/f\xfcr\n"))
+    folder.mkdir()
+    run.rename(folder / "me")
+    for words in (
+        ["drive", str(folder / "me"), "--motion", str(tmp_path / "script.yaml"), "--out", str(folder / "a.mp4"), "--frames", "1"],
+        ["export", str(folder / "me"), "--format", "ply", "--out", str(folder / "a.ply")],
+    ):
+        done = start(words, tmp_path / "log")
+        assert done.code == 0, done.said
+    assert {"a.mp4", "a.ply", "me"} <= {path.name for path in folder.iterdir()}
