@@ -6,7 +6,6 @@ parameters and the camera of a frame, nothing else.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +23,7 @@ from deja_vu.bench.measure import assess, bundle_hash, measure, origin, peak_mb,
 from deja_vu.bench.predictors import BASELINES, Predictor, avatar_predictor, baseline_predictors
 from deja_vu.bench.results import RESULT_FILE, PathResult, TrainingCost, write_result
 from deja_vu.bench.unseen import follow_drivers, render_unseen
+from deja_vu.core.documents import read_json
 from deja_vu.core.errors import DejaVuError, InputError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
@@ -186,7 +186,7 @@ def refuse_stale(sequence: TrackedSequence, out: Path, renewed: Sequence[str]) -
         InputError: another result there comes from other frames, masks or parameters.
     """
     bundle = bundle_hash(sequence)
-    found = {path.parent.name: json.loads(path.read_text()).get("bundle_sha256") for path in out.glob(f"*/{RESULT_FILE}")}
+    found = {path.parent.name: read_json(path).get("bundle_sha256") for path in out.glob(f"*/{RESULT_FILE}")}
     stale = sorted(name for name, theirs in found.items() if theirs != bundle and name not in renewed)
     if stale:
         raise InputError(f"{out} holds results of another tracked video: {', '.join(stale)}. Remove them, or choose another --out.")
@@ -313,5 +313,5 @@ def pseudo_images(recipe: Recipe) -> int:
 
 def trained_seconds(run: Path) -> float:
     """Training time of a finished run, its teacher's included."""
-    train = json.loads((run / RESULT_FILE).read_text())["train"]
+    train = read_json(run / RESULT_FILE)["train"]
     return train["seconds"] + train["teacher_seconds"]

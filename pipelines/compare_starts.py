@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from deja_vu.avatars import save_avatar
 from deja_vu.bench.curve import Curve, crossing_times
 from deja_vu.core.config import config_text, load_config
+from deja_vu.core.documents import read_json
 from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.files import write_atomic, write_json
@@ -84,7 +84,7 @@ def compare_starts(
         opened.note()
         folder = opened.folder
         learn_all(named, folder, {name: ways[name] for name in only or ways}, where)
-        runs = [json.loads(path.read_text()) for path in sorted(folder.glob(f"*/*/{FIGURES}"))]
+        runs = [read_json(path) for path in sorted(folder.glob(f"*/*/{FIGURES}"))]
         for name in {run["clip"] for run in runs}:
             chosen = {run["way"]: run["points"] for run in runs if run["clip"] == name}
             write_atomic(folder / f"{name}.svg", draw_curves(name, chosen))
@@ -105,7 +105,7 @@ def learn_all(clips: Mapping[str, Path], out: Path, ways: Mapping[str, GaussianT
                 write_json(run / FIGURES, {"clip": clip, "way": name, "video": print_, **figures})
             elif load_config(GaussianTrainConfig, run / RECIPE) != ways[name]:
                 raise ConfigError(f"{run} was made with another recipe. Choose another --out.")
-            elif json.loads((run / FIGURES).read_text()).get("video") != print_:
+            elif read_json(run / FIGURES).get("video") != print_:
                 raise InputError(f"{run} was made of another video than {clip}. Choose another --out, or give the clip another name.")
 
 

@@ -16,6 +16,7 @@ from deja_vu.avatars.gaussian.code_fit import can_fit_codes
 from deja_vu.bench.evaluate import PERSON_SAMPLE, SAMPLE, FramePair, Keep, Protocol, Scores, evaluate, means
 from deja_vu.bench.predictors import Predictor, avatar_predictor, baseline_predictors, fitted_predictor, still_torso_predictor
 from deja_vu.bench.results import FITTED, METRICS_FILE, PhotoScores, RunScores, result_fields
+from deja_vu.core.documents import read_json
 from deja_vu.core.image import to_uint8
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.files import write_json
@@ -96,7 +97,7 @@ def evaluate_run(
         Fields of `RunFacts` and `RunScores`, and `around` where the truth is known; of a photo's run, those of `PhotoFacts`.
     """
     avatar, sequence = load_pair(run, device)
-    recorded = json.loads((run / METRICS_FILE).read_text()) if (run / METRICS_FILE).is_file() else {}
+    recorded = read_json(run / METRICS_FILE) if (run / METRICS_FILE).is_file() else {}
     ours = avatar_predictor("test", avatar)
     keep = None if save_frames is None else frame_writer(save_frames, sequence, ours)
     if not sequence.test.any():

@@ -8,14 +8,14 @@ writes. Links are never ours, and what lies behind them is not looked at.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from deja_vu.core.errors import OutputError
+from deja_vu.core.documents import read_json
+from deja_vu.core.errors import FormatError, OutputError
 from deja_vu.io.files import LOCK, PART, digest, held_file
 
 RECORD = "run.json"
@@ -110,8 +110,8 @@ def among(name: str, places: Iterable[str]) -> bool:
 def read_record(folder: Path) -> dict[str, Any]:
     """What run.json says; empty where there is none of ours."""
     try:
-        record = json.loads((folder / RECORD).read_text())
-    except (OSError, ValueError):
+        record = read_json(folder / RECORD)
+    except FormatError:
         return {}
     ours = isinstance(record, dict) and (record.get("program") == PROGRAM or {"tracked", "commit", "command", "machine"} <= record.keys())
     return record if ours else {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from deja_vu.core.documents import read_json
 from deja_vu.core.errors import ConfigError, FormatError, InputError, OutputError
 from deja_vu.core.portrait import Portrait
 from deja_vu.core.sampling import evenly_spaced
@@ -267,7 +267,7 @@ def report(shards: ShardSet, folder: Path, shown: Path, others: Mapping[str, int
     """
     refused: dict[str, str] = {}
     for path in sorted(folder.glob("[0-9]*.json")):
-        refused |= json.loads(path.read_text())["refused"]
+        refused |= read_json(path)["refused"]
     counts: dict[str, Counter[str]] = {}
     for entry in shards.entries:
         counts.setdefault(entry.set_name, Counter())[entry.split] += 1

@@ -18,7 +18,7 @@ from deja_vu.avatars.gaussian.avatar import GaussianAvatar
 from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.avatars.nelf import NelfAvatar, NelfConfig
 from deja_vu.avatars.nerf import NerfAvatar, NerfConfig
-from deja_vu.core.documents import in_short
+from deja_vu.core.documents import in_short, parse_json
 from deja_vu.core.errors import FormatError, InputError, refuse_other_version
 from deja_vu.core.subject import Subject
 from deja_vu.core.tensor_file import open_tensors
@@ -138,10 +138,11 @@ def load_avatar(path: Path | str, backend: str = "auto") -> Avatar:
     try:
         kind, config_type = AVATARS[header["kind"]]
         chosen = {"backend": backend} if kind is GaussianAvatar else {}
-        config: Any = dacite.from_dict(config_type, {**json.loads(header["config"]), **chosen}, dacite.Config(strict=True))
+        described = parse_json(header["config"], f"{path}: its config")
+        config: Any = dacite.from_dict(config_type, {**described, **chosen}, dacite.Config(strict=True))
         head = load_head(header["head"])
         hashes = {name: header[name] for name in ("uv_hash", "bust_hash") if name in header}
-    except (KeyError, TypeError, json.JSONDecodeError, dacite.DaciteError) as error:
+    except (KeyError, TypeError, dacite.DaciteError) as error:
         raise FormatError(f"{path}: its header does not describe an avatar this version knows ({error}).") from error
     with open_tensors(path) as file:
         tensors = upgrade_tensors(header["kind"], {name: file.get_tensor(name) for name in file.keys()})

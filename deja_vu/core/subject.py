@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from deja_vu.core.camera import Camera
+from deja_vu.core.documents import parse_json
 from deja_vu.core.errors import FormatError
 from deja_vu.core.head import HEAD_PARAM_FIELDS, HeadParams
 
@@ -49,7 +50,7 @@ class Subject:
             FormatError: something is missing, of another shape, or not finite.
         """
         try:
-            values: dict[str, Any] = json.loads(text)
+            values: dict[str, Any] = parse_json(text, where)
             neutral = HeadParams(**{name: torch.tensor(value)[None] for name, value in values["neutral"].items()})
             intrinsics = torch.tensor(values["camera"]["intrinsics"])
             camera = Camera(torch.eye(4), intrinsics, int(values["camera"]["width"]), int(values["camera"]["height"]))

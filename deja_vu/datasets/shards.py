@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from deja_vu.core.camera import Camera
-from deja_vu.core.documents import read_json
+from deja_vu.core.documents import in_short, parse_json, read_json
 from deja_vu.core.errors import FormatError, InputError, OutputError
 from deja_vu.core.head import HeadParams
 from deja_vu.core.portrait import Portrait
@@ -231,10 +231,10 @@ def _index_shard(shard: Path, resolution: int) -> list[Entry]:
                 if suffix == "json":
                     content = tar.extractfile(member)
                     assert content is not None, member.name
-                    facts[key] = json.loads(content.read())
+                    facts[key] = parse_json(content.read(), str(shard))
         return [_read_entry(key, facts[key], shard, places[key], resolution) for key in sorted(facts)]
     except (tarfile.TarError, KeyError, TypeError, ValueError, OSError) as error:
-        raise FormatError(f"{shard} is damaged ({error}). Delete it and prepare the photos again.") from error
+        raise FormatError(f"{shard} is damaged ({in_short(error)}). Delete it and prepare the photos again.") from error
 
 
 def _read_entry(key: str, facts: dict[str, Any], shard: Path, places: dict[str, tuple[int, int]], resolution: int) -> Entry:

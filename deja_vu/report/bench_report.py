@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from deja_vu.bench.evaluate import FULL, REGIONS
 from deja_vu.bench.predictors import BASELINES
 from deja_vu.bench.results import RESULT_FILE, RESULT_SCHEMA
 from deja_vu.bench.statistics import Estimate, differs
+from deja_vu.core.documents import read_json
 from deja_vu.core.errors import FormatError, InputError
 from deja_vu.io.files import write_atomic
 from deja_vu.io.images import write_png
@@ -44,11 +44,11 @@ def read_results(folder: Path) -> dict[str, list[Result]]:
     clips: dict[str, list[Result]] = {}
     for path in sorted(folder.glob(f"*/*/{RESULT_FILE}")):
         try:
-            result = json.loads(path.read_text())
+            result = read_json(path)
             if result["schema"] != RESULT_SCHEMA:
                 raise FormatError(f"{path} has result format {result['schema']}, expected {RESULT_SCHEMA}. Run the benchmark again.")
             clips.setdefault(result["clip"], []).append(result | {"folder": str(path.parent)})
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise FormatError(f"{path} is damaged ({error}). Run the benchmark again.") from error
     for clip, results in clips.items():
         if len({result["bundle_sha256"] for result in results}) > 1:

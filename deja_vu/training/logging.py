@@ -203,7 +203,7 @@ def _entries_before(path: Path, step: int) -> list[str]:
     """Lines of a log with a smaller step; what a killed process or a full disk left half written is dropped."""
     kept = []
     for line in path.read_text(errors="replace").splitlines(keepends=True):
-        with suppress(ValueError, KeyError, TypeError):
+        with suppress(ValueError, KeyError, TypeError, RecursionError):
             if line.endswith("\n") and json.loads(line)["step"] < step:
                 kept.append(line)
     return kept

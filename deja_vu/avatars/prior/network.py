@@ -20,6 +20,7 @@ from deja_vu.avatars.prior.atlas import PHOTO_CHANNELS, SHARED_CHANNELS, Atlas, 
 from deja_vu.avatars.prior.config import PriorConfig
 from deja_vu.core.batch import Batch
 from deja_vu.core.conventions import SH_C0
+from deja_vu.core.documents import parse_json
 from deja_vu.core.errors import FormatError, MissingAssetError
 from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS
 from deja_vu.core.image import over
@@ -183,9 +184,10 @@ def load_prior(path: Path | None = None) -> HeadPrior:
     try:
         if (header.get("format"), header.get("version")) != (FORMAT, str(FORMAT_VERSION)):
             raise FormatError(f"{path} is no network of this version: its header says {header.get('format')} {header.get('version')}.")
-        config = dacite.from_dict(PriorConfig, json.loads(header["config"]), dacite.Config(strict=True, cast=[tuple]))
+        described = parse_json(header["config"], f"{path}: its config")
+        config = dacite.from_dict(PriorConfig, described, dacite.Config(strict=True, cast=[tuple]))
         prior = build_prior(config)
-    except (KeyError, TypeError, json.JSONDecodeError, dacite.DaciteError) as error:
+    except (KeyError, TypeError, dacite.DaciteError) as error:
         raise FormatError(f"{path} is damaged or no network's file ({error}).") from error
     if header["uv_hash"] != prior.atlas.layout.hash:
         raise FormatError(f"{path} was trained on another UV chart of head '{config.head}'. Train it again with this version.")
