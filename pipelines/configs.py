@@ -96,7 +96,7 @@ class ReconstructConfig:
     photo: PhotoConfig = field(default_factory=PhotoConfig)
     likeness: Share = 0.7
     """Least correlation of the brightness of two photos' faces, brought into one shape, at which they are taken for one person's: those of
-    fourteen people in one light reached 0.82 to 0.98, of different people 0.18 to 0.83. 0 takes any."""
+    eight people in one light reached 0.82 to 0.98, of different people 0.18 to 0.83. 0 takes any."""
     crop: Literal["person", "head"] = "person"
     """What the avatar shows: head, neck, shoulders and clothes as far as the photo does, or the head alone."""
     bust: BustConfig = field(default_factory=BustConfig)

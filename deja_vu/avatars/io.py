@@ -34,6 +34,8 @@ AVATARS: dict[str, tuple[type, type]] = {
     "nelf": (NelfAvatar, NelfConfig),
 }
 """Representations by the name written into the file."""
+OLDER_READER = "reader.reach"
+"""Tensor of a reader that looks at other windows than today's."""
 
 
 def kind_of(avatar: Avatar) -> str:
@@ -135,17 +137,21 @@ def load_avatar(path: Path | str, backend: str = "auto") -> Avatar:
     """
     path = Path(path)
     header = read_header(path)
+    with open_tensors(path) as file:
+        tensors = upgrade_tensors(header.get("kind", ""), {name: file.get_tensor(name) for name in file.keys()})
     try:
         kind, config_type = AVATARS[header["kind"]]
-        chosen = {"backend": backend} if kind is GaussianAvatar else {}
+        chosen: dict[str, Any] = {"backend": backend} if kind is GaussianAvatar else {}
         described = parse_json(header["config"], f"{path}: its config")
+        if OLDER_READER in tensors:
+            print(f"note: {path} was made by an earlier version, whose reader of codes is left out; personalize again for a new one")
+            tensors = {name: value for name, value in tensors.items() if not name.startswith("reader.")}
+            chosen["reader"] = False
         config: Any = dacite.from_dict(config_type, {**described, **chosen}, dacite.Config(strict=True))
         head = load_head(header["head"])
         hashes = {name: header[name] for name in ("uv_hash", "bust_hash") if name in header}
     except (KeyError, TypeError, dacite.DaciteError) as error:
         raise FormatError(f"{path}: its header does not describe an avatar this version knows ({error}).") from error
-    with open_tensors(path) as file:
-        tensors = upgrade_tensors(header["kind"], {name: file.get_tensor(name) for name in file.keys()})
     shape = tensors.get("shape", torch.empty(0))
     if shape.shape != (head.spec.num_shape,):
         raise FormatError(f"{path}: the identity has shape {tuple(shape.shape)}, expected ({head.spec.num_shape},).")

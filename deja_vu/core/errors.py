@@ -1,6 +1,5 @@
 """The errors a user can cause. Each says what was wrong, what was expected and what to do; the CLI exits with 2."""
 
-
 LONGEST = 480
 """Characters of an error's text; what a file brought into it is cut out of its middle."""
 

@@ -42,6 +42,17 @@ def test_a_loaded_avatar_renders_the_same_picture(random_avatar, saved, params, 
     assert loaded.code.state_dict().keys() == random_avatar.code.state_dict().keys()
 
 
+def test_the_reader_of_an_earlier_version_is_left_out_and_that_is_said(random_avatar, saved, capsys, params, camera) -> None:
+    config = json.dumps({**asdict(random_avatar.config), "reader": True})
+    older = {f"reader.{name}": torch.ones(3) for name in ("reach", "mean", "weight")}
+    rewrite(saved, {"config": config}, older)
+    loaded = load_avatar(saved)
+    assert "earlier version" in capsys.readouterr().out
+    assert loaded.config == random_avatar.config
+    with torch.no_grad():
+        assert torch.equal(loaded.render(params, camera, WHITE).rgb, random_avatar.eval().render(params, camera, WHITE).rgb)
+
+
 def test_the_header_says_what_the_file_is(random_avatar, saved) -> None:
     header = read_header(saved)
     assert header["head"] == "toy"
