@@ -162,10 +162,18 @@ def _read(path: Path, expected: Mapping[str, type]) -> dict[str, Any]:
         version = content.get("format") if isinstance(content, dict) else None
         raise FormatError(f"{path} is a checkpoint of format {version}, this version reads {FORMAT}. Start the run anew with --overwrite.")
     kinds = {"whose": dict, "step": int, "model": dict, "optimizer": dict, "random": Tensor, "random_cuda": list, "extra": dict}
-    fit, ours = _holds(content, kinds) and _holds(content["extra"], expected), torch.get_rng_state()
-    if not fit or (content["random"].shape, content["random"].dtype) != (ours.shape, ours.dtype):
+    if not _holds(content, kinds) or not _holds(content["extra"], expected) or not _is_random_state(content["random"]):
         raise FormatError(f"{path} is no readable checkpoint: entries are missing or of another kind. Start the run anew with --overwrite.")
     return content
+
+
+def _is_random_state(state: Tensor) -> bool:
+    """Whether a generator of random numbers can be put into a state; one that is thrown away is asked."""
+    try:
+        torch.Generator().set_state(state)
+    except (RuntimeError, TypeError):
+        return False
+    return True
 
 
 def _holds(values: Mapping[str, Any], kinds: Mapping[str, type]) -> bool:
