@@ -121,9 +121,9 @@ def kind_of(folder: Path) -> str | None:
     """The command whose run a folder holds, by its run.json, or by what versions without `kind` wrote; None where it holds none."""
     record = read_record(folder)
     if "kind" in record:
-        return record["kind"] if record["kind"] in NAMES else None
+        return record["kind"] if isinstance(record["kind"], str) and record["kind"] in NAMES else None
     if record:
-        return "demo" if "demo" in str(record["command"]).split()[:2] else "personalize"
+        return "demo" if "demo" in str(record.get("command", "")).split()[:2] else "personalize"
     for name, kind, marks, beside in OLDER:
         with contextlib.suppress(OSError, UnicodeDecodeError):
             text = (folder / name).read_text()

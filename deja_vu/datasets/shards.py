@@ -149,7 +149,10 @@ def read_info(folder: Path) -> ShardInfo:
         fields = read_json(path)
         if fields.get("version") != FORMAT_VERSION:
             raise FormatError(f"{folder} has shard format {fields.get('version')}, expected {FORMAT_VERSION}. Prepare the photos again.")
-        return ShardInfo(**{**fields, "sources": tuple(fields["sources"])})
+        info = ShardInfo(**{**fields, "sources": tuple(fields["sources"])})
+        if not isinstance(info.head_name, str) or type(info.resolution) is not int:
+            raise TypeError("head or resolution is of another kind")
+        return info
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{path} is damaged ({error}). Prepare the photos again.") from error
 
