@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,6 +32,24 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+ALONE = "DEJA_VU_TEST_ALONE"
+"""Set in the process that runs a single test which forks."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Tests marked `forks` run in a process of their own: where browsers and pools of threads were used, a fork may wait for ever."""
+    if not pyfuncitem.get_closest_marker("forks") or ALONE in os.environ:
+        return None
+    options = [option for option in pyfuncitem.config.invocation_params.args if option.startswith("--jaxtyping-packages")]
+    words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, pyfuncitem.nodeid]
+    done = subprocess.run(
+        words, cwd=pyfuncitem.config.rootpath, env={**os.environ, ALONE: "1"}, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    return True
 
 
 @pytest.fixture(autouse=True)

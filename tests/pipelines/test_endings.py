@@ -71,6 +71,7 @@ def test_a_request_to_end_is_an_interrupt(number) -> None:
     assert code == 128 + number
 
 
+@pytest.mark.forks
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stopped_command_leaves_the_old_result_and_nothing_else(number, run, tmp_path) -> None:
     command = ["drive", str(run), "--motion", str(tmp_path / "script.yaml"), "--out", str(tmp_path / "driven"), "--fps", "60"]
@@ -83,6 +84,7 @@ def test_a_stopped_command_leaves_the_old_result_and_nothing_else(number, run, t
     assert snapshot(tmp_path) == before
 
 
+@pytest.mark.forks
 @pytest.mark.parametrize("limit", [50, 700, 3000])
 def test_a_disk_that_fills_up_costs_nothing(limit, run, tmp_path) -> None:
     """The limit on a file's size is met as a full disk is: in the lock, in the record, in a picture."""
@@ -107,6 +109,7 @@ def test_too_little_room_for_the_program_is_said_at_once() -> None:
     assert "A process may have 976 MB of memory here (ulimit -v)" in done.stderr
 
 
+@pytest.mark.forks
 def test_a_lock_of_a_killed_process_beside_a_whole_file_goes_with_the_refusal(run, tmp_path) -> None:
     out = tmp_path / "page.html"
     out.write_text("whole")
@@ -117,6 +120,7 @@ def test_a_lock_of_a_killed_process_beside_a_whole_file_goes_with_the_refusal(ru
     assert not (tmp_path / f".{out.name}{LOCK}").exists()
 
 
+@pytest.mark.forks
 def test_a_run_whose_path_is_not_utf8_is_shown_driven_and_exported(run, tmp_path) -> None:
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/f\xfcr\n"))
     folder.mkdir()

@@ -36,6 +36,7 @@ def run(film, painted, tmp_path) -> Path:
     return tmp_path / "me"
 
 
+@pytest.mark.forks
 @pytest.mark.parametrize("way", ["video", "pictures", "page"])
 def test_what_shows_an_avatar_is_made_again_after_a_kill(way, run, tmp_path) -> None:
     """Moments: nothing written, the first record half written, the lock alone, in the middle, before the last rename."""
