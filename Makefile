@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system test kernels shapes lint wheel results gpu gpu-build kills graph docs picture sanitize demo web browser clean
+.PHONY: help setup system test kernels shapes fuzz lint wheel results gpu gpu-build kills graph docs picture sanitize demo web browser clean
 
 help:  ## this text
 	@echo "make TARGET, on a fresh machine too:"

@@ -157,16 +157,19 @@ def absolute_difference(out: RenderOutput, batch: Batch, background: Float[Tenso
     return masked_mean((torch.cat([out.rgb, out.alpha], -1) - target).abs(), mask)
 
 
+SSIM_DERIVATIVES = ("d_mean", "d_square", "d_product")
+"""Planes that the native pass leaves for its way back, in its order."""
+
+
 class _SsimMap(torch.autograd.Function):
     @staticmethod
     def forward(ctx, a: Tensor, b: Tensor, differentiable: bool) -> Tensor:
         a, b = a.detach().contiguous(), b.detach().contiguous()
         values = torch.empty_like(a)
-        derivatives = [torch.empty_like(a) for _ in range(3)] if differentiable else []
-        names = ("d_mean", "d_square", "d_product")
-        call_ssim("forward", a, b, map=values, **dict(zip(names, derivatives, strict=False)))
+        derivatives = {name: torch.empty_like(a) for name in SSIM_DERIVATIVES} if differentiable else {}
+        call_ssim("forward", a, b, map=values, **derivatives)
         if differentiable:
-            ctx.save_for_backward(a, b, *derivatives)
+            ctx.save_for_backward(a, b, *derivatives.values())
         return values
 
     @staticmethod

@@ -14,7 +14,7 @@ from torch import Tensor
 from deja_vu import native
 from deja_vu.core.batch import Batch
 from deja_vu.core.image import RenderOutput, over
-from deja_vu.losses.photometric import call_ssim
+from deja_vu.losses.photometric import SSIM_DERIVATIVES, call_ssim
 
 PLAIN_TORCH = "terms of pictures with plain torch, several times slower than the native ones"
 """Fallback where the native library cannot be loaded, as the warning says it."""
@@ -118,12 +118,12 @@ class _PictureTerms(torch.autograd.Function):
         target, similar = torch.empty_like(rgb), torch.empty_like(rgb)
         sums = torch.empty(len(rgb), 3, dtype=torch.float64)
         _call("forward", inputs, {"target": target, "sums": sums, "delta": delta})
-        derivatives = [torch.empty_like(rgb) for _ in range(3)] if any(ctx.needs_input_grad[:2]) else []
-        call_ssim("forward", rgb, target, map=similar, **dict(zip(("d_mean", "d_square", "d_product"), derivatives, strict=False)))
+        derivatives = {name: torch.empty_like(rgb) for name in SSIM_DERIVATIVES} if any(ctx.needs_input_grad[:2]) else {}
+        call_ssim("forward", rgb, target, map=similar, **derivatives)
         _call("similarity", inputs, {"map": similar, "sums": sums})
         tiny = torch.finfo(rgb.dtype).tiny
         means = [1 / (3 * color_weight.sum()).clamp_min(tiny), torch.tensor(1 / alpha.numel()), 1 / (3 * weight.sum()).clamp_min(tiny)]
-        ctx.save_for_backward(*inputs.values(), target, *derivatives)
+        ctx.save_for_backward(*inputs.values(), target, *derivatives.values())
         ctx.delta, ctx.means = delta, means
         ctx.mark_non_differentiable(target)
         color, coverage, dissimilar = (total * mean for total, mean in zip(sums.sum(0).float(), means, strict=True))

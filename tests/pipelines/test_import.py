@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.datasets import DATASETS
-from deja_vu.datasets.insta import rotation_vectors
+from deja_vu.datasets.insta import HARMLESS, rotation_vectors
 from deja_vu.heads import load_head
 from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.configs import PrepareConfig
@@ -259,7 +259,8 @@ def edit_npz(path: Path, change: Callable[[dict], object]) -> None:
 
 
 def edit_frame(path: Path, change: Callable[[dict], object]) -> None:
-    content = torch.load(path, weights_only=False)
+    with torch.serialization.safe_globals(HARMLESS):
+        content = torch.load(path, weights_only=True)
     change(content)
     torch.save(content, path)
 

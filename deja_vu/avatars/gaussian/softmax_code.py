@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -51,7 +53,7 @@ class FaceSoftmax(nn.Module):
         self.jaw = spec.joint_names.index(JAW) if JAW in spec.joint_names else None
         inputs = spec.num_expression + (0 if self.jaw is None else 3)
         self.depth = len(widths)
-        for number, (before, after) in enumerate(zip((inputs, *widths), widths, strict=False)):
+        for number, (before, after) in enumerate(itertools.pairwise((inputs, *widths))):
             self.register_buffer(f"weight_{number}", torch.zeros(after, before))
             self.register_buffer(f"bias_{number}", torch.zeros(after))
 
