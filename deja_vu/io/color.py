@@ -139,6 +139,11 @@ def rgb_to_srgb(rgb: UInt8[np.ndarray, "H W 3"], tags: ColorTags) -> UInt8[np.nd
     return _show(rgb.astype(np.float32) / 255, _tones(tags.transfer, tags.primaries))
 
 
+def gamma_table(exponent: float) -> UInt8[np.ndarray, " 256"]:
+    """8-bit sRGB of 8-bit signals that are light to the power of an exponent, as PNG states it."""
+    return np.rint(255 * _encode_srgb(np.linspace(0, 1, 256) ** (1 / exponent))).astype(np.uint8)
+
+
 def is_transparent(frame: VideoFrame) -> bool:
     """Whether a frame has alpha."""
     return any(component.is_alpha for component in frame.format.components)
@@ -148,7 +153,8 @@ def to_srgb(frame: VideoFrame, tags: ColorTags) -> UInt8[np.ndarray, "H W 3"]:
     """A frame as 8-bit display sRGB, in its stored size; what is transparent is over white."""
     if is_transparent(frame):
         rgba = _reformat(frame, "rgba", tags).to_ndarray().astype(np.uint16)
-        return ((rgba[..., :3] * rgba[..., 3:] + 255 * (255 - rgba[..., 3:]) + 127) // 255).astype(np.uint8)
+        rgb = rgba[..., :3] if tags.plain else _convert(*_as_planar(frame, tags))
+        return ((rgb * rgba[..., 3:] + 255 * (255 - rgba[..., 3:]) + 127) // 255).astype(np.uint8)
     if tags.plain:
         return _reformat(frame, "rgb24", tags).to_ndarray()
     return _convert(*_as_planar(frame, tags))

@@ -161,8 +161,11 @@ class Reading:
         Frames that an edit list hides are stored and not missing.
         """
         announced = self.stream.frames  # 0 where the file does not say
-        if self.container.format.name.startswith("mov"):
-            announced = min(announced, len(self.stream.index_entries))
+        index, name = self.stream.index_entries, self.container.format.name
+        if name.startswith("mov"):
+            announced = min(announced, len(index))
+        elif name == "avi" and len(index) and index[-1].timestamp >= announced * (1 - MISSING_SHARE) - 1:
+            announced = min(announced, len(index))  # AVI announces moments, at some of which there is no new picture
         announced -= self.hidden
         if shown < announced * (1 - MISSING_SHARE) - 1 and not self.fields:  # a field may count for a frame
             return f"{self.path} is damaged or cut off: {shown} of {announced} frames could be read, and only these are used."

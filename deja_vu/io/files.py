@@ -86,13 +86,13 @@ def finish_part(part: Path, path: Path, *, durable: bool = True) -> None:
 
 
 def write_atomic(path: Path, content: bytes | str, *, durable: bool = True) -> None:
-    """Write a file in one step; text as UTF-8. See `whole`.
+    """Write a file in one step; text as UTF-8, with `?` for bytes of paths that are none. See `whole`.
 
     Raises:
         OutputError: it cannot be written; a former file is kept.
     """
     with whole(path, durable=durable) as part:
-        part.write_bytes(content.encode() if isinstance(content, str) else content)
+        part.write_bytes(content.encode(errors="replace") if isinstance(content, str) else content)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

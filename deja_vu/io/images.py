@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image as Pillow
-from PIL import ImageCms, UnidentifiedImageError
+from PIL import ImageChops, ImageCms, TiffImagePlugin, UnidentifiedImageError
 
 from deja_vu.core.errors import InputError
 from deja_vu.core.image import decode_picture
 from deja_vu.io.arrays import write_picture
-from deja_vu.io.color import rgb_to_srgb, still_tags
+from deja_vu.io.color import gamma_table, rgb_to_srgb, still_tags
 from deja_vu.io.video import Image
 
 MIN_SIDE = 96
@@ -53,7 +53,12 @@ HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b
 KNOWN_KINDS = {b"%PDF": "a PDF", b"8BPS": "a Photoshop file", b"ftypqt": "a video", b"ftyp": "a video or a picture of a rare kind"}
 """First bytes of files that are taken for photos."""
 CODED_COLOR_WITHIN = 65536
-"""Bytes in which a HEIC or AVIF file describes its picture."""
+"""Bytes in which a HEIC, AVIF or PNG file describes its picture."""
+PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+USUAL_GAMMA = (0.43, 0.48)
+"""Exponents from light to signal that PNG states for ordinary displays; sRGB's is 0.455."""
+POSSIBLE_GAMMA = (0.1, 2.0)
+"""Exponents that are believed; light itself has 1."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ def read_picture(path: Path) -> Picture:
                 if file.format == "JPEG":
                     file.draft(None, (2 * MAX_SIDE, 2 * MAX_SIDE))  # decodes at half, a quarter ... of the size, in that share of the time
                 size, (focal, turn) = file.size, _read_exif(path, file, notes)
+                turn = None if isinstance(file, TiffImagePlugin.TiffImageFile) else turn  # Pillow turns TIFF itself
                 rgb = _to_srgb(file, coded_color(path), notes)
     except Pillow.DecompressionBombError as error:
         raise InputError(f"{path} is larger than {MAX_PIXELS // 10**6} megapixels. Reduce it first.") from error
@@ -168,9 +174,12 @@ def _read_exif(path: Path, file: Pillow.Image, notes: list[str]) -> tuple[float 
 
 
 def coded_color(path: Path) -> tuple[int, int] | None:
-    """Primaries and transfer curve, by the numbers of H.273, that a HEIC or AVIF file states in place of a profile."""
+    """Primaries and transfer curve, by the numbers of H.273, that a HEIC, AVIF or PNG file states in place of a profile."""
     with path.open("rb") as file:
         head = file.read(CODED_COLOR_WITHIN)
+    if head.startswith(PNG_HEAD):
+        place = head.find(b"cICP", 0, head.find(b"IDAT"))
+        return (head[place + 4], head[place + 5]) if place > 0 else None
     if head[4:8] != b"ftyp":
         return None
     place = head.find(b"colrnclx")
@@ -183,6 +192,8 @@ def coded_color(path: Path) -> tuple[int, int] | None:
 def _to_srgb(picture: Pillow.Image, coded: tuple[int, int] | None, notes: list[str]) -> Pillow.Image:
     """Three channels of 8 bits, colors converted by the embedded profile or the coded color where there is one, over white."""
     profile = picture.info.get("icc_profile")
+    if picture.mode == "CMYK" and picture.format == "JPEG" and "adobe" not in picture.info:
+        picture = ImageChops.invert(picture)  # Pillow takes all for Adobe's, which count light in place of ink
     if picture.mode in ("RGB", "RGBA", "CMYK", "L", "LA", "LAB") and max(picture.size) >= 2 * MAX_SIDE:
         picture = picture.reduce(max(picture.size) // MAX_SIDE)  # before copies of all of it are made
     if picture.mode == "F":
@@ -209,7 +220,11 @@ def _to_srgb(picture: Pillow.Image, coded: tuple[int, int] | None, notes: list[s
     rgb = picture.convert("RGB")
     if not profile and coded is not None and (tags := still_tags(*coded)) is not None:
         notes.append(f"It was {tags.note}")
-        rgb = Pillow.fromarray(rgb_to_srgb(np.asarray(rgb), tags))
+        return Pillow.fromarray(rgb_to_srgb(np.asarray(rgb), tags))
+    gamma = 0.0 if profile or "srgb" in picture.info else float(picture.info.get("gamma", 0))
+    if POSSIBLE_GAMMA[0] <= gamma <= POSSIBLE_GAMMA[1] and not USUAL_GAMMA[0] <= gamma <= USUAL_GAMMA[1]:
+        notes.append(f"It states a gamma of {gamma:.3g}; brought to sRGB.")
+        rgb = rgb.point(3 * gamma_table(gamma).tolist())
     return rgb
 
 

@@ -27,7 +27,10 @@ from deja_vu.motion.neutral import mean_rotation, take_neutral
 ANGLE_NAMES = tuple(f"{part}{axis}" for part in ("Head", "LeftEye", "RightEye") for axis in ("Yaw", "Pitch", "Roll"))
 """Radians; yaw to the actor's own left, pitch up, roll towards the right shoulder."""
 SECONDS_NAMES = ("time", "timestamp", "seconds")
-"""Columns in which other apps give the time, in seconds."""
+"""Columns in which other apps give the time; its unit may follow, as in `Time (ms)`, and is taken from the values all the same."""
+UNIT_NAMES = r"(s|secs?|seconds|ms|millis|milliseconds|us|microseconds|ns|nanoseconds)?"
+MOMENT = re.compile(r"\s*(\d+([.,]\d+)?(e[+-]?\d+)?|\d{1,2}:\d{2}:\d{2}([.,]\d+)?|\d{4}-\d{2}-\d{2}[T ].*)\s*", re.IGNORECASE)
+"""A time that is no timecode: a number, a time of day, or a date with one."""
 COUNT_NAME = "blendshapecount"
 OPTIONAL_NAMES = ("tongueOut", *ANGLE_NAMES)
 """Columns without which a motion is complete enough; they count as zero."""
@@ -156,9 +159,7 @@ def _read(path: Path) -> _Table:
     values = {name: values.get(name, zeros) for name in KNOWN.values()}
     if any("," in cells[place] for _, cells in kept for place in columns.values()):
         notes.append(f"{path.name}: decimal commas are read as points.")
-    times = _parse_times([(number, cells[clock]) for number, cells in kept], header[clock], path)
-    if _normalize_name(header[clock]) != "timecode":
-        times = _to_seconds(times, path, notes)
+    times = _parse_times([(number, cells[clock]) for number, cells in kept], header[clock], path, notes)
     times, values = _drop_repeats(times, values, [number for number, _ in kept], path, notes)
     if len(times) > 1 and (gap := float(np.diff(times).max())) > MAX_GAP:
         notes.append(f"{path.name}: {gap:.1f} s without a line; the motion is bridged there.")
@@ -175,7 +176,7 @@ def _find_columns(header: list[str], path: Path) -> tuple[dict[str, int], list[s
             if KNOWN[key] in places:
                 raise InputError(f"{path}: two columns mean {KNOWN[key]} ('{header[places[KNOWN[key]]]}' and '{name}'). Remove one.")
             places[KNOWN[key]] = place
-        elif key not in ("timecode", COUNT_NAME, *SECONDS_NAMES, ""):
+        elif key not in ("timecode", COUNT_NAME, "") and not any(_tells_time(key, known) for known in SECONDS_NAMES):
             unknown.append(name)
     missing = [name for name in KNOWN.values() if name not in places]
     fatal = [name for name in missing if name not in OPTIONAL_NAMES]
@@ -195,9 +196,15 @@ def _find_columns(header: list[str], path: Path) -> tuple[dict[str, int], list[s
 def _find_clock(header: list[str], path: Path) -> int:
     keys = [_normalize_name(name) for name in header]
     for name in ("timecode", *SECONDS_NAMES):
-        if name in keys:
-            return keys.index(name)
+        for place, key in enumerate(keys):
+            if _tells_time(key, name):
+                return place
     raise InputError(f"{path} has no column Timecode (HH:MM:SS:FF), nor one of {', '.join(SECONDS_NAMES)} in seconds.")
+
+
+def _tells_time(key: str, name: str) -> bool:
+    """Whether a column's normalized name is one of a time, with or without its unit."""
+    return re.fullmatch(f"{name}{UNIT_NAMES}", key) is not None
 
 
 def _parse_value(cell: str, name: str, number: int, path: Path) -> float:
@@ -256,10 +263,11 @@ def _to_seconds(times: Float[np.ndarray, " R"], path: Path, notes: list[str]) ->
     )
 
 
-def _parse_times(cells: list[tuple[int, str]], column: str, path: Path) -> Float[np.ndarray, " R"]:
+def _parse_times(cells: list[tuple[int, str]], column: str, path: Path, notes: list[str]) -> Float[np.ndarray, " R"]:
     """Seconds of every line. A timecode's rate follows from its largest frame number; midnight is passed at most once."""
-    if _normalize_name(column) != "timecode":
-        return _pass_midnight(np.array([_parse_moment(cell, column, number, path) for number, cell in cells]))
+    if _normalize_name(column) != "timecode" or MOMENT.fullmatch(cells[0][1]):
+        moments = np.array([_parse_moment(cell, column, number, path) for number, cell in cells])
+        return _to_seconds(_pass_midnight(moments), path, notes)
     parts = []
     for number, cell in cells:
         match = re.fullmatch(r"\s*(\d{1,2})[:;](\d{1,2})[:;](\d{1,2})[:;](\d{1,3}(?:[.,]\d*)?)\s*", cell)

@@ -180,6 +180,13 @@ def test_transparent_film_is_shown_over_white_and_that_is_said(tmp_path):
     assert found[52:].min() > 250
 
 
+@pytest.mark.parametrize("color", [P3, HLG, PQ], ids=lambda color: color.name)
+def test_transparent_film_in_other_colors_is_brought_to_srgb_too(tmp_path, color):
+    path = write_film(tmp_path / "film.mov", [picture()], color, "prores_ks", "yuva444p10le", options={"profile": "4444"})
+    _, _, found = next(read_frames(path))
+    assert psnr(found, picture()) > LEAST_DB
+
+
 def test_a_transparent_webm_of_ours_is_shown_over_white(tmp_path):
     """Its transparency is a second picture in the file, which FFmpeg's own decoder leaves out."""
     rgba = np.dstack([picture(), np.full((96, 96), 255, np.uint8)])

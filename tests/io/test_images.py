@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from deja_vu.core.errors import InputError, OutputError
 from deja_vu.io.images import MAX_SIDE, read_picture, write_png
@@ -33,12 +33,14 @@ def test_a_plain_photo_arrives_as_it_is(tmp_path):
     assert picture.notes == ()
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize(("orientation", "turn"), [(1, 0), (3, 2), (6, 3), (8, 1)])
-def test_exif_turns_the_picture_upright(tmp_path, orientation, turn):
+def test_exif_turns_the_picture_upright(tmp_path, orientation, turn, suffix):
+    """Once: TIFF is turned by Pillow itself."""
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(gradient()).save(tmp_path / "a.png", exif=exif)
-    np.testing.assert_array_equal(read_picture(tmp_path / "a.png").rgb, np.rot90(gradient(), turn))
+    Image.fromarray(gradient()).save(tmp_path / f"a.{suffix}", exif=exif)
+    np.testing.assert_array_equal(read_picture(tmp_path / f"a.{suffix}").rgb, np.rot90(gradient(), turn))
 
 
 def test_the_stated_focal_length_counts_for_uncropped_pictures_only(tmp_path):
@@ -216,3 +218,31 @@ def test_a_huge_transparent_picture_is_reduced_before_it_is_copied(tmp_path):
     picture = read_picture(tmp_path / "huge.png")
     assert picture.rgb.shape == (256, MAX_SIDE, 3)
     np.testing.assert_allclose(picture.rgb[0, 0], (227, 187, 147), atol=1)
+
+
+def test_ink_in_a_jpeg_without_adobes_mark_is_ink(tmp_path):
+    """Adobe's programs store light in place of ink, and leave a mark; others store ink."""
+    ink = 255 - np.dstack([gradient(), np.full((120, 160), 255, np.uint8)])
+    buffer = io.BytesIO()
+    Image.fromarray(255 - ink, "CMYK").save(buffer, "JPEG", quality=95)  # Pillow turns it over once more, and marks it
+    data = buffer.getvalue()
+    mark = data.find(b"\xff\xee")
+    (tmp_path / "a.jpg").write_bytes(data[:mark] + data[mark + 2 + int.from_bytes(data[mark + 2 : mark + 4], "big") :])
+    assert np.abs(read_picture(tmp_path / "a.jpg").rgb.astype(int) - gradient()).max() < 20
+
+
+def test_a_png_says_in_what_curve_and_colors_it_is(tmp_path):
+    light = np.rint(255 * (gradient() / 255.0) ** 2.2).astype(np.uint8)
+    for name, data, stored, reached in (
+        ("gAMA", struct.pack(">I", 100_000), light, gradient()),
+        ("gAMA", struct.pack(">I", 45_455), gradient(), gradient()),
+        ("cICP", bytes([1, 13, 0, 1]), gradient(), gradient()),
+        ("cICP", bytes([1, 8, 0, 1]), light, gradient()),
+    ):
+        info = PngImagePlugin.PngInfo()
+        info.add(name.encode(), data)
+        Image.fromarray(stored).save(tmp_path / "a.png", pnginfo=info)
+        picture = read_picture(tmp_path / "a.png")
+        bright = reached > 60  # a byte of light is too coarse below
+        assert np.abs(picture.rgb.astype(int) - reached)[bright].max() < 8, (name, data)
+        assert bool(picture.notes) == (stored is light)

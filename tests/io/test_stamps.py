@@ -64,6 +64,26 @@ def write_stamped(path: Path, stamps: list[int], rate: int = 25) -> Path:
     return path
 
 
+def test_an_avi_in_which_moments_have_no_picture_is_whole_and_one_without_its_end_is_not(tmp_path):
+    """AVI announces moments; a screen recorder leaves out those at which nothing changed."""
+    path = tmp_path / "film.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for number in [*range(10), *range(200, 210)]:
+            frame = av.VideoFrame.from_ndarray(corners(), format="rgb24").reformat(format="yuvj420p")
+            frame.pts, frame.time_base = number, Fraction(1, 30)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", InputWarning)
+        times = [time for _, time, _ in read_frames(path)]
+    np.testing.assert_allclose(times, [*np.arange(10) / 30, *np.arange(200, 210) / 30], atol=2e-3)
+    (tmp_path / "cut.avi").write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    with pytest.warns(InputWarning, match="damaged or cut off"):
+        list(read_frames(tmp_path / "cut.avi"))
+
+
 def test_stamps_that_are_all_alike_are_not_believed_and_that_is_said(tmp_path):
     path = write_stamped(tmp_path / "film.mkv", [0] * 6)
     with pytest.warns(InputWarning, match=r"no time stamps that can be used: its frames are taken to be 0.04 s apart"):

@@ -216,6 +216,15 @@ def test_times_in_other_units_are_known_by_their_steps(anny, tmp_path, unit, rat
     assert any(f"times count {unit}" in note for note in motion.notes)
 
 
+@pytest.mark.parametrize("column", ["Time (ms)", "timestamp_ms", "Time [s]", "Timecode"])
+def test_a_clock_is_known_with_its_unit_beside_its_name_and_without_a_timecode_in_it(anny, tmp_path, column) -> None:
+    times = [f"{frame / 30 * (1 if '[s]' in column else 1000):.3f}" for frame in range(60)]
+    path = write(tmp_path / "a.csv", times=times, edit=lambda lines: [lines[0].replace("Timecode", column), *lines[1:]])
+    motion = ArkitCsvMotion(path, anny)
+    assert (len(motion), motion.fps) == (60, 30.0)
+    assert not any(column in note for note in motion.notes), "no unknown column"
+
+
 def test_steps_that_are_no_frame_s_are_refused(anny, tmp_path) -> None:
     """A column of frame numbers that is called time."""
     renamed = lambda lines: [lines[0].replace("Timecode", "time"), *lines[1:]]  # noqa: E731

@@ -134,11 +134,16 @@ def test_a_lock_of_a_killed_process_beside_a_whole_file_goes_with_the_refusal(ru
 def test_a_run_whose_path_is_not_utf8_is_shown_driven_and_exported(run, tmp_path) -> None:
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/f\xfcr\n"))
     folder.mkdir()
-    run.rename(folder / "me")
+    named = folder / os.fsdecode(b"m\xea")
+    run.rename(named)
+    (named / "metrics.json").write_text("{}")
     for words in (
-        ["drive", str(folder / "me"), "--motion", str(tmp_path / "script.yaml"), "--out", str(folder / "a.mp4"), "--frames", "1"],
-        ["export", str(folder / "me"), "--format", "ply", "--out", str(folder / "a.ply")],
+        ["drive", str(named), "--motion", str(tmp_path / "script.yaml"), "--out", str(folder / "a.mp4"), "--frames", "1"],
+        ["export", str(named), "--format", "ply", "--out", str(folder / "a.ply")],
+        ["export", str(named), "--format", "web", "--out", str(folder / "page")],
+        ["report", str(named), "--out", str(folder / "a.html")],
     ):
         done = start(words, tmp_path / "log")
         assert done.code == 0, done.said
-    assert {"a.mp4", "a.ply", "me"} <= {path.name for path in folder.iterdir()}
+    assert {"a.mp4", "a.ply", "page", "a.html", named.name} <= {path.name for path in folder.iterdir()}
+    assert "m?" in (folder / "page" / "index.html").read_text(encoding="utf-8"), "shown as far as it can be"
