@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from deja_vu.core.ahead import compute_ahead
 from deja_vu.core.batch import Batch, stack_frames
 from deja_vu.core.sequence import Frame, TrackedSequence
 
@@ -54,15 +54,7 @@ class FrameSource:
 
     def stream(self, order: Iterator[Int[Tensor, " B"]]) -> Iterator[Batch]:
         """Batches in the given order, the next one decoded while the present one is used."""
-        with ThreadPoolExecutor(1) as reader:
-            ahead = None
-            for positions in order:
-                following = reader.submit(self.batch, positions)
-                if ahead is not None:
-                    yield ahead.result()
-                ahead = following
-            if ahead is not None:
-                yield ahead.result()
+        return compute_ahead(self.batch, order)
 
 
 def shuffle_positions(

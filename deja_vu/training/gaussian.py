@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields, replace
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 
 from deja_vu.avatars import GaussianAvatar, save_avatar
 from deja_vu.avatars.gaussian.published import fix_mouth, fold_global_map, mouth_texels, offset_norms
+from deja_vu.core.ahead import compute_ahead
 from deja_vu.core.batch import Batch
-from deja_vu.core.image import RenderOutput
+from deja_vu.core.image import Lines, RenderOutput
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.core.stopwatch import Stopwatch
 from deja_vu.core.transfer import move
@@ -38,7 +40,7 @@ from deja_vu.training.objective import (
 )
 from deja_vu.training.person_views import PersonViewLoss
 from deja_vu.training.reading import teach_reader
-from deja_vu.training.trainer import StepResult, Task, Trainer
+from deja_vu.training.trainer import StepResult, Task, Trainer, step_seed
 from deja_vu.training.validation import Validation, hold_out
 
 
@@ -75,6 +77,22 @@ def train_gaussian(
     return Trainer(task, config, run, resume=resume, started=started).fit(on_step)
 
 
+@dataclass(frozen=True)
+class DrawnView:
+    """How one step looks at its frames."""
+
+    background: Float[Tensor, "3"]
+    """Color behind render and target."""
+    window: tuple[Lines, Lines] | None
+    """Rows and columns in which the perceptual distance is measured; None in steps without it."""
+    wanted: list[Tensor] | None = None
+    """Perceptual features of what that window should show, where they are known."""
+
+    def agrees(self, other: DrawnView) -> bool:
+        """Whether both look at the same window over the same background, on a CPU."""
+        return self.window == other.window and torch.equal(self.background, other.background)
+
+
 class GaussianTask(Task[GaussianPhase, Batch]):
     """The training of one Gaussian avatar."""
 
@@ -105,6 +123,8 @@ class GaussianTask(Task[GaussianPhase, Batch]):
         avatar.code.noise = config.code_noise
         self.folds = config.global_map == "folded" and avatar.config.blendmaps > 0
         self.mouth = mouth_texels(avatar) if config.fixed_mouth else None
+        self.ahead: dict[int, DrawnView] = {}
+        """How coming steps look at their frames, by number of the step; see `look_ahead`."""
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
         return self.avatar.param_groups()
@@ -122,18 +142,41 @@ class GaussianTask(Task[GaussianPhase, Batch]):
         seed = self.config.seed + begin
         order = shuffle_positions(len(params), phase.batch, phase.steps, seed=seed, start=start - begin, again=self.rare)
         self.novel_views = NovelViewLoss(self.avatar, params, self.config.novel_views)
-        return FrameSource(self.trained, phase.resolution, device=self.device).stream(order)
+        stream = FrameSource(self.trained, phase.resolution, device=self.device).stream(order)
+        self.ahead.clear()
+        return compute_ahead(self.look_ahead, zip(count(start), stream)) if self.on_host else stream
+
+    def look_ahead(self, coming: tuple[int, Batch]) -> Batch:
+        """A coming step's batch; perceptual features of what it should show are computed while the steps before it run."""
+        step, batch = coming
+        view = self.draw_view(batch, step, torch.Generator().manual_seed(step_seed(self.config, step)))
+        if view.window is not None:
+            wanted = self.objective.encode_target(self.subject(batch), view.background, view.window)
+            self.ahead[step] = replace(view, wanted=wanted)
+        return batch
+
+    def draw_view(self, batch: Batch, step: int, generator: torch.Generator) -> DrawnView:
+        """How a step looks at its frames: the first of its draws, from a generator that is at the step's seed."""
+        background = move(draw_background(self.config.random_background, generator), self.device)
+        perceptual = is_due(self.phase.perceptual_every, step) and step - self.begin >= self.phase.perceptual_from
+        window = head_window(batch.head, self.config.perceptual_window, generator) if perceptual else None
+        return DrawnView(background, window)
+
+    def subject(self, batch: Batch) -> Batch:
+        """Frames of what is learned: the head, cut out or matted, or the person."""
+        return cut_out(batch) if self.config.targets == "cut" else self.avatar.subject(batch)
 
     def compute(self, batch: Batch, step: int, generator: torch.Generator) -> StepResult:
         """Render some frames over grey or white; compare them, and hold the maps and what no frame shows to the base map."""
         config, avatar = self.config, self.avatar
         refuse_broken_frames(batch, step)
-        batch, background = batch.to(self.device), move(draw_background(config.random_background, generator), self.device)
+        batch = batch.to(self.device)
+        view, ahead = self.draw_view(batch, step, generator), self.ahead.pop(step, None)
+        view = ahead if ahead is not None and ahead.agrees(view) else view
+        background = view.background
         out = self.render(batch, background, step)
-        perceptual = is_due(self.phase.perceptual_every, step) and step - self.begin >= self.phase.perceptual_from
-        window = head_window(batch.head, config.perceptual_window, generator) if perceptual else None
-        batch = cut_out(batch) if config.targets == "cut" else avatar.subject(batch)
-        terms = self.objective.terms(out, batch, background, window=window)
+        batch = self.subject(batch)
+        terms = self.objective.terms(out, batch, background, window=view.window, wanted=view.wanted)
         terms |= {name: value for name, value in avatar.regularizers().items() if self.weights[name]}
         terms |= self.published_terms(batch, out, background)
         if self.weights["novel_views"] and is_due(config.novel_views.every, step - 1):

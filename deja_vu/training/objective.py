@@ -77,7 +77,13 @@ class ImageObjective:
         return over(batch.image, batch.head, background)
 
     def terms(
-        self, out: RenderOutput, batch: Batch, background: Float[Tensor, "3"], *, window: tuple[Lines, Lines] | None
+        self,
+        out: RenderOutput,
+        batch: Batch,
+        background: Float[Tensor, "3"],
+        *,
+        window: tuple[Lines, Lines] | None,
+        wanted: list[Tensor] | None = None,
     ) -> dict[str, Float[Tensor, ""]]:
         """Unweighted terms of those that have a weight.
 
@@ -86,22 +92,36 @@ class ImageObjective:
             batch: frames.
             background: color behind render and target.
             window: rows and columns on which the perceptual term, the dearest, is measured; None leaves it out in this step.
+            wanted: what `encode_target` says of that window, if it was computed before.
         """
         weights = self.weights
         loss_mask = batch.loss_mask.clamp_min(weights.neck) * batch.valid
         color_mask = loss_mask * (1 + weights.eyes_mouth * batch.eyes_mouth)
         terms, target = self._common_terms(out, batch, background, color_mask, loss_mask)
         if weights.perceptual and window is not None and self.perceptual is not None:
-            wanted, rgb, counts = (cut_window(picture, *window) for picture in (target, out.rgb, batch.loss_mask))
-            shown = torch.where(counts > 0.5, rgb, wanted)
-            with torch.no_grad():
-                features = self.perceptual.encode(wanted)
+            beside, rgb, counts = (cut_window(picture, *window) for picture in (target, out.rgb, batch.loss_mask))
+            shown = torch.where(counts > 0.5, rgb, beside)
+            features = self.encode_target(batch, background, window) if wanted is None else wanted
             terms["perceptual"] = self.perceptual.distance(self.perceptual.encode(shown), features).mean()
         if weights.l1:
             terms["l1"] = absolute_difference(out, batch, background, weights.neck)
         if weights.l2:
             terms["l2"] = masked_mean((out.rgb - target).square(), loss_mask)
         return terms
+
+    @torch.no_grad()
+    def encode_target(self, batch: Batch, background: Float[Tensor, "3"], window: tuple[Lines, Lines]) -> list[Tensor]:
+        """Perceptual features of what a window should show; none where no term compares them.
+
+        Args:
+            batch: frames.
+            background: color behind them.
+            window: rows and columns.
+        """
+        if not self.weights.perceptual or self.perceptual is None:
+            return []
+        image, head = cut_window(batch.image, *window), cut_window(batch.head, *window)
+        return self.perceptual.encode(over(image, head, background))
 
     def _common_terms(
         self,

@@ -40,6 +40,11 @@ class Positioned(Protocol):
 AnyBatch = TypeVar("AnyBatch", bound=Positioned)
 
 
+def step_seed(config: TrainConfig, step: int) -> int:
+    """Of all random numbers of a step."""
+    return config.seed * 1_000_003 + step
+
+
 @dataclass(frozen=True)
 class StepResult:
     """What one step computed."""
@@ -168,7 +173,7 @@ class Trainer:
                 end = begin + phase.steps
                 for batch in self._batches(phase, begin):
                     # All of a step's random numbers follow from its number, so that one cut short by Ctrl-C can be repeated.
-                    generator = torch.manual_seed(config.seed * 1_000_003 + self.step)
+                    generator = torch.manual_seed(step_seed(config, self.step))
                     for group in optimizer.param_groups:
                         group["lr"] = phase.rate(self.step - begin, group["relative"])
                     result = task.compute(batch, self.step, generator)
