@@ -43,7 +43,7 @@ CHECKED := deja_vu,beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=
 SHAPED := core heads uv render losses nets avatars motion training io bench report viewer \
 	datasets/test_prior_examples.py datasets/test_shards.py export/test_frames.py export/test_rig.py export/test_splats.py export/test_web.py \
 	$(addprefix tracking/test_,crop.py landmarks.py letterbox.py masks.py matte.py matte_check.py photo.py silhouette.py solver.py tracker.py people.py quality.py) \
-	$(addprefix pipelines/test_,personalize.py export.py drive.py reconstruct.py person.py generalize.py devices.py)
+	$(addprefix pipelines/test_,personalize.py export.py drive.py reconstruct.py person.py generalize.py generalize_field.py devices.py)
 UNSHAPED := not interrupted and not ctrl_c and not two_processes and not made_up_people_are_cropped and not too_short and not fills_the_picture and not same_recipe
 
 shapes: $(READY)  ## run tests of every room with shapes and types of every call checked; those of browsers, of processes and of patience not

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+from deja_vu.avatars.nerf.config import NerfConfig
 from deja_vu.core.ranges import BatchSize, Count, Frames, Pixels, Positive, Range, Share, Texels
 from deja_vu.datasets.config import PriorSamplerConfig
 from deja_vu.motion.config import OneEuroConfig, RetargetConfig, TorsoMode
 from deja_vu.pipelines.flags import FLAT
 from deja_vu.tracking.config import PhotoConfig
 from deja_vu.training.gaussian_config import BustConfig, LiftConfig
+from deja_vu.training.nerf_config import NerfPhase, NerfRates, NerfTrainConfig
 from deja_vu.training.prior_config import PriorTrainConfig
 
 STAGE = "generalize"
@@ -85,10 +87,12 @@ class ExportConfig:
 class ReconstructConfig:
     """Recipe of a reconstruction."""
 
+    path: Literal["gaussian", "nerf"] = "gaussian"
+    """Kind of avatar: Gaussians, or a radiance field of the head, for which --prior names a network."""
     init: Literal["prior", "lifted"] = "prior"
     """Correct the lifted head by the prior, the network that was trained on many people, or leave it as it is."""
     prior: str | None = None
-    """File of another network than the one that ships, from `deja-vu generalize`."""
+    """File of another network than the one that ships, from `deja-vu generalize`; none ships for radiance fields."""
     head: str = "anny"
     """Head model."""
     uv_size: Texels = 256
@@ -165,10 +169,33 @@ class ImportConfig:
     """Of collections of photos (ffhq, vfhq): as `deja-vu prepare` has it."""
 
 
+FIELD = NerfTrainConfig(
+    avatar=NerfConfig(
+        planes="encoded", plane_size=64, encoder_size=128, encoder_width=0.25, sources=1, code=0, coarse=12, fine=12, features=12
+    ),
+    phases=(
+        NerfPhase(steps=500, resolution=128, learning_rate=0.002, final_rate=0.7, batch=2, enlarge=False, perceptual_every=0),
+        NerfPhase(steps=3500, resolution=128, learning_rate=0.0014, final_rate=0.2, batch=2, perceptual_every=4),
+        NerfPhase(steps=1000, resolution=256, learning_rate=0.0003, final_rate=0.1, batch=2, window=128, perceptual_every=4),
+    ),
+    learning_rates=NerfRates(planes=1.0, points=2.0),
+    perceptual_window=128,
+)
+"""A field for many people that two cores train; `full` has the published one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class GeneralizeConfig(PriorTrainConfig):
     """Recipe of the stage: whose photos, how they are varied, and how the prior is trained on them."""
 
+    path: Literal["gaussian", "nerf"] = "gaussian"
+    """What the prior makes of photos: the correction of a lifted Gaussian head, or the planes of a radiance field."""
+    nerf: NerfTrainConfig = field(default_factory=lambda: FIELD)
+    """Training of the radiance field, where it is one."""
+    watched_share: Share = 0.05
+    """Share of the people of the training who are only watched: the state that does best on them is kept. 0 keeps the last one."""
+    watched_people: Annotated[int, Range(1, 1000)] = 24
+    """Most of them who are looked at each time."""
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     people: PriorSamplerConfig = field(default_factory=PriorSamplerConfig)
     photo_counts: tuple[Share, ...] = (0.7, 0.2, 0.1)
@@ -178,4 +205,4 @@ class GeneralizeConfig(PriorTrainConfig):
     loaders: Annotated[int, Range(1, 256)] = 1
     """Threads that draw examples ahead of the step that needs them."""
     grid_people: Annotated[int, Range(1, 64)] = 6
-    """Held-out people of whom pictures are made."""
+    """Watched people of whom pictures are made."""

@@ -13,10 +13,11 @@ import torch
 from deja_vu import native
 from deja_vu.bench.speed import measure_speed
 from deja_vu.core.cache import cache_folder
-from deja_vu.core.errors import DejaVuError, MissingAssetError
+from deja_vu.core.errors import DejaVuError, FormatError, MissingAssetError
 from deja_vu.heads import HEADS, load_head
 from deja_vu.io.assets import ASSETS, find
 from deja_vu.io.provenance import machine, version_line
+from deja_vu.pipelines.networks import network_facts
 from deja_vu.render.probe import find_fault
 from deja_vu.tracking.detector import LandmarkDetector
 from deja_vu.tracking.matte import Matting
@@ -65,6 +66,7 @@ def findings() -> Iterator[Finding]:
     yield _device()
     yield from _rasterizers()
     yield from _heads()
+    yield _network()
     yield from _model_files()
     yield _loads("landmark detector", LandmarkDetector)
     yield _loads("person segmenter", Matting)
@@ -116,6 +118,15 @@ def _heads() -> Iterator[Finding]:
         else:
             detail = f"{len(head.template)} vertices, {head.spec.num_shape} identity components, {head.spec.num_expression} expressions"
             yield Finding(f"head {name}", True, detail, needed=name == "anny")
+
+
+def _network() -> Finding:
+    """The network that ships, which videos begin with where it fits and photos need: by what commit, and the digest of its weights."""
+    try:
+        facts = network_facts(None)
+    except FormatError as error:
+        return Finding("network for photos", False, str(error), "pip install --force-reinstall . in the source folder", needed=True)
+    return Finding("network for photos", True, f"weights {facts['prior_sha256'][:16]}..., trained by commit {facts['prior_commit']}")
 
 
 def _model_files() -> Iterator[Finding]:

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from deja_vu.avatars.prior.network import load_prior
 from deja_vu.bench.prior_scores import LIFTED, PriorScores, head_makers
 from deja_vu.core.errors import InputError
 from deja_vu.core.sampling import evenly_spaced
@@ -19,6 +18,7 @@ from deja_vu.io.files import write_json
 from deja_vu.io.frames import FrameSource
 from deja_vu.io.names import distinct_names
 from deja_vu.io.provenance import commit
+from deja_vu.pipelines.networks import load_network
 from deja_vu.pipelines.own_files import claimed
 from deja_vu.pipelines.run_folder import find_track
 from deja_vu.report.prior_report import prior_table
@@ -67,9 +67,9 @@ def evaluate_prior(
             raise InputError("Nothing to measure on: give --shards (from `deja-vu prepare`) or --clips (tracked folders).")
         clip_names = distinct_names(clips, taken=[ALL, ALL_CLIPS])
         names = distinct_names([path.parent if path.stem == "prior" else path for path in priors], taken=[LIFTED])
-        named = {name: load_prior(path) for name, path in zip(names, priors, strict=True)} or {"network": load_prior()}
+        named = {name: load_network(path) for name, path in zip(names, priors, strict=True)} or {"network": load_network(None)}
         where = pick_device(device)
-        scores = PriorScores(head_makers({name: prior.to(where) for name, prior in named.items()}), where)
+        scores = PriorScores(head_makers({name: prior.to(where) for name, prior in named.items()}, where), where)
         if shards:
             collection = ShardSet(shards)
             held_out = collection.part("test")

@@ -6,36 +6,33 @@ People are drawn (`deja_vu.datasets.prior_examples`), varied and lifted ahead of
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from deja_vu.avatars.prior.network import HeadPrior, save_prior
-from deja_vu.bench.metrics import METRICS
-from deja_vu.bench.prior_scores import PriorScores, head_makers
 from deja_vu.core.config import config_text
 from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.datasets.prior_examples import PriorSampler
 from deja_vu.datasets.shards import ShardSet, is_shards
-from deja_vu.io.files import write_atomic, write_json
-from deja_vu.io.provenance import commit
+from deja_vu.io.files import write_atomic
+from deja_vu.pipelines.ahead import draw_ahead
 from deja_vu.pipelines.configs import STAGE, GeneralizeConfig
-from deja_vu.pipelines.evaluate_prior import score_photos
+from deja_vu.pipelines.generalize_field import learn_field
+from deja_vu.pipelines.generalize_report import origin, report_scores, spread
 from deja_vu.pipelines.identity import refuse_other_recipe
 from deja_vu.pipelines.own_files import kind_of
 from deja_vu.pipelines.prepare import prepare
 from deja_vu.pipelines.run_folder import open_run, working_folder
-from deja_vu.report.prior_report import portrait_rows, prior_table
+from deja_vu.report.prior_report import portrait_rows, portrait_scores
 from deja_vu.tracking.masks import HeadMasks
 from deja_vu.training.checkpoint import fingerprint
 from deja_vu.training.devices import device_name
-from deja_vu.training.logging import RunLogger, log_hparams
+from deja_vu.training.logging import RunLogger
 from deja_vu.training.prior import PriorBatch, PriorTask
 from deja_vu.training.prior_config import PriorPhase
 from deja_vu.training.processes import Processes
@@ -60,6 +57,8 @@ def generalize(data: list[Path], out: Path, config: GeneralizeConfig, *, resume:
         InputError: the data cannot be used.
     """
     processes = Processes(config.precision, config.device)
+    if config.path == "nerf" and processes.count > 1:
+        raise ConfigError(f"--path nerf trains in one process, not in {processes.count}. Start it without torchrun.")
     if config.batch % processes.count:
         raise ConfigError(f"A batch of {config.batch} people cannot be shared by {processes.count} processes. Choose a multiple.")
     with ExitStack() as stack:
@@ -73,35 +72,24 @@ def generalize(data: list[Path], out: Path, config: GeneralizeConfig, *, resume:
             if photos := [folder for folder in data if not is_shards(folder)]:
                 prepare(photos, out / "shards", config.prepare, resume=kind_of(out / "shards") is not None)
         processes.wait()
-        learn(data, out, config, processes, resume=resume)
+        folder, shards = working_folder(out), ShardSet(gather_shards(data, out))
+        if config.path == "nerf":
+            learn_field(shards, folder, config, processes.device, resume=resume)
+        else:
+            learn(shards, folder, config, processes, resume=resume)
     processes.close()
 
 
-def learn(data: list[Path], out: Path, config: GeneralizeConfig, processes: Processes, *, resume: bool) -> None:
-    """Train and measure in the open run of the leading process; see `generalize`."""
-    folder = working_folder(out)
-    shards = ShardSet(gather_shards(data, out))
+def learn(shards: ShardSet, folder: Path, config: GeneralizeConfig, processes: Processes, *, resume: bool) -> None:
+    """Train and measure the Gaussian prior in the open run of the leading process; see `generalize`."""
     if shards.head_name != config.prior.head or not shards.part("train"):
         raise InputError(f"The shards hold {len(shards.part('train'))} portraits to train on, of head '{shards.head_name}'.")
     torch.manual_seed(config.seed)
-    prior, averaged = train(shards, config, folder, processes, resume=resume)
+    prior = train(shards, config, folder, processes, resume=resume)
     if processes.lead:
-        facts = {
-            "commit": commit(),
-            "machine": device_name(processes.device),
-            "steps": str(sum(phase.steps for phase in config.phases)),
-            "seed": str(config.seed),
-        }
-        save_prior(averaged, folder / "prior.safetensors", facts)
-        scores = PriorScores(head_makers({"network": averaged}), processes.device)
-        score_photos(scores, shards, shards.part("test"), config.phases[-1].resolution)
-        size = sum(parameter.numel() for parameter in prior.parameters())
-        write_json(folder / "metrics.json", {"parameters": size, **facts, "validation": scores.rows(), "config": asdict(config)})
-        final = {
-            f"{row['set']}/{row['task']}/{row['method']}/{name}": row[name] for row in scores.rows() for name in METRICS if name in row
-        }
-        log_hparams(folder, config, final)
-        print(prior_table(scores.rows()))
+        facts = {**origin(config), "device": device_name(processes.device), "steps": str(sum(phase.steps for phase in config.phases))}
+        save_prior(prior, folder / "prior.safetensors", facts)
+        report_scores(shards, prior, folder, config, facts, processes.device)
 
 
 def gather_shards(data: list[Path], out: Path) -> list[Path]:
@@ -110,7 +98,7 @@ def gather_shards(data: list[Path], out: Path) -> list[Path]:
     return shards if len(shards) == len(data) else [*shards, out / "shards"]
 
 
-def train(shards: ShardSet, config: GeneralizeConfig, run: Path, processes: Processes, *, resume: bool) -> tuple[HeadPrior, HeadPrior]:
+def train(shards: ShardSet, config: GeneralizeConfig, run: Path, processes: Processes, *, resume: bool) -> HeadPrior:
     """Run all phases; an interrupt leaves a checkpoint from which the same numbers follow.
 
     Args:
@@ -121,15 +109,15 @@ def train(shards: ShardSet, config: GeneralizeConfig, run: Path, processes: Proc
         resume: continue from the run's checkpoint.
 
     Returns:
-        The network and its average.
+        The average of the network's weights as it was when it did best on watched people.
 
     Raises:
         DivergedError: a term is not finite.
     """
     task = GeneralizeTask(config, processes, shards)
     Trainer(task, config, run, resume=resume, lead=processes.lead).fit()
-    assert isinstance(task.averaged.model, HeadPrior)
-    return task.prior, task.averaged.model
+    assert isinstance(task.best.model, HeadPrior)
+    return task.best.model
 
 
 class GeneralizeTask(PriorTask):
@@ -140,26 +128,20 @@ class GeneralizeTask(PriorTask):
         self.recipe, self.shards = config, shards
         self.learned_from = fingerprint([(entry.key, entry.split, sorted(entry.places.items())) for entry in shards.entries])
         self.masks = HeadMasks(self.prior.atlas.head)
+        self.learned, self.watched = shards.watch(config.watched_share)
 
     def batches(self, phase: PriorPhase, begin: int, start: int) -> Iterator[PriorBatch]:
         """This process' share of every step, drawn by threads ahead of time."""
         self.phase = phase
         people = PriorSampler(
             self.shards,
-            self.shards.part("train"),
+            self.learned,
             self.prior.atlas,
             lambda params, camera, side: self.masks.render(params, camera, side)[1],
             self.recipe.people,
             phase.resolution,
         )
-        with ThreadPoolExecutor(self.recipe.loaders) as pool:
-            waiting: deque[Future[PriorBatch]] = deque()
-            for step in range(start, begin + phase.steps):
-                waiting.append(pool.submit(self.draw, people, step))
-                if len(waiting) > 2 * self.recipe.loaders:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+        return draw_ahead(partial(self.draw, people), range(start, begin + phase.steps), self.recipe.loaders)
 
     def draw(self, people: PriorSampler, step: int) -> PriorBatch:
         """This process' examples of one step, lifted."""
@@ -186,11 +168,13 @@ class GeneralizeTask(PriorTask):
         )
 
     def validate(self, logger: RunLogger, step: int) -> None:
-        """Held-out people, the same every time; people of the training where none are held out."""
-        numbers = self.shards.part("test") or self.shards.part("train")
-        spread = np.linspace(0, len(numbers) - 1, min(self.recipe.grid_people, len(numbers))).round().astype(int)
-        assert isinstance(self.averaged.model, HeadPrior)
-        rows = portrait_rows(self.averaged.model, self.shards, [numbers[place] for place in spread], self.phase.resolution)
+        """Watched people, the same every time, decide which state is kept; where none are watched the last one is."""
+        averaged, numbers, side = self.averaged.model, self.watched or self.learned, self.phase.resolution
+        assert isinstance(averaged, HeadPrior)
+        rows = portrait_rows(averaged, self.shards, spread(numbers, self.recipe.grid_people), side)
         logger.image(step, VALIDATION_PICTURE, torch.cat([row.beside for row in rows]))
         logger.image(step, "validation/photo_lifted_prior_looks", torch.cat([row.looks for row in rows]))
-        logger.scalars(step, {VALIDATION_PSNR: sum(row.psnr for row in rows) / len(rows)})
+        scores = portrait_scores(averaged, self.shards, spread(numbers, self.recipe.watched_people), side)
+        score = sum(scores) / len(scores)
+        logger.scalars(step, {VALIDATION_PSNR: score})
+        self.best.offer(averaged, score if self.watched else step)

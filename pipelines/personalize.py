@@ -24,6 +24,7 @@ from deja_vu.pipelines.drive import show
 from deja_vu.pipelines.evaluate import evaluate_run, summary
 from deja_vu.pipelines.first_picture import show_first
 from deja_vu.pipelines.identity import refuse_other_start, source_facts
+from deja_vu.pipelines.networks import network_facts, refuse_other_network
 from deja_vu.pipelines.own_files import read_record
 from deja_vu.pipelines.person import subject_of
 from deja_vu.pipelines.recipes import Recipe, draws_gaussians
@@ -74,6 +75,8 @@ def personalize(video: Path, out: Path, recipe: Recipe, *, resume: bool, overwri
         ConfigError: the run to resume was started with another recipe.
     """
     source = find_track(video) if video.is_dir() else video
+    for file in network(recipe):
+        refuse_other_network(file, "nerf" if recipe.path == "nerf" else "gaussian")
     with open_run(out, "personalize", inputs=[source, *read, *network(recipe)], resume=resume, overwrite=overwrite) as run:
         if resume:
             refuse_other_start(run.folder, source, recipe)
@@ -91,14 +94,16 @@ def recipe_device(recipe: Recipe) -> torch.device:
 
 def network(recipe: Recipe) -> list[Path]:
     """The file of the network that a recipe starts from, if it names one."""
-    return [Path(recipe.gaussian.prior)] if recipe.gaussian.prior else []
+    named = recipe.nerf.prior if recipe.path == "nerf" else recipe.gaussian.prior
+    return [Path(named)] if named else []
 
 
 def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
     """Fill an open run; see `personalize`."""
     out, watch, device = run.folder, Stopwatch(command_begun()), recipe_device(recipe)
     earlier = float(read_record(out).get("track_seconds", 0.0)) if resume else 0.0
-    run.note(**source_facts(video), recipe_sha256=fingerprint(recipe), track_seconds=str(earlier))
+    begun = source_facts(video) | {name: fact for file in network(recipe) for name, fact in network_facts(file).items()}
+    run.note(**begun, recipe_sha256=fingerprint(recipe), track_seconds=str(earlier))
     if not (resume and (out / "config.yaml").is_file()):  # before anything is computed by it
         write_atomic(out / "config.yaml", config_text(recipe))
     watch.end("start")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -79,6 +79,15 @@ def named_stage(name: str | None) -> GeneralizeConfig:
     if name is None:
         return GeneralizeConfig()
     return load_config(GeneralizeConfig, Path(name)) if is_file_name(name) else load_shipped(GeneralizeConfig, name, STAGE)
+
+
+def unread_stage_flags(config: GeneralizeConfig) -> dict[str, str]:
+    """Beginnings of the flags of the generalize stage that a kind of network has no use for, and the flag that gives them one."""
+    if config.path == "gaussian":
+        return {"nerf.": "--path nerf"}
+    shared = {"path", "nerf", "prepare", "people", "photo_counts", "loaders", "watched_share", "watched_people", "grid_people", "device"}
+    own = [item for item in fields(GeneralizeConfig) if item.name not in shared]
+    return {item.name.replace("_", "-"): "--path gaussian" for item in own}
 
 
 def is_file_name(name: str) -> bool:

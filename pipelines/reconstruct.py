@@ -16,14 +16,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deja_vu.avatars import GaussianAvatar, GaussianConfig, save_avatar
+from deja_vu.avatars import Avatar, GaussianAvatar, GaussianConfig, NerfAvatar, save_avatar
+from deja_vu.avatars.nerf.planes import frontal_pictures
+from deja_vu.avatars.nerf.prior import make_person
 from deja_vu.avatars.prior.atlas import Atlas, load_atlas
-from deja_vu.avatars.prior.network import load_prior
+from deja_vu.avatars.prior.network import HeadPrior
 from deja_vu.bench.evaluate import Evaluator, means
 from deja_vu.bench.predictors import avatar_predictor
 from deja_vu.bench.results import METRICS_FILE, PhotoFacts, write_result
+from deja_vu.core.batch import Batch
 from deja_vu.core.config import config_text
-from deja_vu.core.errors import InputError
+from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.core.head import HeadParams
 from deja_vu.core.image import WHITE, over
 from deja_vu.core.portrait import Portrait
@@ -38,6 +41,7 @@ from deja_vu.motion.appearance import EXPRESSIONS, SIDES, Appearance, pose_subje
 from deja_vu.pipelines.configs import ReconstructConfig
 from deja_vu.pipelines.drive import show
 from deja_vu.pipelines.identity import source_facts
+from deja_vu.pipelines.networks import load_network, network_facts, refuse_other_network
 from deja_vu.pipelines.person import subject_of
 from deja_vu.pipelines.run_folder import Run, open_run
 from deja_vu.report.sheets import labelled_sheet
@@ -64,6 +68,7 @@ def reconstruct(photos: Sequence[Path], out: Path, config: ReconstructConfig, *,
         OutputError: `out` holds what no run wrote, or a run and the flag is missing; it is in use, or cannot be written.
     """
     read = [*photos, *([Path(config.prior)] if config.prior else [])]
+    refuse_unfit_network(config)
     with open_run(out, "reconstruct", inputs=read, overwrite=overwrite) as run:
         fill(photos, run, config, pick_device(device))
 
@@ -72,23 +77,25 @@ def fill(photos: Sequence[Path], run: Run, config: ReconstructConfig, device: to
     """Make the avatar of some photos in an open run; see `reconstruct`."""
     out, started, photo = run.folder, time.monotonic(), photos[0]
     pictures = [(path.name, read_picture(path)) for path in photos]
-    prior = load_prior(Path(config.prior) if config.prior else None).to(device) if config.init == "prior" else None
-    head = load_head(config.head if prior is None else prior.config.head)
+    network = chosen_network(config, device)
+    head = load_head(network.head.spec.name if isinstance(network, NerfAvatar) else network.config.head if network else config.head)
     with PhotoFitter(head, config.photo) as fitter:
-        every = fitter.fit_all(pictures, photo.stem, with_torso=config.crop == "person")
+        every = fitter.fit_all(pictures, photo.stem, with_torso=config.crop == "person" and config.path == "gaussian")
     for note in (note for one in every for note in one.notes):
         print(f"note: {note}")
     fitted = every[0]
-    atlas = load_atlas(config.head, config.uv_size) if prior is None else prior.atlas
+    atlas = network.atlas if isinstance(network, HeadPrior) else load_atlas(head.spec.name, config.uv_size)
     batch = stack_portraits([one.portrait.resize(config.side) for one in every], 0)
     refuse_strangers(atlas, every, photos, config)
-    start, correction = (atlas.lift(batch), None) if prior is None else prior.predict(batch)
-    correction = atlas.complete(start, correction, batch)
-    sizes = GaussianConfig(uv_size=atlas.size, blendmaps=0, bust_size=0 if fitted.person is None else config.bust.size)
-    avatar = atlas.avatar(start, correction, sizes, None if fitted.person is None else fitted.person.torso_shape).eval()
-    provenance = run.note(**photo_facts(photos), recipe_sha256=fingerprint(config), tracked=str(run.place(out / "track").resolve()))
+    if isinstance(network, NerfAvatar):
+        avatar: Avatar = make_person(network, batch.params.shape[0], frontal_pictures(batch, network.config.encoder_size)).cpu()
+    else:
+        avatar = lift_avatar(network, atlas, batch, fitted, config)
+    facts_of = {} if network is None else network_facts(Path(config.prior) if config.prior else None)
+    notes = {**photo_facts(photos), **facts_of, "recipe_sha256": fingerprint(config)}
+    provenance = run.note(**notes, tracked=str(run.place(out / "track").resolve()))
     sequence = as_sequence(fitted, photo, head.spec.name, out / "track")
-    if avatar.shows_person:
+    if isinstance(avatar, GaussianAvatar) and avatar.shows_person:
         lift_bust(avatar, FrameSource(sequence.person_window(), config.side), config.lift, config.bust)
     write_atomic(out / "config.yaml", config_text(config))
     subject = subject_of(sequence, avatar)
@@ -103,7 +110,7 @@ def fill(photos: Sequence[Path], run: Run, config: ReconstructConfig, device: to
     facts = PhotoFacts(
         photo=photo.name,
         photos=tuple(path.name for path in photos) if len(photos) > 1 else (),
-        gaussians=avatar.num_gaussians,
+        gaussians=avatar.num_gaussians if isinstance(avatar, GaussianAvatar) else None,
         device=device_name(device),
         commit=provenance["commit"],
         config=asdict(config),
@@ -116,6 +123,33 @@ def fill(photos: Sequence[Path], run: Run, config: ReconstructConfig, device: to
     print(f"avatar in {seconds:.1f} s, with its pictures {total:.1f} s; {which} is met to {scores['psnr']:.2f} dB")
     names = ["compare.png", "expressions.png", *(["turntable.mp4"] if config.turntable_frames else [])]
     print(f"look at {' and '.join(str(run.out / name) for name in names)}")
+
+
+def refuse_unfit_network(config: ReconstructConfig) -> None:
+    """Refuse a network that cannot make what is asked for, before anything is computed.
+
+    Raises:
+        ConfigError: a radiance field without a network, or a network of another kind.
+        InputError: its file is absent.
+        FormatError: it is damaged.
+    """
+    if config.path == "nerf" and (config.prior is None or config.init != "prior"):
+        raise ConfigError("--path nerf needs a network, and none ships. Train one with generalize --path nerf, and name it with --prior.")
+    if config.prior is not None:
+        refuse_other_network(Path(config.prior), config.path)
+
+
+def chosen_network(config: ReconstructConfig, device: torch.device) -> HeadPrior | NerfAvatar | None:
+    """The network that a recipe asks for, on its device."""
+    return load_network(Path(config.prior) if config.prior else None).to(device) if config.init == "prior" else None
+
+
+def lift_avatar(network: HeadPrior | None, atlas: Atlas, batch: Batch, fitted: FittedPhoto, config: ReconstructConfig) -> GaussianAvatar:
+    """The avatar of Gaussians that some photos lift, corrected by a network if there is one."""
+    start, correction = (atlas.lift(batch), None) if network is None else network.predict(batch)
+    correction = atlas.complete(start, correction, batch)
+    sizes = GaussianConfig(uv_size=atlas.size, blendmaps=0, bust_size=0 if fitted.person is None else config.bust.size)
+    return atlas.avatar(start, correction, sizes, None if fitted.person is None else fitted.person.torso_shape).eval()
 
 
 def refuse_strangers(atlas: Atlas, fitted: Sequence[FittedPhoto], photos: Sequence[Path], config: ReconstructConfig) -> None:
@@ -198,11 +232,11 @@ def _write_window(portrait: Portrait, folder: Path, window: Window) -> None:
 
 
 @torch.no_grad()
-def write_pictures(avatar: GaussianAvatar, fitted: FittedPhoto, out: Path) -> None:
+def write_pictures(avatar: Avatar, fitted: FittedPhoto, out: Path) -> None:
     """Write compare.png (photo, avatar, its sides) and expressions.png."""
     portrait = fitted.portrait if fitted.person is None else fitted.person.portrait
     photo = avatar.subject(stack_portraits([portrait], 0))
-    side, device = portrait.camera.width, avatar.base.device
+    side, device = portrait.camera.width, avatar.device
 
     def render(params: HeadParams, side: int) -> Tensor:
         camera = portrait.camera.resize(side, side).to(device)

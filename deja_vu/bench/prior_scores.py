@@ -10,7 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deja_vu.avatars.prior.atlas import Lifted
+from deja_vu.avatars.nerf import NerfAvatar
+from deja_vu.avatars.nerf.planes import frontal_pictures
+from deja_vu.avatars.nerf.prior import make_person
+from deja_vu.avatars.prior.atlas import Lifted, load_atlas
 from deja_vu.avatars.prior.network import HeadPrior
 from deja_vu.bench.metrics import FrameMetrics, average
 from deja_vu.core.batch import Batch
@@ -23,25 +26,53 @@ from deja_vu.render.base import rasterize
 
 LIFTED = "lifted"
 """Name of lifting alone."""
-PosedHead: TypeAlias = Callable[[HeadParams], Gaussians]
-"""A person's head in B poses."""
-HeadMaker: TypeAlias = Callable[[Batch], PosedHead]
+MAP_SIZE = 256
+"""Texels a side on which heads are lifted where no network says how many."""
+ShowHead: TypeAlias = Callable[[Batch], Float[Tensor, "1 H W 3"]]
+"""A person's head in the pose, and by the camera, of one frame, over white."""
+HeadMaker: TypeAlias = Callable[[Batch], ShowHead]
 """Turns N photos of a person into a head."""
 
 
-def head_makers(priors: Mapping[str, HeadPrior]) -> dict[str, HeadMaker]:
-    """Ways to make a head: some networks by name, and lifting alone on the first one's texels."""
+def head_makers(priors: Mapping[str, HeadPrior | NerfAvatar], device: torch.device = CPU) -> dict[str, HeadMaker]:
+    """Ways to make a head: some networks by name, and lifting alone on the first one's texels.
+
+    Args:
+        priors: corrections of lifted Gaussians, and radiance fields for many people.
+        device: where heads are drawn.
+    """
     first = next(iter(priors.values()))
+    atlas = first.atlas if isinstance(first, HeadPrior) else load_atlas(first.head.spec.name, MAP_SIZE)
 
-    def lift(photos: Batch) -> PosedHead:
-        start = first.atlas.lift(photos)
-        return lambda params: first.atlas.gaussians(start, None, params)
+    def lift(photos: Batch) -> ShowHead:
+        start = atlas.lift(photos)
+        return gaussian_head(lambda params: atlas.gaussians(start, None, params), device)
 
-    def correct(prior: HeadPrior, photos: Batch) -> PosedHead:
+    return {LIFTED: lift, **{name: partial(make_head, prior, device) for name, prior in priors.items()}}
+
+
+def make_head(prior: HeadPrior | NerfAvatar, device: torch.device, photos: Batch) -> ShowHead:
+    """What a network of either kind makes of a person's photos."""
+    if isinstance(prior, HeadPrior):
         start, residual = prior.predict(photos)
-        return lambda params: prior.atlas.gaussians(start, residual, params)
+        return gaussian_head(lambda params: prior.atlas.gaussians(start, residual, params), device)
+    person = make_person(prior, photos.params.shape.mean(0), frontal_pictures(photos, prior.config.encoder_size)).to(device)
 
-    return {LIFTED: lift, **{name: partial(correct, prior) for name, prior in priors.items()}}
+    def show(target: Batch) -> Tensor:
+        person.shape = target.params.shape[0].to(device)  # photos are fitted one by one, and Gaussians follow the target's fit too
+        return person.render(target.params.to(device), target.camera.to(device), WHITE[None].to(device)).rgb
+
+    return show
+
+
+def gaussian_head(pose: Callable[[HeadParams], Gaussians], device: torch.device) -> ShowHead:
+    """A head of Gaussians, posed on the host and drawn on a device."""
+
+    def show(target: Batch) -> Tensor:
+        gaussians, camera = pose(target.params).to(device), target.camera.to(device)
+        return rasterize(gaussians, camera, WHITE[None].to(device), depth=False).rgb
+
+    return show
 
 
 class PriorScores:
@@ -51,8 +82,8 @@ class PriorScores:
         """Begin without scores.
 
         Args:
-            makers: ways to make a head, on the host.
-            device: where heads are drawn and compared.
+            makers: ways to make a head, from photos on the host.
+            device: where pictures are compared.
         """
         self._makers, self._metrics, self._device = makers, FrameMetrics(PerceptualDistance.load().to(device)), device
         self._rows: dict[tuple[str, str, str], list[dict[str, float]]] = {}
@@ -70,10 +101,8 @@ class PriorScores:
         for task, target in targets.items():
             wanted = over(target.image, target.head, WHITE)[0]
             reference = self._metrics.reference(wanted.to(self._device), target.loss_mask[0].to(self._device), perceptual=True)
-            for name, head in heads.items():
-                gaussians = head(target.params).to(self._device)
-                out = rasterize(gaussians, target.camera.to(self._device), WHITE[None].to(self._device), depth=False)
-                score = self._metrics.score(out.rgb[0].clamp(0, 1), reference)
+            for name, show in heads.items():
+                score = self._metrics.score(show(target)[0].clamp(0, 1), reference)
                 for group in sets:
                     self._rows.setdefault((group, task.partition(" ")[0], name), []).append(score)
 

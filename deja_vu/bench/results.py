@@ -128,7 +128,8 @@ class PhotoFacts(PhotoScores):
     """Name of the file; of several, of the first, from which the person is seen and scored."""
     photos: tuple[str, ...] = ()
     """Names of all files, where there are several."""
-    gaussians: int
+    gaussians: int | None
+    """None of an avatar that is not made of them."""
     device: str
     commit: str
     config: Mapping[str, Any]

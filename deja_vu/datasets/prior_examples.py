@@ -108,6 +108,25 @@ class PriorSampler:
         if len(same) > 1 and rng.random() < self.config.pair_share:
             target = int(rng.choice([other for other in same if other != index]))
         shown = [index] + [int(rng.choice(same)) for _ in range(photos - 1)]
+        return self._degrade(shown, target, light, rng)
+
+    def draw_unseen(self, photos: int, rng: np.random.Generator) -> PriorExample:
+        """Draw one example whose target is none of its photos: another portrait of the person, or a render where there is no other.
+
+        Args:
+            photos: how many photos it has; each is drawn on its own.
+            rng: all of its randomness.
+        """
+        target = int(rng.choice(self.indices))
+        others = [other for other in self._people[self.shards.entries[target].identity] if other != target]
+        if not others or rng.random() < self.config.synthetic_share:
+            return self._draw_synthetic(target, photos, rng)
+        light = LightChange.draw(self.config.augment, rng)
+        return self._degrade([int(rng.choice(others)) for _ in range(photos)], target, light, rng)
+
+    def _degrade(self, shown: list[int], target: int, light: LightChange, rng: np.random.Generator) -> PriorExample:
+        """Some portraits as degraded photos, and one as their target, all in one light."""
+        index = shown[0]
         lit = [replace(self.portrait(place), frame=light.apply(self.portrait(place).frame)) for place in shown]
         degraded = [replace(p, frame=degrade(p.frame, self._find_pupils(p.params, p.camera), self.config.augment, rng)) for p in lit]
         answer = replace(self.portrait(target), frame=light.apply(self.portrait(target).frame))

@@ -9,6 +9,7 @@ A tar file appears under its name only when it is complete, so that preparation 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
@@ -191,6 +192,17 @@ class ShardSet:
     def part(self, split: Split) -> list[int]:
         """Numbers of the entries on one side of the split."""
         return [number for number, entry in enumerate(self.entries) if entry.split == split]
+
+    def watch(self, share: float) -> tuple[list[int], list[int]]:
+        """Numbers of the training entries to learn from, and of those of some people, always the same, who are only watched.
+
+        Args:
+            share: of the people of the training who are watched; none where that would be all of them.
+        """
+        watched = {name for name in self.people if int(hashlib.sha256(f"watched {name}".encode()).hexdigest()[:8], 16) / 16**8 < share}
+        train = self.part("train")
+        learned = [number for number in train if self.entries[number].identity not in watched]
+        return (learned, [number for number in train if self.entries[number].identity in watched]) if learned else (train, [])
 
     @cached_property
     def people(self) -> dict[str, list[int]]:

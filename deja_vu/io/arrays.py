@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -54,6 +55,41 @@ def read_tensors(path: Path | str) -> tuple[dict[str, str], dict[str, Tensor]]:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise FormatError(f"{path} is damaged or no safetensors file ({in_short(error)}).") from error
+
+
+WEIGHTS_SHA256 = "weights_sha256"
+"""Entry of a network's header: the digest of its tensors."""
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of tensors with their names, types and shapes, in the order of their names; what a file's header says is not in it."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\0".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write_weights(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
+    """Write a network's tensors, and their digest into the header. See `write_tensors`.
+
+    Raises:
+        OutputError: the file cannot be written; a former one is kept.
+    """
+    write_tensors(path, tensors, {**header, WEIGHTS_SHA256: tensors_digest(tensors)})
+
+
+def read_weights(path: Path | str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Header and tensors of a network's file; the header has their digest, whether or not an older version wrote it.
+
+    Raises:
+        FormatError: it is damaged, none, or its tensors are not those that were written.
+    """
+    header, tensors = read_tensors(path)
+    found = tensors_digest(tensors)
+    if header.get(WEIGHTS_SHA256, found) != found:
+        raise FormatError(f"{path} is damaged: its tensors are not those whose digest its header has. Copy it again, or train it again.")
+    return {**header, WEIGHTS_SHA256: found}, tensors
 
 
 def read_asset(path: Path | str, format: str) -> tuple[dict[str, str], dict[str, Tensor]]:

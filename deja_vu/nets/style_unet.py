@@ -13,6 +13,12 @@ from torch.nn.functional import conv2d, interpolate, leaky_relu
 STYLE_LAYERS = 8
 GAIN = math.sqrt(2)
 """Keeps the variance of what a leaky ReLU is going to halve."""
+INNER_SHARE = 0.3
+"""Deviation of what a residual block adds to its input at the start, as a share of the input's."""
+SCALE_SHARE = 0.1
+"""Deviation of the generator's scales about one at the start."""
+SHIFT_SHARE = 0.5
+"""Deviation of its shifts, which are what the generator sees of the picture."""
 
 
 def generator_width(size: int, width: float) -> int:
@@ -151,11 +157,25 @@ class StyleUNet(nn.Module):
         self.first = StyledLayer(g(4), g(4), 4, style)
         self.first_image = ToImage(g(4), out_channels, style)
         self.levels = nn.ModuleList(GeneratorLevel(g(size // 2), g(size), out_channels, size, style) for size in ups)
+        self._draw_weights()
+
+    @torch.no_grad()
+    def _draw_weights(self) -> None:
+        """Weights under which the picture's variance stays what it is through blocks that add to it; otherwise it doubles in each."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, a=0.2)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, ResizeBlock):
+                nn.init.kaiming_normal_(module.skip.weight, a=1.0)
+                module.second.weight.mul_(INNER_SHARE)
+        for branch, share in [*((scale, SCALE_SHARE) for scale in self.scales), *((shift, SHIFT_SHARE) for shift in self.shifts)]:
+            assert isinstance(branch, nn.Sequential)
+            last = branch[-1]
+            assert isinstance(last, nn.Conv2d)
+            last.weight.mul_(share)
 
     def forward(self, image: Float[Tensor, "B c s s"]) -> Float[Tensor, "B d t t"]:
         assert image.shape[2:] == (self.in_size, self.in_size), image.shape

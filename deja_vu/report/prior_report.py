@@ -28,6 +28,21 @@ def prior_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return markdown_table(header, [[*(row[name] for name in names), *cells] for row, cells in zip(rows, figures, strict=True)])
 
 
+@torch.no_grad()
+def portrait_scores(prior: HeadPrior, shards: ShardSet, numbers: Sequence[int], side: int) -> list[float]:
+    """PSNR in dB of some portraits' own views, each head made from its own photo.
+
+    Args:
+        prior: network.
+        shards: prepared portraits.
+        numbers: entries to look at.
+        side: of the pictures, pixels.
+    """
+    photos = [stack_portraits([shards.read(number).resize(side)], number) for number in numbers]
+    heads = [render_maps(prior, *prior.predict(photo), photo) for photo in photos]
+    return [float(psnr(RenderOutput(head, photo.head), photo, WHITE)) for head, photo in zip(heads, photos, strict=True)]
+
+
 @dataclass(frozen=True)
 class PortraitRow:
     """What is shown of one portrait."""
@@ -36,13 +51,11 @@ class PortraitRow:
     """Photo, corrected head and their absolute error (times four), side by side."""
     looks: Float[Tensor, "h V 3"]
     """Photo, lifted head, corrected head, and that from the sides and with expressions."""
-    psnr: float
-    """Of the corrected head, dB."""
 
 
 @torch.no_grad()
 def portrait_rows(prior: HeadPrior, shards: ShardSet, numbers: Sequence[int], side: int) -> list[PortraitRow]:
-    """Pictures and scores of some portraits, each from its own photo.
+    """Pictures of some portraits, each from its own photo.
 
     Args:
         prior: network.
@@ -59,6 +72,5 @@ def portrait_rows(prior: HeadPrior, shards: ShardSet, numbers: Sequence[int], si
         lifted = render_maps(prior, prior.atlas.lift(photo), None, photo)
         looks = torch.cat([target, lifted, head, render_maps(prior, start, residual, turned)])
         error = (4 * (head - target).abs() * photo.loss_mask).clamp(0, 1)
-        score = float(psnr(RenderOutput(head, photo.head), photo, WHITE))
-        rows.append(PortraitRow(torch.cat([target[0], head[0], error[0]], dim=1), torch.cat(list(looks), dim=1), score))
+        rows.append(PortraitRow(torch.cat([target[0], head[0], error[0]], dim=1), torch.cat(list(looks), dim=1)))
     return rows

@@ -3,46 +3,57 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from deja_vu.avatars.nerf import NerfAvatar
-from deja_vu.avatars.nerf.planes import EncodedPlanes, project_frontal
+from deja_vu.avatars.nerf import NerfAvatar, NerfConfig
+from deja_vu.avatars.nerf.planes import EncodedPlanes, frontal_pictures
+from deja_vu.avatars.nerf.prior import load_field_prior, make_person
 from deja_vu.core.batch import Batch
-from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError
-from deja_vu.core.head import HeadParams
-from deja_vu.core.image import RenderOutput
+from deja_vu.core.sampling import evenly_spaced
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.core.transfer import move
 from deja_vu.heads import load_head
-from deja_vu.heads.regions import region_window
 from deja_vu.io.frames import FrameSource, shuffle_positions
-from deja_vu.losses.perceptual import MIN_SIZE
-from deja_vu.losses.photometric import absolute_difference
-from deja_vu.losses.picture import psnr
-from deja_vu.render.volume import SCENE_SCALE
 from deja_vu.training.checkpoint import video_print
 from deja_vu.training.divergence import refuse_broken_frames
+from deja_vu.training.field import FieldTask
 from deja_vu.training.logging import RunLogger
 from deja_vu.training.nerf_config import NerfPhase, NerfTrainConfig
-from deja_vu.training.objective import ImageObjective, compensate, draw_background, head_window, is_due, load_perceptual, term_weights
-from deja_vu.training.trainer import StepResult, Task, Trainer
+from deja_vu.training.objective import draw_background
+from deja_vu.training.trainer import StepResult, Trainer
 from deja_vu.training.validation import Validation, hold_out
 
 
 @torch.no_grad()
 def init_nerf(sequence: TrackedSequence, config: NerfTrainConfig) -> NerfAvatar:
-    """Avatar with the tracked identity; the code's components and source pictures come from training frames."""
+    """Avatar with the tracked identity; the code's components and source pictures come from training frames.
+
+    With a prior it is what that makes of source pictures from all over the video, and has its sizes.
+
+    Raises:
+        ConfigError: the prior is of another head.
+        FormatError: the prior's file is none, or damaged.
+    """
     torch.manual_seed(config.seed)
-    avatar = NerfAvatar(load_head(sequence.info.head_name), sequence.params.shape[0], config.avatar)
-    avatar.fit(sequence.params)
-    show_spread_sources(avatar, sequence)
-    return avatar
+    head_name, shape, wanted = sequence.info.head_name, sequence.params.shape[0], config.avatar.sources
+    if config.prior is None:
+        avatar = NerfAvatar(load_head(head_name), shape, config.avatar)
+        avatar.fit(sequence.params)
+        show_spread_sources(avatar, sequence)
+        return avatar
+    prior = load_field_prior(Path(config.prior))
+    if prior.head.spec.name != head_name:
+        raise ConfigError(
+            f"{config.prior} is for head '{prior.head.spec.name}', but the video was tracked with head '{head_name}'. "
+            "Track it with the prior's head, or leave the prior out."
+        )
+    return make_person(prior, shape, read_sources(sequence, evenly_spaced(wanted, len(sequence)), prior.config.encoder_size))
 
 
 def show_spread_sources(avatar: NerfAvatar, sequence: TrackedSequence) -> None:
@@ -70,13 +81,13 @@ def draw_sources(count: int, wanted: int, targets: Int[Tensor, " B"], generator:
 def show_sources(avatar: NerfAvatar, sequence: TrackedSequence, positions: Int[Tensor, " K"]) -> None:
     """Let the encoder see some frames: what each shows of the head's frontal plane, before black."""
     assert isinstance(avatar.planes, EncodedPlanes)
+    avatar.planes.set_sources(move(read_sources(sequence, positions, avatar.config.encoder_size), avatar.device))
+
+
+def read_sources(sequence: TrackedSequence, positions: Int[Tensor, " K"], size: int) -> Float[Tensor, "K s s 3"]:
+    """Some frames of a video as an encoder takes them, see `frontal_pictures`."""
     source = FrameSource(sequence, sequence.info.resolution, cache_bytes=0)
-    pictures = []
-    for position in positions:
-        batch = source.batch(position[None])
-        pose = batch.params.world_from_head[0] @ torch.diag(torch.tensor([1 / SCENE_SCALE] * 3 + [1.0]))
-        pictures.append(project_frontal((batch.image * batch.head)[0], batch.camera, pose, avatar.config.encoder_size))
-    avatar.planes.set_sources(move(torch.stack(pictures), avatar.device))
+    return torch.cat([frontal_pictures(source.batch(position[None]), size) for position in positions])
 
 
 def train_nerf(
@@ -106,7 +117,7 @@ def train_nerf(
         ConfigError: a phase's pictures do not fit the super-resolution.
         DivergedError: a value is not finite.
     """
-    refuse_odd_sizes(config)
+    refuse_odd_sizes(config.phases, avatar.config)
     started = time.monotonic() if started is None else started
     task = NerfTask(avatar.to(device), sequence, config)
     seconds = Trainer(task, config, run, resume=resume, started=started).fit(on_step)
@@ -114,26 +125,17 @@ def train_nerf(
     return seconds
 
 
-class NerfTask(Task[NerfPhase, Batch]):
-    """The training of one radiance field."""
+class NerfTask(FieldTask[Batch]):
+    """The training of one person's radiance field."""
 
     label = "nerf"
 
     def __init__(self, avatar: NerfAvatar, sequence: TrackedSequence, config: NerfTrainConfig) -> None:
-        self.model = self.avatar = avatar
-        self.config, self.sequence, self.device = config, sequence, avatar.shape.device
-        self.learned_from = video_print(sequence)
-        self.rates = config.learning_rates
+        super().__init__(avatar, config)
+        self.sequence, self.learned_from = sequence, video_print(sequence)
         self.trained, watched = hold_out(sequence, config.validation.share)
         self.validation = Validation(self.trained, watched, config.validation)
-        own = config.regularizers
-        dear = [config.loss.perceptual, own.face_perceptual, own.low_perceptual]
-        self.objective = ImageObjective(config.loss, load_perceptual(dear, config.phases, self.device))
-        self.weights = term_weights(config.loss, own)
         avatar.code.noise = config.code_noise
-
-    def param_groups(self) -> dict[str, list[nn.Parameter]]:
-        return self.avatar.param_groups()
 
     def batches(self, phase: NerfPhase, begin: int, start: int) -> Iterator[Batch]:
         """Frames in random order."""
@@ -142,90 +144,32 @@ class NerfTask(Task[NerfPhase, Batch]):
         return FrameSource(self.trained, phase.resolution, device=self.device).stream(order)
 
     def compute(self, batch: Batch, step: int, generator: torch.Generator) -> StepResult:
-        """March a window's rays over grey or white and enlarge the picture; compare the pictures before and after that."""
-        config, avatar, phase, weights = self.config, self.avatar, self.phase, self.weights
+        """Draw some frames over grey or white, an encoder's planes from others of them."""
         refuse_broken_frames(batch, step)
-        background = move(draw_background(config.random_background, generator), self.device)
-        params, camera, batch = batch.params, batch.camera, batch.to(self.device)  # the first two still on the host
-        if phase.window:
-            batch = batch.crop(*head_window(batch.head, phase.window, generator))
-        if isinstance(avatar.planes, EncodedPlanes):
-            show_sources(avatar, self.trained, draw_sources(len(self.trained), config.avatar.sources, batch.positions, generator))
-        out = avatar.render_all(batch.params, batch.camera, background, enlarge=phase.enlarge)
-        low = batch.resize(out.fine.rgb.shape[2], out.fine.rgb.shape[1])
-        terms = {"fine": absolute_difference(out.fine, low, background, config.loss.neck)}
-        terms["coarse"] = absolute_difference(out.coarse, low, background, config.loss.neck)
-        terms |= avatar.penalties(out.planes) | {"opacity": out.opacity}
-        terms = {name: value for name, value in terms.items() if weights[name]}
-        if out.full is None:
-            return StepResult(terms, weights, psnr(out.fine, low, background).mean(), len(batch.positions))
-        perceptual = is_due(phase.perceptual_every, step)
-        window = head_window(batch.head, config.perceptual_window, generator) if perceptual else None
-        terms |= self.objective.terms(out.full, batch, background, window=window)
-        if weights["low_perceptual"] and perceptual:
-            terms["low_perceptual"] = self.perceptual(out.fine, low, background) + self.perceptual(out.coarse, low, background)
-        if weights["face"] or weights["face_perceptual"]:
-            renders = [(out.coarse, low), (out.fine, low), (out.full, batch)]
-            camera = batch.camera.to("cpu") if phase.window else camera  # where a window was drawn, the host has to wait for it
-            terms |= self.face_terms(renders, self.face_boxes(params, camera), background, perceptual=perceptual)
-        rare = dict.fromkeys(("perceptual", "low_perceptual", "face_perceptual"), phase.perceptual_every)
-        return StepResult(terms, compensate(weights, rare), psnr(out.full, batch, background).mean(), len(batch.positions))
-
-    def perceptual(self, out: RenderOutput, batch: Batch, background: Float[Tensor, "3"]) -> Float[Tensor, ""]:
-        """Mean perceptual distance of some frames."""
-        assert self.objective.perceptual is not None
-        return self.objective.perceptual(out.rgb, self.objective.target(batch, background)).mean()
-
-    def face_boxes(self, params: HeadParams, camera: Camera) -> list[tuple[slice, slice]]:
-        """Rows and columns of each frame's face; parameters and camera lie on the host, where boxes are numbers."""
-        head = self.avatar.host_head
-        faces, face = head.topology.faces, head.topology.regions["face"]
-        return [region_window(vertices, faces, face, camera) for vertices in head(params)]
-
-    def face_terms(
-        self,
-        renders: list[tuple[RenderOutput, Batch]],
-        boxes: list[tuple[slice, slice]],
-        background: Float[Tensor, "3"],
-        *,
-        perceptual: bool,
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Terms on the face's box: sums over the pictures, each on its own grid, of the mean over frames.
-
-        Args:
-            renders: pictures and their targets; the full ones last.
-            boxes: for each frame, on the full pictures' grid.
-            background: color.
-            perceptual: measure the perceptual distance too, where the box is large enough.
-        """
-        full = renders[-1][1].image.shape[2]
-        sums: dict[str, list[Tensor]] = {"face": [], "face_perceptual": []}
-        for out, batch in renders:
-            share = batch.image.shape[2] / full
-            for number, box in enumerate(boxes):
-                rows, columns = (slice(int(s.start * share), max(int(s.stop * share), int(s.start * share) + 1)) for s in box)
-                target = batch.frame(number).crop(rows, columns)
-                shown = RenderOutput(out.rgb[number : number + 1, rows, columns], out.alpha[number : number + 1, rows, columns])
-                if self.weights["face"]:
-                    sums["face"].append(absolute_difference(shown, target, background, self.config.loss.neck))
-                if self.weights["face_perceptual"] and perceptual and min(target.image.shape[1:3]) >= MIN_SIZE:
-                    sums["face_perceptual"].append(self.perceptual(shown, target, background))
-        return {name: torch.stack(values).sum() / len(boxes) for name, values in sums.items() if values}
+        background = move(draw_background(self.config.random_background, generator), self.device)
+        if isinstance(self.avatar.planes, EncodedPlanes):
+            count = self.avatar.config.sources
+            show_sources(self.avatar, self.trained, draw_sources(len(self.trained), count, batch.positions, generator))
+        return self.compare(batch, step, background, generator)
 
     def validate(self, logger: RunLogger, step: int) -> None:
         self.validation.log(logger, self.avatar, self.phase.resolution, step)
 
 
-def refuse_odd_sizes(config: NerfTrainConfig) -> None:
+def refuse_odd_sizes(phases: Sequence[NerfPhase], avatar: NerfConfig) -> None:
     """Refuse phases whose pictures do not fit the super-resolution.
+
+    Args:
+        phases: of a training.
+        avatar: sizes of what is trained.
 
     Raises:
         ConfigError: the published one sees whole pictures; the others need multiples of four.
     """
-    for phase in config.phases:
-        if config.avatar.upscale == "style" and phase.window:
+    for phase in phases:
+        if avatar.upscale == "style" and phase.window:
             raise ConfigError("The published super-resolution sees whole pictures. Set window: 0 in every phase, or a light upscale.")
-        if config.avatar.upscale != "style":
+        if avatar.upscale != "style":
             refuse_odd_size(phase.resolution, phase.window)
 
 

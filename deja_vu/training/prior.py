@@ -25,6 +25,7 @@ from deja_vu.training.objective import ImageObjective, compensate, head_window, 
 from deja_vu.training.prior_config import PriorPhase, PriorTrainConfig
 from deja_vu.training.processes import Processes
 from deja_vu.training.trainer import StepResult, Task
+from deja_vu.training.validation import BestWeights
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class PriorBatch:
 
 
 class PriorTask(Task[PriorPhase, PriorBatch]):
-    """The training of one network, of which an average is kept."""
+    """The training of one network; kept is its average, as it was when it did best on watched people."""
 
     label = "prior"
 
@@ -56,7 +57,8 @@ class PriorTask(Task[PriorPhase, PriorBatch]):
         self.atlas = self.prior.atlas.to(self.device)
         """Where people are posed; they are lifted on the host, by threads ahead of the step."""
         self.averaged = AveragedModel(self.prior, config.average).to(self.device)
-        self.model = nn.ModuleList([self.prior, self.averaged])
+        self.best = BestWeights(self.averaged.model).to(self.device)
+        self.model = nn.ModuleList([self.prior, self.averaged, self.best])
         self.rates = config.learning_rates
         self.wrapped = processes.wrap(self.prior)
         self.objective = ImageObjective(config.loss, load_perceptual([config.loss.perceptual], config.phases, self.device))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import math
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from deja_vu.avatars.base import Avatar
 from deja_vu.core.batch import Batch
@@ -32,6 +36,36 @@ def hold_out(sequence: TrackedSequence, share: float) -> tuple[TrackedSequence, 
     positions = torch.arange(len(sequence))
     held = (positions >= first) & (positions < first + count)
     return sequence.select(positions[~held]), sequence.select(positions[held])
+
+
+class BestWeights(nn.Module):
+    """A copy of a model as it was when it did best on what is only watched."""
+
+    score: Tensor
+    """Of the kept state, higher is better; minus infinity before the first one."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.register_buffer("score", torch.tensor(-math.inf, dtype=torch.float64))
+        self.model = copy.deepcopy(model).requires_grad_(False).eval()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BestWeights:
+        """The model follows to another device; the score, which every look reads, stays on the host."""
+        score = self.score
+        super()._apply(fn, recurse)
+        self.score = score
+        return self
+
+    def train(self, mode: bool = True) -> BestWeights:
+        """Stay in evaluation mode: what is kept is never trained."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def offer(self, model: nn.Module, score: float) -> None:
+        """Keep a model's state if its score is the highest so far."""
+        if score > float(self.score):
+            self.score.fill_(score)
+            self.model.load_state_dict(model.state_dict())
 
 
 class Validation:

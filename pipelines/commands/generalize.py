@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.configs import GeneralizeConfig
-from deja_vu.pipelines.recipes import config_file, named_stage
+from deja_vu.pipelines.recipes import config_file, named_stage, unread_stage_flags
 from deja_vu.pipelines.requests import refuse_absent, refuse_device
 
 
@@ -24,7 +24,7 @@ def generalize_command(
     Args:
         data: folders of photos or tracked videos, or folders that `deja-vu prepare` made.
         out: run folder; gets prior.safetensors, metrics.json, curves, and shards/ where photos are given.
-        config: recipe by name (faces, paper) or path of a YAML file; flags override it.
+        config: recipe by name (faces, paper; full for radiance fields) or path of a YAML file; flags override it.
         resume: continue the run in `out` exactly where it stopped.
         overwrite: replace the run in `out`, once the new one is whole; its shards are kept.
         recipe: every value of the recipe.
@@ -40,6 +40,7 @@ def generalize_command(
 COMMAND = Command(
     run=generalize_command,
     example="deja-vu generalize --data photos/ --out runs/prior",
-    main={name: name for name in ("processes", "device", "precision", "seed")},
+    main={name: name for name in ("path", "processes", "device", "precision", "seed")},
     defaults=lambda words: {"recipe": named_stage(words.text("config"))},
+    unread=lambda arguments: unread_stage_flags(arguments["recipe"]),
 )

@@ -33,5 +33,5 @@ def reconstruct_command(
 COMMAND = Command(
     run=reconstruct_command,
     example="deja-vu reconstruct me.jpg left.jpg right.jpg --out runs/me",
-    main={name: name for name in ("crop", "init", "prior", "likeness", "turntable-frames", "turntable-side")},
+    main={name: name for name in ("path", "crop", "init", "prior", "likeness", "turntable-frames", "turntable-side")},
 )

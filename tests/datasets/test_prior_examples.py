@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,10 +33,14 @@ def atlas() -> Atlas:
 @pytest.fixture(scope="module")
 def shards(atlas, tmp_path_factory) -> ShardSet:
     """Two portraits of ann, one of bob, who is green."""
-    folder = tmp_path_factory.mktemp("shards")
-    begin_shards(folder, ShardInfo("toy", SIDE, ("a", "b", "c"), 4))
+    return paint_people(tmp_path_factory.mktemp("shards"), atlas, [("ann", (200, 60, 60)), ("ann", (200, 60, 60)), ("bob", (60, 180, 60))])
+
+
+def paint_people(folder: Path, atlas: Atlas, colors: list[tuple[str, tuple[int, int, int]]]) -> ShardSet:
+    """A portrait of one color for each name and color."""
+    begin_shards(folder, ShardInfo("toy", SIDE, tuple(f"{number}" for number in range(len(colors))), len(colors)))
     samples = []
-    for number, (name, color) in enumerate((("ann", (200, 60, 60)), ("ann", (200, 60, 60)), ("bob", (60, 180, 60)))):
+    for number, (name, color) in enumerate(colors):
         neutral = atlas.head.neutral((1,))
         pose = torch.eye(4)[None].clone()
         pose[:, :3, :3] = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
@@ -75,6 +80,26 @@ def test_without_change_a_photo_is_its_own_answer(shards, atlas):
     example = source.draw(1, np.random.default_rng(3))
     assert torch.equal(example.photos.image, example.targets.image)
     assert example.photos.camera.intrinsics.shape == (1, 3, 3)
+
+
+def test_what_is_to_be_made_is_never_among_the_photos(atlas, tmp_path):
+    """Every portrait of ann has a color of its own; of bob, of whom there is one portrait, renders in other poses are shown and made."""
+    colors = [("ann", (200, 60, 40 * number)) for number in range(4)] + [("bob", (60, 180, 60))]
+    shards = paint_people(tmp_path, atlas, colors)
+    source = PriorSampler(shards, [0, 1, 2, 3, 4], atlas, find_eyes_mouth, PriorSamplerConfig(synthetic_share=0.0, augment=STILL), SIDE)
+    answers = set()
+    for k in range(60):
+        example = source.draw_unseen(2, np.random.default_rng(k))
+        middle = [(255 * picture[32, 32]).round().int().tolist() for picture in (*example.photos.image, *example.targets.image)]
+        photos, targets = middle[:2], middle[2:]
+        if targets[0][0] > targets[0][1]:
+            assert len(targets) == 1
+            assert targets[0] not in photos
+            answers.add(targets[0][2])
+        else:
+            poses = example.photos.params.world_from_head
+            assert all(not torch.allclose(pose, poses[n], atol=1e-3) for pose in example.targets.params.world_from_head for n in range(2))
+    assert len(answers) == 4, "every portrait of ann was asked for"
 
 
 def test_pairs_show_the_same_person_in_the_same_light(shards, atlas):

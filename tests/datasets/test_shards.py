@@ -39,6 +39,8 @@ def test_round_trip(tmp_path):
     assert len(shards) == 3
     assert shards.people == {"ann": [0, 2], "bob": [1]}
     assert (shards.part("train"), shards.part("test")) == ([0, 2], [1])
+    assert shards.watch(0.0) == ([0, 2], [])
+    assert shards.watch(1.0) == ([0, 2], []), "somebody has to be learned from"
     for number, written in enumerate(samples):
         read, portrait = shards.read(number), written.portrait
         assert (read.key, read.identity) == (portrait.key, portrait.identity)

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from deja_vu.avatars import Avatar, GaussianAvatar, GaussianConfig
 from deja_vu.bench.metrics import FrameMetrics
 from deja_vu.bench.predictors import avatar_predictor, still_torso_predictor
-from deja_vu.bench.prior_scores import PriorScores
+from deja_vu.bench.prior_scores import PriorScores, gaussian_head
 from deja_vu.core.camera import Camera
 from deja_vu.core.image import over
 from deja_vu.core.orbit import orbit
@@ -31,6 +31,7 @@ from deja_vu.losses.perceptual import KERNELS, PerceptualDistance
 from deja_vu.motion.tracked import TrackedMotion
 from deja_vu.pipelines.drive import turntable_of
 from deja_vu.pipelines.generalize import GeneralizeTask
+from deja_vu.pipelines.generalize_field import GeneralizeFieldTask
 from deja_vu.pipelines.painter import Painter
 from deja_vu.pipelines.person import Person, subject_of
 from deja_vu.pipelines.recipes import Recipe, shipped_recipe
@@ -46,6 +47,7 @@ from deja_vu.training.processes import Processes
 from deja_vu.training.trainer import StepResult, Task
 from deja_vu.viewer.stage import Clip, Performer, Stage, Wish
 from tests.pipelines.test_generalize import RECIPE
+from tests.pipelines.test_generalize_field import RECIPE as FIELD_RECIPE
 
 on_gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 SIDE = 96
@@ -201,6 +203,21 @@ def test_the_prior_trains_on_meta(film, device: torch.device, tmp_path: Path, mo
     assert {"huber", "perceptual", "position", "consistency"} <= set(step(task, phase, 4, device).terms)
 
 
+def test_a_field_for_many_people_trains_on_meta(film, device: torch.device, tmp_path: Path) -> None:
+    """Sources are read on the host by a thread; encoder, attention, field and super-resolution run on the device."""
+    sequence = film(tmp_path / "film", 6)
+    begin_shards(tmp_path / "shards", ShardInfo("toy", SIDE, tuple("abcdef"), 6))
+    frames = [(sequence.frame(place), sequence.params[place : place + 1]) for place in range(6)]
+    portraits = [Portrait(f"k{place}", f"p{place // 3}", *frames[place], sequence.camera) for place in range(6)]
+    write_shard(tmp_path / "shards", 0, [Sample(portrait, "film", "train") for portrait in portraits], {})
+    phase = replace(FIELD_RECIPE.nerf.phases[1], perceptual_every=1)
+    loss = replace(FIELD_RECIPE.nerf.loss, perceptual=0.1)
+    nerf = replace(FIELD_RECIPE.nerf, phases=(phase,), loss=loss, perceptual_window=32)
+    config = replace(FIELD_RECIPE, nerf=nerf, photo_counts=(0.0, 1.0))
+    task = GeneralizeFieldTask(config, ShardSet([tmp_path / "shards"]), device)
+    assert {"fine", "coarse", "huber", "perceptual", "planes"} <= set(step(task, phase, 4, device).terms)
+
+
 def test_frames_are_scored_on_meta(tracked, painted, device: torch.device) -> None:
     """Targets, masks and features lie where the picture does."""
     avatar = GaussianAvatar(load_head("toy"), painted.shape, painted.config).to(device).eval()
@@ -274,5 +291,5 @@ def test_a_persons_picture_is_drawn_on_meta(away: Avatar, tracked: TrackedSequen
 
 def test_heads_of_a_prior_are_scored_on_meta(tracked: TrackedSequence, painted: GaussianAvatar, device: torch.device) -> None:
     batch = FrameSource(tracked, SIDE).batch(torch.tensor([2]))
-    scores = PriorScores({"painted": lambda photos: lambda params: painted.gaussians(params)}, device)
+    scores = PriorScores({"painted": lambda photos: gaussian_head(painted.gaussians, device)}, device)
     arrives(partial(scores.add, batch, {"input": batch}, ("all",)), device)

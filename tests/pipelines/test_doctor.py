@@ -19,6 +19,7 @@ def test_every_part_has_a_name_and_a_state():
     parts = {finding.part: finding for finding in findings()}
     assert parts["head toy"].available
     assert parts["rasterizer reference"].available
+    assert parts["network for photos"].detail.startswith("weights ")
     assert not parts["head flame2020"].available or "vertices" in parts["head flame2020"].detail
     assert all(finding.detail for finding in parts.values())
     assert all(finding.fix for finding in parts.values() if finding.needed and not finding.available)

@@ -87,7 +87,7 @@ def test_a_run_leaves_weights_curves_and_a_table(trained):
     prior = load_prior(trained / "prior.safetensors")
     assert prior.config == TINY
     metrics = json.loads((trained / "metrics.json").read_text())
-    rows = {(row["set"], row["task"], row["method"]): row for row in metrics["validation"]}
+    rows = {(row["set"], row["task"], row["method"]): row for row in metrics["test"]}
     assert rows["film", "input", "network"]["frames"] == 2
     assert ("all", "other", "lifted") in rows
     curves = losses(trained)

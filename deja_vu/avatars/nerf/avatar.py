@@ -22,6 +22,7 @@ from deja_vu.core.errors import ConfigError
 from deja_vu.core.head import HeadParams
 from deja_vu.core.image import RenderOutput
 from deja_vu.core.sampling import true_rows
+from deja_vu.core.transfer import move
 from deja_vu.heads.base import HeadModel
 from deja_vu.heads.regions import dropped_faces
 from deja_vu.nets.neighbors import MAX_NEAREST, nearest
@@ -105,6 +106,17 @@ class NerfAvatar(Avatar):
             self.upscale = StyleUNet(config.style_size, config.style_size, config.features, 3, config.encoder_width)
         else:
             self.upscale = ResidualUpscale(config.features + 1, config.upscale_width, config.upscale_depth, 4, config.upscale)
+
+    def become(self, shape: Float[Tensor, " S"], pictures: Float[Tensor, "N s s 3"]) -> None:
+        """Stand for another person, as one field for many people does.
+
+        Args:
+            shape: the person's identity.
+            pictures: from `frontal_pictures`; only for encoded planes.
+        """
+        assert isinstance(self.planes, EncodedPlanes)
+        self.shape = move(shape, self.shape.device)
+        self.planes.set_sources(move(pictures, self.shape.device))
 
     def surface(self, params: HeadParams) -> Surface:
         """One frame's surface points in the scene: the head's own frame, times `SCENE_SCALE`."""

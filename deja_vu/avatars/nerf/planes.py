@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
 from deja_vu.avatars.nerf.config import NerfConfig
+from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
 from deja_vu.nets.style_unet import StyleUNet
 from deja_vu.nets.triplane import PlaneAttention
+from deja_vu.render.volume import world_from_scene
 
 ONE_SOURCE = 0.3
 """Share of training steps that see the first source alone, past the attention."""
@@ -46,7 +48,7 @@ class EncodedPlanes(nn.Module):
         self._kept: Tensor | None = None
 
     def set_sources(self, pictures: Float[Tensor, "N s s 3"]) -> None:
-        """Choose the pictures that the planes come from, as `project_frontal` makes them."""
+        """Choose the pictures that the planes come from, as `frontal_pictures` makes them."""
         assert pictures.shape[1:] == self.sources.shape[1:], pictures.shape
         self.sources = (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
         self._kept = None
@@ -64,6 +66,21 @@ class EncodedPlanes(nn.Module):
         planes = self.attention(encoded.unflatten(1, (3, self.channels))[None])[0]
         self._kept = None if self.training or torch.is_grad_enabled() else planes
         return planes
+
+
+@torch.no_grad()
+def frontal_pictures(photos: Batch, size: int) -> Float[Tensor, "N s s 3"]:
+    """What each of N photos shows of its head's frontal plane, before black: source pictures as an encoder takes them.
+
+    Args:
+        photos: of one person or of several.
+        size: side of the result in pixels.
+    """
+    photos = photos.resize(size, size) if photos.image.shape[2] > size else photos
+    heads, poses = photos.image * photos.head, photos.params.world_from_head
+    return torch.stack(
+        [project_frontal(head, photos.camera.view(place), world_from_scene(poses[place]), size) for place, head in enumerate(heads)]
+    )
 
 
 def project_frontal(

@@ -24,7 +24,7 @@ from deja_vu.core.documents import parse_json
 from deja_vu.core.errors import FormatError, MissingAssetError
 from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS
 from deja_vu.core.image import over
-from deja_vu.io.arrays import read_tensors, write_tensors
+from deja_vu.io.arrays import read_weights, write_weights
 from deja_vu.nets.image_to_uv import ImageToUV
 from deja_vu.nets.uv_unet import UVNet
 
@@ -143,23 +143,27 @@ def build_prior(config: PriorConfig) -> HeadPrior:
 
 
 def save_prior(prior: HeadPrior, path: Path, provenance: dict[str, str]) -> None:
-    """Write a network with its sizes and provenance into one file, in one move; weights in half precision.
+    """Write a network with its sizes, provenance and digest into one file, in one move; weights in half precision.
 
     Raises:
         OutputError: it cannot be written.
     """
     header = {"format": FORMAT, "version": str(FORMAT_VERSION), "config": json.dumps(asdict(prior.config))}
     header |= {"uv_hash": prior.atlas.layout.hash, **provenance}
-    write_tensors(path, {name: value.half() for name, value in prior.state_dict().items()}, header)
+    write_weights(path, {name: value.half() for name, value in prior.state_dict().items()}, header)
+
+
+def shipped_file() -> Path:
+    """Where the network that ships lies, or would."""
+    return Path(str(resources.files("deja_vu.avatars.prior") / "assets" / SHIPPED))
 
 
 def shipped_chart() -> str | None:
     """Digest of the UV chart for which the network that ships was trained, read from its header alone; None where none ships."""
-    with resources.as_file(resources.files("deja_vu.avatars.prior") / "assets" / SHIPPED) as shipped:
-        if not shipped.is_file():
-            return None
-        with safe_open(shipped, framework="pt") as file:
-            return file.metadata()["uv_hash"]
+    if not shipped_file().is_file():
+        return None
+    with safe_open(shipped_file(), framework="pt") as file:
+        return file.metadata()["uv_hash"]
 
 
 def load_prior(path: Path | None = None) -> HeadPrior:
@@ -173,14 +177,13 @@ def load_prior(path: Path | None = None) -> HeadPrior:
         FormatError: the file is damaged, of another version, or for another texel chart.
     """
     if path is None:
-        with resources.as_file(resources.files("deja_vu.avatars.prior") / "assets" / SHIPPED) as shipped:
-            if not shipped.is_file():
-                raise MissingAssetError(
-                    "No trained network ships with this version. Use --init lifted, "
-                    "or train one with `deja-vu generalize` and give it with --prior."
-                )
-            return load_prior(shipped)
-    header, tensors = read_tensors(path)
+        path = shipped_file()
+        if not path.is_file():
+            raise MissingAssetError(
+                "No trained network ships with this version. Use --init lifted, "
+                "or train one with `deja-vu generalize` and give it with --prior."
+            )
+    header, tensors = read_weights(path)
     try:
         if (header.get("format"), header.get("version")) != (FORMAT, str(FORMAT_VERSION)):
             raise FormatError(f"{path} is no network of this version: its header says {header.get('format')} {header.get('version')}.")
