@@ -27,7 +27,7 @@ LITTER = frozenset({LOCK, STAGE, "lost+found", ".DS_Store", "Thumbs.db", "deskto
 """What makes no folder the user's: the first two are ours, the others are put there by file systems and desktops."""
 
 _WINDOWS = r"(frames|masks|person|person_masks)|(frames|person)/\d{6,}\.jpg|(masks|person_masks)/\d{6,}\.png"
-_TRACKED = rf"track\.json|params\.safetensors|overlay\.mp4|{_WINDOWS}"
+_TRACKED = rf"track\.json|params\.safetensors|overlay\.mp4|faces\.png|{_WINDOWS}"
 _TRAINED = r"(avatar|global_only|prior)\.safetensors|checkpoint\.pt|metrics\.jsonl?|preview\.png|events\.out\.tfevents\.[^/]+|config\.yaml"
 _SEEN = r"report\.html|turntable\.mp4|(compare|expressions)\.png"
 _AVATAR = rf"{_TRAINED}|{_SEEN}|track(/({_TRACKED}))?|teacher(/({_TRAINED}))?"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from deja_vu.core.ranges import Count, Positive, Range, Rate, Share
 
+CHOICES = ("main", "left", "right", "largest")
+"""Words for the face to be followed."""
 Runtime = Literal["litert", "mediapipe"]
 """What runs the networks that find faces and persons: LiteRT, or the package mediapipe, where it is installed (`.[mediapipe]`)."""
 
@@ -74,9 +78,10 @@ class DetectionConfig:
     """Least side of a searched part, in narrowest faces."""
     same_face_overlap: Share = 0.2
     """Overlap of two boxes from which a face counts as the same one in the next frame."""
-    face: Literal["main", "left", "right", "largest", "1", "2", "3", "4", "5", "6"] = "main"
+    face: str = "main"
     """Whom to follow where there are several: main (seen longest and largest), or by the first frame that shows several at once: left,
-    right, largest, or the number from the left. From there on place and look decide, not size."""
+    right, largest, the number from the left, or X,Y: a place in the face, pixels from the upper left corner, as an image viewer tells
+    them of a click, in the first frame with a face or in that one (stored as faces.png). From there on place and look decide, not size."""
     max_faces: Annotated[int, Range(1, 6)] = 6
     """Most faces looked for in a frame."""
     other_look: Share = 0.07
@@ -96,3 +101,17 @@ class DetectionConfig:
     """Share of the frames with several faces from which the user is told."""
     letterbox: LetterboxConfig = field(default_factory=LetterboxConfig)
     crop: CropConfig = field(default_factory=CropConfig)
+
+    @property
+    def point(self) -> tuple[int, int] | None:
+        """Where the wanted face is in the video's picture, as `face` says; None where it says otherwise."""
+        written = re.fullmatch(r"\s*(\d{1,5})\s*[,x]\s*(\d{1,5})\s*", self.face)
+        return (int(written[1]), int(written[2])) if written else None
+
+    def misfit(self) -> str | None:
+        """What `face` should have been, if it means nothing."""
+        if self.face in (*CHOICES, *map(str, range(1, 7))) or self.point is not None:
+            return None
+        near = difflib.get_close_matches(self.face, CHOICES, n=1)
+        expected = f"Expected {', '.join(CHOICES)}, a number from 1 to 6, or X,Y in pixels, such as 640,220."
+        return f"face is '{self.face[:40]}'. {expected}" + (f" Did you mean {near[0]}?" if near else "")

@@ -18,10 +18,22 @@ from deja_vu.tracking.crop import Crop, find_crop
 from deja_vu.tracking.detection_config import DetectionConfig
 from deja_vu.tracking.detector import NUM_LANDMARKS, FaceObservation, LandmarkDetector, overlap
 from deja_vu.tracking.letterbox import Filmed, LetterboxFinder
-from deja_vu.tracking.people import choose_person, drop_impossible
+from deja_vu.tracking.people import choose_person, crowded_frame, drop_impossible, from_the_left
 
 TURNED = {1: "on its side, to the right", 2: "upside down", 3: "on its side, to the left"}
 """How a face lies, by the quarter turns to the left that bring it upright."""
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """The faces of the first frame that shows several at once."""
+
+    index: int
+    """Position of the frame among the file's frames."""
+    boxes: Float[np.ndarray, "n 4"]
+    """Of each face, from the left: x0, y0, x1, y1 in pixels."""
+    followed: int | None
+    """Which of them is followed; None where the followed face is seen only later."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,8 @@ class Detections:
     """What bars leave of the picture in the frames with a face."""
     turn: int = 0
     """Quarter turns to the left that bring the file's pictures upright; all pixels here are those of turned pictures."""
+    crowd: Crowd | None = None
+    """Who else is seen, where there is anybody."""
 
     def without(self, bad: Bool[np.ndarray, " n"]) -> Detections:
         """The same with some of the frames with a face counted as without one, in the same window."""
@@ -88,7 +102,6 @@ def detect_video(
             finder.reset()
             found = _look_through(path, finder, turn, max_frames, progress)
     index, faces = found.index, found.faces
-    _tell_crowd(path, faces, config)
     chosen = drop_impossible(choose_person(path, faces, config), config)
     shown = [face for face in chosen if face is not None]
     _refuse_poor(path, len(index), shown, config)
@@ -108,7 +121,18 @@ def detect_video(
         crop=find_crop(np.stack([face.landmarks for face in shown]), info.width, info.height, config.crop),
         filmed=found.letterbox.find_filmed(info.height, info.width),
         turn=turn,
+        crowd=_find_crowd(found, chosen) if _tell_crowd(path, faces, config) else None,
     )
+
+
+def _find_crowd(found: _Found, chosen: Sequence[FaceObservation | None]) -> Crowd | None:
+    """Who is seen in the first frame that shows several."""
+    place = crowded_frame(found.faces)
+    if place is None:
+        return None
+    row = from_the_left(found.faces[place])
+    followed = next((number for number, face in enumerate(row) if face is chosen[place]), None)
+    return Crowd(found.index[place], np.stack([face.box for face in row]), followed)
 
 
 def _cut(rgb: Image, face: FaceObservation, faces: float) -> UInt8[np.ndarray, "rows columns 3"]:
@@ -282,15 +306,17 @@ class FaceFinder:
         return [replace(face, landmarks=face.landmarks + shift) for face in self._detector.detect_all(part)]
 
 
-def _tell_crowd(path: Path | str, frames: list[list[FaceObservation]], config: DetectionConfig) -> None:
-    """Warn where several people are seen."""
+def _tell_crowd(path: Path | str, frames: list[list[FaceObservation]], config: DetectionConfig) -> bool:
+    """Warn where several people are seen; returns whether there are."""
     crowded = sum(len(faces) > 1 for faces in frames)
-    if crowded > config.crowded * len(frames):
+    told = crowded > config.crowded * len(frames)
+    if told:
         most = max(len(faces) for faces in frames)
         whom = "the one seen longest and largest" if config.face == "main" else f"face '{config.face}'"
         warnings.warn(
             f"{path}: up to {most} faces at once, in {crowded} of {len(frames)} frames; {whom} is followed. "
-            "Choose with --face left, right, largest, or a number from the left.",
+            "Choose with --face left, right, largest, a number from the left, or X,Y in pixels: see faces.png beside the tracked frames.",
             InputWarning,
             stacklevel=3,
         )
+    return told

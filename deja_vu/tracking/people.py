@@ -15,6 +15,8 @@ from deja_vu.tracking.detector import FaceObservation, overlap
 
 Frames = Sequence[Sequence[FaceObservation]]
 """All faces of every frame."""
+HEAD_REACH = 0.3
+"""How far a head reaches beyond its landmarks, widths of the face."""
 
 
 @dataclass(frozen=True)
@@ -114,20 +116,61 @@ def _chain(frames: Frames, config: DetectionConfig) -> list[Chain]:
     return chains
 
 
+def crowded_frame(frames: Frames, least: int = 2) -> int | None:
+    """Place of the first frame in which so many faces are seen at once, else of the first with the most; None where there are none."""
+    most = max((len(faces) for faces in frames), default=0)
+    return next((place for place, faces in enumerate(frames) if faces and len(faces) >= min(least, most)), None)
+
+
+def from_the_left(faces: Sequence[FaceObservation]) -> list[FaceObservation]:
+    """Faces of one frame in the order of their numbers."""
+    return sorted(faces, key=lambda face: face.box[0])
+
+
 def _pick(path: Path | str, frames: Frames, chains: Sequence[Chain], config: DetectionConfig) -> Chain:
     """The chain of the wanted face: of the one seen longest and largest, or by its place where most faces are seen at once."""
+    if config.point is not None:
+        return _pick_at(path, frames, chains, config.point)
     if config.face == "main":
         return max(chains, key=lambda chain: chain.extent)
     number = int(config.face) if config.face.isdigit() else 1
-    place = next((place for place, faces in enumerate(frames) if len(faces) >= max(2, number)), None)
-    if place is None:
-        place = next(place for place, faces in enumerate(frames) if faces)
+    place = crowded_frame(frames, max(2, number))
+    assert place is not None, "there are chains"
     row = sorted((chain for chain in chains if place in chain.faces), key=lambda chain: chain.faces[place].box[0])
     if number > len(row):
         raise InputError(
             f"{path}: at most {len(row)} faces are seen at once, and face {number} from the left is asked for. "
-            f"Choose --face 1 to {len(row)}."
+            f"Choose --face 1 to {len(row)}: {_say_places([chain.faces[place] for chain in row])}."
         )
     if config.face == "largest":
         return max(row, key=lambda chain: chain.faces[place].width)
     return row[-1] if config.face == "right" else row[number - 1]
+
+
+def _pick_at(path: Path | str, frames: Frames, chains: Sequence[Chain], point: tuple[float, float]) -> Chain:
+    """The chain of the face about a point, in the first frame with a face, or else in the first with several."""
+    first, several = crowded_frame(frames, 1), crowded_frame(frames)
+    assert first is not None and several is not None, "there are chains"  # noqa: PT018
+    for place in (first, several):
+        hit = [chain for chain in chains if place in chain.faces and _holds(chain.faces[place], point)]
+        if hit:
+            return min(hit, key=lambda chain: float(np.linalg.norm(_middle(chain.faces[place]) - point)))
+    raise InputError(
+        f"{path}: there is no face at {point[0]:.0f},{point[1]:.0f} where one is first seen. Faces, and places in them for --face: "
+        f"{_say_places(from_the_left(frames[several]))}."
+    )
+
+
+def _holds(face: FaceObservation, point: tuple[float, float]) -> bool:
+    """Whether a point lies in a face, its hair and chin included."""
+    reach = HEAD_REACH * face.width
+    return bool((face.box[:2] - reach <= point).all() and (point <= face.box[2:] + reach).all())
+
+
+def _middle(face: FaceObservation) -> Float[np.ndarray, "2"]:
+    return (face.box[:2] + face.box[2:]) / 2
+
+
+def _say_places(faces: Sequence[FaceObservation]) -> str:
+    """Numbers and middles of some faces."""
+    return "; ".join(f"{number} at {x:.0f},{y:.0f}" for number, (x, y) in enumerate(map(_middle, faces), 1))

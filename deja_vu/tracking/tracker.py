@@ -29,6 +29,7 @@ from deja_vu.heads.bust import BUST_HEAD
 from deja_vu.io.tracked_folder import write_sequence
 from deja_vu.tracking.config import TrackConfig
 from deja_vu.tracking.crop import find_person_crop
+from deja_vu.tracking.faces_picture import write_faces
 from deja_vu.tracking.frames import FrameWriter, StoredWindow, begin_track, say_memory
 from deja_vu.tracking.landmarks import Detections, detect_video
 from deja_vu.tracking.masks import HeadMasks
@@ -109,10 +110,17 @@ def track_video(video: Path, out: Path, config: TrackConfig, watch: Stopwatch | 
         test=test,
         torso_shape=state.torso_shape if config.head == BUST_HEAD else None,
     )
-    write_overlay(head, sequence, out / "overlay.mp4")
+    _write_pictures(head, sequence, video, detections)
     watch.end("overlay")
     write_sequence(sequence)  # makes the folder whole
     return sequence
+
+
+def _write_pictures(head: HeadModel, sequence: TrackedSequence, video: Path, detections: Detections) -> None:
+    """What shows a user how tracking went, and whom it followed."""
+    write_overlay(head, sequence, sequence.folder / "overlay.mp4")
+    if detections.crowd is not None:
+        write_faces(video, detections.crowd, detections.turn, sequence.folder / "faces.png")
 
 
 def choose_windows(detections: Detections, config: TrackConfig) -> tuple[StoredWindow, StoredWindow]:

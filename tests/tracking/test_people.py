@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deja_vu.core.errors import InputError
+from deja_vu.core.errors import ConfigError, InputError
+from deja_vu.core.ranges import check_config
 from deja_vu.io.assets import find
+from deja_vu.io.images import read_picture
 from deja_vu.io.video import InputWarning, write_video
 from deja_vu.tracking.detection_config import DetectionConfig
 from deja_vu.tracking.detector import LOOKED_AT, FaceObservation
+from deja_vu.tracking.faces_picture import FOLLOWED, write_faces
 from deja_vu.tracking.landmarks import detect_video, find_turn
 from deja_vu.tracking.people import choose_person, drop_impossible
 from tests.helpers.lenses import make_subject
@@ -46,6 +49,26 @@ def test_a_face_is_chosen_by_its_place_and_followed_when_it_gets_smaller() -> No
     assert follow(frames) == [300.0] * 8
     with pytest.raises(InputError, match=r"at most 2 faces are seen at once, and face 3 .* --face 1 to 2"):
         follow(frames, "3")
+
+
+def test_a_face_is_chosen_by_a_place_in_it() -> None:
+    """A click on its hair counts; of two that it may mean, the nearer; in the first frame with a face, else in the first with several."""
+    first, second = face_at(200, color=0.3), face_at(330, color=0.7)
+    frames = [[]] + [[first]] * 2 + [[first, second]] * 4
+    assert follow(frames, "240,60") == [None] + [200.0] * 6
+    assert follow(frames, "250,0") == [None] + [200.0] * 6, "hair"
+    assert follow(frames, "380x90") == [None] * 3 + [330.0] * 4, "enters later"
+    assert follow([[first, second]] * 2, "310,80") == [200.0] * 2, "the nearer one"
+    with pytest.raises(InputError, match=r"no face at 20,20 where one is first seen.*: 1 at 250,82; 2 at 380,82\."):
+        follow(frames, "20,20")
+    with pytest.raises(InputError, match=r"--face 1 to 2: 1 at 250,82; 2 at 380,82\."):
+        follow(frames, "3")
+
+
+@pytest.mark.parametrize("word", ["lefft", "0", "7", "", "1.5", "12,", "-3,4", "nan", "1,2,3", "main "])
+def test_words_that_name_no_face_are_refused(word) -> None:
+    with pytest.raises(ConfigError, match="Expected main, left, right, largest, a number from 1 to 6, or X,Y in pixels"):
+        check_config(DetectionConfig(face=word))
 
 
 def test_people_who_change_places_in_a_cut_stay_who_they_are() -> None:
@@ -101,6 +124,25 @@ def test_of_two_people_side_by_side_the_wanted_one_is_followed_through_a_cut(pai
         first, second = middle[: FRAMES // 2] // SIDE * SIDE, middle[FRAMES // 2 :] // SIDE * SIDE
         assert (first == start).all()
         assert (second == SIDE - start).all()
+
+
+@needs_model
+def test_the_faces_are_numbered_in_a_picture_by_which_a_user_can_choose(pair, tmp_path) -> None:
+    """A click on the right face of the picture follows that one, whose box is then the green one."""
+    write_video(tmp_path / "two.mp4", [np.hstack([pair[0][t], pair[1][t]]) for t in range(3)], 6.0)
+    for click, followed in (("384,128", 1), ("128,128", 0)):
+        with pytest.warns(InputWarning, match="see faces.png"):
+            found = detect_video(tmp_path / "two.mp4", config=DetectionConfig(face=click))
+        assert found.crowd is not None
+        assert (found.crowd.index, found.crowd.followed, found.crowd.boxes[:, 0].tolist()) == (0, followed, sorted(found.crowd.boxes[:, 0]))
+        write_faces(tmp_path / "two.mp4", found.crowd, found.turn, tmp_path / "faces.png")
+        picture = read_picture(tmp_path / "faces.png").rgb
+        assert picture.shape == (SIDE, 2 * SIDE, 3)
+        green = (np.abs(picture.astype(int) - FOLLOWED).max(-1) < 6).nonzero()[1]
+        assert (green // SIDE == followed).all()
+        assert len(green) > 100
+    write_video(tmp_path / "one.mp4", pair[0][:2], 6.0)
+    assert detect_video(tmp_path / "one.mp4").crowd is None
 
 
 @needs_model
