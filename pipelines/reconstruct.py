@@ -33,6 +33,7 @@ from deja_vu.core.portrait import Portrait
 from deja_vu.core.sequence import TrackedSequence, TrackInfo, Window
 from deja_vu.datasets.prior_examples import stack_portraits
 from deja_vu.heads import load_head
+from deja_vu.heads.bust import BUST_HEAD
 from deja_vu.io.files import write_atomic
 from deja_vu.io.frames import FrameSource
 from deja_vu.io.images import read_picture, write_png
@@ -47,7 +48,7 @@ from deja_vu.pipelines.run_folder import Run, open_run
 from deja_vu.report.sheets import labelled_sheet
 from deja_vu.tracking.frames import begin_track
 from deja_vu.tracking.photo import FittedPhoto, PhotoFitter
-from deja_vu.training.bust_init import lift_bust
+from deja_vu.training.bust_init import lift_bust, lift_neck
 from deja_vu.training.checkpoint import fingerprint
 from deja_vu.training.devices import device_name, pick_device
 
@@ -97,6 +98,8 @@ def fill(photos: Sequence[Path], run: Run, config: ReconstructConfig, device: to
     sequence = as_sequence(fitted, photo, head.spec.name, out / "track")
     if isinstance(avatar, GaussianAvatar) and avatar.shows_person:
         lift_bust(avatar, FrameSource(sequence.person_window(), config.side), config.lift, config.bust)
+    elif isinstance(avatar, GaussianAvatar) and avatar.shows_neck:
+        lift_neck(avatar, FrameSource(sequence, config.side), config.lift, config.bust)
     write_atomic(out / "config.yaml", config_text(config))
     subject = subject_of(sequence, avatar)
     save_avatar(avatar, out / "avatar.safetensors", provenance, subject)
@@ -148,8 +151,9 @@ def lift_avatar(network: HeadPrior | None, atlas: Atlas, batch: Batch, fitted: F
     """The avatar of Gaussians that some photos lift, corrected by a network if there is one."""
     start, correction = (atlas.lift(batch), None) if network is None else network.predict(batch)
     correction = atlas.complete(start, correction, batch)
-    sizes = GaussianConfig(uv_size=atlas.size, blendmaps=0, bust_size=0 if fitted.person is None else config.bust.size)
-    return atlas.avatar(start, correction, sizes, None if fitted.person is None else fitted.person.torso_shape).eval()
+    person, bust = fitted.person, config.bust.size if atlas.head.spec.name == BUST_HEAD else 0
+    sizes = GaussianConfig(uv_size=atlas.size, blendmaps=0, bust_size=bust, bust_part="neck" if person is None else "whole")
+    return atlas.avatar(start, correction, sizes, None if person is None else person.torso_shape).eval()
 
 
 def refuse_strangers(atlas: Atlas, fitted: Sequence[FittedPhoto], photos: Sequence[Path], config: ReconstructConfig) -> None:

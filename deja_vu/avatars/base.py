@@ -54,9 +54,16 @@ class Avatar(nn.Module, ABC):
         """Whether neck and torso are drawn too; else the head alone."""
         return False
 
+    @property
+    def shows_neck(self) -> bool:
+        """Whether the head goes on below the jaw, with a neck of its own or the whole person's."""
+        return self.shows_person
+
     def subject(self, batch: Batch) -> Batch:
-        """Frames with what this avatar draws as their subject: the whole person, or the head."""
-        return batch.whole_person() if self.shows_person else batch
+        """Frames with what this avatar draws as their subject: the whole person, the head on a neck, or the head."""
+        if self.shows_person:
+            return batch.whole_person()
+        return batch.with_neck() if self.shows_neck else batch
 
     @abstractmethod
     def render(self, params: HeadParams, camera: Camera, background: Float[Tensor, "*b 3"]) -> RenderOutput:

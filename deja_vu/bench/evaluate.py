@@ -29,7 +29,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from deja_vu.bench.metrics import FrameMetrics, Reference
-from deja_vu.bench.predictors import Predictor
+from deja_vu.bench.predictors import Predictor, take_off_neck
 from deja_vu.bench.statistics import BLOCK, Estimate, summarize
 from deja_vu.core.batch import Batch
 from deja_vu.core.image import WHITE, over
@@ -143,7 +143,9 @@ class Evaluator:
             targets = {person: self._targets(batch, person, mask, windows) for person in {one.shows_person for one in predictors}}
             for predictor in predictors:
                 target, references = targets[predictor.shows_person]
-                pair = FramePair(predictor.predict(batch), target, mask, self._places[number])
+                picture = predictor.predict(batch)
+                picture = take_off_neck(picture, batch) if predictor.on_neck else picture
+                pair = FramePair(picture, target, mask, self._places[number])
                 image = pair.image.to(self._device)
                 scored = series[predictor.name]
                 for name, prepared in references.items():

@@ -34,6 +34,21 @@ class Predictor:
     """A batch of one frame to its picture over white, in [0, 1]."""
     shows_person: bool = False
     """Whether neck and torso are in the picture; else the head alone."""
+    on_neck: bool = False
+    """Whether the head alone is scored, and stands on a neck of its own in the picture."""
+
+
+def take_off_neck(image: Float[Tensor, "H W 3"], batch: Batch) -> Float[Tensor, "H W 3"]:
+    """A picture over white in which a head ends above its neck where it ends in the film, and as softly.
+
+    The film's head is taken out of the film by the same share of each pixel, so that what is compared is the head.
+
+    Args:
+        image: of a head that goes on in a neck.
+        batch: the frame it is of.
+    """
+    below, head = batch.foreground[0] > batch.head[0], batch.head[0] / batch.foreground[0].clamp_min(1e-6)
+    return torch.where(below, WHITE + (image - WHITE) * head, image)
 
 
 def avatar_predictor(name: str, avatar: Avatar) -> Predictor:
@@ -45,7 +60,7 @@ def avatar_predictor(name: str, avatar: Avatar) -> Predictor:
         out = avatar.render(read(batch).to(device), batch.camera.to(device), WHITE.to(device))
         return out.rgb[0].clamp(0, 1).cpu()
 
-    return Predictor(name, predict, avatar.shows_person)
+    return Predictor(name, predict, avatar.shows_person, avatar.shows_neck and not avatar.shows_person)
 
 
 def fitted_predictor(name: str, avatar: GaussianAvatar) -> Predictor:
@@ -60,7 +75,7 @@ def fitted_predictor(name: str, avatar: GaussianAvatar) -> Predictor:
     def predict(batch: Batch) -> Tensor:
         return still.render(fitter.fit(batch), batch.camera, WHITE).rgb[0].clamp(0, 1)
 
-    return Predictor(name, predict, avatar.shows_person)
+    return Predictor(name, predict, avatar.shows_person, avatar.shows_neck and not avatar.shows_person)
 
 
 def still_torso_predictor(name: str, avatar: Avatar, train: TrackedSequence) -> Predictor:
@@ -72,7 +87,7 @@ def still_torso_predictor(name: str, avatar: Avatar, train: TrackedSequence) -> 
         torso = torch.linalg.inv(batch.params.world_from_head) @ mean
         return moving.predict(replace(batch, params=replace(batch.params, torso=torso)))
 
-    return Predictor(name, predict, avatar.shows_person)
+    return Predictor(name, predict, avatar.shows_person, avatar.shows_neck and not avatar.shows_person)
 
 
 def baseline_predictors(train: TrackedSequence, *, person: bool = False) -> list[Predictor]:

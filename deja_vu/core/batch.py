@@ -44,6 +44,13 @@ class Batch:
         """The same pictures with neck and torso counted as the head is: what an avatar of the whole person must show."""
         return replace(self, head=self.foreground, loss_mask=self.valid)
 
+    def with_neck(self) -> Batch:
+        """The same pictures in which the head ends in no soft edge above the neck, and less counts below.
+
+        What an avatar of the head must show that goes on in a neck, of which it knows no more than its color.
+        """
+        return replace(self, head=torch.where(self.head > 0, self.foreground, self.head), valid=self.loss_mask)
+
     def crop(self, rows: Lines, columns: Lines) -> Batch:
         """A window of the pictures, seen by the window's camera."""
         height, width = self.image.shape[1:3]

@@ -91,6 +91,40 @@ def complete_colors(
     return colors[size:]
 
 
+def bare_neck_colors(
+    avatar: GaussianAvatar, color: Float[Tensor, "M 3"], weight: Float[Tensor, " M"], bust: BustConfig
+) -> Float[Tensor, "M 3"]:
+    """Colors of the neck of an avatar that shows the head alone: skin all over, with the tips of the hair at the nape.
+
+    What looks unlike the face, or is less red than skin, is a collar before the neck, or hair.
+
+    Args:
+        avatar: whose head has its colors already.
+        color: of every texel of the neck, in [0, 1].
+        weight: how well each is known.
+        bust: from when on it is.
+    """
+    size, texels, rest = len(avatar.layout), avatar.charts.parts[1][1], avatar.rest_surface()
+    points = rest.points[0] + (rest.frames[0] @ avatar.base[:, CHANNELS["position"], None])[..., 0]
+    head = ACTIVATIONS["color"].forward(avatar.base[:size, CHANNELS["color"]])
+    face = _shown(avatar, avatar.head.topology.regions["face"][avatar.layout.faces], bust)
+    alike = (color - head[face].median(0).values).abs().mean(1) < bust.alike
+    red = redness(color) > redness(head[face]).median() - bust.less_red
+    joined, places = torch.cat([color, head[face]]), torch.cat([points[texels], points[:size][face]])
+    trust = torch.cat([weight * (alike & red), torch.full((int(face.sum()),), bust.known_weight)])
+    filled = fill_from_nearest(joined, trust, places, bust.known_weight, bust.neighbors)[: len(color)]
+    scalp = avatar.scalp[:size]
+    behind = torch.nonzero(rest.frames[0, texels, 2, 2] < 0)[:, 0]
+    share, nearest = hairline(points[texels][behind], points[:size][scalp], bust)
+    filled[behind] = filled[behind].lerp(head[scalp][nearest], share[:, None])
+    return filled
+
+
+def redness(color: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+    """Share of red in colors, which for skin is the same in light and shadow."""
+    return color[:, 0] / color.sum(1).clamp_min(1e-6)
+
+
 def hairline(skin: Float[Tensor, "n 3"], hair: Float[Tensor, "m 3"], bust: BustConfig) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
     """How much of each place on the nape is hair, which ends there in tips and not along a line, and which hair is nearest.
 

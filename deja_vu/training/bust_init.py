@@ -17,7 +17,7 @@ from deja_vu.core.gaussians import ACTIVATIONS, CHANNELS, NUM_CHANNELS, rgb_to_s
 from deja_vu.core.sampling import evenly_spaced
 from deja_vu.io.frames import FrameSource
 from deja_vu.render.mesh import rasterize_mesh
-from deja_vu.training.bust_colors import complete_colors, spread_apart
+from deja_vu.training.bust_colors import bare_neck_colors, complete_colors, spread_apart
 from deja_vu.training.gaussian_config import BustConfig, LiftConfig
 from deja_vu.uv.attach import SurfaceFrames
 from deja_vu.uv.hull import HairHull
@@ -34,19 +34,12 @@ def lift_bust(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, b
         config: how many are looked at, and how closely.
         bust: the edge.
     """
-    layout, texels = avatar.charts.parts[1]
-    faces = avatar.charts.binding.faces
+    texels = avatar.charts.parts[1][1]
     frames = [source.batch(position[None]) for position in evenly_spaced(config.frames, len(source.sequence))]
     heights = avatar.base[:, CHANNELS["position"].stop - 1].clone()
     heights[texels] = raise_to_outline(avatar, frames, config, bust)
     avatar.raise_surface(heights)
-    lift, filmed = ColorLift(len(layout), config.min_trust), torch.zeros(len(layout))
-    for batch in frames:
-        depth = rasterize_mesh(avatar.vertices(avatar.correct_params(batch.params)), faces, batch.camera).depth
-        surface = avatar.surface(batch.params).part(texels)
-        raised = surface.points + (surface.frames @ avatar.base[texels, CHANNELS["position"], None])[..., 0]
-        lift.add(replace(surface, points=raised), batch.camera, depth, batch.image, batch.foreground)
-        filmed += lies_in_picture(raised, batch)[0]
+    lift, filmed = lift_colors(avatar, frames, config)
     count, rest = len(frames), avatar.rest_surface().part(texels)
     mirror = find_mirror_texels(rest.points[0])
     weight = lift.weight / count + bust.mirror_share * lift.weight[mirror] / count
@@ -61,6 +54,41 @@ def lift_bust(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, b
     shown = fade_edge(rest, filmed / count > bust.filmed_share, bust)
     full = ACTIVATIONS["opacity_logit"].forward(avatar.base[texels, CHANNELS["opacity_logit"]])
     avatar.base[texels, CHANNELS["opacity_logit"]] = torch.logit((full * shown[:, None]).clamp(bust.least_opacity, 1 - 1e-4))
+
+
+def lift_neck(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, bust: BustConfig) -> None:
+    """Width and colors of the neck of an avatar that shows the head alone, of which training moves the front alone, in place.
+
+    Args:
+        avatar: with a neck.
+        source: training frames.
+        config: how many are looked at, and how closely.
+        bust: from when on a color is known.
+    """
+    texels = avatar.charts.parts[1][1]
+    frames = [source.batch(position[None]) for position in evenly_spaced(config.frames, len(source.sequence))]
+    normal = CHANNELS["position"].stop - 1
+    wall = avatar.base[texels, normal] == 0  # the floor lies elsewhere
+    avatar.base[texels, normal] += wall * raise_to_outline(avatar, frames, config, bust).clamp_max(0)
+    lift, _ = lift_colors(avatar, frames, config)
+    color = bare_neck_colors(avatar, lift.total / lift.weight.clamp_min(1e-6)[:, None], lift.weight / len(frames), bust)
+    avatar.base[texels, CHANNELS["color"]] = rgb_to_sh(color.clamp(0, 1))
+    avatar.unseen[texels] = 1
+    behind = avatar.rest_surface().frames[0, texels, 2, 2] < -0.5
+    avatar.held[texels] = (~wall | behind).float()[:, None]
+
+
+def lift_colors(avatar: GaussianAvatar, frames: Sequence[Batch], config: LiftConfig) -> tuple[ColorLift, Float[Tensor, " M"]]:
+    """Colors of the bust's raised texels, and in how many of the frames each lies in the picture."""
+    layout, texels = avatar.charts.parts[1]
+    faces, lift, filmed = avatar.charts.binding.faces, ColorLift(len(layout), config.min_trust), torch.zeros(len(layout))
+    for batch in frames:
+        depth = rasterize_mesh(avatar.vertices(avatar.correct_params(batch.params)), faces, batch.camera).depth
+        surface = avatar.surface(batch.params).part(texels)
+        raised = surface.points + (surface.frames @ avatar.base[texels, CHANNELS["position"], None])[..., 0]
+        lift.add(replace(surface, points=raised), batch.camera, depth, batch.image, batch.foreground)
+        filmed += lies_in_picture(raised, batch)[0]
+    return lift, filmed
 
 
 def raise_to_outline(avatar: GaussianAvatar, frames: Sequence[Batch], config: LiftConfig, bust: BustConfig) -> Float[Tensor, " M"]:

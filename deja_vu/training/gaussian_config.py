@@ -98,6 +98,8 @@ class BustConfig:
     """Most that texels of the face may be unseen to give their color to the neck."""
     alike: Share = 0.15
     """Mean difference from the color of face or hair up to which a texel of the nape is taken for skin or hair, in [0, 1]."""
+    less_red: Share = 0.03
+    """Most by which the share of red in a color may be below the face's for a head's own neck to take it."""
     mirror_share: Share = 0.02
     """Weight of the mirror image's color beside the texel's own."""
     facing_distance: Weight = 0.1

@@ -25,7 +25,7 @@ from deja_vu.heads import load_head
 from deja_vu.heads.bust import BUST_HEAD
 from deja_vu.io.frames import FrameSource
 from deja_vu.render.mesh import rasterize_mesh
-from deja_vu.training.bust_init import lift_bust
+from deja_vu.training.bust_init import lift_bust, lift_neck
 from deja_vu.training.gaussian_config import GaussianTrainConfig, LiftConfig
 from deja_vu.uv.binding import Resample
 from deja_vu.uv.hair import HairRim, load_hair_prior, scalp_directions
@@ -60,6 +60,8 @@ def init_avatar(sequence: TrackedSequence, config: GaussianTrainConfig) -> Gauss
     lift_frames(avatar, source, config.lift)
     if avatar.shows_person:
         lift_bust(avatar, FrameSource(sequence.person_window(), config.lift.resolution), config.lift, config.bust)
+    elif avatar.shows_neck:
+        lift_neck(avatar, source, config.lift, config.bust)
     if chosen == "prior":
         add_prior(avatar, source, config)
     return avatar
@@ -70,12 +72,14 @@ def choose_sizes(sequence: TrackedSequence, config: GaussianTrainConfig) -> Gaus
     parts = fitted_parts(load_head(sequence.info.head_name).topology)
     reads = config.reader.frames > 0 and config.avatar.axes == "tangent" and len(parts) == len(GRIDS)
     config = replace(config, avatar=replace(config.avatar, reader=reads))
-    if config.crop == "head" or config.avatar.axes == "head":
+    if config.avatar.axes == "head":
         return config.avatar
-    if not sequence.shows_person or sequence.info.head_name != BUST_HEAD:
+    whole = config.crop == "person" and sequence.shows_person and sequence.info.head_name == BUST_HEAD
+    if config.crop == "person" and not whole:
         print("note: the tracked folder holds the head alone, and so will the avatar")
+    if sequence.info.head_name != BUST_HEAD:
         return config.avatar
-    return replace(config.avatar, bust_size=config.bust.size)
+    return replace(config.avatar, bust_size=config.bust.size, bust_part="whole" if whole else "neck")
 
 
 def choose_init(avatar: GaussianAvatar, config: GaussianTrainConfig) -> Literal["prior", "lifted", "grey"]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import inspect
 import json
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -253,5 +254,24 @@ def test_protocols_count_head_person_and_body(tracked) -> None:
     assert person.equal(batch.valid)
     torch.testing.assert_close(head, person - body)  # what is no head is body, and everything else counts in both
     assert batch.whole_person().head.equal(batch.foreground)
+    neck = batch.with_neck()
+    assert neck.head.equal(torch.where(batch.head > 0, batch.foreground, batch.head))
+    assert (neck.loss_mask * neck.valid).le(batch.loss_mask).all()  # what counts a little for a head counts less for one on a neck
     with pytest.raises(InputError, match="head alone"):
         Evaluator(tracked, protocol="person")
+
+
+@needs_perceptual
+def test_of_a_head_on_a_neck_the_head_is_scored(tracked) -> None:
+    """The film itself is right, whatever it shows below the jaw; a head that is too dark costs as much on a neck as without."""
+
+    def film(batch, light: float):
+        return over(light * batch.image, batch.foreground, WHITE)[0]
+
+    def head(batch, light: float):
+        return over(light * batch.image, batch.head, WHITE)[0]
+
+    with_neck = [Predictor(str(light), partial(film, light=light), on_neck=True) for light in (1.0, 0.9)]
+    scores = mean_scores(tracked, [*with_neck, Predictor("without", partial(head, light=0.9))])
+    assert scores["1.0"]["l1"] < 1e-6
+    assert scores["0.9"]["l1"] == pytest.approx(scores["without"]["l1"], rel=1e-4)

@@ -10,7 +10,7 @@ from deja_vu.avatars.gaussian.avatar import GaussianAvatar
 from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.core.gaussians import CHANNELS, rgb_to_sh
 from deja_vu.heads.anny import load as load_anny
-from deja_vu.training.bust_colors import complete_colors, find_parts, hairline
+from deja_vu.training.bust_colors import bare_neck_colors, complete_colors, find_parts, hairline
 from deja_vu.training.gaussian_config import BustConfig
 
 SKIN, HAIR, SHIRT = torch.tensor([0.8, 0.6, 0.5]), torch.tensor([0.1, 0.08, 0.06]), torch.tensor([0.2, 0.3, 0.9])
@@ -96,3 +96,17 @@ def test_a_hairline_ends_in_tips_of_unequal_lengths() -> None:
     ends = (columns > 0.5).sum(1).float() * float(down[1])
     assert ends.max() - ends.min() > 0.2 * BUST.hair_tips
     assert torch.equal(nearest.view(161, 81)[:, 0], torch.arange(161))
+
+
+@pytest.mark.parametrize("collar", [SHIRT, torch.full((3,), 0.55)])
+def test_a_head_alone_has_a_neck_of_skin_whatever_collar_stands_before_it(collar: Tensor) -> None:
+    """A grey collar is as bright as skin; it is told by its hue."""
+    head = load_anny()
+    config = GaussianConfig(uv_size=64, blend_size=64, bust_size=96, bust_part="neck", blendmaps=0)
+    avatar = GaussianAvatar(head, torch.zeros(head.spec.num_shape), config)
+    size = len(avatar.layout)
+    avatar.base[:size, CHANNELS["color"]] = rgb_to_sh(torch.where(avatar.scalp[:size, None], HAIR, SKIN))
+    low = avatar.rest_surface().points[0, size:, 1:2] < -0.1
+    color = bare_neck_colors(avatar, torch.where(low, collar, SKIN), torch.ones(avatar.num_gaussians - size), BUST)
+    front = avatar.rest_surface().frames[0, size:, 2, 2] > 0
+    assert distance(color[front], SKIN).max() < 0.02

@@ -17,6 +17,7 @@ from deja_vu.avatars.gaussian.config import ChannelGains, GaussianConfig
 from deja_vu.avatars.gaussian.correction import ParamCorrection
 from deja_vu.avatars.gaussian.face_code import FaceCode
 from deja_vu.avatars.gaussian.mouth import draw_in, inner_mouth
+from deja_vu.avatars.gaussian.neck import end_neck
 from deja_vu.avatars.gaussian.softmax_code import ComponentCode, NetworkCode, SoftmaxCode
 from deja_vu.avatars.gaussian.weighted_squares import weighted_squares
 from deja_vu.core.camera import Camera
@@ -31,6 +32,10 @@ from deja_vu.render.base import rasterize
 from deja_vu.uv.attach import SurfaceFrames, attach
 from deja_vu.uv.binding import SummedMap, pose_gaussians
 from deja_vu.uv.layout import UVLayout
+from deja_vu.uv.seams import seam_gaps
+
+SEAM_SHARE = 0.8
+"""Share of the gap at a seam of the chart that counts as spacing on either side."""
 
 
 def channel_gains(gains: ChannelGains) -> Float[Tensor, "13"]:
@@ -123,6 +128,10 @@ class GaussianAvatar(Avatar):
 
     @property
     def shows_person(self) -> bool:
+        return self.bust is not None and self.config.bust_part == "whole"
+
+    @property
+    def shows_neck(self) -> bool:
         return self.bust is not None
 
     def vertices(self, params: HeadParams) -> Float[Tensor, "*b V 3"]:
@@ -132,10 +141,13 @@ class GaussianAvatar(Avatar):
             return head
         return torch.cat([head, self.bust(params, self.torso_shape.expand(*params.expression.shape[:-1], -1))], -2)
 
+    def rest_vertices(self) -> Float[Tensor, "1 V 3"]:
+        """The person's neutral surface in head space, meters."""
+        return self.vertices(replace(self.head.neutral((1,)), shape=self.shape[None]))
+
     def rest_surface(self) -> SurfaceFrames:
         """Texels of the person's neutral surface [1 M]."""
-        neutral = replace(self.head.neutral((1,)), shape=self.shape[None])
-        return attach(self.vertices(neutral), self.charts.binding.faces, self.charts.binding.layout)
+        return attach(self.rest_vertices(), self.charts.binding.faces, self.charts.binding.layout)
 
     def build_map(self, params: HeadParams) -> SummedMap:
         """Terms of every pose's raw map: base, global rectification, and the blend of the blendmaps."""
@@ -206,14 +218,14 @@ class GaussianAvatar(Avatar):
         return terms
 
     def raise_surface(self, height: Float[Tensor, " M"]) -> None:
-        """Lift the base map off the surface and widen it accordingly, in place.
+        """Lift the base map off the surface and widen it accordingly, in place; the neck of a head alone stays as it is.
 
         Args:
             height: of hair or cloth over every texel, along the normal, meters.
         """
         rest, normal = self.rest_surface(), CHANNELS["position"].stop - 1
         raised = torch.where(self.inner, self.base[:, normal], height)
-        for layout, texels in self.charts.parts:
+        for layout, texels in self.charts.parts if self.shows_person else self.charts.parts[:1]:
             if torch.equal(self.base[texels, normal], raised[texels]):
                 continue  # whoever raises one chart leaves the other's scales as they are
             self.base[texels, normal] = raised[texels]
@@ -229,16 +241,20 @@ class GaussianAvatar(Avatar):
         self.rectification.mul_(1 - decay * self.held)
 
     def clothing_height(self) -> Float[Tensor, " M"]:
-        """Height at which clothing begins over every texel, meters; 0 on the head."""
+        """Height at which clothing begins over every texel, meters; 0 on a head, and on its bare neck."""
         height = self.base.new_zeros(len(self.charts))
-        if self.bust is not None:
+        if self.bust is not None and self.shows_person:
             layout, texels = self.charts.parts[1]
             height[texels] = (self.bust.clothing[layout.corners] * layout.bary).sum(-1)
         return height
 
     def _init_base(self, rest: SurfaceFrames) -> Float[Tensor, "M 13"]:
-        """Raw map that follows texel spacing, see `init_map`."""
-        return torch.cat([init_map(rest.part(texels), layout, self.inner[texels]) for layout, texels in self.charts.parts])
+        """Raw map that follows texel spacing, see `init_map`; a neck without shoulders has an end."""
+        base = torch.cat([init_map(rest.part(texels), layout, self.inner[texels]) for layout, texels in self.charts.parts])
+        if self.bust is not None and not self.shows_person:
+            texels, first = self.charts.parts[1][1], len(self.head.template)
+            base[texels] = end_neck(rest.part(texels), self.rest_vertices()[0, first:], self.bust.topology).shape(base[texels])
+        return base
 
     def position_weight(self) -> Float[Tensor, " M"]:
         """Weight with which each texel is held to the surface: 1, but 0.05 where hair must travel, and 0.2 where cloth must."""
@@ -301,8 +317,12 @@ def moved_log_scale(base: Float[Tensor, "M 13"], rest: SurfaceFrames, layout: UV
 
 
 def spacing_log_scale(points: Float[Tensor, "M 3"], layout: UVLayout) -> Float[Tensor, "M 3"]:
-    """Deviations of 0.7 of the distance to neighboring texels in the plane, and a third of that across (log of meters)."""
-    log_sigma = (0.7 * texel_spacing(points, layout)).clamp(2e-4, 6e-3).log()
+    """Deviations of 0.7 of the distance to neighboring texels in the plane, and a third of that across (log of meters).
+
+    Both sides of a seam reach so far that it is closed.
+    """
+    spacing = torch.maximum(texel_spacing(points, layout), SEAM_SHARE * seam_gaps(points, layout))
+    log_sigma = (0.7 * spacing).clamp(2e-4, 6e-3).log()
     return log_sigma[:, None] + torch.tensor([0.0, 0.0, -1.1])
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deja_vu.avatars.gaussian.config import GaussianConfig
+from deja_vu.avatars.gaussian.neck import beyond_neck
 from deja_vu.heads.base import HeadModel
 from deja_vu.heads.bust import BustModel
 from deja_vu.heads.regions import dropped_faces
@@ -82,7 +83,8 @@ def lay_out(head: HeadModel, bust: BustModel | None, config: GaussianConfig) -> 
     vertices, faces = len(head.template), head.topology.faces
     if bust is None:
         return Charts(fine, coarse, None, None, bind_texels(faces, vertices, fine, upsample, len(coarse)))
-    bust_fine, bust_coarse = (build_layout(bust.topology, size) for size in (config.bust_size, config.bust_blend_size))
+    left_out = beyond_neck(bust.topology) if config.bust_part == "neck" else None
+    bust_fine, bust_coarse = (build_layout(bust.topology, size, left_out) for size in (config.bust_size, config.bust_blend_size))
     joined = fine.join(bust_fine, vertices, len(faces))
     both = Resample(coarse, fine).join(Resample(bust_coarse, bust_fine), len(coarse))
     all_faces = torch.cat([faces, bust.topology.faces + vertices])

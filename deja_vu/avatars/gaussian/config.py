@@ -54,6 +54,8 @@ class GaussianConfig:
     """Texels a side of the map of neck, torso and clothes, 64 to 512; 0 leaves them out, and the avatar is a head. Training sets it."""
     bust_blend_size: Texels = 64
     """Texels a side of that map's blendmaps, at most `bust_size`."""
+    bust_part: Literal["whole", "neck"] = "whole"
+    """What the bust's map covers: all of it, or the neck, which closes a head that is shown alone. Training sets it."""
     blendmaps: Annotated[int, Range(0, 256)] = 16
     """Number of expression-aware rectification blendmaps; 0 keeps the global map only."""
     code: Literal["linear", "softmax", "components", "network"] = "linear"
