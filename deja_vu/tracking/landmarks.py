@@ -80,8 +80,7 @@ def detect_video(
     """Find and follow one face through a video.
 
     Of several people the one that `config.face` names is followed. A video in which the face lies on its side or upside down is turned
-    upright. A face too small for the detector is looked for in
-    overlapping parts of the picture, and then in a window that moves with it.
+    upright. A face too small for the detector is looked for in overlapping parts of the picture, and then in a window that moves with it.
 
     Args:
         path: video.

@@ -83,8 +83,7 @@ def track_video(video: Path, out: Path, config: TrackConfig, watch: Stopwatch | 
     with ExitStack() as open_mattings:
         mattings = [open_mattings.enter_context(Matting(config.matte, closed_form=config.closed_form_matte)) for _ in windows]
         crops, person = writer.write_crops(mattings, config.max_frames)
-    doubts = doubt_mattes(crops.alpha.numpy(), crops.valid.numpy(), detections.index[detections.found], config.matte_check)
-    _print_notes(doubts)
+    _print_notes(doubts := doubt_mattes(crops.alpha.numpy(), crops.valid.numpy(), detections.index[detections.found], config.matte_check))
     watch.end("crop and matte")
     try:
         state, good, failed = refine_video(video, head, detections, state, crops, config, device)
