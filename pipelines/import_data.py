@@ -24,7 +24,7 @@ from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
 from deja_vu.heads.flame import FULL, LANDMARKS_FILE, MASKS_FILE, read_root
 from deja_vu.heads.skinning import axis_angle_to_matrix
-from deja_vu.io.tracked_folder import write_frame, write_masks, write_sequence
+from deja_vu.io.tracked_folder import make_frame_folders, write_frame, write_masks, write_sequence
 from deja_vu.pipelines.configs import ImportConfig, SetRule
 from deja_vu.pipelines.prepare import prepare
 from deja_vu.pipelines.run_folder import Run, open_run
@@ -204,8 +204,7 @@ def read_checked(recording: Recording, position: int) -> Shot:
 def write_tracked(kind: str, source: Path, placed: Placed, config: ImportConfig, run: Run) -> None:
     """Write pictures, masks and parameters into an open folder."""
     recording, crop, side = placed.recording, placed.crop, placed.side
-    for folder in ("frames", "masks"):
-        (run.folder / folder).mkdir(parents=True, exist_ok=True)
+    make_frame_folders(run.folder, ["head"])
     masks, size = HeadMasks(placed.head), recording.read(0).image.shape
     for position in tqdm(range(len(recording)), "import", unit="frame"):
         shot, number = read_checked(recording, position), int(recording.index[position])

@@ -255,7 +255,9 @@ def _take_place(out: Path) -> None:
         ):
             raise OutputError(f"{out / name} is not of the old run, so the new one cannot take its place. Move it away and use --resume.")
     for name in moving:
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        for parent in reversed(Path(name).parents[:-1]):
+            (out / parent).mkdir(exist_ok=True)
+            (out / parent).chmod((out / parent).stat().st_mode & (stage / parent).stat().st_mode)  # what is private stays so
         (stage / name).replace(out / name)
     _remove(out, old - files.keys())
     (stage / RECORD).replace(out / RECORD)

@@ -78,6 +78,39 @@ def open_video(path: Path | str) -> Iterator[tuple[InputContainer, VideoStream]]
         yield container, streams[0]
 
 
+@dataclass(frozen=True)
+class FileMark:
+    """By what it is seen that a file is another one than before."""
+
+    bytes: int
+    changed: int
+    """Nanoseconds."""
+    inode: int
+
+    @staticmethod
+    def of(path: Path | str) -> FileMark:
+        """Of a file as it is now; of one that is not there, nothing."""
+        try:
+            seen = os.stat(path)
+        except OSError:
+            return FileMark(0, 0, 0)
+        return FileMark(seen.st_size, seen.st_mtime_ns, seen.st_ino)
+
+
+def refuse_changed(path: Path | str, before: FileMark) -> None:
+    """Refuse a file that was written to while it was read.
+
+    Raises:
+        InputError: it is another one than before.
+    """
+    now = FileMark.of(path)
+    if now == before:
+        return
+    what = f"grew from {before.bytes} to {now.bytes}" if now.bytes > before.bytes else f"shrank from {before.bytes} to {now.bytes}"
+    happened = f"{what} bytes" if now.bytes != before.bytes else "was written anew"
+    raise InputError(f"{path} {happened} while it was read. Wait until it is recorded or copied to its end, and start again.")
+
+
 @dataclass
 class Reading:
     """One pass over a stream's frames, and what was seen on the way."""

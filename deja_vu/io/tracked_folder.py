@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +16,20 @@ from deja_vu.io.arrays import write_picture, write_tensors
 from deja_vu.io.files import write_json
 
 JPEG_QUALITY = 97
+PRIVATE = 0o700
+"""Mode of folders that hold what was filmed, or less where the umask is stricter."""
+
+
+def make_frame_folders(folder: Path, windows: Sequence[Window]) -> list[Path]:
+    """Make the folders of some windows' pictures and masks, closed to other users of this machine; returns them.
+
+    Raises:
+        OSError: one cannot be made.
+    """
+    places = [folder / name for window in windows for name in WINDOW_FOLDERS[window]]
+    for place in places:
+        place.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+    return places
 
 
 def write_frame(folder: Path, index: int, image: UInt8[np.ndarray, "H W 3"], window: Window = "head") -> None:

@@ -17,10 +17,11 @@ from jaxtyping import Bool, UInt8
 from tqdm import tqdm
 
 from deja_vu.core.camera import Camera
-from deja_vu.core.errors import FormatError, OutputError
+from deja_vu.core.errors import FormatError, InputError, OutputError
 from deja_vu.core.image import decode_picture
 from deja_vu.core.sequence import WINDOW_FOLDERS, Window
-from deja_vu.io.tracked_folder import write_frame, write_masks
+from deja_vu.io.decode import refuse_changed
+from deja_vu.io.tracked_folder import make_frame_folders, write_frame, write_masks
 from deja_vu.tracking.crop import Crop, crop_frame, crop_valid, shrink
 from deja_vu.tracking.landmarks import Detections, read_turned
 from deja_vu.tracking.masks import HeadMasks, head_alpha
@@ -34,8 +35,6 @@ WORKERS = min(4, os.cpu_count() or 1)
 
 MUCH_MEMORY = 1.0
 """Gigabytes of small copies from which on they are mentioned: two minutes of film or more."""
-PRIVATE = 0o700
-"""Mode of folders that hold what was filmed, or less where the umask is stricter."""
 
 
 def begin_track(folder: Path) -> None:
@@ -44,11 +43,9 @@ def begin_track(folder: Path) -> None:
     Raises:
         OutputError: it holds a tracked video or frames already, or cannot be written.
     """
-    names = [name for both in WINDOW_FOLDERS.values() for name in both]
     try:
-        for name in names:
-            (folder / name).mkdir(mode=PRIVATE, parents=True, exist_ok=True)
-        if (folder / "track.json").exists() or any(any((folder / name).iterdir()) for name in names):
+        places = make_frame_folders(folder, list(WINDOW_FOLDERS))
+        if (folder / "track.json").exists() or any(any(place.iterdir()) for place in places):
             raise OutputError(f"{folder} holds frames already. Choose another folder.")
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({error.strerror}). Choose another --out.") from error
@@ -92,6 +89,9 @@ class FrameWriter:
 
         Returns:
             Small copies of each window.
+
+        Raises:
+            InputError: the video changed since its faces were looked for; nothing is kept then.
         """
         indices = self.detections.index[self.detections.found]
         places = {int(index): place for place, index in enumerate(indices)}
@@ -109,6 +109,13 @@ class FrameWriter:
                 bar.update()
             for future in waiting:
                 future.result()
+        try:
+            refuse_changed(self.video, self.detections.mark)
+            if bar.n < len(places):
+                raise InputError(f"{self.video}: {bar.n} of {len(places)} frames with a face could be read again. Copy it to another disk.")
+        except InputError:
+            self.discard()
+            raise
         return [one.crops() for one in storing]
 
     def without(self, bad: Bool[np.ndarray, " n"]) -> FrameWriter:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from deja_vu.core.arkit import ARKIT_NAMES
 from deja_vu.core.errors import InputError
+from deja_vu.io.decode import FileMark, refuse_changed
 from deja_vu.io.video import Image, InputWarning, VideoInfo, probe, read_frames
 from deja_vu.tracking.crop import Crop, find_crop
 from deja_vu.tracking.detection_config import DetectionConfig
@@ -59,6 +60,8 @@ class Detections:
     """Window around the head in all frames."""
     filmed: Filmed
     """What bars leave of the picture in the frames with a face."""
+    mark: FileMark
+    """Of the file before it was read."""
     turn: int = 0
     """Quarter turns to the left that bring the file's pictures upright; all pixels here are those of turned pictures."""
     crowd: Crowd | None = None
@@ -91,7 +94,7 @@ def detect_video(
     Raises:
         InputError: the video cannot be read, or shows no face, the face too rarely or too small.
     """
-    info, finder = probe(path), FaceFinder(config)
+    mark, info, finder = FileMark.of(path), probe(path), FaceFinder(config)
     with finder:
         found = _look_through(path, finder, 0, max_frames, progress)
         turn = find_turn(found.rolls)
@@ -100,6 +103,7 @@ def detect_video(
             info = replace(info, width=info.height, height=info.width) if turn % 2 else info
             finder.reset()
             found = _look_through(path, finder, turn, max_frames, progress)
+    refuse_changed(path, mark)
     index, faces = found.index, found.faces
     chosen = drop_impossible(choose_person(path, faces, config), config)
     shown = [face for face in chosen if face is not None]
@@ -121,6 +125,7 @@ def detect_video(
         filmed=found.letterbox.find_filmed(info.height, info.width),
         turn=turn,
         crowd=_find_crowd(found, chosen) if _tell_crowd(path, faces, config) else None,
+        mark=mark,
     )
 
 

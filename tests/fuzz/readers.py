@@ -10,11 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import torch
 from PIL import Image
 
 from deja_vu.avatars import GaussianAvatar, GaussianConfig, save_avatar
 from deja_vu.avatars.io import load_avatar, read_subject
+from deja_vu.avatars.nelf import NelfAvatar, NelfConfig
+from deja_vu.avatars.nerf import NerfAvatar, NerfConfig
 from deja_vu.avatars.prior.config import PriorConfig
 from deja_vu.avatars.prior.network import build_prior, load_prior, save_prior
 from deja_vu.core.camera import Camera
@@ -24,11 +27,12 @@ from deja_vu.core.portrait import Portrait
 from deja_vu.core.sequence import Frame, TrackedSequence, TrackInfo
 from deja_vu.datasets.recording import read_image, read_json, read_npz
 from deja_vu.datasets.shards import Sample, ShardInfo, ShardSet, begin_shards, write_shard
+from deja_vu.heads.flame import load as load_flame
 from deja_vu.heads.restricted_pickle import read_pickle
 from deja_vu.heads.toy import load as load_toy
 from deja_vu.io.images import read_picture
 from deja_vu.io.tracked_folder import write_frame, write_masks, write_sequence
-from deja_vu.io.video import probe, read_frames, write_video
+from deja_vu.io.video import VideoWriter, probe, read_frames, write_video
 from deja_vu.motion.arkit_csv import ArkitCsvMotion
 from deja_vu.motion.script import ScriptMotion
 from deja_vu.nets.config import UVNetConfig
@@ -37,6 +41,8 @@ from deja_vu.pipelines.recipes import Recipe
 from deja_vu.report.run_report import Run, run_page
 from deja_vu.training.checkpoint import load_checkpoint, save_checkpoint, spent_seconds
 from tests.fuzz.worker import Reader
+from tests.helpers.films import Color, write_film
+from tests.helpers.flame import write_flame
 
 SIDE = 32
 SCRIPT = """fps: 25
@@ -47,7 +53,7 @@ keyframes:
     weights: {jawOpen: 0.4}
     head: {yaw: 10, pitch: -5}
 """
-WEIGHT = {"report": 0.2, "prior": 0.1, "video": 0.5, "shards": 0.5}
+WEIGHT = {"report": 0.2, "prior": 0.1, "video": 0.5, "shards": 0.5, "flame model": 0.1}
 """Shares of the files against other readers': these take longer."""
 
 
@@ -76,6 +82,15 @@ def _seeds(name: str, write: Callable[[Path], None], only: tuple[str, ...] = ())
 def _avatar() -> GaussianAvatar:
     head = load_toy()
     return GaussianAvatar(head, torch.zeros(head.spec.num_shape), GaussianConfig(uv_size=64, blend_size=64, blendmaps=2)).eval()
+
+
+def _fields(folder: Path) -> None:
+    head = load_toy()
+    shape = torch.zeros(head.spec.num_shape)
+    nerf = NerfConfig(plane_size=8, plane_channels=2, point_features=2, width=8, features=3, coarse=2, fine=2)
+    save_avatar(NerfAvatar(head, shape, nerf), folder / "nerf.safetensors", {})
+    nelf = NelfConfig(points=2, point_octaves=2, bank=2, width=8, depth=2, upscale_width=4, upscale_depth=1, latent=2, warp_depth=1)
+    save_avatar(NelfAvatar(head, shape, nelf), folder / "nelf.safetensors", {})
 
 
 def _params(frames: int) -> HeadParams:
@@ -118,11 +133,17 @@ def _pictures(folder: Path) -> None:
     exif[0x0112], exif[0x9209] = 6, 1
     for suffix, options in {"jpg": {"exif": exif}, "png": {}, "webp": {}, "tiff": {}, "avif": {}, "gif": {}, "bmp": {}}.items():
         picture.save(folder / f"photo.{suffix}", **options)
+    pillow_heif.from_pillow(picture).save(folder / "photo.heic", exif=exif.tobytes())
 
 
 def _video(folder: Path) -> None:
     frames = [np.full((SIDE, SIDE, 3), 20 * number, np.uint8) for number in range(5)]
     write_video(folder / "film.mp4", frames, 25.0)
+    with VideoWriter(folder / "film.webm", 25.0, webm=True) as writer:
+        for frame in frames:
+            writer.write(np.dstack([frame, frame[..., :1]]))
+    write_film(folder / "film.mkv", frames, Color("HLG", "HLG", "BT.2020", "BT.2020"), form="yuv420p10le")
+    write_film(folder / "film.avi", frames, Color("photos", matrix="BT.601", full=True, tagged=False), "mjpeg", "yuvj420p")
 
 
 def _shards(folder: Path) -> None:
@@ -169,6 +190,10 @@ def _archive(folder: Path) -> None:
 
 def _pickle(folder: Path) -> None:
     (folder / "flame.pkl").write_bytes(pickle.dumps({"v_template": np.zeros((5, 3)), "name": "x", "kintree": np.arange(4)}, protocol=2))
+
+
+def _read_flame(path: Path) -> None:
+    load_flame("flame2020", path.parent / "generic_model.npz", 10, 5)
 
 
 def _read_track(path: Path) -> None:
@@ -218,6 +243,7 @@ READERS: dict[str, Reader] = {
     "script": Reader(_seeds("script", _text("act.yaml", SCRIPT)), lambda path: ScriptMotion(path, load_toy())),
     "csv": Reader(_seeds("csv", _capture), lambda path: ArkitCsvMotion(path, load_toy())),
     "avatar": Reader(_seeds("avatar", lambda folder: save_avatar(_avatar(), folder / "avatar.safetensors", {})), _read_avatar),
+    "fields": Reader(_seeds("fields", _fields), _read_avatar),
     "prior": Reader(_seeds("prior", _prior), load_prior),
     "checkpoint": Reader(_seeds("checkpoint", _checkpoint), _read_checkpoint),
     "track": Reader(_seeds("track", _track, ("track.json", "params")), _read_track),
@@ -228,6 +254,7 @@ READERS: dict[str, Reader] = {
     "record": Reader(_seeds("run", _run, ("run.json",)), _read_record),
     "shards": Reader(_seeds("shards", _shards), _read_shards),
     "flame": Reader(_seeds("flame", _pickle), read_pickle),
+    "flame model": Reader(_seeds("flame model", lambda folder: write_flame(folder) and None), _read_flame),
     "archive": Reader(_seeds("archive", _archive), read_npz),
     "recording": Reader(
         _seeds("recording", _text("t.json", json.dumps({"frames": [{"a": 1.5}], "w": 3}))), lambda path: read_json(path, "a set")

@@ -188,6 +188,7 @@ def test_heads_stand_where_flames_own_recipe_puts_them(kind: str, flame: Path, t
     np.testing.assert_allclose(ours, truth.vertices, rtol=0, atol=2e-6)  # float32 at half a meter
     np.testing.assert_allclose(sequence.camera.intrinsics, [[FOCAL, 0, SIDE / 2], [0, FOCAL, SIDE / 2], [0, 0, 1]], rtol=1e-5)
     assert sequence.test.tolist() == [False] * 4 + [True] * 2 if kind == "vhap" else [False] * 5 + [True]
+    assert {(out / name).stat().st_mode & 0o777 for name in ("frames", "masks")} == {0o700}, "filmed people are closed to others"
     frame = sequence.frame(2)
     assert np.abs(frame.foreground.numpy().astype(int) - truth.masks[2]).max() == 0
     assert (frame.head <= frame.foreground).all()

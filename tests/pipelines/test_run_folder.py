@@ -105,6 +105,20 @@ def test_a_linked_run_folder_is_a_run_folder(tmp_path) -> None:
     assert tree(tmp_path / "real")["avatar.safetensors"] == "new"
 
 
+def test_private_folders_of_the_new_run_stay_private_in_its_place(tmp_path) -> None:
+    """Where the old run had them open, and where it had none."""
+    for old in ((), FILES):
+        make_run(tmp_path / str(len(old)), names=["avatar.safetensors", *old])
+        with open_run(tmp_path / str(len(old)), "personalize", overwrite=True) as run:
+            run.note()
+            (run.folder / "track").mkdir()
+            (run.folder / "track" / "frames").mkdir(mode=0o700)
+            write(run.folder, FILES, "new")
+        track = tmp_path / str(len(old)) / "track"
+        assert (track / "frames").stat().st_mode & 0o777 == 0o700
+        assert track.stat().st_mode & 0o777 == 0o777 & ~0o022
+
+
 def test_a_file_that_comes_into_the_way_while_the_new_run_is_made_stays_and_both_runs_are_kept(tmp_path) -> None:
     make_run(tmp_path)
     with ExitStack() as stack:

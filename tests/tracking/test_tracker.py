@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 import cv2
 import numpy as np
@@ -11,8 +12,9 @@ from deja_vu.core.errors import InputError, OutputError
 from deja_vu.heads import load_head
 from deja_vu.io.arrays import write_picture
 from deja_vu.io.assets import find
+from deja_vu.io.decode import FileMark
 from deja_vu.io.tracked_folder import write_masks
-from deja_vu.io.video import VideoInfo
+from deja_vu.io.video import InputWarning, VideoInfo
 from deja_vu.pipelines.sample import write_sample
 from deja_vu.tracking.config import HeadMaskConfig, PhotometricConfig, TrackConfig
 from deja_vu.tracking.crop import Crop, crop_frame, crop_valid
@@ -84,6 +86,7 @@ def test_both_windows_agree_where_the_head_ends(tmp_path) -> None:
         transforms=np.eye(4)[None],
         crop=Crop(64, 40, 128),
         filmed=Filmed(0, 0, 256, 256),
+        mark=FileMark.of(tmp_path / "none.mp4"),
     )
     head_window, wide = found.crop, Crop(0, 8, 256)
     windows = [StoredWindow(name, crop, crop.camera(1.8, 256, 256, side), 64) for name, crop in (("head", head_window), ("person", wide))]
@@ -138,3 +141,34 @@ def test_a_video_too_short_for_a_test_is_refused(tmp_path, frames, split) -> Non
     with pytest.raises(InputError, match=f"{frames} frames with a face are too few .* '{split}'"):
         track_video(tmp_path / "person.mp4", tmp_path / "out", TrackConfig(split=split))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(
+    find("face_landmarker") is None or find("selfie_segmenter") is None, reason="a model is not here: python -m deja_vu.io.assets"
+)
+def test_a_film_that_grows_or_is_cut_while_it_is_read_is_told_and_leaves_nothing(tmp_path) -> None:
+    film, frames = tmp_path / "film.mp4", 6
+    write_sample(film, frames, size=192)
+    whole = film.read_bytes()
+
+    def append(done: int, _: int) -> None:
+        with film.open("ab") as file:
+            file.write(bytes(1000) if done == 2 else b"")
+
+    def shorten(done: int, _: int) -> None:
+        os.truncate(film, len(whole) * 9 // 10 if done == 2 else film.stat().st_size)
+
+    for change, said in ((append, "grew from"), (shorten, "shrank from")):
+        film.write_bytes(whole)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InputWarning)  # that it is cut off
+            with pytest.raises(InputError, match=f"{said} .* while it was read"):
+                detect_video(film, progress=change)
+    film.write_bytes(whole)
+    detections = detect_video(film)
+    film.write_bytes(whole + b"\0")
+    begin_track(tmp_path / "out")
+    head, person = choose_windows(detections, TrackConfig(resolution=96))
+    with Matting() as first, Matting() as second, pytest.raises(InputError, match=r"grew from .* Wait until it is recorded or copied"):
+        FrameWriter(film, detections, tmp_path / "out", [head, person]).write_crops([first, second])
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
