@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from tqdm import tqdm
 
 from deja_vu.bench.prior_scores import LIFTED, PriorScores, head_makers
 from deja_vu.core.errors import InputError
+from deja_vu.core.image import WHITE, over
 from deja_vu.core.sampling import evenly_spaced
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.datasets.prior_examples import stack_portraits
@@ -30,6 +34,10 @@ ALL = "all"
 """Set of all photos."""
 ALL_CLIPS = "all clips"
 """Set of all clips."""
+MEAN_IMAGE = "mean image"
+"""Name of a clip's mean, which costs nothing."""
+MOST_TURN = math.radians(40)
+"""Turn from the camera up to which a frame of a clip is taken for a photo."""
 
 
 def evaluate_prior(
@@ -40,6 +48,7 @@ def evaluate_prior(
     *,
     frames: int = 40,
     photos: int = 1000,
+    counts: Sequence[int] = (1,),
     overwrite: bool = False,
     device: str = "cpu",
 ) -> str:
@@ -52,6 +61,7 @@ def evaluate_prior(
         priors: networks, named by the folders or files they lie in; none takes the one that ships.
         frames: of each clip that are measured.
         photos: most held-out photos, evenly spread.
+        counts: from how many frames of a clip a head is made, for every head.
         overwrite: replace the JSON file if it is there.
         device: where networks run and heads are drawn, see `pick_device`.
 
@@ -66,7 +76,7 @@ def evaluate_prior(
         if not shards and not clips:
             raise InputError("Nothing to measure on: give --shards (from `deja-vu prepare`) or --clips (tracked folders).")
         clip_names = distinct_names(clips, taken=[ALL, ALL_CLIPS])
-        names = distinct_names([path.parent if path.stem == "prior" else path for path in priors], taken=[LIFTED])
+        names = distinct_names([path.parent if path.stem == "prior" else path for path in priors], taken=[LIFTED, MEAN_IMAGE])
         named = {name: load_network(path) for name, path in zip(names, priors, strict=True)} or {"network": load_network(None)}
         where = pick_device(device)
         scores = PriorScores(head_makers({name: prior.to(where) for name, prior in named.items()}, where), where)
@@ -75,7 +85,7 @@ def evaluate_prior(
             held_out = collection.part("test")
             score_photos(scores, collection, held_out[:: max(1, -(-len(held_out) // photos))], SIDE)
         for name, clip in zip(clip_names, clips, strict=True):
-            score_clip(scores, name, TrackedSequence.load(find_track(clip)), SIDE, frames)
+            score_clip(scores, name, TrackedSequence.load(find_track(clip)), SIDE, frames, counts)
         rows = scores.rows()
         parameters = {name: sum(parameter.numel() for parameter in prior.parameters()) for name, prior in named.items()}
         write_json(out, {"device": device_name(where), "commit": commit(), "side": SIDE, "parameters": parameters, "scores": rows})
@@ -102,8 +112,8 @@ def score_photos(scores: PriorScores, shards: ShardSet, numbers: Sequence[int], 
         scores.add(photo, targets, (entry.set_name, ALL))
 
 
-def score_clip(scores: PriorScores, name: str, sequence: TrackedSequence, side: int, frames: int) -> None:
-    """A tracked video: `rest` are some of its frames, of a head made from the one that faces the camera most squarely.
+def score_clip(scores: PriorScores, name: str, sequence: TrackedSequence, side: int, frames: int, counts: Sequence[int] = (1,)) -> None:
+    """A tracked video: `rest` are some of its frames, of heads made from a few others; beside them the mean of its training frames.
 
     Args:
         scores: to add to.
@@ -111,9 +121,37 @@ def score_clip(scores: PriorScores, name: str, sequence: TrackedSequence, side: 
         sequence: its frames.
         side: of the pictures, pixels.
         frames: how many are measured, evenly spread.
+        counts: from how many frames a head is made, of every head; none of any head's is measured.
     """
-    source = FrameSource(sequence, side)
-    frontal = int((-sequence.params.world_from_head[:, 2, 2]).argmax())
-    places = [place for place in evenly_spaced(frames, len(sequence)).tolist() if place != frontal]
-    targets = {f"rest {place}": source.batch(torch.tensor([place])) for place in places}
-    scores.add(source.batch(torch.tensor([frontal])), targets, (name, ALL_CLIPS))
+    source, shown = FrameSource(sequence, side), {count: photo_places(sequence, count) for count in counts}
+    seen = {place for places in shown.values() for place in places}
+    rest = [place for place in evenly_spaced(frames, len(sequence)).tolist() if place not in seen]
+    targets = {f"rest {place}": source.batch(torch.tensor([place])) for place in rest}
+    mean = mean_picture(sequence.train_part(), side)
+    for number, (count, places) in enumerate(shown.items()):
+        label = f", {count} photo{'s' if count > 1 else ''}" if len(shown) > 1 else ""
+        others = {MEAN_IMAGE: lambda target: mean} if number == 0 else {}
+        scores.add(source.batch(torch.tensor(places)), targets, (name, ALL_CLIPS), label=label, others=others)
+
+
+def photo_places(sequence: TrackedSequence, count: int) -> list[int]:
+    """Frames that a head is made from: the one that faces the camera most squarely, and others from the leftmost to the rightmost turn.
+
+    Args:
+        sequence: tracked video; frames turned away by more than `MOST_TURN` are not taken.
+        count: how many, or fewer where there are not so many.
+    """
+    ahead = sequence.params.world_from_head[:, :3, 2]
+    facing = (-ahead[:, 2]).clamp(-1, 1)
+    frontal = int(facing.argmax())
+    usable = [place for place in torch.atan2(ahead[:, 0], -ahead[:, 2]).argsort().tolist() if facing[place] > math.cos(MOST_TURN)]
+    others = [place for place in usable if place != frontal]
+    return [frontal, *(others[place] for place in evenly_spaced(count - 1, len(others)).tolist())]
+
+
+def mean_picture(sequence: TrackedSequence, side: int) -> Float[Tensor, "1 H W 3"]:
+    """Mean of a video's heads over white."""
+    source, total = FrameSource(sequence, side, cache_bytes=0), torch.zeros(1, side, side, 3)
+    for batch in source.stream(iter(torch.arange(len(sequence))[:, None])):
+        total += over(batch.image, batch.head, WHITE)
+    return total / len(sequence)

@@ -16,7 +16,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deja_vu.avatars.nerf import NerfAvatar
-from deja_vu.avatars.nerf.planes import frontal_pictures
 from deja_vu.avatars.nerf.prior import build_field_prior, make_person, save_field_prior
 from deja_vu.avatars.prior.atlas import load_atlas
 from deja_vu.core.errors import ConfigError, InputError
@@ -97,11 +96,11 @@ class GeneralizeFieldTask(FieldPriorTask):
 
     def draw(self, people: PriorSampler, step: int) -> FieldBatch:
         """The people of one step."""
-        size, places = self.prior.config.encoder_size, range(self.phase.batch)
+        places = range(self.phase.batch)
         rngs = [np.random.default_rng([self.config.seed, step, place]) for place in places]
         shares = np.array(self.recipe.photo_counts) / sum(self.recipe.photo_counts)
         examples = [people.draw_unseen(1 + int(rng.choice(len(shares), p=shares)), rng) for rng in rngs]
-        drawn = [FieldExample(frontal_pictures(example.photos, size), example.targets) for example in examples]
+        drawn = [FieldExample(self.prior.read_photos(example.photos), example.targets) for example in examples]
         return FieldBatch(torch.tensor([example.index for example in examples]), drawn)
 
     def validate(self, logger: RunLogger, step: int) -> None:
@@ -117,7 +116,7 @@ class GeneralizeFieldTask(FieldPriorTask):
     def look(self, pair: tuple[int, int]) -> tuple[Float[Tensor, "h W 3"], float]:
         """Source, target, render and absolute error (times four) of one person side by side, and the PSNR in dB."""
         source, target = (stack_portraits([self.shards.read(number).resize(self.phase.resolution)], number) for number in pair)
-        person = make_person(self.prior, target.params.shape[0], frontal_pictures(source, self.prior.config.encoder_size))
+        person = make_person(self.prior, target.params.shape[0], self.prior.read_photos(source))
         background = WHITE.to(self.device)
         out = person.render(target.params.to(self.device), target.camera.to(self.device), background)
         shown = RenderOutput(out.rgb.clamp(0, 1).cpu(), out.alpha.cpu())

@@ -98,12 +98,16 @@ def network(recipe: Recipe) -> list[Path]:
     return [Path(named)] if named else []
 
 
+def named_network_facts(recipe: Recipe) -> dict[str, str]:
+    """What a run notes of the network that its recipe names, if it names one."""
+    return {name: fact for file in network(recipe) for name, fact in network_facts(file).items()}
+
+
 def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
     """Fill an open run; see `personalize`."""
     out, watch, device = run.folder, Stopwatch(command_begun()), recipe_device(recipe)
     earlier = float(read_record(out).get("track_seconds", 0.0)) if resume else 0.0
-    begun = source_facts(video) | {name: fact for file in network(recipe) for name, fact in network_facts(file).items()}
-    run.note(**begun, recipe_sha256=fingerprint(recipe), track_seconds=str(earlier))
+    run.note(**source_facts(video), **named_network_facts(recipe), recipe_sha256=fingerprint(recipe), track_seconds=str(earlier))
     if not (resume and (out / "config.yaml").is_file()):  # before anything is computed by it
         write_atomic(out / "config.yaml", config_text(recipe))
     watch.end("start")
@@ -113,9 +117,8 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
     provenance = run.note(tracked=str(run.place(sequence.folder).resolve()), track_seconds=f"{seconds['track']:.2f}")
     learned = learn(sequence.train_part(), recipe, out, resume=resume, watch=watch)
     avatar, subject = learned.avatar, subject_of(sequence, learned.avatar)
-    seconds["personalize"] = learned.seconds + learned.teacher_seconds
-    if learned.teacher_seconds:
-        seconds["teacher"] = learned.teacher_seconds
+    teaching = {"teacher": learned.teacher_seconds} if learned.teacher_seconds else {}
+    seconds |= {"personalize": learned.seconds + learned.teacher_seconds, **teaching}
     earlier = max(0.0, seconds["track"] + seconds["personalize"] - watch.seconds)
     save_avatar(avatar, out / "avatar.safetensors", provenance, subject)
     watch.end("save avatar")

@@ -17,7 +17,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deja_vu.avatars import Avatar, GaussianAvatar, GaussianConfig, NerfAvatar, save_avatar
-from deja_vu.avatars.nerf.planes import frontal_pictures
 from deja_vu.avatars.nerf.prior import make_person
 from deja_vu.avatars.prior.atlas import Atlas, load_atlas
 from deja_vu.avatars.prior.network import HeadPrior
@@ -89,7 +88,7 @@ def fill(photos: Sequence[Path], run: Run, config: ReconstructConfig, device: to
     batch = stack_portraits([one.portrait.resize(config.side) for one in every], 0)
     refuse_strangers(atlas, every, photos, config)
     if isinstance(network, NerfAvatar):
-        avatar: Avatar = make_person(network, batch.params.shape[0], frontal_pictures(batch, network.config.encoder_size)).cpu()
+        avatar: Avatar = make_person(network, batch.params.shape[0], network.read_photos(batch)).cpu()
     else:
         avatar = lift_avatar(network, atlas, batch, fitted, config)
     facts_of = {} if network is None else network_facts(Path(config.prior) if config.prior else None)

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deja_vu.avatars.nerf import NerfAvatar
-from deja_vu.avatars.nerf.planes import frontal_pictures
 from deja_vu.avatars.nerf.prior import make_person
 from deja_vu.avatars.prior.atlas import Lifted, load_atlas
 from deja_vu.avatars.prior.network import HeadPrior
@@ -56,7 +55,7 @@ def make_head(prior: HeadPrior | NerfAvatar, device: torch.device, photos: Batch
     if isinstance(prior, HeadPrior):
         start, residual = prior.predict(photos)
         return gaussian_head(lambda params: prior.atlas.gaussians(start, residual, params), device)
-    person = make_person(prior, photos.params.shape.mean(0), frontal_pictures(photos, prior.config.encoder_size)).to(device)
+    person = make_person(prior, photos.params.shape.mean(0), prior.read_photos(photos)).to(device)
 
     def show(target: Batch) -> Tensor:
         person.shape = target.params.shape[0].to(device)  # photos are fitted one by one, and Gaussians follow the target's fit too
@@ -89,15 +88,25 @@ class PriorScores:
         self._rows: dict[tuple[str, str, str], list[dict[str, float]]] = {}
 
     @torch.no_grad()
-    def add(self, photos: Batch, targets: Mapping[str, Batch], sets: Sequence[str]) -> None:
+    def add(
+        self,
+        photos: Batch,
+        targets: Mapping[str, Batch],
+        sets: Sequence[str],
+        *,
+        label: str = "",
+        others: Mapping[str, ShowHead] | None = None,
+    ) -> None:
         """Make a head from photos in every way, and compare it with frames of the same person.
 
         Args:
             photos: N photos.
             targets: single frames by task, in which the person is drawn with the frame's own pose and expression.
             sets: names under which the scores are kept.
+            label: put behind the names of the ways.
+            others: what else is compared, by name.
         """
-        heads = {name: make(photos) for name, make in self._makers.items()}
+        heads = {f"{name}{label}": make(photos) for name, make in self._makers.items()} | dict(others or {})
         for task, target in targets.items():
             wanted = over(target.image, target.head, WHITE)[0]
             reference = self._metrics.reference(wanted.to(self._device), target.loss_mask[0].to(self._device), perceptual=True)

@@ -177,6 +177,13 @@ class StyleUNet(nn.Module):
             assert isinstance(last, nn.Conv2d)
             last.weight.mul_(share)
 
+    @torch.no_grad()
+    def scale_output(self, share: float) -> None:
+        """Multiply what every level adds to the output, and with it the output itself while all biases are zero."""
+        for module in self.modules():
+            if isinstance(module, ToImage):
+                module.convolution.weight.mul_(share)
+
     def forward(self, image: Float[Tensor, "B c s s"]) -> Float[Tensor, "B d t t"]:
         assert image.shape[2:] == (self.in_size, self.in_size), image.shape
         x = leaky_relu(self.stem(image), 0.2)

@@ -25,6 +25,16 @@ def sample_planes(planes: Float[Tensor, "B 3 C s s"], points: Float[Tensor, "B n
     return torch.stack(read).mean(0)[:, :, 0].transpose(1, 2)
 
 
+def sample_plane(plane: Float[Tensor, "C s s"], points: Float[Tensor, "n 2"]) -> Float[Tensor, "n C"]:
+    """One plane's features, read bilinearly; zero beyond it.
+
+    Args:
+        plane: columns and rows rise with the two coordinates.
+        points: in the square [-1, 1].
+    """
+    return grid_sample(plane[None], points[None, None], mode="bilinear", padding_mode="zeros", align_corners=False)[0, :, 0].T
+
+
 def total_variation(planes: Float[Tensor, "*b s s"]) -> Float[Tensor, ""]:
     """Mean squared difference of neighboring texels, of both directions."""
     return planes.diff(dim=-1).square().mean() + planes.diff(dim=-2).square().mean()
@@ -44,11 +54,13 @@ class PlaneAttention(nn.Module):
         self.query = nn.Parameter(torch.randn(3, channels, size, size))
 
     def forward(self, sources: Float[Tensor, "B N 3 C s s"]) -> Float[Tensor, "B 3 C s s"]:
-        if sources.shape[1] == 1:
-            return sources[:, 0]
+        return sources[:, 0] if sources.shape[1] == 1 else (sources * self.weigh(sources).unsqueeze(3)).sum(1)
+
+    def weigh(self, sources: Float[Tensor, "B N 3 C s s"]) -> Float[Tensor, "B N 3 s s"]:
+        """How much each source counts at each texel; the weights add up to one over the sources."""
         question = self.question(self.query.movedim(1, -1))
         scores = (self.key(sources.movedim(3, -1)) * question).sum(-1) * self.scale
-        return (sources * scores.softmax(1).unsqueeze(3)).sum(1)
+        return scores.softmax(1)
 
 
 def _tower(width: int) -> nn.Sequential:

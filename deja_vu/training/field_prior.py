@@ -28,7 +28,7 @@ class FieldExample:
     """One person in a step."""
 
     sources: Float[Tensor, "N s s 3"]
-    """Pictures that the encoder sees, from `frontal_pictures`."""
+    """Pictures that the encoder sees, from `read_photos`."""
     target: Batch
     """Other pictures of the person, which are to be made."""
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from deja_vu.avatars.nerf import NerfAvatar, NerfConfig
-from deja_vu.avatars.nerf.planes import EncodedPlanes, frontal_pictures
+from deja_vu.avatars.nerf.planes import EncodedPlanes
 from deja_vu.avatars.nerf.prior import load_field_prior, make_person
 from deja_vu.core.batch import Batch
 from deja_vu.core.errors import ConfigError
@@ -53,7 +53,7 @@ def init_nerf(sequence: TrackedSequence, config: NerfTrainConfig) -> NerfAvatar:
             f"{config.prior} is for head '{prior.head.spec.name}', but the video was tracked with head '{head_name}'. "
             "Track it with the prior's head, or leave the prior out."
         )
-    return make_person(prior, shape, read_sources(sequence, evenly_spaced(wanted, len(sequence)), prior.config.encoder_size))
+    return make_person(prior, shape, read_sources(prior, sequence, evenly_spaced(wanted, len(sequence))))
 
 
 def show_spread_sources(avatar: NerfAvatar, sequence: TrackedSequence) -> None:
@@ -81,13 +81,13 @@ def draw_sources(count: int, wanted: int, targets: Int[Tensor, " B"], generator:
 def show_sources(avatar: NerfAvatar, sequence: TrackedSequence, positions: Int[Tensor, " K"]) -> None:
     """Let the encoder see some frames: what each shows of the head's frontal plane, before black."""
     assert isinstance(avatar.planes, EncodedPlanes)
-    avatar.planes.set_sources(move(read_sources(sequence, positions, avatar.config.encoder_size), avatar.device))
+    avatar.planes.set_sources(move(read_sources(avatar, sequence, positions), avatar.device))
 
 
-def read_sources(sequence: TrackedSequence, positions: Int[Tensor, " K"], size: int) -> Float[Tensor, "K s s 3"]:
-    """Some frames of a video as an encoder takes them, see `frontal_pictures`."""
+def read_sources(avatar: NerfAvatar, sequence: TrackedSequence, positions: Int[Tensor, " K"]) -> Float[Tensor, "K s s 3"]:
+    """Some frames of a video as an encoder takes them, see `read_photos`."""
     source = FrameSource(sequence, sequence.info.resolution, cache_bytes=0)
-    return torch.cat([frontal_pictures(source.batch(position[None]), size) for position in positions])
+    return torch.cat([avatar.read_photos(source.batch(position[None])) for position in positions])
 
 
 def train_nerf(

@@ -18,6 +18,7 @@ def evaluate_prior_command(
     priors: tuple[Path, ...] = (),
     frames: Positive = 40,
     photos: Positive = 1000,
+    counts: tuple[Positive, ...] = (1,),
     overwrite: bool = False,
     device: str = "auto",
 ) -> None:
@@ -30,6 +31,7 @@ def evaluate_prior_command(
         priors: networks; without any, the one that ships.
         frames: of each clip that are measured.
         photos: most held-out photos that are measured.
+        counts: from how many frames of a clip a head is made; several (1 3) make several heads, compared on the same other frames.
         overwrite: replace the JSON file if it is there.
         device: where to compute: auto (CUDA where it works, else the CPU), cpu, cuda, or of several GPUs cuda:1 and so on.
     """
@@ -39,7 +41,7 @@ def evaluate_prior_command(
     refuse_device(device)
     from deja_vu.pipelines.evaluate_prior import evaluate_prior
 
-    print(evaluate_prior(shards, clips, out, priors, frames=frames, photos=photos, overwrite=overwrite, device=device))
+    print(evaluate_prior(shards, clips, out, priors, frames=frames, photos=photos, counts=counts, overwrite=overwrite, device=device))
 
 
 COMMAND = Command(run=evaluate_prior_command, example="deja-vu evaluate-prior --clips runs/me --out scores.json")

@@ -194,9 +194,11 @@ def test_refusals(shards, trained, tmp_path):
 
 def test_fields_are_scored_beside_gaussians_on_clips(trained, film, tmp_path):
     film(tmp_path / "clip", 6)
-    evaluate_prior([], [tmp_path / "clip"], tmp_path / "scores.json", [trained / "prior.safetensors"], frames=3)
+    evaluate_prior([], [tmp_path / "clip"], tmp_path / "scores.json", [trained / "prior.safetensors"], frames=6, counts=(1, 3))
     rows = json.loads((tmp_path / "scores.json").read_text())["scores"]
-    assert {row["method"] for row in rows} == {"lifted", "whole"}
+    ways = {"lifted, 1 photo", "lifted, 3 photos", "whole, 1 photo", "whole, 3 photos", "mean image"}
+    assert {row["method"] for row in rows} == ways
+    assert {row["frames"] for row in rows} == {3}, "the same frames for all, none of those that a head was made from"
 
 
 def test_the_published_field_is_a_recipe_of_the_stage():

@@ -16,7 +16,8 @@ from deja_vu.avatars.base import Avatar, Draw
 from deja_vu.avatars.gaussian.blend_weights import LinearCode
 from deja_vu.avatars.nerf.config import NerfConfig
 from deja_vu.avatars.nerf.field import WIDEN, RadianceField, Surface
-from deja_vu.avatars.nerf.planes import EncodedPlanes, FreePlanes, split_speeds
+from deja_vu.avatars.nerf.planes import EncodedPlanes, FreePlanes, frontal_pictures, split_speeds
+from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError
 from deja_vu.core.head import HeadParams
@@ -107,12 +108,16 @@ class NerfAvatar(Avatar):
         else:
             self.upscale = ResidualUpscale(config.features + 1, config.upscale_width, config.upscale_depth, 4, config.upscale)
 
+    def read_photos(self, photos: Batch) -> Float[Tensor, "N s s 3"]:
+        """Source pictures of N photos, for encoded planes; see `frontal_pictures`."""
+        return frontal_pictures(photos, self.host_head, self.config)
+
     def become(self, shape: Float[Tensor, " S"], pictures: Float[Tensor, "N s s 3"]) -> None:
         """Stand for another person, as one field for many people does.
 
         Args:
             shape: the person's identity.
-            pictures: from `frontal_pictures`; only for encoded planes.
+            pictures: from `read_photos`; only for encoded planes.
         """
         assert isinstance(self.planes, EncodedPlanes)
         self.shape = move(shape, self.shape.device)

@@ -24,6 +24,10 @@ class NerfConfig:
     """Source pictures, any number (encoded planes)."""
     encoder_width: Rate = 1.0
     """Factor on the channels of the encoder, and of a style super-resolution."""
+    rectify: Literal["plane", "surface"] = "plane"
+    """What source pictures show: the head's frontal plane, as published, or the front of its surface, with the expression taken back."""
+    picture: bool = False
+    """Lay the sources' own colors on the XY plane, at `encoder_size`: there a sample's color begins (encoded planes)."""
     points: Literal["mean", "perceptron"] = "mean"
     """What surface points near a sample contribute: the mean of their features, or the published perceptron's answer for each."""
     point_features: Positive = 16

@@ -13,7 +13,7 @@ from deja_vu.avatars.nerf.config import NerfConfig
 from deja_vu.nets.encodings import harmonic, harmonic_size
 from deja_vu.nets.expression_field import PointField, PointMean, weigh_neighbors, weighted_mean
 from deja_vu.nets.mlp import perceptron
-from deja_vu.nets.triplane import sample_planes
+from deja_vu.nets.triplane import sample_plane, sample_planes
 
 DENSITY = 100.0
 """Density of a sample whose logit is one, per scene unit: one centimeter of it lets through less than a hundredth of the light."""
@@ -25,6 +25,8 @@ PRIOR_LOW = -0.3
 """Least logit of the surface prior: hair must be able to grow above the surface."""
 PRIOR_HIGH = 1.0
 """Largest logit of the surface prior."""
+BEGINNING = 0.03
+"""Share of the last layers' usual weights where colors begin as those of a picture, and density as that of the surface."""
 WIDEN = 0.001
 """Colors may pass the ends of [0, 1] by so much, that black and white are reached."""
 
@@ -56,6 +58,12 @@ class RadianceField(nn.Module):
         self.trunk = perceptron((width, width, width))
         self.density = nn.Linear(width, 1)
         self.shade = perceptron((width + harmonic_size(3, config.view_octaves), width // 2, config.features))
+        if config.picture:
+            with torch.no_grad():
+                for last in (self.density, self.shade[-1]):
+                    assert isinstance(last, nn.Linear)
+                    last.weight.mul_(BEGINNING)
+                    last.bias.mul_(BEGINNING)
 
     def forward(
         self,
@@ -81,7 +89,8 @@ class RadianceField(nn.Module):
         near = weigh_neighbors(index, square)
         moved = torch.cat([surface.displacement, surface.normals, (surface.normals * surface.points).sum(1, keepdim=True)], 1)
         shift, normal, offset = weighted_mean(moved, near).split([3, 3, 1], 1)
-        read = sample_planes(planes[None], (samples - shift if self.config.canonical else samples)[None])[0]
+        at = samples - shift if self.config.canonical else samples
+        read = sample_planes(planes[None], at[None])[0]
         hidden = self.read(torch.cat([read, self.points(samples, surface.points, near)], 1))
         if self.code is not None:
             hidden = hidden + self.code(code)
@@ -91,5 +100,7 @@ class RadianceField(nn.Module):
             height = (normal * samples).sum(1) - offset[:, 0]
             logit = logit + (-height / PRIOR_WIDTH).clamp(PRIOR_LOW, PRIOR_HIGH)
         features = self.shade(torch.cat([hidden, harmonic(directions, self.config.view_octaves)], 1))
+        if self.config.picture:
+            features = torch.cat([features[:, :3] + sample_plane(planes[0, :3], at[:, :2]), features[:, 3:]], 1)
         color = features[:, :3].sigmoid() * (1 + 2 * WIDEN) - WIDEN
         return DENSITY * softplus(logit, SHARPNESS), torch.cat([color, features[:, 3:]], 1)

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import grid_sample
+from torch.nn.functional import grid_sample, interpolate
 
 from deja_vu.avatars.nerf.config import NerfConfig
+from deja_vu.avatars.nerf.front import project_front
 from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
+from deja_vu.heads.base import HeadModel
 from deja_vu.nets.style_unet import StyleUNet
 from deja_vu.nets.triplane import PlaneAttention
 from deja_vu.render.volume import world_from_scene
@@ -33,6 +35,12 @@ class FreePlanes(nn.Module):
         return self.values
 
 
+BEGINNING = 0.05
+"""Share of the encoder's usual output with which it begins where a picture is laid on a plane, and may be corrected."""
+DARKEST = 0.02
+"""Least and, from one, largest color of a picture that is laid on a plane, where colors are logits."""
+
+
 class EncodedPlanes(nn.Module):
     """Planes that the encoder makes of source pictures, mixed by attention; computed once where nothing is trained."""
 
@@ -40,15 +48,17 @@ class EncodedPlanes(nn.Module):
 
     def __init__(self, config: NerfConfig) -> None:
         super().__init__()
-        self.channels = config.plane_channels
+        self.channels, self.picture = config.plane_channels, config.picture
         self.encoder = StyleUNet(config.encoder_size, config.plane_size, 3, 3 * config.plane_channels, config.encoder_width)
+        if config.picture:
+            self.encoder.scale_output(BEGINNING)
         self.attention = PlaneAttention(config.plane_channels, config.plane_size)
         self.register_buffer("sources", torch.zeros(config.sources, *[config.encoder_size] * 2, 3, dtype=torch.uint8))
         """Source pictures on the head's frontal plane."""
         self._kept: Tensor | None = None
 
     def set_sources(self, pictures: Float[Tensor, "N s s 3"]) -> None:
-        """Choose the pictures that the planes come from, as `frontal_pictures` makes them."""
+        """Choose the pictures that the planes come from, as `NerfAvatar.read_photos` makes them."""
         assert pictures.shape[1:] == self.sources.shape[1:], pictures.shape
         self.sources = (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
         self._kept = None
@@ -62,21 +72,39 @@ class EncodedPlanes(nn.Module):
             return self._kept
         alone = self.training and float(torch.rand(())) < ONE_SOURCE
         sources = self.sources[:1] if alone else self.sources
-        encoded = self.encoder(sources.movedim(-1, 1).to(self.attention.query.dtype) / 256)
-        planes = self.attention(encoded.unflatten(1, (3, self.channels))[None])[0]
+        seen = sources.movedim(-1, 1).to(self.attention.query.dtype) / 256
+        encoded = self.encoder(seen).unflatten(1, (3, self.channels))[None]
+        planes = self.attention(encoded)[0]
+        if self.picture:
+            planes = self._lay_picture(planes, seen, encoded)
         self._kept = None if self.training or torch.is_grad_enabled() else planes
         return planes
 
+    def _lay_picture(
+        self, planes: Float[Tensor, "3 C s s"], seen: Float[Tensor, "N 3 e e"], encoded: Float[Tensor, "1 N 3 C s s"]
+    ) -> Float[Tensor, "3 C e e"]:
+        """Enlarge planes and add the pictures' colors, as logits, to the first three channels of XY, mixed as that plane is."""
+        colors = seen.clamp(DARKEST, 1 - DARKEST).logit()
+        if len(seen) > 1:
+            weights = interpolate(self.attention.weigh(encoded)[0, :, :1], seen.shape[-2:], mode="bilinear", align_corners=False)
+            colors = (colors * weights).sum(0, keepdim=True)
+        large = interpolate(planes, seen.shape[-2:], mode="bilinear", align_corners=False)
+        return torch.cat([torch.cat([large[:1, :3] + colors, large[:1, 3:]], 1), large[1:]])
+
 
 @torch.no_grad()
-def frontal_pictures(photos: Batch, size: int) -> Float[Tensor, "N s s 3"]:
-    """What each of N photos shows of its head's frontal plane, before black: source pictures as an encoder takes them.
+def frontal_pictures(photos: Batch, head: HeadModel, config: NerfConfig) -> Float[Tensor, "N s s 3"]:
+    """What each of N photos shows of its head from the front, before black: source pictures as an encoder takes them.
 
     Args:
-        photos: of one person or of several.
-        size: side of the result in pixels.
+        photos: of one person or of several, on the host.
+        head: their head model, on the host.
+        config: says of what: the head's frontal plane, or the front of its expressionless surface.
     """
+    size = config.encoder_size
     photos = photos.resize(size, size) if photos.image.shape[2] > size else photos
+    if config.rectify == "surface":
+        return torch.stack([project_front(photos.frame(place), head, size) for place in range(len(photos.positions))])
     heads, poses = photos.image * photos.head, photos.params.world_from_head
     return torch.stack(
         [project_frontal(head, photos.camera.view(place), world_from_scene(poses[place]), size) for place, head in enumerate(heads)]

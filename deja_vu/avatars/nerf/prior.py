@@ -49,7 +49,7 @@ def make_person(prior: NerfAvatar, shape: Float[Tensor, " S"], pictures: Float[T
     Args:
         prior: from `load_field_prior`, or in training; stays as it is but for the pictures it was shown.
         shape: the person's identity.
-        pictures: from `frontal_pictures`, any number in any order.
+        pictures: from `read_photos`, any number in any order.
 
     Returns:
         An avatar with planes of its own, on the prior's device, in evaluation mode.
@@ -58,7 +58,8 @@ def make_person(prior: NerfAvatar, shape: Float[Tensor, " S"], pictures: Float[T
     training = prior.training
     prior.eval().become(shape, pictures)
     planes = prior.planes()
-    avatar = NerfAvatar(prior.host_head.copy(), shape.cpu(), replace(prior.config, planes="free")).to(prior.device)
+    config = replace(prior.config, planes="free", plane_size=planes.shape[-1])
+    avatar = NerfAvatar(prior.host_head.copy(), shape.cpu(), config).to(prior.device)
     shared = {name: value for name, value in prior.state_dict().items() if not name.startswith(PLANES)}
     avatar.load_state_dict({**shared, "shape": prior.shape, f"{PLANES}values": planes})
     prior.train(training)
