@@ -8,10 +8,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
+
+from deja_vu.pipelines.import_data import Kind
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "data").glob("*.md")])
@@ -39,6 +42,18 @@ def test_the_architecture_names_files_that_exist() -> None:
     missing = {path for path in named if not (ROOT / "deja_vu" / path).exists() and not (ROOT / path).exists()}
     assert missing == set()
     assert len(named) > 20, "the pattern still finds them"
+
+
+def test_every_kind_of_data_set_stands_in_the_readme_with_its_terms() -> None:
+    """What `deja-vu import` takes, where it comes from, under which terms, and a command that names it; and nothing else."""
+    text = (ROOT / "data" / "README.md").read_text().partition("## Data sets of others")[2].partition("\n## ")[0]
+    rows = {cells[0].strip("` "): cells for line in re.findall(r"^\| (`.*) \|$", text, re.MULTILINE) for cells in [line.split(" | ")]}
+    assert set(rows) == set(get_args(Kind))
+    for kind, (_, source, terms, layout, command) in rows.items():
+        assert source.strip(), kind
+        assert re.search("research|commercial|CC BY", terms), kind
+        assert layout.strip(), kind
+        assert command.startswith(f"`deja-vu import {kind} "), kind
 
 
 def length_of(path: Path, name: str) -> int:
