@@ -10,10 +10,12 @@ import torch
 from jaxtyping import Bool, Float
 from scipy.spatial import cKDTree
 from torch import Tensor
+from torch.nn.functional import grid_sample, normalize
 
 from deja_vu.avatars import GaussianAvatar
 from deja_vu.core.batch import Batch
 from deja_vu.core.gaussians import ACTIVATIONS, CHANNELS, NUM_CHANNELS, rgb_to_sh
+from deja_vu.core.head import HeadParams
 from deja_vu.core.sampling import evenly_spaced
 from deja_vu.io.frames import FrameSource
 from deja_vu.render.mesh import rasterize_mesh
@@ -51,7 +53,7 @@ def lift_bust(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, b
     avatar.unseen[texels] = torch.exp(-lift.weight / count / config.unseen_below)
     firm = ((avatar.unseen[texels] - bust.held_from) / (1 - bust.held_from)).clamp(0, 1)
     avatar.held[texels] = firm[:, None].expand(-1, NUM_CHANNELS)  # what lies behind gets color through what lies before it
-    shown = fade_edge(rest, filmed / count > bust.filmed_share, bust)
+    shown = fade_edge(stand_upright(rest, source.sequence.params), filmed / count > bust.filmed_share, bust)
     full = ACTIVATIONS["opacity_logit"].forward(avatar.base[texels, CHANNELS["opacity_logit"]])
     avatar.base[texels, CHANNELS["opacity_logit"]] = torch.logit((full * shown[:, None]).clamp(bust.least_opacity, 1 - 1e-4))
 
@@ -135,21 +137,36 @@ def lies_beside(avatar: GaussianAvatar, surface: SurfaceFrames, height: Float[Te
     covered = (rasterize_mesh(avatar.vertices(params), avatar.charts.binding.faces, camera).face_id >= 0).float()
     pixels, _ = camera.project(surface.points + height[:, None] * surface.frames[..., 2])
     grid = pixels / torch.tensor([camera.width / 2, camera.height / 2]) - 1
-    return (torch.nn.functional.grid_sample(covered[:, None], grid[:, None], align_corners=False)[0, 0, 0] < 0.5).float()
+    return (grid_sample(covered[:, None], grid[:, None], align_corners=False)[0, 0, 0] < 0.5).float()
 
 
 def lies_in_picture(points: Float[Tensor, "B M 3"], batch: Batch) -> Bool[Tensor, "B M"]:
     """Whether points project to where something was filmed; what lies before them does not matter."""
     pixels, _ = batch.camera.project(points)
     grid = pixels / torch.tensor([batch.camera.width / 2, batch.camera.height / 2]) - 1
-    valid = torch.nn.functional.grid_sample(batch.valid.movedim(-1, 1), grid[:, None], mode="nearest", align_corners=False)
+    valid = grid_sample(batch.valid.movedim(-1, 1), grid[:, None], mode="nearest", align_corners=False)
     return valid[:, 0, 0] > 0.5
+
+
+def stand_upright(rest: SurfaceFrames, params: HeadParams) -> SurfaceFrames:
+    """Texels of the rest surface turned so that what is up in the film, on average, is +y: a torso that leans ends level all the same.
+
+    Args:
+        rest: the person's neutral bust [1 M], in the torso's axes.
+        params: of the film's frames, whose camera looks along +z with y down.
+    """
+    up = -normalize(params.world_from_torso[:, 1, :3].mean(0), dim=0)
+    side = normalize(torch.linalg.cross(up, up.new_tensor([0.0, 0.0, 1.0])), dim=0)
+    turn = torch.stack([side, up, torch.linalg.cross(side, up)])
+    return replace(rest, points=rest.points @ turn.T, frames=turn @ rest.frames)
 
 
 def fade_edge(rest: SurfaceFrames, filmed: Bool[Tensor, " M"], bust: BustConfig) -> Float[Tensor, " M"]:
     """How much of each texel is shown: all of what was filmed and of what lies behind it, and all that is as high; below, it fades.
 
-    What the film cut off at its sides is shown as a guess: half an arm looks worse.
+    What the film cut off at its sides is shown as a guess: half an arm looks worse. Only what faces the front says how low all ends: of
+    what lies further away, and is hidden, the picture's lower border cuts off less. The back ends a little lower, or from behind one would
+    see into the chest.
 
     Args:
         rest: the person's neutral bust [1 M], upright and facing +z.
@@ -157,11 +174,13 @@ def fade_edge(rest: SurfaceFrames, filmed: Bool[Tensor, " M"], bust: BustConfig)
         bust: place and width of the edge.
     """
     points = rest.points[0]
+    filmed = filmed & (rest.frames[0, :, 2, 2] > 0)
     if not filmed.any():
         return torch.zeros(len(points))
     height = points[:, 1]
     middle = filmed & (points[:, 0].abs() < bust.edge_middle)
     below = height[middle if middle.any() else filmed].quantile(bust.edge_quantile) - height
+    below = below - bust.longer_back * (1 - rest.frames[0, :, 2, 2]) / 2
     front = points[:, :2].double().numpy()
     beyond = torch.from_numpy(cKDTree(front[filmed.numpy()]).query(front)[0]).float()
     share = (torch.minimum(below, beyond) / bust.edge).clamp(0, 1)

@@ -124,6 +124,8 @@ class BustConfig:
     """Share of the lifted frames in which a texel must lie in the picture to count as filmed."""
     edge: Rate = 0.03
     """Distance below what was filmed at which the bust has faded away, meters."""
+    longer_back: Weight = 0.025
+    """Height by which the back ends lower than the chest, meters."""
     edge_middle: Rate = 0.08
     """Distance from the middle up to which texels say how far down the film shows the person, meters."""
     edge_quantile: Share = 0.01

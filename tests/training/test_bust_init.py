@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
+import pytest
 import torch
 
 from deja_vu.avatars.gaussian.avatar import GaussianAvatar
@@ -11,7 +13,8 @@ from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
 from deja_vu.heads.anny import load as load_anny
-from deja_vu.training.bust_init import fade_edge, raise_to_outline
+from deja_vu.heads.skinning import axis_angle_to_matrix
+from deja_vu.training.bust_init import fade_edge, raise_to_outline, stand_upright
 from deja_vu.training.gaussian_config import BustConfig, LiftConfig
 from deja_vu.uv.attach import SurfaceFrames
 from deja_vu.uv.lift import fill_from_nearest
@@ -95,3 +98,22 @@ def test_the_outline_says_how_far_clothes_stand_off() -> None:
     assert top.sum() > 30
     correction = (height - usual[texels])[top].median()
     assert 0.012 < correction < 0.026  # steps of three millimeters, and the width of a Gaussian, which the hull only estimates
+
+
+def test_a_torso_that_leans_ends_level_and_the_back_a_little_lower() -> None:
+    """A body leaning back by 20 degrees, filmed in front down to 30 cm: sides end there in the film, not along the leaning body."""
+    y, z = (axis.flatten() for axis in torch.meshgrid(torch.linspace(-0.6, 0, 121), torch.tensor([0.1, -0.1]), indexing="ij"))
+    normals = torch.eye(3).repeat(len(y), 1, 1)
+    normals[z < 0, :, 2] *= -1
+    lean = axis_angle_to_matrix(torch.tensor([-math.radians(20), 0.0, 0.0]))
+    stands = SurfaceFrames(torch.stack([torch.zeros_like(y), y, z], 1)[None], normals[None], torch.ones(1, len(y)))
+    leaning = replace(stands, points=stands.points @ lean, frames=lean.T @ stands.frames)
+    pose = torch.eye(4)[None]
+    pose[0, :3, :3] = torch.diag(torch.tensor([1.0, -1.0, -1.0])) @ lean
+    upright = stand_upright(leaning, replace(load_anny().neutral((1,)), world_from_head=pose))
+    torch.testing.assert_close(upright.points, stands.points, atol=1e-6, rtol=0)
+    filmed = y > torch.where(z > 0, -0.3, -0.5)  # the border cuts off less of what is further away, and nobody saw it
+    shown = fade_edge(upright, filmed, BustConfig(edge=0.03, longer_back=0.02))
+    ends = [float(y[(z * side > 0) & (shown > 0.999)].min()) for side in (1, -1)]
+    assert ends[0] == pytest.approx(-0.3, abs=0.006)
+    assert ends[0] - ends[1] == pytest.approx(0.02, abs=0.006)
