@@ -19,6 +19,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -31,6 +32,7 @@ from tqdm import tqdm
 from deja_vu.bench.metrics import FrameMetrics, Reference
 from deja_vu.bench.predictors import Predictor, take_off_neck
 from deja_vu.bench.statistics import BLOCK, Estimate, summarize
+from deja_vu.core.ahead import compute_ahead
 from deja_vu.core.batch import Batch
 from deja_vu.core.image import WHITE, over
 from deja_vu.core.sampling import evenly_spaced
@@ -63,6 +65,10 @@ SMALLEST = 6
 Scores: TypeAlias = Mapping[str, Mapping[str, Estimate]]
 """Estimate of every metric, by region; `full` has `temporal` besides where neighboring frames were scored: the mean absolute difference
 between how much each pixel changes in the prediction and in the truth, from a frame of the video to the next."""
+
+
+WORKERS = min(2, os.cpu_count() or 1)
+"""Frames that are scored at once on a CPU, while the next are drawn."""
 
 
 @dataclass(frozen=True)
@@ -138,35 +144,50 @@ class Evaluator:
         """
         series = {predictor.name: _Series() for predictor in predictors}
         stream = self._source.stream(iter(self.chosen[:, None]))
-        for number, batch in enumerate(tqdm(stream, total=len(self.chosen), desc="evaluate", unit="frame", disable=quiet)):
-            mask, windows = count_pixels(batch, self._protocol)[0], self._windows(batch)
-            targets = {person: self._targets(batch, person, mask, windows) for person in {one.shows_person for one in predictors}}
-            for predictor in predictors:
-                target, references = targets[predictor.shows_person]
-                picture = predictor.predict(batch)
-                picture = take_off_neck(picture, batch) if predictor.on_neck else picture
-                pair = FramePair(picture, target, mask, self._places[number])
-                image = pair.image.to(self._device)
-                scored = series[predictor.name]
-                for name, prepared in references.items():
-                    found = [
-                        self._metrics.score(image[window], reference)
-                        for window, reference in zip(windows[name], prepared, strict=True)
-                        if reference is not None
-                    ]
-                    if found:
-                        scored.add(name, _average(found))
-                scored.follow(pair)
+        shown = (self._show(batch, place, predictors) for place, batch in zip(self._places, stream, strict=True))
+        scored = compute_ahead(self._score, shown, WORKERS if self._device.type == "cpu" else 1)
+        for number, found in enumerate(tqdm(scored, total=len(self.chosen), desc="evaluate", unit="frame", disable=quiet)):
+            for predictor, (pair, scores) in zip(predictors, found, strict=True):
+                for name, values in scores.items():
+                    series[predictor.name].add(name, values)
+                series[predictor.name].follow(pair)
                 if keep is not None:
                     keep(predictor, number, pair)
-        return {name: scored.summarize(self._block) for name, scored in series.items()}
+        return {name: one.summarize(self._block) for name, one in series.items()}
 
-    def _targets(
-        self, batch: Batch, person: bool, mask: Float[Tensor, "H W 1"], windows: dict[str, list[Window]]
-    ) -> tuple[Float[Tensor, "H W 3"], dict[str, list[Reference | None]]]:
-        """What a predictor of heads or of persons should show, and the same prepared in every window of every region."""
-        target = over(batch.image, batch.foreground if person else batch.head, WHITE)[0]
-        return target, {name: [self._reference(target[window], mask[window]) for window in boxes] for name, boxes in windows.items()}
+    def _show(self, batch: Batch, place: int, predictors: Sequence[Predictor]) -> _ShownFrame:
+        """Every predictor's picture of a frame beside what it should show, head or person."""
+        mask = count_pixels(batch, self._protocol)[0]
+        covers = {True: batch.foreground, False: batch.head}
+        targets = {person: over(batch.image, covers[person], WHITE)[0] for person in {one.shows_person for one in predictors}}
+        pairs = []
+        for one in predictors:
+            picture = one.predict(batch)
+            picture = take_off_neck(picture, batch) if one.on_neck else picture
+            pairs.append(FramePair(picture, targets[one.shows_person], mask, place))
+        return _ShownFrame(pairs, [one.shows_person for one in predictors], self._windows(batch))
+
+    def _score(self, frame: _ShownFrame) -> list[tuple[FramePair, dict[str, dict[str, float]]]]:
+        """Every predictor's pair, and its scores by region; each target is prepared once."""
+        references: dict[bool, dict[str, list[Reference | None]]] = {}
+        found = []
+        for person, pair in zip(frame.persons, frame.pairs, strict=True):
+            if person not in references:
+                references[person] = {
+                    name: [self._reference(pair.target[window], pair.mask[window]) for window in boxes]
+                    for name, boxes in frame.windows.items()
+                }
+            image, scores = pair.image.to(self._device), {}
+            for name, prepared in references[person].items():
+                values = [
+                    self._metrics.score(image[window], reference)
+                    for window, reference in zip(frame.windows[name], prepared, strict=True)
+                    if reference is not None
+                ]
+                if values:
+                    scores[name] = _average(values)
+            found.append((pair, scores))
+        return found
 
     def _windows(self, batch: Batch) -> dict[str, list[Window]]:
         """Rows and columns of the windows of every region."""
@@ -206,6 +227,17 @@ def evaluate(
 ) -> dict[str, Scores]:
     """Scores of predictors on frames that training never saw, by name; see `Evaluator`."""
     return Evaluator(sequence, frames, head, protocol=protocol, device=device).evaluate(predictors, keep)
+
+
+@dataclass(frozen=True)
+class _ShownFrame:
+    """One frame as every predictor shows it."""
+
+    pairs: list[FramePair]
+    persons: list[bool]
+    """Whether each shows the person; else the head alone."""
+    windows: dict[str, list[Window]]
+    """Rows and columns of the windows of every region."""
 
 
 class _Series:

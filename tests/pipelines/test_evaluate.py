@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from deja_vu.avatars import save_avatar
-from deja_vu.bench.evaluate import SAMPLE, Evaluator, count_pixels, evaluate, means, region_means
+from deja_vu.bench import evaluate as evaluate_module
+from deja_vu.bench.evaluate import FULL, SAMPLE, Evaluator, count_pixels, evaluate, means, region_means
 from deja_vu.bench.predictors import Predictor, avatar_predictor, baseline_predictors
 from deja_vu.core.errors import InputError
 from deja_vu.core.image import over
@@ -75,6 +76,23 @@ def test_methods_see_test_frames_only_and_once(tracked) -> None:
 
     evaluate(tracked, [Predictor("note", note)])
     assert seen == [[0], [1], [2]]
+
+
+@needs_perceptual
+def test_frames_that_are_scored_at_once_score_as_one_by_one(tracked, painted, monkeypatch) -> None:
+    found = []
+
+    def score():
+        predictors, order = [avatar_predictor("ours", painted), *baseline_predictors(tracked.train_part())], []
+        scores = evaluate(tracked, predictors, head=painted.head, keep=lambda one, number, pair: order.append((one.name, number)))
+        assert order == [(one.name, number) for number in range(3) for one in predictors]
+        return scores
+
+    for workers in (1, 3):
+        monkeypatch.setattr(evaluate_module, "WORKERS", workers)
+        found.append(score())
+    assert found[0] == found[1]
+    assert "temporal" in found[0]["ours"][FULL]
 
 
 def test_baselines_know_training_frames_only(tracked) -> None:
