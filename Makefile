@@ -2,25 +2,33 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TOOLS := $(VENV)/.tools
 # One thread: small tensors run many times slower when two OpenMP teams spin on the same cores.
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system test kernels shapes fuzz lint wheel results gpu gpu-build kills graph docs picture sanitize demo web browser clean
+.PHONY: help setup tools system test kernels shapes fuzz lint wheel results gpu gpu-build kills graph docs picture sanitize demo web browser clean
 
 help:  ## this text
 	@echo "make TARGET, on a fresh machine too:"
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST)
 
-setup: $(READY)  ## install everything into .venv and fetch the model files (once)
+setup: $(READY)  ## install the program into .venv and fetch the model files (once; 400 MB)
 
 $(READY): setup.py pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(MAKE) --no-print-directory system
 	@echo "Installing PyTorch and the other packages into $(VENV); this takes some minutes ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	-$(BIN)/python -m deja_vu.io.assets
+	touch $@
+
+tools: $(TOOLS)  ## install what tests, lint and documentation need besides (220 MB); their targets do it themselves
+
+$(TOOLS): $(READY)
+	@echo "Installing what tests, lint and documentation need ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 system:
@@ -31,11 +39,11 @@ system:
 	    echo "A C++ compiler is missing. Install one, on Debian or Ubuntu: sudo apt-get install -y g++"; \
 	fi
 
-test: $(READY)  ## run the tests; pages are opened in Chromium, which is installed first where that may be
+test: $(TOOLS)  ## run the tests; pages are opened in Chromium, which is installed first where that may be
 	@$(MAKE) --no-print-directory browser
 	$(ONE_THREAD) $(BIN)/python -m pytest -rs
 
-kernels: $(READY)  ## test the fused kernels without a GPU; installs Triton first (1 GB), where that may be
+kernels: $(TOOLS)  ## test the fused kernels without a GPU; installs Triton first (1 GB), where that may be
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt triton
 	$(ONE_THREAD) $(BIN)/python -m pytest -rs tests/kernels
 
@@ -46,20 +54,20 @@ SHAPED := core heads uv render losses nets avatars motion training io bench repo
 	$(addprefix pipelines/test_,personalize.py export.py drive.py reconstruct.py person.py generalize.py generalize_field.py devices.py)
 UNSHAPED := not interrupted and not ctrl_c and not two_processes and not made_up_people_are_cropped and not too_short and not fills_the_picture and not same_recipe
 
-shapes: $(READY)  ## run tests of every room with shapes and types of every call checked; those of browsers, of processes and of patience not
+shapes: $(TOOLS)  ## run tests of every room with shapes and types of every call checked; those of browsers, of processes and of patience not
 	$(ONE_THREAD) $(BIN)/python -m pytest '--jaxtyping-packages=$(CHECKED)' $(addprefix tests/,$(SHAPED)) -k '$(UNSHAPED)'
 
-fuzz: $(READY)  ## read FILES=100000 damaged files of every kind; any that ends in more than a refusal is named, and can be made again
+fuzz: $(TOOLS)  ## read FILES=100000 damaged files of every kind; any that ends in more than a refusal is named, and can be made again
 	$(ONE_THREAD) $(BIN)/python -m tests.fuzz --files $(or $(FILES),100000)
 
-lint: $(READY)  ## check style and types
+lint: $(TOOLS)  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 results: $(READY)  ## write the table in README again from docs/results
 	$(BIN)/python -m deja_vu.report.readme_table
 
-gpu: $(READY)  ## prove and measure everything on this machine's GPU, into docs/results/gpu_*.json; DRY=1 tries it out on a CPU; TRACK=folder
+gpu: $(TOOLS)  ## prove and measure everything on this machine's GPU, into docs/results/gpu_*.json; DRY=1 tries it out on a CPU; TRACK=folder
 	$(BIN)/python -m deja_vu.pipelines.prove_gpu $(if $(DRY),--dry --out build) $(if $(TRACK),--track "$(TRACK)")
 	$(if $(DRY),,$(BIN)/python -m pytest -m gpu)
 
@@ -85,13 +93,13 @@ gpu-build:  ## build a wheel of gsplat with its kernels for A100 and H100, where
 	cd build/$(GSPLAT) && "$(abspath $(GPU_VENV))/bin/python" setup.py --quiet bdist_wheel --dist-dir ..
 	@ls build/$(GSPLAT)-*.whl
 
-kills: $(READY)  ## kill every stage at 20 random moments, go on, and compare with a run that nobody killed (an hour; STAGES="track report" for some)
+kills: $(TOOLS)  ## kill every stage at 20 random moments, go on, and compare with a run that nobody killed (an hour; STAGES="track report" for some)
 	$(ONE_THREAD) $(BIN)/python -m tests.robustness.kills $(STAGES)
 
-graph: $(READY)  ## draw the rooms and who imports whom, as a Mermaid diagram
+graph: $(TOOLS)  ## draw the rooms and who imports whom, as a Mermaid diagram
 	@$(BIN)/python -m tests.helpers.import_graph
 
-docs: $(READY)  ## build the documentation as a site, in build/site
+docs: $(TOOLS)  ## build the documentation as a site, in build/site
 	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 picture: $(READY)  ## make the moving picture of README again, from what `make demo` left in runs/demo
@@ -109,7 +117,7 @@ wheel: $(READY)  ## build the wheel, install it into an empty environment, and l
 
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1 -g -DDEJA_VU_EXACT_MEMORY
 
-sanitize: $(READY)  ## run the native code's tests under AddressSanitizer and UBSanitizer (gcc)
+sanitize: $(TOOLS)  ## run the native code's tests under AddressSanitizer and UBSanitizer (gcc)
 	CXX="$(CXX)" XDG_CACHE_HOME="$(CURDIR)/.sanitize" DEJA_VU_CXXFLAGS="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=8 $(ONE_THREAD) \
 	    LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	    $(BIN)/python -m pytest -p no:cacheprovider tests/render tests/losses/test_photometric.py tests/uv
