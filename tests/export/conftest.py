@@ -59,12 +59,12 @@ def build(config: GaussianConfig) -> GaussianAvatar:
     return avatar.eval()
 
 
-def build_person() -> GaussianAvatar:
-    """A whole person with stripes of color and a random rectification, code and blendmaps."""
+def build_person(config: GaussianConfig = PERSON) -> GaussianAvatar:
+    """A whole person, or what else the config has below the head, with stripes of color and a random rectification, code and blendmaps."""
     torch.manual_seed(2)
     head = load_anny()
     own = 0.5 * torch.randn(12)
-    avatar = GaussianAvatar(head, 0.3 * torch.randn(head.spec.num_shape), PERSON, own)
+    avatar = GaussianAvatar(head, 0.3 * torch.randn(head.spec.num_shape), config, own)
     avatar.code.fit(posed_person(40, seed=5))
     points = avatar.surface(head.neutral((1,))).points[0]
     with torch.no_grad():
@@ -94,6 +94,12 @@ def posed_person(frames: int, seed: int = 3) -> HeadParams:
 @pytest.fixture(scope="session")
 def person() -> GaussianAvatar:
     return build_person()
+
+
+@pytest.fixture(scope="session")
+def head_on_neck() -> GaussianAvatar:
+    """A head alone, closed by a neck."""
+    return build_person(replace(PERSON, bust_part="neck"))
 
 
 @pytest.fixture(scope="session")

@@ -120,6 +120,10 @@ def test_numpy_alone_rebuilds_a_whole_person(frame, person, person_motion, perso
     assert_rebuilt(person, person_motion[frame : frame + 1], person_rest, tmp_path)
 
 
+def test_numpy_alone_rebuilds_a_head_on_a_neck(head_on_neck, person_motion, person_rest, tmp_path):
+    assert_rebuilt(head_on_neck, person_motion[4:5], person_rest, tmp_path)
+
+
 def assert_rebuilt(avatar, pose, rest, tmp_path):
     write_npz(build_rig(avatar, rest), tmp_path / "a.npz")
     with np.load(tmp_path / "a.npz", allow_pickle=False) as archive:
