@@ -33,6 +33,7 @@ from deja_vu.pipelines.configs import DriveConfig, ExportConfig, Format
 from deja_vu.pipelines.drive import open_motion, perform, turntable_of
 from deja_vu.pipelines.person import Person, load
 from deja_vu.pipelines.requests import SUFFIXES, check_export, makes_folder, open_export
+from deja_vu.training.devices import pick_device
 
 OWN_SECONDS = 10.0
 """Length of the person's own motion that every page can play."""
@@ -43,7 +44,7 @@ LEAST_SWING = 0.1
 PLY_FACING = "It faces -z with y down. SuperSplat and others turn it upright and show it from behind: turn it by 180 degrees about y."
 
 
-def export(run: Path, format: Format, out: Path, config: ExportConfig, *, overwrite: bool = False) -> None:
+def export(run: Path, format: Format, out: Path, config: ExportConfig, *, overwrite: bool = False, device: str = "cpu") -> None:
     """Write an avatar as a file or a page; the arguments are those of the command.
 
     Raises:
@@ -52,6 +53,7 @@ def export(run: Path, format: Format, out: Path, config: ExportConfig, *, overwr
         OutputError: the place is taken or cannot be written.
     """
     check_export(format, out, config)
+    there = pick_device(device, gaussians=False)
     with open_export(format, out, config, run, overwrite=overwrite) as place:
         person = load(run)
         avatar, rest = with_gaussians(person.avatar, run), face_camera(person.subject.neutral)
@@ -60,14 +62,15 @@ def export(run: Path, format: Format, out: Path, config: ExportConfig, *, overwr
         if format == "npz":
             write_npz(build_rig(avatar, rest), place)
         elif format == "web":
-            write_page(avatar, person, config, place)
+            write_page(avatar, person, config, place, there)
         else:
-            poses = rest if config.motion is None else retarget_motion(config.motion, avatar, person.subject, config.torso)[0]
+            poses = rest if config.motion is None else retarget_motion(config.motion, avatar, person.subject, config.torso, there)[0]
+            avatar.to(there)
             if makes_folder(format, config):
                 write_sequence(avatar, poses, rest, place, format)
             else:
                 pose = poses if config.frame is None else chosen(poses, config.frame, config.motion)
-                writer(format, person.name)(at_rest(avatar, pose, rest), place)
+                writer(format, person.name)(pose_at_rest(avatar, pose, rest), place)
     print(written(out, avatar))
     if format == "ply" and out.is_file():
         print(PLY_FACING)
@@ -99,8 +102,8 @@ def with_gaussians(avatar: Avatar, run: Path) -> GaussianAvatar:
     return avatar
 
 
-def write_page(avatar: GaussianAvatar, person: Person, config: ExportConfig, out: Path) -> None:
-    """The page with its motions: a turntable, the start of the person's own video, and the motion asked for."""
+def write_page(avatar: GaussianAvatar, person: Person, config: ExportConfig, out: Path, device: torch.device) -> None:
+    """The page with its motions: a turntable, the start of the person's own video, and the motion asked for, tracked on a device."""
     subject = person.subject
     rest = face_camera(subject.neutral)
     turn = turntable_of(avatar, subject, TURNTABLE_FRAMES)
@@ -110,7 +113,7 @@ def write_page(avatar: GaussianAvatar, person: Person, config: ExportConfig, out
         own = filmed.params[: round(OWN_SECONDS * filmed.fps)]
         clips.append(Clip("As filmed", replace(own, shape=rest.shape.expand(len(own), -1)), filmed.fps))
     if config.motion is not None:
-        poses, fps = retarget_motion(config.motion, avatar, subject, config.torso)
+        poses, fps = retarget_motion(config.motion, avatar, subject, config.torso, device)
         clips.insert(0, Clip(Path(config.motion).stem, poses, fps))
     model = None if config.webcam is None else locate("face_landmarker")
     controls = page_controls(avatar.head, rest)
@@ -131,10 +134,10 @@ def page_controls(head: HeadModel, rest: HeadParams) -> Controls:
     return Controls(swing.clamp_min(LEAST_SWING), dict(zip(PRESETS, faces.expression[own:], strict=True)), jaws)
 
 
-def retarget_motion(motion: str, avatar: Avatar, subject: Subject, torso: TorsoMode) -> tuple[HeadParams, float]:
-    """All frames of a motion carried over to the person, and how many there are in a second; a video is tracked first."""
+def retarget_motion(motion: str, avatar: Avatar, subject: Subject, torso: TorsoMode, device: torch.device) -> tuple[HeadParams, float]:
+    """All frames of a motion carried over to the person, and how many there are in a second; a video is tracked first, on a device."""
     with ExitStack() as stack:
-        source = open_motion(motion, avatar.head, None, stack)
+        source = open_motion(motion, avatar.host_head, None, stack, device)
         for note in source.notes:
             print(f"note: {note}")
         frames = list(perform(subject, source, DriveConfig(transfer=RetargetConfig(torso=torso)), avatar))
@@ -159,6 +162,11 @@ def writer(format: Format, name: str) -> Callable[[Gaussians, Path], None]:
     return {"ply": write_ply, "spz": write_spz}[format]
 
 
+def pose_at_rest(avatar: GaussianAvatar, pose: HeadParams, rest: HeadParams) -> Gaussians:
+    """As `at_rest`, computed where the avatar lies; on the host."""
+    return at_rest(avatar, pose.to(avatar.device), rest.to(avatar.device)).to("cpu")
+
+
 def write_sequence(avatar: GaussianAvatar, poses: HeadParams, rest: HeadParams, out: Path, format: Format) -> None:
     """A file for each frame.
 
@@ -168,4 +176,4 @@ def write_sequence(avatar: GaussianAvatar, poses: HeadParams, rest: HeadParams, 
     write, suffix = writer(format, ""), SUFFIXES[format][0]
     for position in tqdm(range(len(poses)), desc="export", unit="frame"):
         with torch.no_grad():
-            write(at_rest(avatar, poses[position : position + 1], rest), out / f"frame_{position:05d}{suffix}")
+            write(pose_at_rest(avatar, poses[position : position + 1], rest), out / f"frame_{position:05d}{suffix}")

@@ -34,6 +34,7 @@ from deja_vu.tracking.crop import crop_frame, find_crop
 from deja_vu.tracking.masks import HeadMasks, head_alpha
 from deja_vu.tracking.photo import PhotoFitter
 from deja_vu.training.checkpoint import fingerprint
+from deja_vu.training.devices import pick_device
 
 SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .mpo .png .webp .tif .tiff .bmp .gif .jp2 .heic .heif .hif .avif".split())
 """Of files that are taken for photos."""
@@ -51,7 +52,9 @@ MADE_UP_SIDE = 1.5
 """Side of a made-up person's picture, in sides of the portraits that are cut from it."""
 
 
-def prepare(data: Sequence[Path], out: Path, config: PrepareConfig, *, resume: bool = False, overwrite: bool = False) -> ShardSet:
+def prepare(
+    data: Sequence[Path], out: Path, config: PrepareConfig, *, resume: bool = False, overwrite: bool = False, device: str = "cpu"
+) -> ShardSet:
     """Prepare photos.
 
     Args:
@@ -60,6 +63,7 @@ def prepare(data: Sequence[Path], out: Path, config: PrepareConfig, *, resume: b
         config: recipe.
         resume: go on where a preparation of the same photos stopped; whole shards are kept.
         overwrite: replace the shards in the folder.
+        device: where heads are fitted to photos, see `pick_device`.
 
     Raises:
         InputError: a folder does not exist, there is no photo, or not one could be used.
@@ -67,11 +71,11 @@ def prepare(data: Sequence[Path], out: Path, config: PrepareConfig, *, resume: b
             cannot be written.
     """
     with open_run(out, "prepare", inputs=data, resume=resume, overwrite=overwrite) as run:
-        fill(data, run, config)
+        fill(data, run, config, pick_device(device, gaussians=False))
     return ShardSet([out])
 
 
-def fill(data: Sequence[Path], run: Run, config: PrepareConfig) -> None:
+def fill(data: Sequence[Path], run: Run, config: PrepareConfig, device: torch.device) -> None:
     """Write the shards that are missing in an open folder; see `prepare`."""
     out = run.folder
     photos, clips = find_sources(data)
@@ -89,7 +93,7 @@ def fill(data: Sequence[Path], run: Run, config: PrepareConfig) -> None:
     missing = begin_shards(out, ShardInfo(config.head, config.photo.resolution, sources, config.per_shard))
     head = load_head(config.head)
     with ExitStack() as stack, tqdm(total=len(missing) * config.per_shard, desc="prepare", unit="photo") as bar:
-        fitter = stack.enter_context(PhotoFitter(head, config.photo)) if missing and photos else None
+        fitter = stack.enter_context(PhotoFitter(head, config.photo, device)) if missing and photos else None
         for number in missing:
             samples: list[Sample] = []
             refused: dict[str, str] = {}

@@ -79,7 +79,7 @@ def fill(photos: Sequence[Path], run: Run, config: ReconstructConfig, device: to
     pictures = [(path.name, read_picture(path)) for path in photos]
     network = chosen_network(config, device)
     head = load_head(network.head.spec.name if isinstance(network, NerfAvatar) else network.config.head if network else config.head)
-    with PhotoFitter(head, config.photo) as fitter:
+    with PhotoFitter(head, config.photo, device) as fitter:
         every = fitter.fit_all(pictures, photo.stem, with_torso=config.crop == "person" and config.path == "gaussian")
     for note in (note for one in every for note in one.notes):
         print(f"note: {note}")

@@ -39,6 +39,9 @@ RIM = (10, 152, 234, 454, 127, 356, 172, 397)
 """Landmarks at hairline, chin, ears and jaw: those that a face cut by the border loses first."""
 
 
+CPU = torch.device("cpu")
+
+
 @dataclass(frozen=True)
 class FittedPhoto:
     """A photo's head, ready to be lifted."""
@@ -78,12 +81,13 @@ class _Photo:
 class PhotoFitter:
     """Fits a head to photos, one after the other; use it in a `with` block."""
 
-    def __init__(self, head: HeadModel, config: PhotoConfig) -> None:
+    def __init__(self, head: HeadModel, config: PhotoConfig, device: torch.device = CPU) -> None:
         """Load detector and segmenter.
 
         Args:
             head: model with MediaPipe landmarks.
             config: recipe.
+            device: where the head is fitted; faces, mattes, masks and the torso are found on the CPU.
 
         Raises:
             ConfigError: the head cannot be tracked.
@@ -91,7 +95,8 @@ class PhotoFitter:
         """
         refuse_untrackable(head)
         self.head, self.config = head, config
-        self.masks, self.surface = HeadMasks(head, config.masks), HeadSurface(head, config.point_grid)
+        self.masks, self._there = HeadMasks(head, config.masks), head.copy().to(device)
+        self.surface = HeadSurface(self._there, config.point_grid)
         self._finder = FaceFinder(config.detection)
         self._matting = Matting(config.matte)
 
@@ -152,15 +157,16 @@ class PhotoFitter:
             fit = replace(fit, distance=None, focal_ratio=picture.focal_ratio, focal_deviation=self.config.stated_focal_deviation)
         photo = _Photo(picture, name, identity, face, filmed, fit)
         window, matte, valid = self._cut_out(photo, crop)
-        solver = FaceSolver.of(self.head, Observations.of(landmarks[None], face.blendshapes[None], np.zeros(1), window), fit)
+        seen = Observations.of(landmarks[None], face.blendshapes[None], np.zeros(1), window).to(self._there.template.device)
+        solver = FaceSolver.of(self._there, seen, fit)
         state = fit_landmarks(solver, fit)
         if shape is not None:
-            state = replace(state, shape=shape)
+            state = replace(state, shape=shape.to(state.shape.device))
             for _ in range(fit.steps):
                 state = solver.step(state, (solver.landmark_term(fit),), share_identity=False)
         elif self.config.silhouette_steps:
             state = self._follow_silhouette(solver, state, fit, matte.alpha, valid)
-        error = float(solver.landmark_errors(state).median())
+        error, state = float(solver.landmark_errors(state).median()), state.to(CPU)
         person, remarks = self._find_torso(photo, crop, state) if with_torso and self.head.spec.name == BUST_HEAD else (None, ())
         portrait = self._portray(photo, state, window, matte, valid)
         return FittedPhoto(portrait, crop, (*picture.notes, *notes, *remarks), error, person)
@@ -238,13 +244,13 @@ class PhotoFitter:
         self, solver: FaceSolver, state: TrackState, fit: FitConfig, alpha: UInt8[np.ndarray, "H W"], valid: UInt8[np.ndarray, "H W"]
     ) -> TrackState:
         """Pull temples and ears to the matte's border, and push the scalp inside it: hair only ever adds to the head."""
-        side = self.config.silhouette_side
+        side, device = self.config.silhouette_side, self._there.template.device
         silhouette = SilhouetteTerm(
             surface=self.surface,
-            silhouettes=Silhouettes(shrink(alpha, side)[None], shrink(valid, side), self.config.silhouette),
+            silhouettes=Silhouettes(shrink(alpha, side)[None].to(device), shrink(valid, side), self.config.silhouette),
             window=solver.observations.window.resize(side, side),
-            source=torch.zeros(1, dtype=torch.long),
-            inset=torch.zeros(len(self.surface.layout)),
+            source=torch.zeros(1, dtype=torch.long, device=device),
+            inset=torch.zeros(len(self.surface.layout), device=device),
             config=self.config.silhouette,
             at_least=self.surface.scalp,
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.configs import PrepareConfig
 from deja_vu.pipelines.recipes import named_stage
-from deja_vu.pipelines.requests import refuse_absent, refuse_folder
+from deja_vu.pipelines.requests import refuse_absent, refuse_device, refuse_folder
 
 
 def prepare_command(
@@ -17,6 +17,7 @@ def prepare_command(
     resume: bool = False,
     overwrite: bool = False,
     config: str | None = None,
+    device: str = "auto",
     recipe: PrepareConfig = PrepareConfig(),
 ) -> None:
     """Find, cut out and fit the heads in folders of photos, for `deja-vu generalize`.
@@ -27,14 +28,16 @@ def prepare_command(
         resume: go on where an earlier preparation of the same photos stopped.
         overwrite: replace the shards in `out`, once the new ones are whole; files that no preparation wrote stay.
         config: recipe by name (faces, paper) or path of a YAML file; flags override it.
+        device: where to fit heads: auto (CUDA where there is one, else the CPU), cpu, cuda, or of several GPUs cuda:1 and so on.
         recipe: every value of the preparation.
     """
     for folder in data:
         refuse_absent(folder, "a folder of photos, of a tracked video, or of shards")
     refuse_folder(out, "prepare", data, resume=resume, overwrite=overwrite)
+    refuse_device(device, gaussians=False)
     from deja_vu.pipelines.prepare import prepare
 
-    prepare(data, out, recipe, resume=resume, overwrite=overwrite)
+    prepare(data, out, recipe, resume=resume, overwrite=overwrite, device=device)
 
 
 COMMAND = Command(

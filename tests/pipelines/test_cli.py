@@ -345,6 +345,9 @@ COMPUTING = {
     "drive": ["{run}", "--motion", "{tracked}", "--out", "{out}.mp4"],
     "view": ["{run}"],
     "report": ["{run}"],
+    "track": ["{video}", "--out", "{out}"],
+    "prepare": ["{tracked}", "--out", "{out}"],
+    "export": ["{run}", "--format", "ply", "--out", "{out}.ply"],
 }
 
 

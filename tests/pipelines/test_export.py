@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from deja_vu.avatars import AVATARS, GaussianAvatar, save_avatar
+from deja_vu.avatars import AVATARS, GaussianAvatar, load_avatar, save_avatar
 from deja_vu.core.errors import ConfigError, OutputError
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads import load_head
@@ -19,10 +19,11 @@ from deja_vu.motion.neutral import face_camera
 from deja_vu.motion.openings import LIDS, Openings
 from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.configs import ExportConfig
-from deja_vu.pipelines.export import page_controls
+from deja_vu.pipelines.export import page_controls, pose_at_rest
 from deja_vu.pipelines.person import load
 from deja_vu.pipelines.requests import check_export, refuse_export
 from deja_vu.viewer.stage import Performer, Wish
+from tests.helpers.elsewhere import elsewhere
 from tests.pipelines.conftest import unlisted
 
 
@@ -212,3 +213,16 @@ def test_a_frame_beyond_the_motion_is_refused(run, tracked, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         export(run, tmp_path / "a.glb", "--format", "gltf", "--motion", str(tracked.folder), "--frame", "15")
     assert "frames 0 to 14" in capsys.readouterr().err
+
+
+def test_gaussians_are_posed_elsewhere_as_on_the_cpu(run) -> None:
+    """And come back to the host, where files are written."""
+    avatar = load_avatar(run / "avatar.safetensors")
+    rest, pose = avatar.head.neutral((1,)), avatar.head.neutral((1,))
+    pose.expression[:, 0] = 1.0
+    here = pose_at_rest(avatar, pose, rest)
+    with elsewhere() as device:
+        there = pose_at_rest(avatar.to(device), pose, rest)
+    assert type(there.means) is torch.Tensor
+    torch.testing.assert_close(there.means, here.means, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(there.sh, here.sh, rtol=1e-4, atol=1e-5)

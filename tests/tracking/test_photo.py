@@ -21,6 +21,7 @@ from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.tracking.config import PhotoConfig
 from deja_vu.tracking.photo import PhotoFitter, fit_photo
 from deja_vu.uv.attach import vertex_normals
+from tests.helpers.elsewhere import elsewhere
 
 FACES = Path(__file__).parents[1] / "data" / "faces"
 pytest.importorskip("ai_edge_litert")
@@ -134,3 +135,17 @@ def test_a_profile_is_refused(anny, woman):
     config = PhotoConfig(resolution=256, max_turn=0.5)  # nobody looks into the camera as exactly as that
     with pytest.raises(InputError, match="degrees away; 0 is the most"):
         fit_photo(anny, photo(woman), "it", "i", config)
+
+
+def test_a_head_is_fitted_to_a_photo_elsewhere_as_on_the_cpu(anny, woman) -> None:
+    """What comes back lies on the host: masks and torso are found there."""
+    config = PhotoConfig(resolution=128, silhouette_steps=2)
+    with PhotoFitter(anny, config) as fitter:
+        here = fitter.fit(photo(woman), "it", "i")
+    with elsewhere() as device, PhotoFitter(anny, config, device) as fitter:
+        there = fitter.fit(photo(woman), "it", "i")
+    for name in ("shape", "expression", "joints", "world_from_head"):
+        value = getattr(there.portrait.params, name)
+        assert type(value) is torch.Tensor, name
+        torch.testing.assert_close(value, getattr(here.portrait.params, name), rtol=1e-3, atol=1e-3)  # rounding, over some solved systems
+    assert there.error_px == pytest.approx(here.error_px, rel=1e-3)
