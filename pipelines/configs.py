@@ -39,7 +39,7 @@ class DriveConfig:
     """The motion shows the avatar's own person: fit expression, jaw and eyes of every frame to its pixels through the avatar, about a third
     of a second each."""
     read: bool = False
-    """The same as far as the avatar has learned to read it from a picture, tens of times faster."""
+    """The same as far as the avatar has learned to read it from a picture, tens of times faster; from a camera's, too."""
     background: str | None = None
     """A color (name or RRGGBB) or a picture; without it WebM and picture folders are transparent, and all else is white."""
     size: tuple[Pixels, ...] | None = None

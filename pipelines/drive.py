@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from deja_vu.avatars import Avatar
+from deja_vu.avatars import Avatar, GaussianAvatar
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError, InputError
 from deja_vu.core.head import HeadParams
@@ -39,7 +39,7 @@ from deja_vu.motion.turntable import Turntable, act_turntable
 from deja_vu.pipelines.configs import DriveConfig
 from deja_vu.pipelines.identity import find_film
 from deja_vu.pipelines.own_files import claimed
-from deja_vu.pipelines.own_motion import own_motion, refuse_unfit
+from deja_vu.pipelines.own_motion import on_host, own_motion, own_neutral, refuse_unfit
 from deja_vu.pipelines.painter import Background, Painter, open_background
 from deja_vu.pipelines.person import load
 from deja_vu.pipelines.requests import VIRTUAL_CAMERA, WEBCAM, makes_pictures, refuse_output
@@ -77,9 +77,13 @@ def drive_run(run: Path, motion: str, out: Path, config: DriveConfig, *, overwri
         if config.fit or config.read:
             way: Literal["read", "fit"] = "fit" if config.fit else "read"
             refuse_unfit(person.avatar, way)
-            sequence, film = open_film(motion, person.head, stack, person.avatar.device)
-            source = own_motion(sequence, person.avatar, person.subject, way)
-            source.film = film
+            if config.read and WEBCAM.fullmatch(motion):
+                source = open_camera(motion, person.head, stack, on_host(person.avatar))
+                source.neutral = own_neutral(person.subject, source.neutral)
+            else:
+                sequence, film = open_film(motion, person.head, stack, person.avatar.device)
+                source = own_motion(sequence, person.avatar, person.subject, way)
+                source.film = film
         else:
             source = open_motion(motion, person.head, config.neutral_at, stack, person.avatar.device)
         for note in source.notes:
@@ -101,14 +105,11 @@ def open_motion(motion: str, head: HeadModel, neutral_at: float | None, stack: E
     Raises:
         InputError: there is no such source, or it cannot be used.
     """
-    camera, path = WEBCAM.fullmatch(motion), Path(motion)
-    if camera:
+    path = Path(motion)
+    if WEBCAM.fullmatch(motion):
         if neutral_at is not None:
             raise InputError("--neutral-at is for recordings. A camera's rest is its first second: look into it with a relaxed face.")
-        webcam = stack.enter_context(Webcam(int(camera[1])))
-        live = LiveMotion(webcam.shots(), webcam.fps, head.spec.name, print)
-        stack.callback(live.close)
-        return live
+        return open_camera(motion, head, stack)
     if path.suffix.lower() == ".csv":
         return ArkitCsvMotion(path, head, neutral_at)
     if path.suffix.lower() in (".yaml", ".yml"):
@@ -117,6 +118,20 @@ def open_motion(motion: str, head: HeadModel, neutral_at: float | None, stack: E
     tracked = TrackedMotion(sequence, neutral_at)
     tracked.film = film
     return tracked
+
+
+def open_camera(motion: str, head: HeadModel, stack: ExitStack, own: GaussianAvatar | None = None) -> LiveMotion:
+    """Whoever sits before the camera that a text names; read by their own avatar where one is given. The stack closes both.
+
+    Raises:
+        InputError: there is no such camera, or nobody sits before it.
+    """
+    camera = WEBCAM.fullmatch(motion)
+    assert camera, motion
+    webcam = stack.enter_context(Webcam(int(camera[1])))
+    live = LiveMotion(webcam.shots(), webcam.fps, head.spec.name, print, own=own)
+    stack.callback(live.close)
+    return live
 
 
 def open_film(motion: str, head: HeadModel, stack: ExitStack, device: torch.device = CPU) -> tuple[TrackedSequence, Path | None]:
@@ -129,7 +144,9 @@ def open_film(motion: str, head: HeadModel, stack: ExitStack, device: torch.devi
     """
     path = Path(motion)
     if WEBCAM.fullmatch(motion) or path.suffix.lower() in (".csv", ".yaml", ".yml"):
-        raise InputError(f"--fit and --read look at a film of the person, which {motion} is not. Give a video or a tracked folder.")
+        raise InputError(
+            f"--fit and --read look at a film of the person, which {motion} is not. Give a video, a tracked folder, or to --read a camera."
+        )
     if path.is_dir():
         track = find_track(path)
         sequence = TrackedSequence.load(track)

@@ -52,12 +52,26 @@ def own_motion(sequence: TrackedSequence, avatar: Avatar, subject: Subject, way:
     refuse_unfit(avatar, way)
     work = codes_reader(avatar)
     if way == "fit":
-        still = avatar if avatar.device.type == "cpu" else deepcopy(avatar).cpu()
-        assert isinstance(still, GaussianAvatar)
-        work = CodeFitter(still).fit
+        work = CodeFitter(on_host(avatar)).fit
     source = FrameSource(sequence, sequence.info.resolution, cache_bytes=0)
     stream = tqdm(source.stream(iter(torch.arange(len(sequence))[:, None])), way, total=len(sequence), unit="frame")
     found = HeadParams.cat([work(batch) for batch in stream])
     usual = estimate_neutral(sequence.params, load_head(sequence.info.head_name))
-    neutral = replace(subject.neutral, world_from_head=usual.world_from_head, torso=usual.torso)
-    return TrackedMotion(replace(sequence, params=found), neutral=neutral)
+    return TrackedMotion(replace(sequence, params=found), neutral=own_neutral(subject, usual))
+
+
+def on_host(avatar: Avatar) -> GaussianAvatar:
+    """An avatar that `refuse_unfit` lets pass, on the CPU."""
+    still = avatar if avatar.device.type == "cpu" else deepcopy(avatar).cpu()
+    assert isinstance(still, GaussianAvatar)
+    return still
+
+
+def own_neutral(subject: Subject, usual: HeadParams) -> HeadParams:
+    """The neutral face of the avatar's own person in another film: the avatar's, where the head usually is there.
+
+    Args:
+        subject: whose avatar it is.
+        usual: neutral face as it was tracked in that film.
+    """
+    return replace(subject.neutral, world_from_head=usual.world_from_head, torso=usual.torso)

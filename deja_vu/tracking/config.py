@@ -340,6 +340,8 @@ class LiveConfig:
     """Seconds to wait for a face at the start."""
     jump: Rate = 0.25
     """Shift of the face between two frames, in face widths, beyond which its pose is found anew."""
+    read_frames: Positive = 4
+    """Frames of the start from which it is learned how the camera sees the avatar's own person, where that is asked for."""
     fit: FitConfig = field(default_factory=FitConfig)
 
 

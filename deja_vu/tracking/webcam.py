@@ -6,17 +6,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 import cv2
 import numpy as np
 import torch
 
+from deja_vu.avatars.gaussian.avatar import GaussianAvatar
+from deja_vu.avatars.gaussian.live_reader import LivePicture, LiveReader
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import InputError
 from deja_vu.core.head import HeadParams
 from deja_vu.core.motion import MotionSource
+from deja_vu.core.sampling import evenly_spaced
 from deja_vu.heads import load_head
 from deja_vu.io.video import Image
 from deja_vu.tracking.config import LiveConfig
@@ -102,7 +105,13 @@ class LiveMotion(MotionSource):
     live = True
 
     def __init__(
-        self, shots: Iterator[Shot], fps: float, head_name: str, say: Callable[[str], None], config: LiveConfig = LiveConfig()
+        self,
+        shots: Iterator[Shot],
+        fps: float,
+        head_name: str,
+        say: Callable[[str], None],
+        config: LiveConfig = LiveConfig(),
+        own: GaussianAvatar | None = None,
     ) -> None:
         """Find the face and learn its rest.
 
@@ -112,6 +121,8 @@ class LiveMotion(MotionSource):
             head_name: model of the avatar to be moved.
             say: told what the person before the camera is to do.
             config: recipe.
+            own: avatar of the very person before the camera, on the CPU, in evaluation mode, with a reader: expression, jaw and eyes are
+                read from every picture then.
 
         Raises:
             InputError: no face for some seconds, or the camera ended.
@@ -121,8 +132,15 @@ class LiveMotion(MotionSource):
         self.head_name, self.fps, self.taken = head_name, fps, 0.0
         self._shots, self._detector, self._config = shots, LandmarkDetector(), config
         say("Look into the camera with a relaxed face, lips closed ...")
-        observations, self._landmarks = self._calibrate(), LandmarkPoints.of(self._head, config.fit)
-        state = fit_landmarks(FaceSolver.of(self._head, observations, config.fit, self._landmarks), config.fit)
+        (observations, rest), self._landmarks = self._calibrate(), LandmarkPoints.of(self._head, config.fit)
+        solver = FaceSolver.of(self._head, observations, config.fit, self._landmarks)
+        state = fit_landmarks(solver, config.fit)
+        self._reader: LiveReader | None = None
+        if own is not None and own.reader is not None:
+            start = solver.find_poses(replace(state, shape=own.shape))
+            state, _ = solver.descend(start, [solver.landmark_term(config.fit)], config.fit.steps, share_identity=False)
+            seen = [_look(rest[number], state, number, observations) for number in evenly_spaced(config.read_frames, len(rest)).tolist()]
+            self._reader = LiveReader(own, own.reader, seen)
         self.neutral = _estimate_neutral(state.params())
         last = torch.arange(len(observations))[1 - config.window_frames :]
         self._state, self._observations = state.select(last), observations.select(last)
@@ -135,7 +153,10 @@ class LiveMotion(MotionSource):
             if face is None:
                 continue
             self.taken = shot.seconds
-            yield self._follow(face, shot)
+            params = self._follow(face, shot)
+            if self._reader is not None:
+                params = self._reader.read(_look(shot, self._state, -1, self._observations))
+            yield params
 
     def __len__(self) -> int:
         return 0
@@ -144,7 +165,7 @@ class LiveMotion(MotionSource):
         """Free the detector."""
         self._detector.close()
 
-    def _calibrate(self) -> Observations:
+    def _calibrate(self) -> tuple[Observations, list[Shot]]:
         found: deque[tuple[FaceObservation, Shot]] = deque()
         until = time.monotonic() + self._config.patience
         for shot in self._shots:
@@ -152,7 +173,8 @@ class LiveMotion(MotionSource):
             if face is not None:
                 found.append((face, shot))
             if len(found) == self._config.calibration_frames:
-                return self._observe([face for face, _ in found], [shot for _, shot in found])
+                shots = [shot for _, shot in found]
+                return self._observe([face for face, _ in found], shots), shots
             if face is None and time.monotonic() > until:
                 raise InputError(f"The camera showed no face for {self._config.patience:.0f} s. Sit before it, with light on the face.")
         raise InputError("The camera's pictures ended before a face was found in enough of them.")
@@ -178,6 +200,12 @@ class LiveMotion(MotionSource):
             times=np.array([shot.seconds for shot in shots]),
             window=Camera.from_focal(self._config.fit.focal_ratio * max(width, height), width, height),
         )
+
+
+def _look(shot: Shot, state: TrackState, number: int, observations: Observations) -> LivePicture:
+    """A picture with what was tracked there, in one of the state's frames."""
+    frame = torch.arange(len(state.expression))[number, None]
+    return LivePicture(torch.from_numpy(shot.image), state.params(frame), state.camera(observations.window))
 
 
 def _repeat_last(state: TrackState) -> TrackState:

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from deja_vu.avatars.gaussian.avatar import GaussianAvatar
+from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.core.errors import InputError
 from deja_vu.core.head import HeadParams
 from deja_vu.datasets.synthetic import SyntheticSubject
+from deja_vu.heads import load_head
 from deja_vu.io.assets import find
 from deja_vu.motion.openings import Openings
 from deja_vu.tracking.config import LiveConfig
@@ -71,6 +74,31 @@ def test_a_face_is_followed_as_it_moves(subject, images) -> None:
     for column, least in ((0, 0.9), (2, 0.65)):
         assert np.corrcoef(ours[:, column], openings.measure(truth)[:, column])[0, 1] > least
     assert motion.neutral.expression.shape == (1, 52)
+
+
+def test_the_persons_own_avatar_reads_what_the_camera_shows(images) -> None:
+    """It gives the identity that is tracked with, and corrects what its reader says, nothing where that says nothing."""
+    head = load_head("anny")
+    avatar = GaussianAvatar(head, torch.linspace(-0.3, 0.3, head.spec.num_shape), GaussianConfig(uv_size=64, blendmaps=2, reader=True))
+    avatar.eval().requires_grad_(False)
+    assert avatar.reader is not None
+    avatar.reader.limit.fill_(1.0)
+
+    def follow() -> HeadParams:
+        motion = LiveMotion(find_filmed(images[:4], LiveConfig().calibration_frames), 25.0, "anny", lambda text: None, own=avatar)
+        found = joined(list(motion.frames()))
+        motion.close()
+        return found
+
+    silent = follow()
+    torch.testing.assert_close(silent.shape, avatar.shape.expand(4, -1))
+    avatar.reader.weight[:, -1] = 1e-3 * torch.sign(torch.randn(len(avatar.reader.weight), generator=torch.Generator().manual_seed(0)))
+    read = follow()
+    assert (read.joints[:, -1, 2] - silent.joints[:, -1, 2]).abs().min() > 1e-4  # an angle, which no bounds hold
+    torch.testing.assert_close(read.joints[:, :-1], silent.joints[:, :-1])
+    torch.testing.assert_close(read.joints[..., :2], silent.joints[..., :2])
+    torch.testing.assert_close(read.expression, silent.expression)
+    torch.testing.assert_close(read.world_from_head, silent.world_from_head)
 
 
 def test_pictures_without_a_face_are_passed_over(images) -> None:

@@ -59,8 +59,11 @@ class CodeReader(nn.Module):
         Args:
             residuals: frame less avatar in the window of every part, 0 where no pixel counts.
         """
-        unusual = torch.cat(reduce_parts(residuals)) - self.mean
-        return unusual.clamp(-self.limit, self.limit) @ self.weight
+        return self.read_cells(torch.cat(reduce_parts(residuals)))
+
+    def read_cells(self, cells: Float[Tensor, " P"]) -> Float[Tensor, " D"]:
+        """The same from residuals that are reduced to the grids of all parts, one after the other."""
+        return (cells - self.mean).clamp(-self.limit, self.limit) @ self.weight
 
 
 @dataclass(frozen=True)

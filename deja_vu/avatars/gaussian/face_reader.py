@@ -13,10 +13,12 @@ from deja_vu.avatars.base import Avatar
 from deja_vu.avatars.gaussian.avatar import GaussianAvatar
 from deja_vu.avatars.gaussian.code_fit import FittedCode
 from deja_vu.avatars.gaussian.code_reader import GRIDS, CodeReader, Example
-from deja_vu.avatars.gaussian.face_code import FaceCode, FaceView, fitted_parts
+from deja_vu.avatars.gaussian.face_code import MARGIN, FaceCode, FaceView, fitted_parts
 from deja_vu.avatars.gaussian.part import AvatarPart
 from deja_vu.core.batch import Batch
+from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadParams
+from deja_vu.heads.regions import Window, points_window
 
 AROUND = 0.35
 """Share of the face's width or height by which what is drawn reaches beyond eyes, brows and lips."""
@@ -48,22 +50,49 @@ class FaceReader:
         Args:
             batch: one frame with its tracked parameters, in the window of the head.
         """
-        vertices = self._part.vertices(batch.params)
-        view = FaceView.of(self._avatar.subject(batch), vertices[0], self._vertices)
-        tracked = self._code.pack(batch.params)
+        vertices = self.vertices(batch.params)
+        view = self.look(batch, vertices)
+        return self.correct(batch.params, self._reader.read(self.residuals(view, batch.params, vertices)))
+
+    def vertices(self, params: HeadParams) -> Float[Tensor, "1 V 3"]:
+        """Posed vertices of what is drawn, world space."""
+        return self._part.vertices(params)
+
+    def look(self, batch: Batch, vertices: Float[Tensor, "1 V 3"]) -> FaceView:
+        """The windows of a frame.
+
+        Args:
+            batch: one frame.
+            vertices: what `vertices` says of its parameters.
+        """
+        return FaceView.of(self._avatar.subject(batch), vertices[0], self._vertices)
+
+    def window(self, vertices: Float[Tensor, "1 V 3"], camera: Camera) -> Window:
+        """Rows and columns of a picture in which the windows of all parts lie."""
+        return points_window(vertices[0, torch.cat(self._vertices)], camera, MARGIN)
+
+    def correct(self, params: HeadParams, missed: Float[Tensor, " D"]) -> HeadParams:
+        """Parameters with what their code has missed, within its bounds."""
+        tracked = self._code.pack(params)
         low, high = self._code.bounds(tracked)
-        missed = self._reader.read(self._residuals(view, batch.params, vertices))
-        return self._code.put((tracked + missed).clamp(low, high), batch.params)
+        return self._code.put((tracked + missed).clamp(low, high), params)
 
     @torch.no_grad()
     def example(self, batch: Batch, fitted: FittedCode) -> Example:
         """What a frame and the code that was fitted to it say to the reader."""
         poses = [self._code.put(code[None], batch.params) for code in (fitted.tracked, fitted.code)]
-        at_tracked, at_fitted = (self._residuals(fitted.view, params, self._part.vertices(params)) for params in poses)
+        at_tracked, at_fitted = (self.residuals(fitted.view, params) for params in poses)
         return Example.of(fitted, at_tracked, at_fitted)
 
-    def _residuals(self, view: FaceView, params: HeadParams, vertices: Float[Tensor, "1 V 3"]) -> list[Float[Tensor, "_ _ 3"]]:
-        """Frame less avatar in every window, 0 where no pixel counts."""
+    def residuals(self, view: FaceView, params: HeadParams, vertices: Float[Tensor, "1 V 3"] | None = None) -> list[Float[Tensor, "_ _ 3"]]:
+        """Frame less avatar in every window, 0 where no pixel counts.
+
+        Args:
+            view: of the frame.
+            params: with which the avatar is drawn.
+            vertices: what `vertices` says of them, where that is known.
+        """
+        vertices = self.vertices(params) if vertices is None else vertices
         sizes = zip(view.targets, GRIDS, strict=True)
         scale = max(CELL_PIXELS * max(rows / len(target), columns / target.shape[1]) for target, (rows, columns) in sizes)
         shown = view.draw(self._part.gaussians(params, vertices), min(scale, 1.0))

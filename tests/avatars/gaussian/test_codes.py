@@ -59,6 +59,28 @@ def filmed(avatar: GaussianAvatar, truth: HeadParams, tracked: HeadParams) -> Ba
     return Batch(torch.tensor([0]), image, out.alpha, out.alpha, ones, ones, ones, tracked, CAMERA)
 
 
+def drawn_faces(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Expressions of some faces, and how far tracking is off."""
+    torch.manual_seed(3)
+    truths, errors = 0.25 + 0.5 * torch.rand(count, 6), 0.15 * torch.randn(count, len(CODE))
+    errors[:, 6:] = 0
+    return truths, errors
+
+
+def tracked_wrong(avatar: GaussianAvatar, truths: torch.Tensor, errors: torch.Tensor) -> list[Batch]:
+    """Their frames."""
+    return [filmed(avatar, posed(truth[None]), posed((truth - error[:6])[None])) for truth, error in zip(truths, errors, strict=True)]
+
+
+def teach(avatar: GaussianAvatar, truths: torch.Tensor, batches: list[Batch]) -> None:
+    """Fill the avatar's reader from frames whose codes are given."""
+    assert avatar.reader is not None
+    fitter, reader = CodeFitter(avatar), FaceReader(avatar, avatar.reader)
+    fits = [replace(fitter.fit_code(batch), code=CODE.pack(posed(truth[None]))[0]) for batch, truth in zip(batches, truths, strict=True)]
+    examples = [reader.example(batch, fit) for batch, fit in zip(batches, fits, strict=True)]
+    learn_reader(avatar.reader, examples, fitter.columns, ReaderConfig(noise=0.1))
+
+
 def test_a_part_poses_as_the_whole_does(random_avatar, params) -> None:
     """Every value of its Gaussians, in two poses, for every part."""
     avatar = random_avatar.eval().requires_grad_(False)
@@ -128,19 +150,9 @@ def test_a_reader_that_has_learned_nothing_corrects_nothing(painted) -> None:
 
 def test_a_reader_corrects_frames_that_it_has_never_seen(painted) -> None:
     """Learned from 12 frames whose true codes are given, on 6 others: over half of the tracker's error is gone."""
-    torch.manual_seed(3)
-    truths, errors = 0.25 + 0.5 * torch.rand(18, 6), 0.15 * torch.randn(18, len(CODE))
-    errors[:, 6:] = 0
-    fitter, batches = CodeFitter(painted), []
-    for truth, error in zip(truths, errors, strict=True):
-        batches.append(filmed(painted, posed(truth[None]), posed((truth - error[:6])[None])))
-    fits = [
-        replace(fitter.fit_code(batch), code=CODE.pack(posed(truth[None]))[0])
-        for batch, truth in zip(batches[:12], truths[:12], strict=True)
-    ]
-    reader = FaceReader(painted, painted.reader)
-    examples = [reader.example(batch, fit) for batch, fit in zip(batches[:12], fits, strict=True)]
-    learn_reader(painted.reader, examples, fitter.columns, ReaderConfig(noise=0.1))
+    truths, errors = drawn_faces(18)
+    batches = tracked_wrong(painted, truths, errors)
+    teach(painted, truths[:12], batches[:12])
     left = [codes_reader(painted)(batch).expression[0] - truth for batch, truth in zip(batches[12:], truths[12:], strict=True)]
     assert torch.stack(left).square().mean() < 0.35 * errors[12:, :6].square().mean()
     far, farther = ([torch.full((20, 30, 3), size * sign) for sign in (1, -1, 1)] for size in (50.0, 500.0))
