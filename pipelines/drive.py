@@ -113,6 +113,8 @@ def open_motion(motion: str, head: HeadModel, neutral_at: float | None, stack: E
     if path.suffix.lower() == ".csv":
         return ArkitCsvMotion(path, head, neutral_at)
     if path.suffix.lower() in (".yaml", ".yml"):
+        if neutral_at is not None:
+            raise InputError("--neutral-at is for recordings. A script begins from a relaxed face; leave the flag out.")
         return ScriptMotion(path, head)
     sequence, film = open_film(motion, head, stack, device)
     tracked = TrackedMotion(sequence, neutral_at)

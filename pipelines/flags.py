@@ -11,6 +11,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from deja_vu.core.errors import ConfigError
@@ -277,6 +278,8 @@ def convert(words: Sequence[str], option: Option, typed: str) -> Any:
 def convert_one(word: str, kind: Any, option: Option, typed: str) -> Any:
     """The value of one word."""
     refusal = f"{typed} {word[:80]}: expected {option.expected}."
+    if kind is Path and not word:  # a variable that is not set: no path would be this very folder
+        raise ConfigError(refusal)
     if get_origin(kind) is Literal:
         if word in get_args(kind):
             return word

@@ -87,6 +87,12 @@ class FitConfig:
     steps: Annotated[int, Range(1, 1000)] = 8
     """Gauss-Newton steps with shared identity, and again for all frames."""
 
+    def misfit(self) -> str | None:
+        """What of the focal lengths cannot be, if anything."""
+        if self.focal_range[0] > self.focal_range[1]:
+            return f"focal_range goes from {self.focal_range[0]:g} to {self.focal_range[1]:g}. Expected the least first, then the largest."
+        return None if self.start_ratios else "start_ratios is empty. Expected at least one focal length to begin from."
+
 
 @dataclass(frozen=True)
 class PhotometricConfig:

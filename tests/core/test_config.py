@@ -59,6 +59,8 @@ def test_a_dumped_recipe_reads_back_equal(tmp_path: Path) -> None:
         ("track: {split: middle}", "track.split is 'middle'. Expected tail or blocks"),
         ("track: {max_frames: -5}", "track.max_frames is -5. Expected a number from 1 up"),
         ("track: {fit: {focal_ratio: .nan}}", "track.fit.focal_ratio is nan"),
+        ("track: {fit: {focal_range: [4, 0.5]}}", "track.fit: focal_range goes from 4 to 0.5. Expected the least first"),
+        ("track: {fit: {start_ratios: []}}", "track.fit: start_ratios is empty"),
         ("[1, 2]", "mapping"),
         ("a: [", "not valid YAML"),
     ],

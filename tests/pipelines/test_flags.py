@@ -93,6 +93,7 @@ def test_words_after_two_dashes_are_no_flags() -> None:
         ("--out c", "needs FIRST"),
         ("a", "needs --out"),
         ("a --out", "--out needs a value: a path"),
+        ("a --out=", "--out : expected a path"),
         ("a --out c --steps 0", "--steps 0: expected a whole number from 1 up"),
         ("a --out c --steps 2.5", "--steps 2.5: expected a whole number"),
         ("a --out c --rate 1.01", "--rate 1.01: expected a number from 0 to 1"),
