@@ -12,6 +12,7 @@ from deja_vu.datasets.config import PriorSamplerConfig
 from deja_vu.motion.config import OneEuroConfig, RetargetConfig, TorsoMode
 from deja_vu.pipelines.flags import FLAT
 from deja_vu.tracking.config import PhotoConfig
+from deja_vu.training.config import AdamConfig
 from deja_vu.training.gaussian_config import BustConfig, LiftConfig
 from deja_vu.training.nerf_config import NerfPhase, NerfRates, NerfRegularizers, NerfTrainConfig
 from deja_vu.training.prior_config import PriorTrainConfig
@@ -184,12 +185,13 @@ FIELD = NerfTrainConfig(
         features=12,
     ),
     phases=(
-        NerfPhase(steps=200, resolution=128, learning_rate=0.003, final_rate=0.7, batch=2, enlarge=False, perceptual_every=0),
-        NerfPhase(steps=900, resolution=128, learning_rate=0.002, final_rate=0.4, batch=2, perceptual_every=4),
-        NerfPhase(steps=300, resolution=256, learning_rate=0.0008, final_rate=0.1, batch=2, window=128, perceptual_every=4),
+        NerfPhase(steps=200, resolution=128, learning_rate=0.0015, final_rate=0.7, batch=2, enlarge=False, perceptual_every=0),
+        NerfPhase(steps=900, resolution=128, learning_rate=0.001, final_rate=0.4, batch=2, perceptual_every=4),
+        NerfPhase(steps=300, resolution=256, learning_rate=0.0006, final_rate=0.15, batch=2, window=128, perceptual_every=4),
     ),
     regularizers=NerfRegularizers(planes=0.0),
-    learning_rates=NerfRates(planes=1.0, points=2.0),
+    learning_rates=NerfRates(planes=0.5, points=1.0),  # at twice the rates above, and these at one and two, all became transparent
+    adam=AdamConfig(eps=1e-8),
     perceptual_window=128,
 )
 """A field for many people that one core trains in half an hour; `full` has the published one."""
