@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,7 +83,8 @@ def fill(data: Sequence[Path], run: Run, config: PrepareConfig, device: torch.de
     photos = spread_photos(photos, config)
     sources = (*photos, *clips, *(f"{SYNTHETIC}:{seed}" for seed in range(1, config.made_up + 1)))
     if not sources:
-        raise InputError(f"{', '.join(map(str, data))}: no photo was found. Expected files ending in {', '.join(sorted(SUFFIXES))}.")
+        places = ", ".join(map(str, data)) or "No folder is given"
+        raise InputError(f"{places}: no photo was found. Expected files ending in {', '.join(sorted(SUFFIXES))}.")
     contents = fingerprint([(source, photos[source].path.stat().st_size) if source in photos else source for source in sources])
     clip_prints = fingerprint(*(source_facts(folder)["source_sha256"] for folder in clips.values()))
     facts = {"source_sha256": fingerprint(contents, clip_prints), "recipe_sha256": fingerprint(config)}
@@ -214,7 +216,7 @@ def identify(source: str, config: PrepareConfig, below: str | None = None) -> tu
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(os.fsencode(text)).hexdigest()
 
 
 def _prepare_clip(name: str, folder: Path, config: PrepareConfig) -> list[Sample]:

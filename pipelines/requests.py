@@ -52,6 +52,22 @@ def refuse_absent(path: Path, what: str) -> None:
         raise InputError(f"There is no file {path}. Expected the path of {what}.")
 
 
+def refuse_absent_all(paths: Sequence[Path], what: str) -> None:
+    """Check that at least one input is given, and that all are there.
+
+    Args:
+        paths: to be read.
+        what: each is, as `a video`.
+
+    Raises:
+        InputError: one is not, or there is none.
+    """
+    if not paths:
+        raise InputError(f"Nothing is given to work on. Expected the path of {what}, or several.")
+    for path in paths:
+        refuse_absent(path, what)
+
+
 MOTIONS = {".csv": "an ARKit capture", ".yaml": "an expression script", ".yml": "an expression script"}
 """What a motion's file is, by its suffix; any other is a video."""
 NO_MOTIONS = frozenset({".json", ".txt", ".png", ".jpg", ".jpeg", ".npz", ".ply", ".spz", ".glb", ".safetensors", ".html"})

@@ -7,7 +7,7 @@ from pathlib import Path
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.flags import Words
 from deja_vu.pipelines.recipes import PATH_FLAGS, Recipe, config_file, draws_gaussians, named_recipe, without_blendmaps
-from deja_vu.pipelines.requests import refuse_absent, refuse_device
+from deja_vu.pipelines.requests import refuse_absent_all, refuse_device
 
 
 def benchmark_command(
@@ -37,8 +37,7 @@ def benchmark_command(
         global_only: leave the blendmaps out, as an ablation.
         recipe: every value of the recipe.
     """
-    for clip in clips:
-        refuse_absent(clip, "a video or of a tracked folder")
+    refuse_absent_all(clips, "a video or of a tracked folder")
     refuse_device(recipe.device, gaussians=draws_gaussians(recipe))
     from deja_vu.pipelines.benchmark import benchmark, compare_paths
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.recipes import named_recipe, shipped_recipe
-from deja_vu.pipelines.requests import refuse_absent, refuse_device
+from deja_vu.pipelines.requests import refuse_absent_all, refuse_device
 from deja_vu.pipelines.run_folder import open_run
 from deja_vu.training.gaussian_config import GaussianTrainConfig
 
@@ -34,8 +34,7 @@ def compare_starts_command(
         config: recipe by name or path of a YAML file; flags override it.
         recipe: every value of the personalization.
     """
-    for clip in clips:
-        refuse_absent(clip, "a video or of a tracked folder")
+    refuse_absent_all(clips, "a video or of a tracked folder")
     refuse_device(device)
     with open_run(out, "compare-starts", inputs=clips, overwrite=overwrite, add=reuse):
         pass

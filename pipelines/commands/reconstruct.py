@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.configs import ReconstructConfig
-from deja_vu.pipelines.requests import refuse_absent, refuse_device, refuse_folder
+from deja_vu.pipelines.requests import refuse_absent_all, refuse_device, refuse_folder
 
 
 def reconstruct_command(
@@ -22,8 +22,7 @@ def reconstruct_command(
         config: every value of the recipe.
     """
     refuse_folder(out, "reconstruct", photos, overwrite=overwrite)
-    for photo in photos:
-        refuse_absent(photo, "a photo")
+    refuse_absent_all(photos, "a photo")
     refuse_device(device)
     from deja_vu.pipelines.reconstruct import reconstruct
 

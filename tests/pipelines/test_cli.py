@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -146,6 +147,12 @@ def test_a_config_with_a_mistake_is_refused(refused, tmp_path, text, expected) -
     for flag in (["--config", config], [f"--config={config}"]):
         assert expected in refused("personalize", tmp_path / "none.mp4", "--out", tmp_path / "run", *flag)
     assert set(snapshot(tmp_path)) == {"mine.yaml"}
+
+
+@pytest.mark.parametrize("command", ["reconstruct", "benchmark", "compare-starts", "prepare"])
+def test_nothing_to_work_on_is_refused(refused, command, tmp_path) -> None:
+    assert re.search("Nothing is given to work on|No folder is given", refused(command, "--out", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_config_that_does_not_exist_is_refused(refused, tmp_path) -> None:

@@ -246,11 +246,12 @@ class TestPrepare:
         folder.mkdir(parents=True)
         (folder / "woman.jpg").write_bytes((faces / "female_00.jpg").read_bytes())
         (folder / "broken.jpg").write_bytes(b"no picture")
+        (folder / os.fsdecode(b"w\xf6man.jpg")).write_bytes((faces / "female_00.jpg").read_bytes())  # as disks of other systems name it
         for name in ("film.mov", "list.txt", "._woman.jpg"):  # the last is what a Mac leaves beside a photo
             (folder / name).write_bytes(b"something else")
         shards = prepare([tmp_path / "photos"], tmp_path / "out", PrepareConfig(photo=replace(PrepareConfig().photo, resolution=128)))
-        assert len(shards) == 1
-        assert shards.entries[0].set_name == "some"
+        assert len(shards) == 2
+        assert {entry.set_name for entry in shards.entries} == {"some"}
         report = json.loads((tmp_path / "out" / "report.json").read_text())
         assert list(report["refused"]) == ["some/broken.jpg"]
         assert report["passed_over"] == {".mov": 1, ".txt": 1}
