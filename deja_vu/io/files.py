@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -77,8 +78,10 @@ def finish_part(part: Path, path: Path, *, durable: bool = True) -> None:
     """Give a written part its name.
 
     Raises:
-        OSError: it cannot be.
+        OSError: it cannot be, or a device or pipe has that name, which a file must not replace.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EEXIST, "it is no file", str(path))
     if durable:
         with part.open("rb") as file:
             os.fsync(file.fileno())

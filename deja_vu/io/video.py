@@ -265,6 +265,8 @@ class VideoWriter:
         self._stream: VideoStream | None = None
         self._size: tuple[int, int] | None = None
         self._format = "yuv420p"
+        if self.path.exists() and not self.path.is_file():
+            raise OutputError(f"{self.path} is a folder, a device or a pipe, so no video can be written there. Choose another name.")
         if not self.path.parent.is_dir():
             raise OutputError(f"The folder {self.path.parent} does not exist, so {self.path.name} cannot be written there.")
         if not os.access(self.path.parent, os.W_OK):

@@ -13,7 +13,7 @@ import torch
 
 from deja_vu.core.errors import OutputError
 from deja_vu.io.arrays import write_picture, write_tensors
-from deja_vu.io.files import LOCK, PART, held, whole, write_atomic, write_json
+from deja_vu.io.files import LOCK, PART, begin_part, finish_part, held, whole, write_atomic, write_json
 from deja_vu.io.video import write_video
 
 
@@ -103,6 +103,18 @@ def test_a_device_is_written_and_a_link_replaced(tmp_path) -> None:
     write_atomic(tmp_path / "link", "new")
     assert (tmp_path / "real").read_text() == "mine"
     assert (tmp_path / "link").read_text() == "new"
+
+
+def test_no_file_takes_the_place_of_a_device_or_pipe(tmp_path) -> None:
+    """Not even where the user might do it: renaming a film over /dev/null would leave the machine without one."""
+    pipe = tmp_path / "pipe.mp4"
+    os.mkfifo(pipe)
+    with pytest.raises(OutputError, match="is a folder, a device or a pipe"):
+        write_video(pipe, [np.zeros((32, 32, 3), np.uint8)], 25.0)
+    part = begin_part(pipe)
+    with pytest.raises(OSError, match="it is no file"):
+        finish_part(part, pipe)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
 def test_a_held_folder_says_who_holds_it_and_is_let_go(tmp_path) -> None:
