@@ -201,6 +201,7 @@ class GaussianTask(Task[GaussianPhase, Batch]):
     def follow(self) -> None:
         """Draw what no frame shows back to the base map, and what is fixed back to its place."""
         self.avatar.hold_unseen(self.config.held_decay)
+        self.avatar.limit_hair(self.config.hair_reach)
         if self.mouth is not None:
             fix_mouth(self.avatar, self.mouth)
 

@@ -32,11 +32,13 @@ class LiftConfig:
     """Height of a direction from the middle of the scalp, from which on hair fills more and more of the visual hull."""
     crown_to: Annotated[float, Range(-1, 1)] = 0.7
     """The same from which on it fills it."""
-    hull_from: Annotated[float, Range(-1, 1)] = -0.6
+    hull_from: Annotated[float, Range(-1, 1)] = -0.45
     """Largest cosine between normal and direction to the camera in the lifted frames from which on it does so less and less: the hull of
     small turns is a box."""
-    hull_to: Annotated[float, Range(-1, 1)] = -0.75
+    hull_to: Annotated[float, Range(-1, 1)] = -0.65
     """The same to which it does so no more."""
+    crown_angle: Rate = 0.14
+    """Angle over which the crown is rounded where no outline measured it, radians."""
     min_trust: Share = 0.1
     """Squared cosine between normal and view from which on a texel's color is taken: at the rim, the background shines through."""
     prior_frames: Positive = 12
@@ -233,6 +235,8 @@ class GaussianTrainConfig(TrainConfig):
     unseen texels as fast as seen ones, at random."""
     code_noise: Weight = 0.2
     """Deviation of the noise added to the blend code's coordinates in training."""
+    hair_reach: Rate = 0.008
+    """Most that training moves hair from the height that silhouettes gave it, meters."""
     held_decay: Share = 0.2
     """Share of the global rectification that is lost in every step where it is held to the base map."""
     global_map: Literal["trained", "folded"] = "trained"

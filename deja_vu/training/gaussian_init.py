@@ -28,7 +28,7 @@ from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.training.bust_init import lift_bust, lift_neck
 from deja_vu.training.gaussian_config import GaussianTrainConfig, LiftConfig
 from deja_vu.uv.binding import Resample
-from deja_vu.uv.hair import HairRim, load_hair_prior, scalp_directions
+from deja_vu.uv.hair import HairRim, load_hair_prior, scalp_directions, smooth_heights
 from deja_vu.uv.hull import HairHull
 from deja_vu.uv.lift import ColorLift
 from deja_vu.uv.strands import continue_hair
@@ -115,7 +115,7 @@ def raise_hair(avatar: GaussianAvatar, source: FrameSource, spread: Int[Tensor, 
     """Raise the base map over the scalp to the height of the person's hair, in place.
 
     Beside and behind the face hair stands as is usual beside the outline that frames show. Of the crown, which makes the outline in other
-    frames when the head nods, it fills the visual hull.
+    frames when the head nods, it fills the visual hull, rounded: where that ends being bounded, it has a crest.
 
     Args:
         avatar: bald.
@@ -133,31 +133,36 @@ def raise_hair(avatar: GaussianAvatar, source: FrameSource, spread: Int[Tensor, 
         drawn = avatar.render(batch.params, batch.camera, torch.zeros(3)).alpha[..., 0]
         rim.add(surface, batch.camera, batch.foreground, batch.valid, drawn)
         hull.add(surface, batch.camera, batch.foreground, batch.valid, reach)
-    usual, up = rim.estimate(rest, load_hair_prior()), scalp_directions(rest, scalp)[:, 1]
-    crown = ((up - config.crown_from) / (config.crown_to - config.crown_from)).clamp(0, 1)
+    usual, directions = rim.estimate(rest, load_hair_prior()), scalp_directions(rest, scalp)
+    crown = ((directions[:, 1] - config.crown_from) / (config.crown_to - config.crown_from)).clamp(0, 1)
     shown = ((hull.facing - config.hull_to) / (config.hull_from - config.hull_to)).clamp(0, 1)
+    filled = torch.maximum(usual, usual.lerp(hull.estimate_heights(layout, scalp), crown * shown))
+    if scalp.any():
+        fixed = 1 - crown * (1 - rim.known_share())
+        filled[scalp] = smooth_heights(directions[scalp], filled[scalp], fixed[scalp], config.crown_angle)
     heights = avatar.clothing_height()
-    heights[texels] = torch.maximum(usual, usual.lerp(hull.estimate_heights(layout, scalp), crown * shown))
+    heights[texels] = filled
     avatar.raise_surface(heights)
 
 
 def hold_hidden(avatar: GaussianAvatar, facing: Float[Tensor, " M"], config: LiftConfig) -> Float[Tensor, "M 13"]:
     """How firmly each value of the head keeps to the base map.
 
-    Hair that is turned away from all frames does, its color earlier than its place, and what of the mouth no frame shows.
+    Hair that is turned away from all frames does, its color earlier than its place, the color of such parts of ears, and what of the mouth
+    no frame shows.
 
     Args:
         avatar: whose unseen share is known.
         facing: largest cosine between each texel's normal and the direction to the camera in the frames.
         config: ranges.
     """
-    texels = avatar.charts.parts[0][1]
-    scalp = avatar.scalp[texels].float()
-    held = (scalp * ((config.averted_from - facing) / (config.averted_from - config.averted_to)).clamp(0, 1))[:, None].repeat(
-        1, NUM_CHANNELS
-    )
-    color = scalp * ((config.color_averted_from - facing) / (config.color_averted_from - config.color_averted_to)).clamp(0, 1)
-    held[:, CHANNELS["color"]] = color[:, None]
+    layout, texels = avatar.charts.parts[0]
+    regions, scalp = avatar.head.topology.regions, avatar.scalp[texels]
+    ears = regions["ears"][layout.faces] if "ears" in regions else torch.zeros_like(scalp)
+    place = scalp * ((config.averted_from - facing) / (config.averted_from - config.averted_to)).clamp(0, 1)
+    color = ((config.color_averted_from - facing) / (config.color_averted_from - config.color_averted_to)).clamp(0, 1)
+    held = place[:, None].repeat(1, NUM_CHANNELS)
+    held[:, CHANNELS["color"]] = ((scalp | ears) * color)[:, None]
     held[avatar.inner[texels] & (avatar.unseen[texels] > config.mouth_unseen)] = 1
     return held
 

@@ -89,6 +89,23 @@ def border_ramp(points: Float[Tensor, "M 3"], scalp: Bool[Tensor, " M"], width: 
     return torch.where(scalp, x * x * (3 - 2 * x), torch.zeros_like(x))
 
 
+def smooth_heights(
+    directions: Float[Tensor, "n 3"], heights: Float[Tensor, " n"], fixed: Float[Tensor, " n"], angle: float, cell: float = 0.08
+) -> Float[Tensor, " n"]:
+    """Heights that are averaged over neighboring directions, except where they are known.
+
+    Args:
+        directions: of all texels of the scalp, unit.
+        heights: over them, meters.
+        fixed: share of a height that stays as it is, in [0, 1].
+        angle: over which a direction's weight falls to 1 / e**0.5, radians.
+        cell: side of the cells of directions whose heights count as one.
+    """
+    at, mean = _bin(directions, heights, torch.ones_like(heights), cell)
+    weight = torch.softmax(directions.double() @ at.T / angle**2, 1)
+    return (weight @ mean).float().lerp(heights, fixed)
+
+
 class HairRim:
     """Measures how far the person reaches beyond the bald head where a texel lies on the bald head's outline."""
 
@@ -169,8 +186,11 @@ class HairRim:
         heights = torch.zeros(len(scalp))
         mean_height = (usual.exp() - OFFSET) * (config.envelope + (1 - config.envelope) * share)
         heights[scalp] = mean_height.clamp(0, config.max_height).float()
-        own = (self.weight / max(self.count, 1) / config.sure_share).clamp(0, 1) * scalp
-        return (heights * ramp).lerp(mean, own)
+        return (heights * ramp).lerp(mean, self.known_share())
+
+    def known_share(self) -> Float[Tensor, " M"]:
+        """How surely each texel's height was measured, in [0, 1]."""
+        return (self.weight / max(self.count, 1) / self.config.sure_share).clamp(0, 1) * self.scalp
 
     def _covary(self, a: Float[Tensor, "n 3"], b: Float[Tensor, "m 3"], prior: HairPrior) -> Float[Tensor, "n m"]:
         """Covariance of what is usual, of how much hair there is at all, and of what differs from place to place.

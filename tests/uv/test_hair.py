@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from deja_vu.core.camera import Camera
 from deja_vu.uv.attach import SurfaceFrames
 from deja_vu.uv.config import RimConfig
-from deja_vu.uv.hair import HairRim, border_ramp, load_hair_prior, scalp_directions
+from deja_vu.uv.hair import HairRim, border_ramp, load_hair_prior, scalp_directions, smooth_heights
 
 RADIUS, DISTANCE, SIDE = 0.09, 0.8, 256
 CAMERA = Camera.from_focal(1.6 * SIDE, SIDE, SIDE)
@@ -116,3 +117,16 @@ def test_no_hair_grows_beyond_the_scalp_and_little_at_its_border():
 def test_a_head_without_scalp_has_no_hair():
     rim = HairRim(torch.zeros(COUNT, dtype=torch.bool))
     assert not rim.estimate(upright(ball()), load_hair_prior()).any()
+
+
+def test_a_crest_that_no_outline_measured_is_rounded_and_what_was_measured_stays():
+    turn = torch.linspace(0, torch.pi, 500)
+    directions = torch.stack([torch.zeros_like(turn), turn.sin(), turn.cos()], 1)
+    crest = torch.where((turn - 1.9).abs() < 0.15, 0.03, 0.01)
+    free, fixed = torch.zeros_like(crest), torch.ones_like(crest)
+    smooth = smooth_heights(directions, crest, free, 0.14)
+    assert 0.015 < float(smooth.max()) < 0.026
+    assert float(smooth.diff().abs().max()) < 0.2 * float(crest.diff().abs().max())
+    assert float(smooth.mean()) == pytest.approx(float(crest.mean()), rel=0.03)  # what is taken from the crest lies beside it
+    assert torch.equal(smooth_heights(directions, crest, fixed, 0.14), crest)
+    assert torch.allclose(smooth_heights(directions, torch.full_like(crest, 0.01), free, 1e-3), torch.full_like(crest, 0.01))

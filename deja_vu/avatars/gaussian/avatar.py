@@ -240,6 +240,17 @@ class GaussianAvatar(Avatar):
         """
         self.rectification.mul_(1 - decay * self.held)
 
+    @torch.no_grad()
+    def limit_hair(self, reach: float) -> None:
+        """Keep hair near the height that silhouettes gave it, in place: it would go astray to fill the outline of an ear before it.
+
+        Args:
+            reach: most that the global rectification moves it along each axis, meters.
+        """
+        place = self.rectification[:, CHANNELS["position"]]
+        limit = reach / self.gains[CHANNELS["position"]]
+        place.copy_(torch.where(self.scalp[:, None], place.clamp(-limit, limit), place))
+
     def clothing_height(self) -> Float[Tensor, " M"]:
         """Height at which clothing begins over every texel, meters; 0 on a head, and on its bare neck."""
         height = self.base.new_zeros(len(self.charts))

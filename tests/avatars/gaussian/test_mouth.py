@@ -90,6 +90,20 @@ def test_a_head_without_a_mouth_has_nothing_drawn_in():
     assert not GaussianAvatar(head, torch.zeros(head.spec.num_shape), GaussianConfig(uv_size=64, blendmaps=0)).inner.any()
 
 
+def test_hair_stays_within_reach_of_where_it_was_lifted_and_skin_goes_where_it_will(avatar):
+    place = avatar.rectification.data[:, CHANNELS["position"]]
+    place.fill_(1000.0)
+    avatar.limit_hair(0.008)
+    moved = place * avatar.gains[CHANNELS["position"]]
+    assert bool(avatar.scalp.any())
+    assert torch.allclose(moved[avatar.scalp], torch.tensor(0.008))
+    assert bool((place[~avatar.scalp] == 1000.0).all())
+    place.fill_(-1e-3)
+    avatar.limit_hair(0.008)
+    assert bool((place == -1e-3).all())
+    avatar.rectification.data.zero_()
+
+
 def test_what_is_held_returns_to_the_base_map_and_the_rest_stays(avatar):
     avatar.rectification.data.fill_(1.0)
     avatar.held.zero_()
