@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,10 +15,12 @@ import torch
 from deja_vu.avatars import Avatar, GaussianAvatar, load_avatar, save_avatar
 from deja_vu.bench.results import METRICS_FILE, RunFacts, write_result
 from deja_vu.bench.speed import measure_speed
+from deja_vu.core.ahead import done_beside
 from deja_vu.core.config import config_text
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.core.stopwatch import Stopwatch, command_begun
 from deja_vu.core.subject import Subject
+from deja_vu.heads import load_head
 from deja_vu.io.files import write_atomic, write_json
 from deja_vu.io.images import write_png
 from deja_vu.pipelines.drive import show
@@ -32,6 +35,7 @@ from deja_vu.pipelines.report import write_report
 from deja_vu.pipelines.run_folder import Run, find_track, open_run
 from deja_vu.report.sheets import comparison_sheet
 from deja_vu.tracking.config import TrackConfig
+from deja_vu.tracking.overlay import OVERLAY, write_overlay
 from deja_vu.tracking.tracker import track_video
 from deja_vu.training.checkpoint import fingerprint, spent_seconds
 from deja_vu.training.devices import device_name, pick_device
@@ -115,7 +119,9 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
     sequence = track_or_load(video, run, "track", recipe.track, watch, resume=resume, device=device)
     seconds = {"track": earlier + watch.seconds}
     provenance = run.note(tracked=str(run.place(sequence.folder).resolve()), track_seconds=f"{seconds['track']:.2f}")
-    learned = learn(sequence.train_part(), recipe, out, resume=resume, watch=watch)
+    with overlay_beside(sequence) if not video.is_dir() else nullcontext():
+        learned = learn(sequence.train_part(), recipe, out, resume=resume, watch=watch)
+    watch.end("overlay")
     avatar, subject = learned.avatar, subject_of(sequence, learned.avatar)
     teaching = {"teacher": learned.teacher_seconds} if learned.teacher_seconds else {}
     seconds |= {"personalize": learned.seconds + learned.teacher_seconds, **teaching}
@@ -150,6 +156,14 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
     metrics |= {"seconds": _rounded(seconds | {"total": earlier + watch.seconds}), "stages": _rounded(watch.stages)}
     write_json(out / METRICS_FILE, metrics)
     print(summary(metrics, run.out))
+
+
+def overlay_beside(sequence: TrackedSequence) -> AbstractContextManager[None]:
+    """While the block runs, a video that this run has tracked gets its overlay, unless an earlier attempt has written it."""
+    path = sequence.folder / OVERLAY
+    if path.is_file():
+        return nullcontext()
+    return done_beside(partial(write_overlay, load_head(sequence.info.head_name), sequence, path))
 
 
 def show_avatar(avatar: Avatar, subject: Subject, sequence: TrackedSequence, out: Path, device: torch.device) -> None:
@@ -229,7 +243,7 @@ def tell_first(video: Path, run: Run, recipe: Recipe, watch: Stopwatch) -> None:
 def track_or_load(
     video: Path, run: Run, name: str, config: TrackConfig, watch: Stopwatch | None = None, *, resume: bool, device: torch.device
 ) -> TrackedSequence:
-    """A tracked sequence of a run, in a folder of this name: read where it is there, made where it is not."""
+    """A tracked sequence of a run, in a folder of this name: read where it is there, made where it is not, without its overlay."""
     if video.is_dir():
         return TrackedSequence.load(video)
     folder = run.folder / name

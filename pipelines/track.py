@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from deja_vu.heads import load_head
 from deja_vu.pipelines.identity import source_facts
 from deja_vu.pipelines.run_folder import open_run
 from deja_vu.tracking.config import TrackConfig
+from deja_vu.tracking.overlay import OVERLAY, write_overlay
 from deja_vu.tracking.tracker import track_video
 from deja_vu.training.checkpoint import fingerprint
 from deja_vu.training.devices import pick_device
@@ -30,4 +32,5 @@ def track_into(video: Path, out: Path, config: TrackConfig, *, overwrite: bool, 
     """
     with open_run(out, "track", inputs=[video, *read], overwrite=overwrite) as run:
         run.note(**source_facts(video), recipe_sha256=fingerprint(config))
-        track_video(video, run.folder, config, device=pick_device(device, gaussians=False))
+        sequence = track_video(video, run.folder, config, device=pick_device(device, gaussians=False))
+        write_overlay(load_head(config.head), sequence, run.folder / OVERLAY)

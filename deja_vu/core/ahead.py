@@ -1,10 +1,12 @@
-"""Results in order, computed in threads ahead of whoever uses them."""
+"""Work in threads beside the main one: results in order, ahead of whoever uses them, and jobs that a block waits for."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -31,3 +33,21 @@ def compute_ahead(compute: Callable[[Item], Result], items: Iterable[Item], work
             yield ahead.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def done_beside(job: Callable[[Event], None]) -> Iterator[None]:
+    """Do a job in a thread while the block runs. The block's end waits for it, and raises what it raised.
+
+    Args:
+        job: is given an event that is set when the block fails, or is interrupted: then it is to end soon, and to leave nothing behind.
+    """
+    stopped = Event()
+    pool = ThreadPoolExecutor(1)
+    done = pool.submit(job, stopped)
+    try:
+        yield
+        done.result()
+    finally:
+        stopped.set()
+        pool.shutdown()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import CancelledError
 from pathlib import Path
+from threading import Event
 
 import cv2
 import numpy as np
@@ -30,19 +32,33 @@ LINE_COVER = 0.6
 """Opacity of the lines on it."""
 LINE_COLOR = (255, 170, 60.0)
 """Of the lines on the torso and of its outline."""
+OVERLAY = "overlay.mp4"
+"""In a tracked folder."""
 LINE_SPACING = 0.04
 """Between the lines on the torso, meters."""
 
 
-def write_overlay(head: HeadModel, sequence: TrackedSequence, path: Path) -> None:
+def write_overlay(head: HeadModel, sequence: TrackedSequence, path: Path, stopped: Event | None = None) -> None:
     """Video of the crop beside the same with the shaded mesh and landmarks' surface points as dots.
 
     Where the torso was tracked, the window that holds it follows, with its outline and a grid that is fixed to it.
+
+    Args:
+        head: model.
+        sequence: tracked video.
+        path: file to write.
+        stopped: once it is set, nothing more is drawn, and no file is left.
+
+    Raises:
+        OutputError: the file cannot be written.
+        CancelledError: it was stopped.
     """
     bust = None if sequence.torso_shape is None else load_bust()
     person = None if bust is None else sequence.person_window()
 
     def join(position: int) -> UInt8[np.ndarray, "H W 3"]:
+        if stopped is not None and stopped.is_set():
+            raise CancelledError
         panels = draw(head, sequence, position)
         return panels if bust is None or person is None else np.concatenate([panels, draw_torso(head, bust, person, position)], axis=1)
 

@@ -36,7 +36,6 @@ from deja_vu.tracking.masks import HeadMasks
 from deja_vu.tracking.matte import Matting
 from deja_vu.tracking.matte_check import doubt_mattes
 from deja_vu.tracking.observations import Observations
-from deja_vu.tracking.overlay import write_overlay
 from deja_vu.tracking.photometric import PhotometricRefiner
 from deja_vu.tracking.quality import any_fault, find_landmark_faults, find_pixel_faults, landmark_shares, refuse_failed, tell_faults
 from deja_vu.tracking.solver import FaceSolver, fit_landmarks, refuse_untrackable
@@ -80,9 +79,7 @@ def track_video(video: Path, out: Path, config: TrackConfig, watch: Stopwatch | 
     windows = choose_windows(detections, config)
     _print_notes(long := say_memory(len(state.expression), windows))
     writer = FrameWriter(video, detections, out, windows)
-    with ExitStack() as open_mattings:
-        mattings = [open_mattings.enter_context(Matting(config.matte, closed_form=config.closed_form_matte)) for _ in windows]
-        crops, person = writer.write_crops(mattings, config.max_frames)
+    crops, person = _crop_and_matte(writer, config)
     _print_notes(doubts := doubt_mattes(crops.alpha.numpy(), crops.valid.numpy(), detections.index[detections.found], config.matte_check))
     watch.end("crop and matte")
     try:
@@ -109,17 +106,17 @@ def track_video(video: Path, out: Path, config: TrackConfig, watch: Stopwatch | 
         test=test,
         torso_shape=state.torso_shape if config.head == BUST_HEAD else None,
     )
-    _write_pictures(head, sequence, video, detections)
-    watch.end("overlay")
+    if detections.crowd is not None:
+        write_faces(video, detections.crowd, detections.turn, out / "faces.png")
     write_sequence(sequence)  # makes the folder whole
     return sequence
 
 
-def _write_pictures(head: HeadModel, sequence: TrackedSequence, video: Path, detections: Detections) -> None:
-    """What shows a user how tracking went, and whom it followed."""
-    write_overlay(head, sequence, sequence.folder / "overlay.mp4")
-    if detections.crowd is not None:
-        write_faces(video, detections.crowd, detections.turn, sequence.folder / "faces.png")
+def _crop_and_matte(writer: FrameWriter, config: TrackConfig) -> list[Crops]:
+    """Small copies of each window, whose pictures are stored."""
+    with ExitStack() as open_mattings:
+        mattings = [open_mattings.enter_context(Matting(config.matte, closed_form=config.closed_form_matte)) for _ in writer.windows]
+        return writer.write_crops(mattings, config.max_frames)
 
 
 def choose_windows(detections: Detections, config: TrackConfig) -> tuple[StoredWindow, StoredWindow]:

@@ -1,4 +1,4 @@
-"""Results computed ahead are those computed in turn."""
+"""Work in threads comes out as work in turn."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from deja_vu.core.ahead import compute_ahead
+from deja_vu.core.ahead import compute_ahead, done_beside
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -62,4 +62,42 @@ def test_whoever_leaves_early_leaves_no_work_behind():
     results.close()
     assert begun == ended
     assert len(begun) <= 3
+    assert threading.active_count() == before
+
+
+def test_a_block_waits_for_the_job_beside_it():
+    goes, done = threading.Event(), []
+
+    def job(stopped):
+        assert goes.wait(10)
+        done.append(stopped.is_set())
+
+    with done_beside(job):
+        assert done == []
+        goes.set()
+    assert done == [False]
+
+
+def test_a_jobs_error_comes_at_the_end_of_the_block():
+    def job(stopped):
+        raise ValueError("job")
+
+    reached = []
+    with pytest.raises(ValueError, match="job"), done_beside(job):
+        reached.append(True)
+    assert reached == [True]
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, RuntimeError])
+def test_a_block_that_fails_stops_its_job_and_says_its_own_error(kind):
+    ended, before = [], threading.active_count()
+
+    def job(stopped):
+        assert stopped.wait(10)
+        ended.append(True)
+        raise ValueError("job")
+
+    with pytest.raises(kind, match="block"), done_beside(job):
+        raise kind("block")
+    assert ended == [True]
     assert threading.active_count() == before

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
 import torch
 
 from deja_vu.core.camera import Camera
+from deja_vu.core.errors import FormatError
 from deja_vu.core.head import HeadParams
 from deja_vu.core.sequence import TrackedSequence, TrackInfo
 from deja_vu.heads import load_head
 from deja_vu.heads.bust import load_bust
 from deja_vu.io.tracked_folder import write_frame, write_masks
 from deja_vu.io.video import probe
-from deja_vu.tracking.overlay import draw_torso, write_overlay
+from deja_vu.pipelines.personalize import overlay_beside
+from deja_vu.tracking.overlay import OVERLAY, draw_torso, write_overlay
 
 SIDE = 128
 
@@ -62,3 +66,38 @@ def test_the_video_has_a_panel_more_where_the_torso_was_tracked(sequence: Tracke
         write_overlay(head, replace(sequence, torso_shape=shape), sequence.folder / name)
         info = probe(sequence.folder / name)
         assert (info.width, info.height) == (panels * SIDE, SIDE)
+
+
+def test_nothing_is_left_of_an_overlay_that_was_stopped(sequence: TrackedSequence) -> None:
+    before, stopped = sorted(sequence.folder.iterdir()), Event()
+    head = load_head("anny")
+
+    def stop_after_a_frame(params: HeadParams) -> torch.Tensor:
+        stopped.set()
+        return posed(params)
+
+    posed, head.forward = head.forward, stop_after_a_frame
+    with pytest.raises(CancelledError):
+        write_overlay(head, sequence, sequence.folder / OVERLAY, stopped)
+    assert sorted(sequence.folder.iterdir()) == before
+
+
+def test_a_run_draws_its_overlay_beside_its_training_once(sequence: TrackedSequence) -> None:
+    path = sequence.folder / OVERLAY
+    write_overlay(load_head("anny"), sequence, sequence.folder / "expected.mp4")
+    with overlay_beside(sequence):
+        pass
+    assert path.read_bytes() == (sequence.folder / "expected.mp4").read_bytes()
+    path.write_bytes(b"of an earlier attempt")
+    with overlay_beside(sequence):
+        pass
+    assert path.read_bytes() == b"of an earlier attempt"
+
+
+def test_an_overlay_that_cannot_be_written_ends_the_run_by_its_own_error(sequence: TrackedSequence) -> None:
+    (sequence.folder / "masks").rename(sequence.folder / "gone")
+    trained = []
+    with pytest.raises(FormatError, match="missing or damaged"), overlay_beside(sequence):
+        trained.append(True)
+    assert trained == [True]
+    assert not (sequence.folder / OVERLAY).exists()
