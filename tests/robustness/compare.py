@@ -15,7 +15,7 @@ from safetensors import safe_open
 from deja_vu.io.files import LOCK, PART
 from deja_vu.pipelines.own_files import STAGE
 
-CIRCUMSTANCES = frozenset({"command", "commit", "seconds", "peak_mb", "track_seconds", "machine", "sha256"})
+CIRCUMSTANCES = frozenset({"command", "commit", "seconds", "peak_mb", "track_seconds", "machine", "sha256", "stages", "speed"})
 """Entries of records that say how a result came about."""
 LITTER = re.compile(rf"{PART.pattern}|(?:.*/)?(?:{re.escape(STAGE)}|\.[^/]*{re.escape(LOCK)}|{re.escape(LOCK)})|(?:.*/)?deja-vu-[^/]*")
 """What must not be left: files being written, new runs that have not taken their place, locks, temporary folders."""
