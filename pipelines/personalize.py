@@ -15,7 +15,7 @@ import torch
 from deja_vu.avatars import Avatar, GaussianAvatar, load_avatar, save_avatar
 from deja_vu.bench.results import METRICS_FILE, RunFacts, write_result
 from deja_vu.bench.speed import measure_speed
-from deja_vu.core.ahead import done_beside
+from deja_vu.core.ahead import run_beside
 from deja_vu.core.config import config_text
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.core.stopwatch import Stopwatch, command_begun
@@ -163,7 +163,7 @@ def overlay_beside(sequence: TrackedSequence) -> AbstractContextManager[None]:
     path = sequence.folder / OVERLAY
     if path.is_file():
         return nullcontext()
-    return done_beside(partial(write_overlay, load_head(sequence.info.head_name), sequence, path))
+    return run_beside(partial(write_overlay, load_head(sequence.info.head_name), sequence, path))
 
 
 def show_avatar(avatar: Avatar, subject: Subject, sequence: TrackedSequence, out: Path, device: torch.device) -> None:
