@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deja_vu.core import documents
 from deja_vu.core.errors import FormatError, MissingAssetError
 from deja_vu.core.head import HeadSpec, HeadTopology, LandmarkSet
 from deja_vu.heads.base import HeadData, HeadModel
@@ -132,8 +134,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return dict(archive)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise FormatError(f"{path} is not an archive of plain arrays ({error}). Download it again from {HOME_PAGE}.") from error
+    except (ValueError, OSError, EOFError, LookupError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        reason = documents.in_short(error)
+        raise FormatError(f"{path} is not an archive of plain arrays ({reason}). Download it again from {HOME_PAGE}.") from error
 
 
 def _make_head_data(path: Path, arrays: dict[str, Any], num_shape: int, num_expression: int) -> tuple[HeadData, np.ndarray]:

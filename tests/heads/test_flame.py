@@ -185,3 +185,17 @@ def test_an_archive_with_objects_inside_is_refused(folder: Path) -> None:
     (folder / "other.npz").write_bytes(b"not an archive")
     with pytest.raises(FormatError, match="plain arrays"):
         load_2020(folder / "other.npz")
+
+
+@pytest.mark.parametrize(("place", "value"), [(6, 173), (8, 1), (10, 99)], ids=["version", "encrypted", "compression"])
+def test_an_archive_that_no_reader_knows_is_refused(folder: Path, place: int, value: int) -> None:
+    """Fields of every entry in the archive's own directory: the version needed, the flags, the way of compression."""
+    np.savez(folder / "other.npz", **fake_arrays())
+    content = bytearray((folder / "other.npz").read_bytes())
+    entry = content.find(b"PK\x01\x02")
+    while entry >= 0:
+        content[entry + place] = value
+        entry = content.find(b"PK\x01\x02", entry + 4)
+    (folder / "other.npz").write_bytes(content)
+    with pytest.raises(FormatError, match="plain arrays"):
+        load_2020(folder / "other.npz")
