@@ -343,7 +343,7 @@ def test_personalize_fills_the_run_folder(tracked, small_recipe, tmp_path, capsy
     assert again["seconds"]["track"] >= 100
     assert again["seconds"]["personalize"] >= metrics["seconds"]["personalize"] > 0.5
     spent = again["seconds"]["track"] + again["seconds"]["personalize"]
-    assert spent <= again["seconds"]["avatar"] < again["seconds"]["total"]  # to a hundredth of a second, in which an avatar may be saved
+    assert spent - 0.02 < again["seconds"]["avatar"] < again["seconds"]["total"]  # each is rounded to a hundredth
     assert again["seconds"]["total"] > 100 + metrics["seconds"]["personalize"], "all attempts count"
     assert equal(load_avatar(out / "avatar.safetensors"), avatar)
 
