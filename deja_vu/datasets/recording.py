@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from deja_vu.core import documents
+from deja_vu.core import array_archive, documents
 from deja_vu.core.errors import FormatError, InputError
 from deja_vu.core.image import decode_picture
 
@@ -101,11 +99,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     """
     if not path.is_file():
         raise InputError(f"There are no parameters of a frame at {path}. Track that frame, or remove it from the list of frames.")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    except (ValueError, OSError, EOFError, LookupError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise FormatError(f"{path} is no archive of plain arrays ({documents.in_short(error)}). Export it again.") from error
+    return array_archive.read_npz(path, "Export it again.")
 
 
 def take(source: Path, values: Mapping[str, Any], name: str, shape: tuple[int | None, ...]) -> np.ndarray:

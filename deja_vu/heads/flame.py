@@ -9,8 +9,6 @@ Beside the model file lie the files that belong to it (all from the FLAME projec
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deja_vu.core import documents
+from deja_vu.core.array_archive import read_npz
 from deja_vu.core.errors import FormatError, MissingAssetError
 from deja_vu.core.head import HeadSpec, HeadTopology, LandmarkSet
 from deja_vu.heads.base import HeadData, HeadModel
@@ -131,12 +129,7 @@ def _read(path: Path) -> dict[str, Any]:
     """Arrays of a .pkl or .npz by name."""
     if path.suffix != ".npz":
         return read_pickle(path)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    except (ValueError, OSError, EOFError, LookupError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = documents.in_short(error)
-        raise FormatError(f"{path} is not an archive of plain arrays ({reason}). Download it again from {HOME_PAGE}.") from error
+    return read_npz(path, f"Download it again from {HOME_PAGE}.")
 
 
 def _make_head_data(path: Path, arrays: dict[str, Any], num_shape: int, num_expression: int) -> tuple[HeadData, np.ndarray]:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import Module
 
 from deja_vu.core.documents import in_short
 from deja_vu.core.errors import FormatError, OutputError
@@ -109,3 +111,20 @@ def read_asset(path: Path | str, format: str) -> tuple[dict[str, str], dict[str,
     if (found := header.get("format", "none")) != format:
         raise FormatError(f"{path} has format {found!r}, expected {format!r}. Install the package again, or bake the file.")
     return header, tensors
+
+
+def load_weights(network: Module, tensors: Mapping[str, Tensor], path: Path | str) -> None:
+    """Give a network, built as a file's header describes it, the file's tensors.
+
+    Args:
+        network: to be filled, in place.
+        tensors: of the file.
+        path: of the file, for the message.
+
+    Raises:
+        FormatError: they do not fit, or are not finite.
+    """
+    expected, found = ({name: tuple(value.shape) for name, value in side.items()} for side in (network.state_dict(), tensors))
+    if expected != found or not all(torch.isfinite(value).all() for value in tensors.values()):
+        raise FormatError(f"{path}: its tensors do not fit the network that its header describes, or are not finite.")
+    network.load_state_dict(tensors)

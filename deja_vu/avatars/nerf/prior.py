@@ -19,7 +19,7 @@ from deja_vu.core.documents import parse_json
 from deja_vu.core.errors import FormatError, refuse_other_version
 from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
-from deja_vu.io.arrays import read_weights, write_weights
+from deja_vu.io.arrays import load_weights, read_weights, write_weights
 
 FORMAT = "deja-vu field prior"
 """Mark in the header of every file."""
@@ -93,9 +93,5 @@ def load_field_prior(path: Path) -> NerfAvatar:
         prior = build_field_prior(load_head(header["head"]), config)
     except (KeyError, TypeError, dacite.DaciteError) as error:
         raise FormatError(f"{path} is damaged or no field's network ({error}).") from error
-    expected = {name: tuple(value.shape) for name, value in prior.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
-    if expected != found or not all(torch.isfinite(value).all() for value in tensors.values()):
-        raise FormatError(f"{path}: its tensors do not fit the network that its header describes, or are not finite.")
-    prior.load_state_dict(tensors)
+    load_weights(prior, tensors, path)
     return prior.eval()

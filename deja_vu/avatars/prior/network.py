@@ -24,7 +24,7 @@ from deja_vu.core.documents import parse_json
 from deja_vu.core.errors import FormatError, MissingAssetError
 from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS
 from deja_vu.core.image import over
-from deja_vu.io.arrays import read_weights, write_weights
+from deja_vu.io.arrays import load_weights, read_weights, write_weights
 from deja_vu.nets.image_to_uv import ImageToUV
 from deja_vu.nets.uv_unet import UVNet
 
@@ -194,9 +194,5 @@ def load_prior(path: Path | None = None) -> HeadPrior:
         raise FormatError(f"{path} is damaged or no network's file ({error}).") from error
     if header["uv_hash"] != prior.atlas.layout.hash:
         raise FormatError(f"{path} was trained on another UV chart of head '{config.head}'. Train it again with this version.")
-    expected = {name: tuple(value.shape) for name, value in prior.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
-    if expected != found or not all(torch.isfinite(value).all() for value in tensors.values()):
-        raise FormatError(f"{path}: its tensors do not fit the network that its header describes, or are not finite.")
-    prior.load_state_dict(tensors)
+    load_weights(prior, tensors, path)
     return prior.eval()
