@@ -13,18 +13,18 @@ help:  ## this text
 	@echo "make TARGET, on a fresh machine too:"
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST)
 
-setup: $(READY)  ## install the program into .venv and fetch the model files (once; 400 MB)
+setup: $(READY)  ## install the program into .venv and fetch the model files (once; 420 MB)
 
 $(READY): setup.py pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(MAKE) --no-print-directory system
 	@echo "Installing PyTorch and the other packages into $(VENV); this takes some minutes ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . tensorboard
 	-$(BIN)/python -m deja_vu.io.assets
 	touch $@
 
-tools: $(TOOLS)  ## install what tests, lint and documentation need besides (220 MB); their targets do it themselves
+tools: $(TOOLS)  ## install what tests, lint and documentation need besides (200 MB); their targets do it themselves
 
 $(TOOLS): $(READY)
 	@echo "Installing what tests, lint and documentation need ..."

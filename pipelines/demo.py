@@ -42,7 +42,8 @@ def demo(out: Path, video: Path | None, recipe: Recipe, *, resume: bool, overwri
     inputs = [*([video] if video else []), *read, *network(recipe)]
     with open_run(out, "demo", inputs=inputs, resume=resume, overwrite=overwrite) as run:
         show_everything(run, video, recipe, resume=resume)
-    print(f"Done. Look at {out / 'compare.png'}, {out / 'turntable.mp4'} and {out / 'driven.mp4'}; curves: tensorboard --logdir {out}")
+    curves = f"tensorboard --logdir {out}" if any(out.glob("events.out.tfevents.*")) else str(out / "report.html")
+    print(f"Done. Look at {out / 'compare.png'}, {out / 'turntable.mp4'} and {out / 'driven.mp4'}; curves: {curves}")
 
 
 def show_everything(run: Run, video: Path | None, recipe: Recipe, *, resume: bool) -> None:
