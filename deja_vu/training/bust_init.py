@@ -19,6 +19,7 @@ from deja_vu.core.head import HeadParams
 from deja_vu.core.sampling import evenly_spaced
 from deja_vu.io.frames import FrameSource
 from deja_vu.render.mesh import rasterize_mesh
+from deja_vu.training.bust_back import continue_behind
 from deja_vu.training.bust_colors import bare_neck_colors, complete_colors, spread_apart
 from deja_vu.training.gaussian_config import BustConfig, LiftConfig
 from deja_vu.uv.attach import SurfaceFrames
@@ -39,7 +40,7 @@ def lift_bust(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, b
     texels = avatar.charts.parts[1][1]
     frames = [source.batch(position[None]) for position in evenly_spaced(config.frames, len(source.sequence))]
     heights = avatar.base[:, CHANNELS["position"].stop - 1].clone()
-    heights[texels] = raise_to_outline(avatar, frames, config, bust)
+    heights[texels] = continue_behind(avatar, *raise_to_outline(avatar, frames, config, bust), bust)
     avatar.raise_surface(heights)
     lift, filmed = lift_colors(avatar, frames, config)
     count, rest = len(frames), avatar.rest_surface().part(texels)
@@ -71,7 +72,7 @@ def lift_neck(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, b
     frames = [source.batch(position[None]) for position in evenly_spaced(config.frames, len(source.sequence))]
     normal = CHANNELS["position"].stop - 1
     wall = avatar.base[texels, normal] == 0  # the floor lies elsewhere
-    avatar.base[texels, normal] += wall * raise_to_outline(avatar, frames, config, bust).clamp_max(0)
+    avatar.base[texels, normal] += wall * raise_to_outline(avatar, frames, config, bust)[0].clamp_max(0)
     lift, _ = lift_colors(avatar, frames, config)
     color = bare_neck_colors(avatar, lift.total / lift.weight.clamp_min(1e-6)[:, None], lift.weight / len(frames), bust)
     avatar.base[texels, CHANNELS["color"]] = rgb_to_sh(color.clamp(0, 1))
@@ -93,10 +94,13 @@ def lift_colors(avatar: GaussianAvatar, frames: Sequence[Batch], config: LiftCon
     return lift, filmed
 
 
-def raise_to_outline(avatar: GaussianAvatar, frames: Sequence[Batch], config: LiftConfig, bust: BustConfig) -> Float[Tensor, " M"]:
+def raise_to_outline(
+    avatar: GaussianAvatar, frames: Sequence[Batch], config: LiftConfig, bust: BustConfig
+) -> tuple[Float[Tensor, " M"], Float[Tensor, " M"]]:
     """Height over every texel of the bust, meters: clothing's, moved where the outline says that cloth or hair ends elsewhere.
 
-    Only texels on the outline know it; what lies further away from them takes less and less of their correction.
+    It comes with how well the outline knows it, in [0, 1]. Only texels on the outline know it; what lies further away from them takes less
+    and less of their correction.
 
     Args:
         avatar: with a bust.
@@ -116,12 +120,13 @@ def raise_to_outline(avatar: GaussianAvatar, frames: Sequence[Batch], config: Li
     height, bounded = hull.measure()
     outline = torch.nonzero(bounded & (hull.facing < bust.outline_cosine) & (at_contour > len(frames) / 2))[:, 0]
     if not len(outline):
-        return usual
+        return usual, torch.zeros_like(usual)
     count = min(bust.neighbors, len(outline))
     distance, place = cKDTree(rest[outline].double().numpy()).query(rest.double().numpy(), k=[*range(1, count + 1)])
     share = torch.from_numpy(np.exp(-((distance / bust.outline_reach) ** 2))).float()
     correction = (height - usual)[outline][torch.from_numpy(place)]
-    return usual + (share * correction).sum(1) / share.sum(1).clamp_min(bust.outline_texels)
+    total = share.sum(1)
+    return usual + (share * correction).sum(1) / total.clamp_min(bust.outline_texels), (total / bust.outline_texels).clamp(0, 1)
 
 
 def lies_beside(avatar: GaussianAvatar, surface: SurfaceFrames, height: Float[Tensor, " M"], batch: Batch) -> Float[Tensor, " M"]:

@@ -94,6 +94,12 @@ class BustConfig:
     """Distance from the outline over which its correction of the height fades away, meters."""
     outline_texels: Rate = 4.0
     """Texels of the outline that a correction takes to count in full."""
+    beside_cosine: Share = 0.8
+    """Cosine between normal and sideways from which on a texel of the neck lies at its side."""
+    behind_cosine: Share = 0.5
+    """Cosine between normal and backwards from which on one lies wholly behind, where it stands off as both sides do."""
+    neck_levels: Count = 16
+    """Levels of the neck at which it is found out how far they do."""
     known_weight: Rate = 0.1
     """Mean squared facing cosine over the lifted frames from which a texel's color is taken as it is."""
     seen_face: Share = 0.2

@@ -91,11 +91,12 @@ def test_the_outline_says_how_far_clothes_stand_off() -> None:
     empty, full = torch.zeros_like(alpha), torch.ones_like(alpha)
     frame = Batch(torch.zeros(1, dtype=torch.long), empty.expand(-1, -1, -1, 3), empty, alpha, full, full, empty, params, camera)
     avatar.raise_surface(usual)
-    height = raise_to_outline(avatar, [frame], LiftConfig(), BustConfig())
+    height, known = raise_to_outline(avatar, [frame], LiftConfig(), BustConfig())
     assert avatar.bust is not None
     shoulder = avatar.bust.topology.regions["shoulder"][avatar.charts.parts[1][0].faces] & (usual[texels] > 0.004)
     top = shoulder & (avatar.rest_surface().frames[0, texels, 1, 2] > 0.9)
     assert top.sum() > 30
+    assert known[top].mean() > 0.5
     correction = (height - usual[texels])[top].median()
     assert 0.012 < correction < 0.026  # steps of three millimeters, and the width of a Gaussian, which the hull only estimates
 
