@@ -38,6 +38,10 @@ Window = Literal["head", "person"]
 """Parts of the video that are stored: the head close up, and as much of the person as was filmed."""
 WINDOW_FOLDERS: dict[Window, tuple[str, str]] = {"head": ("frames", "masks"), "person": ("person", "person_masks")}
 """Folders of a window's pictures and of its masks."""
+BORDER_SHARE = 0.04
+"""Distance from the border of what was filmed up to which a translucent torso counts for nothing, sides of the window."""
+UNDECIDED = (12, 243)
+"""Alpha between which it is translucent, of 255."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Frame:
     eyes_mouth: UInt8[Tensor, "H W"]
     """255 on eyes and mouth, where errors are seen first."""
     valid: UInt8[Tensor, "H W"]
-    """255 where the frame shows what was filmed, 0 beyond its border and behind bars."""
+    """255 where the frame shows what was filmed, 0 beyond its border and behind bars, and where `leave_out_undecided` says so."""
 
     def to(self, device: torch.device) -> Frame:
         """The same frame on another device."""
@@ -124,10 +128,12 @@ class TrackedSequence:
         side = self.info.resolution
         if image is None or masks is None or image.shape != (side, side, 3) or masks.shape != (side, side, 4):
             raise FormatError(f"{self.folder}: frame {name} is missing or damaged. Track the video again.")
+        masks[..., 3] = leave_out_undecided(masks)
         if resolution is not None and resolution != side:
             size = (resolution, resolution)
             image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
             masks = cv2.resize(masks, size, interpolation=cv2.INTER_AREA)
+            masks[..., 3] = np.where(masks[..., 3] == 255, 255, 0)  # part of such a pixel's matte is of what nobody filmed
         rgb = torch.from_numpy(np.ascontiguousarray(image[..., ::-1]))
         return Frame(rgb, *torch.from_numpy(np.ascontiguousarray(masks.transpose(2, 0, 1))))
 
@@ -198,6 +204,21 @@ class TrackedSequence:
         if not all(torch.isfinite(value).all() for value in tensors.values() if value.is_floating_point()):
             raise FormatError(f"{folder}: parameters hold values that are not finite. Track the video again.")
         return sequence
+
+
+def leave_out_undecided(masks: UInt8[np.ndarray, "H W 4"]) -> UInt8[np.ndarray, "H W"]:
+    """The plane `valid` without what the matte leaves translucent of a torso near the border of what was filmed.
+
+    There a matte knows one side only, and lets the ground shine through a shoulder that the picture cuts off.
+
+    Args:
+        masks: planes of a frame as they are stored.
+    """
+    foreground, head, valid = masks[..., 0], masks[..., 1], masks[..., 3]
+    reach = round(BORDER_SHARE * len(masks))
+    inside = cv2.erode(valid, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    torso = (foreground > UNDECIDED[0]) & (foreground < UNDECIDED[1]) & (head < foreground // 2)
+    return np.where((inside < 255) & torso, 0, valid).astype(np.uint8)
 
 
 def window_camera(camera: Camera, crop: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> Camera:

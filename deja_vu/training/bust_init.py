@@ -23,6 +23,7 @@ from deja_vu.training.bust_back import continue_behind
 from deja_vu.training.bust_colors import bare_neck_colors, complete_colors, spread_apart
 from deja_vu.training.gaussian_config import BustConfig, LiftConfig
 from deja_vu.uv.attach import SurfaceFrames
+from deja_vu.uv.extend import extend_harmonic
 from deja_vu.uv.hull import HairHull
 from deja_vu.uv.lift import ColorLift
 from deja_vu.uv.mirror import find_mirror_texels
@@ -100,7 +101,8 @@ def raise_to_outline(
     """Height over every texel of the bust, meters: clothing's, moved where the outline says that cloth or hair ends elsewhere.
 
     It comes with how well the outline knows it, in [0, 1]. Only texels on the outline know it; what lies further away from them takes less
-    and less of their correction.
+    and less of their correction. What the picture cuts off goes on as what is beside it in the picture: a shoulder that is lower there does
+    not rise again.
 
     Args:
         avatar: with a bust.
@@ -112,21 +114,27 @@ def raise_to_outline(
     usual, rest = avatar.clothing_height()[texels], spread_apart(avatar.rest_surface().part(texels), bust)
     hull = HairHull(len(layout), bust.hull)
     reach = config.visible_deviations * avatar.base[texels, CHANNELS["log_scale"].start].exp()
-    at_contour = torch.zeros(len(layout))
+    at_contour, filmed = torch.zeros(2, len(layout))
     for batch in frames:
         surface = avatar.surface(batch.params).part(texels)
         hull.add(surface, batch.camera, batch.foreground, batch.valid, reach)
         at_contour += lies_beside(avatar, surface, usual + bust.contour_step, batch)
+        filmed += lies_in_picture(surface.points + usual[:, None] * surface.frames[..., 2], batch)[0]
     height, bounded = hull.measure()
-    outline = torch.nonzero(bounded & (hull.facing < bust.outline_cosine) & (at_contour > len(frames) / 2))[:, 0]
+    seen = (at_contour > len(frames) / 2) & (filmed > len(frames) / 2)
+    outline = torch.nonzero(bounded & (hull.facing < bust.outline_cosine) & seen)[:, 0]
     if not len(outline):
         return usual, torch.zeros_like(usual)
     count = min(bust.neighbors, len(outline))
     distance, place = cKDTree(rest[outline].double().numpy()).query(rest.double().numpy(), k=[*range(1, count + 1)])
     share = torch.from_numpy(np.exp(-((distance / bust.outline_reach) ** 2))).float()
     correction = (height - usual)[outline][torch.from_numpy(place)]
-    total = share.sum(1)
-    return usual + (share * correction).sum(1) / total.clamp_min(bust.outline_texels), (total / bust.outline_texels).clamp(0, 1)
+    total, filmed = share.sum(1), filmed > bust.filmed_share * len(frames)
+    correction = ((share * correction).sum(1) / total.clamp_min(bust.outline_texels))[:, None]
+    known = filmed & (total > bust.outline_texels / 2)
+    beyond = extend_harmonic(correction, known, rest, bust.cut_reach)  # what is 0 far from the outline was not measured
+    continued = beyond + extend_harmonic(correction - beyond, filmed, rest, bust.outline_reach)
+    return usual + continued[:, 0], (total / bust.outline_texels).clamp(0, 1)
 
 
 def lies_beside(avatar: GaussianAvatar, surface: SurfaceFrames, height: Float[Tensor, " M"], batch: Batch) -> Float[Tensor, " M"]:

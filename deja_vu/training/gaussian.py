@@ -175,8 +175,8 @@ class GaussianTask(Task[GaussianPhase, Batch]):
         view = ahead if ahead is not None and ahead.agrees(view) else view
         background = view.background
         out = self.render(batch, background, step)
-        batch = self.subject(batch)
-        terms = self.objective.terms(out, batch, background, window=view.window, wanted=view.wanted)
+        filmed, batch = batch.valid if avatar.shows_person else None, self.subject(batch)
+        terms = self.objective.terms(out, batch, background, window=view.window, wanted=view.wanted, filmed=filmed)
         terms |= {name: value for name, value in avatar.regularizers().items() if self.weights[name]}
         terms |= self.published_terms(batch, out, background)
         if self.weights["novel_views"] and is_due(config.novel_views.every, step - 1):
@@ -202,6 +202,7 @@ class GaussianTask(Task[GaussianPhase, Batch]):
         """Draw what no frame shows back to the base map, and what is fixed back to its place."""
         self.avatar.hold_unseen(self.config.held_decay)
         self.avatar.limit_hair(self.config.hair_reach)
+        self.avatar.limit_cloth(self.config.cloth_width)
         if self.mouth is not None:
             fix_mouth(self.avatar, self.mouth)
 

@@ -100,6 +100,14 @@ class BustConfig:
     """Cosine between normal and backwards from which on one lies wholly behind, where it stands off as both sides do."""
     neck_levels: Count = 16
     """Levels of the neck at which it is found out how far they do."""
+    shape_deviation: Rate = 0.006
+    """Deviation of the torso's tracked surface where it was filmed, meters: so far its shape may go back to a usual one."""
+    shape_patches: Rate = 10.0
+    """Parts of that surface whose deviations differ."""
+    shape_cosine: Share = 0.15
+    """Least cosine between normal and direction to the camera at which it counts as filmed, below zero: outlines are measured best."""
+    cut_reach: Rate = 0.2
+    """Distance over which heights go on beyond the border of the picture, meters."""
     known_weight: Rate = 0.1
     """Mean squared facing cosine over the lifted frames from which a texel's color is taken as it is."""
     seen_face: Share = 0.2
@@ -243,6 +251,8 @@ class GaussianTrainConfig(TrainConfig):
     """Deviation of the noise added to the blend code's coordinates in training."""
     hair_reach: Rate = 0.008
     """Most that training moves hair from the height that silhouettes gave it, meters."""
+    cloth_width: Rate = 0.01
+    """Largest deviation of a Gaussian of neck, torso and clothes, meters: one that fills the picture's border would reach far beyond it."""
     held_decay: Share = 0.2
     """Share of the global rectification that is lost in every step where it is held to the base map."""
     global_map: Literal["trained", "folded"] = "trained"

@@ -26,6 +26,7 @@ from deja_vu.heads.bust import BUST_HEAD
 from deja_vu.io.frames import FrameSource
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.training.bust_init import lift_bust, lift_neck
+from deja_vu.training.bust_shape import settle_shape
 from deja_vu.training.gaussian_config import GaussianTrainConfig, LiftConfig
 from deja_vu.uv.binding import Resample
 from deja_vu.uv.hair import HairRim, load_hair_prior, scalp_directions, smooth_heights
@@ -46,9 +47,7 @@ def init_avatar(sequence: TrackedSequence, config: GaussianTrainConfig) -> Gauss
         ConfigError: the prior to begin with is for another head, map size or kind of axes.
         MissingAssetError: no prior ships, and none is named.
     """
-    head = load_head(sequence.info.head_name)
-    avatar = GaussianAvatar(head, sequence.params.shape[0], choose_sizes(sequence, config), sequence.torso_shape)
-    avatar.code.fit(sequence.params)
+    avatar = make_blank(sequence, config)
     chosen = choose_init(avatar, config)
     print(f"init: {chosen}")
     if chosen == "grey":
@@ -64,6 +63,16 @@ def init_avatar(sequence: TrackedSequence, config: GaussianTrainConfig) -> Gauss
         lift_neck(avatar, source, config.lift, config.bust)
     if chosen == "prior":
         add_prior(avatar, source, config)
+    return avatar
+
+
+def make_blank(sequence: TrackedSequence, config: GaussianTrainConfig) -> GaussianAvatar:
+    """A grey, bald avatar of the tracked identity, whose blend code knows the video; torsos that the picture cuts off are as usual."""
+    sizes = choose_sizes(sequence, config)
+    whole = sizes.bust_size > 0 and sizes.bust_part == "whole"
+    torso = settle_shape(sequence, config.lift, config.bust) if whole else sequence.torso_shape
+    avatar = GaussianAvatar(load_head(sequence.info.head_name), sequence.params.shape[0], sizes, torso)
+    avatar.code.fit(sequence.params)
     return avatar
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -84,6 +84,7 @@ class ImageObjective:
         *,
         window: tuple[Lines, Lines] | None,
         wanted: list[Tensor] | None = None,
+        filmed: Float[Tensor, "B H W 1"] | None = None,
     ) -> dict[str, Float[Tensor, ""]]:
         """Unweighted terms of those that have a weight.
 
@@ -93,11 +94,12 @@ class ImageObjective:
             background: color behind render and target.
             window: rows and columns on which the perceptual term, the dearest, is measured; None leaves it out in this step.
             wanted: what `encode_target` says of that window, if it was computed before.
+            filmed: 1 where the frames show something, else 0: see `leave_out_unfilmed`.
         """
         weights = self.weights
         loss_mask = batch.loss_mask.clamp_min(weights.neck) * batch.valid
         color_mask = loss_mask * (1 + weights.eyes_mouth * batch.eyes_mouth)
-        terms, target = self._common_terms(out, batch, background, color_mask, loss_mask)
+        terms, target = self._common_terms(out, batch, background, color_mask, loss_mask, filmed)
         if weights.perceptual and window is not None and self.perceptual is not None:
             beside, rgb, counts = (cut_window(picture, *window) for picture in (target, out.rgb, batch.loss_mask))
             shown = torch.where(counts > 0.5, rgb, beside)
@@ -130,8 +132,12 @@ class ImageObjective:
         background: Float[Tensor, "3"],
         color_mask: Float[Tensor, "B H W 1"],
         loss_mask: Float[Tensor, "B H W 1"],
+        filmed: Float[Tensor, "B H W 1"] | None,
     ) -> tuple[dict[str, Float[Tensor, ""]], Float[Tensor, "B H W 3"]]:
         """Huber distance, coverage and structural similarity, natively where all three are wanted; and the target."""
+        if filmed is not None:
+            terms, _ = self._common_terms(*leave_out_unfilmed(out, batch, filmed), background, color_mask, loss_mask, None)
+            return terms, self.target(batch, background)
         weights = self.weights
         if weights.huber and weights.alpha and weights.dssim and measures_natively(out):
             masks = {"color_weight": color_mask, "weight": loss_mask}
@@ -145,6 +151,24 @@ class ImageObjective:
         if weights.dssim:
             terms["dssim"] = dssim_loss(out.rgb, target, mask=loss_mask)
         return terms, target
+
+
+def leave_out_unfilmed(out: RenderOutput, batch: Batch, filmed: Float[Tensor, "B H W 1"]) -> tuple[RenderOutput, Batch]:
+    """Renders and frames that agree where nothing was filmed, without gradient there.
+
+    Structural similarity looks at the pixels around each: what is white beyond the picture's border would draw a bright line along it.
+
+    Args:
+        out: renders.
+        batch: their frames.
+        filmed: 1 where the frames show something, else 0.
+    """
+    shown = filmed > 0.5
+    drawn, covered = out.rgb.detach(), out.alpha.detach()
+    image = torch.where(shown, batch.image, drawn)
+    head = torch.where(shown, batch.head, torch.ones_like(batch.head))
+    rendered = replace(out, rgb=torch.where(shown, out.rgb, drawn), alpha=torch.where(shown, out.alpha, covered))
+    return rendered, replace(batch, image=image, head=head)
 
 
 def draw_background(share: float, generator: torch.Generator) -> Float[Tensor, "3"]:

@@ -48,5 +48,5 @@ class PersonViewLoss:
         batch = self._source.batch(position).whole_person().to(background.device)
         out = avatar.render(batch.params, batch.camera, background)
         weights = image_weights(self.objective.weights)
-        terms = self.objective.terms(out, batch, background, window=None)
+        terms = self.objective.terms(out, batch, background, window=None, filmed=batch.valid)
         return torch.stack([weights[name] * value for name, value in terms.items()]).sum()

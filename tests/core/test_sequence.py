@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import FormatError, InputError, OutputError
 from deja_vu.core.head import HeadParams
-from deja_vu.core.sequence import Frame, TrackedSequence, TrackInfo, window_camera
+from deja_vu.core.sequence import Frame, TrackedSequence, TrackInfo, leave_out_undecided, window_camera
 from deja_vu.io.tracked_folder import write_frame, write_masks, write_sequence
 
 FRAMES, SIDE = 6, 32
@@ -67,8 +67,9 @@ def test_frames_come_back_by_position_in_rgb_and_with_their_masks(sequence) -> N
     assert isinstance(frame, Frame)
     assert frame.image.dtype == frame.foreground.dtype == torch.uint8
     assert (frame.image.int() - torch.from_numpy(picture(5)).int()).abs().max() <= 6  # JPEG at quality 97
-    for plane, name in enumerate(("foreground", "head", "eyes_mouth", "valid")):
+    for plane, name in enumerate(("foreground", "head", "eyes_mouth")):
         np.testing.assert_array_equal(getattr(frame, name).numpy(), planes(5)[..., plane])  # PNG keeps all
+    np.testing.assert_array_equal(frame.valid.numpy(), leave_out_undecided(planes(5)))
 
 
 def test_a_reduced_frame_is_the_mean_over_pixel_areas(sequence) -> None:
@@ -228,3 +229,29 @@ def test_the_persons_window_is_read_from_its_own_folders(sequence) -> None:
     np.testing.assert_array_equal(wide.frame(3).foreground.numpy(), planes(55)[..., 0])
     assert (wide.frame(3).image.int() - torch.from_numpy(picture(4)).int()).abs().max() <= 6
     assert wide.select(torch.tensor([3])).frame(0).image.equal(wide.frame(3).image)
+
+
+def test_a_translucent_torso_counts_for_nothing_near_the_border_of_what_was_filmed() -> None:
+    masks = np.zeros((100, 100, 4), np.uint8)
+    masks[:, 20:, 3] = 255  # nothing was filmed on the left
+    masks[40:, :, 0] = 128
+    masks[40:, 22:24, 0] = 255  # here the matte is sure
+    masks[40:50, 20:40, 1] = 100  # a head
+    left = leave_out_undecided(masks)
+    assert (left[:40, 20:] == 255).all()
+    assert (left[40:50, 20:40] == 255).all()
+    assert (left[50:90, 22:24] == 255).all()
+    assert not left[50:90, 20:22].any()
+    assert not left[97:, 30:90].any()
+    assert (left[50:90, 30:90] == 255).all()
+
+
+def test_pixels_that_are_filmed_in_part_count_for_nothing_in_smaller_copies(sequence) -> None:
+    """Their matte is a mean with what nobody filmed, so they would be white."""
+    masks = np.full((SIDE, SIDE, 4), 255, np.uint8)
+    masks[:, 17:] = 0
+    write_masks(sequence.folder, 0, masks)
+    frame = sequence.frame(0, SIDE // 2)
+    assert (frame.valid[:, :8] == 255).all()
+    assert not frame.valid[:, 8:].any()
+    assert 0 < frame.foreground[0, 8] < 255

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy.spatial import cKDTree
 
 from deja_vu.avatars.gaussian.avatar import GaussianAvatar
 from deja_vu.avatars.gaussian.config import GaussianConfig
@@ -99,6 +100,36 @@ def test_the_outline_says_how_far_clothes_stand_off() -> None:
     assert known[top].mean() > 0.5
     correction = (height - usual[texels])[top].median()
     assert 0.012 < correction < 0.026  # steps of three millimeters, and the width of a Gaussian, which the hull only estimates
+
+
+def test_shoulders_go_on_beyond_the_picture_as_high_as_they_end_in_it() -> None:
+    """Pictures that cut off a coat two centimeters thicker than usual at the middle of its shoulders."""
+    head = load_anny()
+    avatar = GaussianAvatar(head, torch.zeros(head.spec.num_shape), GaussianConfig(uv_size=64, blend_size=64, bust_size=96, blendmaps=0))
+    camera = Camera.from_focal(420.0, 256, 256)
+    pose = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))[None]
+    pose[:, 1:3, 3] = torch.tensor([-0.1, 1.0])
+    params = replace(head.neutral((1,)), world_from_head=pose)
+    usual, (_, texels) = avatar.clothing_height(), avatar.charts.parts[1]
+    avatar.raise_surface(usual + 0.02 * (usual > 0))
+    with torch.no_grad():
+        alpha = avatar.render(params, camera, torch.zeros(3)).alpha
+    empty, valid, middle = torch.zeros_like(alpha), torch.zeros_like(alpha), slice(128 - 50, 128 + 50)
+    valid[:, :, middle] = 1
+    frame = Batch(torch.zeros(1, dtype=torch.long), empty.expand(-1, -1, -1, 3), empty, alpha * valid, valid, valid, empty, params, camera)
+    avatar.raise_surface(usual)
+    correction = raise_to_outline(avatar, [frame], LiftConfig(), BustConfig())[0] - usual[texels]
+    rest = avatar.rest_surface().part(texels)
+    pixels, _ = camera.project(avatar.surface(params).part(texels).points)
+    aside, top = (pixels[0, :, 0] - 128).abs(), rest.frames[0, :, 1, 2] > 0.8
+    shown = (aside < 50) & (pixels[0, :, 1] < 250)
+    distance, nearest = cKDTree(rest.points[0, shown].numpy()).query(rest.points[0].numpy())
+    begins = top & (aside > 50.5) & (torch.from_numpy(distance) < 0.012)
+    assert begins.sum() > 5
+    assert (correction - correction[shown][torch.from_numpy(nearest)])[begins].abs().max() < 0.006  # neighbors are a centimeter apart
+    ends, further = top & (aside > 44) & (aside < 50), top & (aside > 58)
+    assert correction[ends].median() > 0.012
+    assert 0.006 < correction[further].median() < correction[ends].median()
 
 
 def test_a_torso_that_leans_ends_level_and_the_back_a_little_lower() -> None:

@@ -205,3 +205,27 @@ def test_a_window_drawn_on_a_device_has_its_center_on_the_head_wherever_that_is_
 @pytest.mark.parametrize("name", ["cpu", "meta", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_perceptual_features_are_halved_on_a_gpu_alone(name: str) -> None:
     assert loss_precision(torch.device(name)) == (torch.bfloat16 if name == "cuda" else torch.float32)
+
+
+def test_what_lies_beyond_the_picture_moves_no_term_and_gets_no_gradient(perceptual) -> None:
+    """Structural similarity looks five pixels around: white beyond the border would draw a bright line along it."""
+    batch, generator = make_batch(), torch.Generator().manual_seed(1)
+    noisy = torch.rand(2, SIDE, SIDE, 3, generator=generator)
+    rendered = RenderOutput(noisy.clone().requires_grad_(), torch.full((2, SIDE, SIDE, 1), 0.5).requires_grad_())
+    objective, found = ImageObjective(ImageLossWeights(), perceptual), []
+    for beyond in (0.0, 1.0):
+        image = torch.where(batch.valid > 0.5, batch.image, torch.full_like(batch.image, beyond))
+        terms = objective.terms(rendered, replace(batch, image=image), WHITE, window=None, filmed=batch.valid)
+        (slope,) = torch.autograd.grad(torch.stack(list(terms.values())).sum(), rendered.rgb)
+        assert slope[:, :, 36:].eq(0).all()
+        assert slope[:, :, 35].abs().max() > 0
+        found.append({name: value.item() for name, value in terms.items()})
+    assert found[0] == found[1]
+
+
+def test_frames_that_are_filmed_all_over_cost_the_same_either_way(perceptual) -> None:
+    batch = replace(make_batch(), valid=torch.ones(2, SIDE, SIDE, 1))
+    rendered = RenderOutput(torch.rand(2, SIDE, SIDE, 3), torch.rand(2, SIDE, SIDE, 1))
+    objective = ImageObjective(ImageLossWeights(), perceptual)
+    plain, other = (objective.terms(rendered, batch, WHITE, window=WHOLE, filmed=filmed) for filmed in (None, batch.valid))
+    assert all(torch.equal(plain[name], other[name]) for name in plain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -250,6 +251,17 @@ class GaussianAvatar(Avatar):
         place = self.rectification[:, CHANNELS["position"]]
         limit = reach / self.gains[CHANNELS["position"]]
         place.copy_(torch.where(self.scalp[:, None], place.clamp(-limit, limit), place))
+
+    @torch.no_grad()
+    def limit_cloth(self, width: float) -> None:
+        """Keep Gaussians of neck, torso and clothes small, in place.
+
+        Args:
+            width: largest deviation along any axis that the global rectification makes, meters.
+        """
+        scale, texels = CHANNELS["log_scale"], slice(len(self.charts.head), None)
+        most = (math.log(width) - self.base[texels, scale]) / self.gains[scale]
+        self.rectification[texels, scale] = torch.minimum(self.rectification[texels, scale], most.clamp_min(0))
 
     def clothing_height(self) -> Float[Tensor, " M"]:
         """Height at which clothing begins over every texel, meters; 0 on a head, and on its bare neck."""

@@ -15,7 +15,7 @@ from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.avatars.io import load_avatar, save_avatar
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError, FormatError
-from deja_vu.core.gaussians import GAUSSIAN_AXES
+from deja_vu.core.gaussians import CHANNELS, GAUSSIAN_AXES
 from deja_vu.core.head import HeadParams
 from deja_vu.heads.anny import load as load_anny
 from deja_vu.heads.skinning import axis_angle_to_matrix
@@ -147,3 +147,13 @@ def test_sizes_are_known_without_numbers(person: GaussianAvatar, params: HeadPar
     meta = person.to("meta")
     gaussians = meta.gaussians(params.to("meta"))
     assert gaussians.means.shape == (2, person.num_gaussians, 3)
+
+
+def test_gaussians_of_the_body_stay_small_and_those_of_the_head_are_left_alone(person: GaussianAvatar) -> None:
+    scale, count = CHANNELS["log_scale"], len(person.layout)
+    person.rectification.data[:, scale] = torch.tensor([2.0, -1.0, 0.0])
+    person.limit_cloth(0.007)
+    deviations = (person.base + person.gains * person.rectification)[:, scale].exp()
+    assert (deviations[count:] <= person.base[count:, scale].exp().clamp_min(0.007) * 1.0001).all()
+    assert person.rectification[count:, scale][:, 1].eq(-1).all()
+    assert person.rectification[:count, scale].equal(torch.tensor([2.0, -1.0, 0.0]).expand(count, 3))
