@@ -21,11 +21,38 @@ class Orbit:
 
 
 HEAD_ORBIT = Orbit(yaw=75.0, pitch=35.0)
-"""A head alone has no neck: beyond these angles one looks into it."""
+"""Of a head that nothing closes below: beyond these angles one looks into it."""
 PERSON_ORBIT = Orbit(yaw=180.0, pitch=45.0)
-"""A whole person is seen from all sides; from far below one would look into the torso."""
+"""Of a whole person, or a head that its own neck closes, seen from all sides; from far below one would look into the torso."""
+CLEARANCE = 0.08
+"""Least distance of a camera from the surface along its line of sight, meters; hair and cloth stand a few centimeters off the surface."""
+BEAM = 0.07
+"""Distance from the line of sight up to which the surface counts as before the camera, meters."""
 FILMED_MARGIN = 15.0
 """Degrees beyond the views that were filmed up to which an avatar is what was filmed."""
+
+
+def orbit_of(closed: bool) -> Orbit:
+    """How far round an avatar the camera may go.
+
+    Args:
+        closed: whether the head goes on below the jaw, see `Avatar.shows_neck`.
+    """
+    return PERSON_ORBIT if closed else HEAD_ORBIT
+
+
+def nearest_distance(points: Float[Tensor, "V 3"], center: Float[Tensor, "3"], toward: Float[Tensor, "3"]) -> float:
+    """Distance from a point at which a camera is still outside an avatar, meters.
+
+    Args:
+        points: the avatar's surface, meters.
+        center: what the camera looks at, meters.
+        toward: direction from there to the camera, of length one.
+    """
+    away = points - center
+    ahead = away @ toward
+    beside = (away - ahead[:, None] * toward).norm(dim=1)
+    return float(ahead.where(beside < BEAM, 0).amax()) + CLEARANCE
 
 
 def orbit(camera: Camera, middle: Float[Tensor, "3"], angle: float) -> Camera:

@@ -28,7 +28,7 @@ from deja_vu.avatars import GaussianAvatar
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import InputError
 from deja_vu.core.head import HeadParams
-from deja_vu.core.orbit import FILMED_MARGIN, HEAD_ORBIT, PERSON_ORBIT
+from deja_vu.core.orbit import FILMED_MARGIN, orbit_of
 from deja_vu.core.subject import Subject
 from deja_vu.export.rig import Rig, build_rig
 from deja_vu.io.files import write_atomic
@@ -129,7 +129,7 @@ def write_web(
     for key in unused:
         arrays.pop(key, None)
     facts = rig.facts | {"name": name, "camera": _view(subject.camera), "center": _center(avatar, subject), "clips": [], "webcam": webcam}
-    facts |= {"body": _body(avatar), "filmed": _filmed(subject), "orbit": asdict(PERSON_ORBIT if avatar.shows_person else HEAD_ORBIT)}
+    facts |= {"body": _body(avatar), "filmed": _filmed(subject), "orbit": asdict(orbit_of(avatar.shows_neck))}
     facts |= {"sections": _sections(avatar), "kinds": presets(), "words": WORDS}
     facts |= {"swing": controls.swing.tolist(), "presets": {name: face.tolist() for name, face in controls.presets.items()}}
     facts |= {"preset_jaws": {name: turn.tolist() for name, turn in controls.jaws.items()}}
@@ -221,7 +221,7 @@ def _sections(avatar: GaussianAvatar) -> list[dict]:
 
 def _body(avatar: GaussianAvatar) -> dict[str, object] | None:
     """What a whole person's head turns on, how far that goes without the torso, and how far the head turns, degrees."""
-    if avatar.bust is None:
+    if not avatar.shows_person:
         return None
     return {"pivot": neck_pivot(avatar.head, avatar.shape).tolist(), "give": NECK_GIVE, "limits": list(TURN_LIMITS)}
 

@@ -81,7 +81,7 @@ WORDS = {
     "background": "Background",
     "picture": "Save picture",
     "front": "Camera to the front",
-    "unfilmed": "Beyond the film",
+    "unfilmed": "Not filmed from here: a guess",
 }
 """Names of everything else that both have."""
 

@@ -215,6 +215,8 @@ class Session:
         """What the camera looks at and where it may stand, scene units, and whether it stands elsewhere."""
         center, position = np.asarray(self._client.camera.look_at), np.asarray(self._client.camera.position)
         held = within_orbit(position, center, self._stage.orbit)
+        nearest = UNITS * self._stage.nearest(center / UNITS, held / UNITS)
+        held = center + (held - center) * max(1.0, nearest / float(np.linalg.norm(held - center)))
         return center, held, bool(np.abs(held - position).max() > 1e-3 * np.linalg.norm(position - center))
 
     def _come_back(self) -> None:

@@ -10,14 +10,15 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from torch import Tensor
 
-from deja_vu.avatars import Avatar
+from deja_vu.avatars import Avatar, GaussianAvatar
 from deja_vu.core.camera import Camera
 from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.head import HeadParams
 from deja_vu.core.image import to_uint8
 from deja_vu.core.motion import MotionSource
-from deja_vu.core.orbit import HEAD_ORBIT, PERSON_ORBIT, Orbit, is_filmed, seen_from
+from deja_vu.core.orbit import Orbit, is_filmed, nearest_distance, orbit_of, seen_from
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.core.subject import Subject
 from deja_vu.motion.actor import Actor, Angles
@@ -97,10 +98,18 @@ class Performer:
         self.neutral = replace(facing, world_from_head=pose)
         self.actor = Actor(self.head)
         self._perform = Retargeter(self.head, self.actor.neutral, self.neutral, body=avatar.shows_person, acted=True)
+        self.surface = self._surface()
         self.filmed = subject.filmed
         self.fov = 2 * math.atan(max(camera.width, camera.height) / 2 / float(camera.intrinsics[1, 1]))
         """Angle of view of the tracked window's longer side, radians."""
         self._carried: dict[int, HeadParams] = {}
+
+    @torch.no_grad()
+    def _surface(self) -> Float[Tensor, "V 3"]:
+        """Of the person at rest, with neck and torso where they are drawn, meters."""
+        if not isinstance(self.avatar, GaussianAvatar):
+            return self.head(self.neutral)[0]
+        return self.avatar.vertices(self.neutral.to(self.device))[0].cpu()
 
     def center(self) -> Float[np.ndarray, "3"]:
         """Middle of the resting head, at the height at which it was filmed: so the view is framed as the video is. Meters."""
@@ -157,7 +166,19 @@ class Stage:
     @property
     def orbit(self) -> Orbit:
         """How far round the camera may go."""
-        return PERSON_ORBIT if all(performer.avatar.shows_person for performer in self.performers) else HEAD_ORBIT
+        return orbit_of(all(performer.avatar.shows_neck for performer in self.performers))
+
+    def nearest(self, center: Float[np.ndarray, "3"], position: Float[np.ndarray, "3"]) -> float:
+        """Distance from what the camera looks at, at which it is still outside every avatar at rest, meters.
+
+        Args:
+            center: what it looks at, meters.
+            position: of the camera, meters; elsewhere.
+        """
+        toward = np.subtract(position, center, dtype=np.float64)
+        toward /= np.linalg.norm(toward)
+        look = torch.as_tensor(np.asarray(center), dtype=torch.float32), torch.as_tensor(toward, dtype=torch.float32)
+        return max(nearest_distance(performer.surface, *look) for performer in self.performers)
 
     def is_filmed(self, wish: Wish, camera: Camera) -> bool:
         """Whether somebody looks at every avatar from where it was filmed, or nearly."""

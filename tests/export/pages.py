@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deja_vu.core.camera import Camera
 from deja_vu.export.web import Clip, write_web
 
 SIDE = 300
@@ -98,11 +99,16 @@ def seen(page, params=None, camera=None) -> np.ndarray:
         pose = params.world_from_head[0].flatten().tolist()
         torso = params.torso[0].flatten().tolist()
         arguments[0] = {"expression": params.expression[0].tolist(), "joints": params.joints[0].tolist(), "pose": pose, "torso": torso}
-        (fx, _, cx), (_, fy, cy), _ = camera.intrinsics.tolist()
-        view = {"fx": fx, "fy": fy, "cx": cx, "cy": cy, "width": camera.width, "height": camera.height}
-        arguments[1] = view | {"cameraFromWorld": camera.camera_from_world.flatten().tolist()}
+        arguments[1] = pinhole(camera)
     url = page.evaluate("async ([params, camera]) => (await dejaVu).snapshot(params ?? undefined, camera ?? undefined)", arguments)
     return pixels(url)[..., :3]
+
+
+def pinhole(camera: Camera) -> dict[str, object]:
+    """A camera as the page has it."""
+    (fx, _, cx), (_, fy, cy), _ = camera.intrinsics.tolist()
+    view = {"fx": fx, "fy": fy, "cx": cx, "cy": cy, "width": camera.width, "height": camera.height}
+    return view | {"cameraFromWorld": camera.camera_from_world.flatten().tolist()}
 
 
 def pixels(url: str) -> np.ndarray:

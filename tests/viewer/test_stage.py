@@ -13,7 +13,7 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.conventions import SH_C0
 from deja_vu.core.gaussians import CHANNELS
 from deja_vu.core.image import RenderOutput
-from deja_vu.core.orbit import orbit
+from deja_vu.core.orbit import HEAD_ORBIT, PERSON_ORBIT, orbit
 from deja_vu.core.sequence import TrackedSequence, TrackInfo
 from deja_vu.core.subject import Subject
 from deja_vu.heads import load_head
@@ -49,6 +49,28 @@ def test_one_may_look_at_a_person_from_all_sides_and_learns_where_nobody_filmed(
         turned = orbit(camera, middle, math.radians(yaw))
         assert stage.is_filmed(Wish(), turned) == filmed, yaw
     assert not stage.is_filmed(Wish(head=(40, 0, 0)), camera)  # the head that turns left is seen from its right
+
+
+def test_a_camera_is_kept_outside_a_person_and_lets_one_come_near_the_face(whole: Performer) -> None:
+    stage = Stage([whole], {})
+    with torch.no_grad():
+        surface = whole.avatar.vertices(whole.neutral)[0].numpy()
+    for yaw, pitch in ((0, 0), (90, 0), (180, 0), (0, 45), (180, 45), (0, -45)):
+        a, b = math.radians(yaw), math.radians(pitch)
+        toward = np.array([math.sin(a) * math.cos(b), -math.sin(b), -math.cos(a) * math.cos(b)])
+        place = stage.center + toward * stage.nearest(stage.center, stage.center + 0.01 * toward)
+        gap = np.linalg.norm(surface - place, axis=1).min()
+        assert 0.06 < gap < 0.12, (yaw, pitch)
+
+
+def test_a_head_that_its_neck_closes_is_seen_from_all_sides(whole: Performer) -> None:
+    def standing(part: str, size: int) -> Stage:
+        config = replace(whole.avatar.config, bust_part=part, bust_size=size, bust_blend_size=size)
+        avatar = GaussianAvatar(whole.head, torch.zeros(whole.head.spec.num_shape), config).eval()
+        return Stage([Performer("head", avatar, Subject("head", "anny", whole.neutral, Camera.from_focal(200.0, 96, 80), 25.0))], {})
+
+    assert standing("neck", 64).orbit == PERSON_ORBIT
+    assert standing("whole", 0).orbit == HEAD_ORBIT
 
 
 def test_a_persons_torso_stays_under_a_head_that_turns(whole: Performer) -> None:

@@ -50,7 +50,7 @@ export class DejaVu {
     this.player = new Player(canvas, rig);
     this.face = new Face(rig);
     this.playback = new Playback(rig);
-    this.view = new View(canvas, rig.facts, this.face.center(), controls, () => this.loop && (this.loop.looked = true));
+    this.view = new View(canvas, rig.facts, this.face.stand(rig.arrays.template.data), controls, () => this.loop && (this.loop.looked = true));
     this.loop = new Loop(this.player, {
       advance: (now) => this.advance(now),
       params: () => this.face.params,

@@ -22,9 +22,9 @@ export class Face {
   constructor({ facts, arrays }) {
     this.facts = facts;
     const joints = facts.joints.map((_, j) => Array.from(arrays.rest_joints.data.subarray(3 * j, 3 * j + 3)));
-    /** What a whole person's head turns on, and how far the torso lets it; null where there is a head alone. */
+    /** What a whole person's head turns on, and how far the torso lets it; null where there is a head alone, whose neck goes with it. */
     this.body = facts.body;
-    const torso = facts.body && { torso: Array.from(arrays.rest_torso.data) };
+    const torso = facts.parts.includes("torso") && { torso: Array.from(arrays.rest_torso.data) };
     this.rest = { expression: Array.from(arrays.rest_expression.data), joints, pose: Array.from(arrays.rest_world_from_head.data), ...torso };
     this.eyes = EYES.map((name) => facts.joints.indexOf(name)).filter((j) => j >= 0);
     /** Every name that can be set. */
@@ -40,7 +40,8 @@ export class Face {
 
   /** A pose with the torso of a whole person: where it rests, but for what the neck's pivot went further than the neck gives. */
   whole(params) {
-    if (!this.body || params.torso) return params;
+    if (!this.rest.torso || params.torso) return params;
+    if (!this.body) return { ...params, torso: this.rest.torso }; // what a head's own neck stands on goes with the head
     const [from, to] = [this.rest.pose, params.pose].map((pose) => carried(pose, this.body.pivot));
     const way = to.map((value, i) => value - from[i]);
     const excess = Math.max(0, 1 - this.body.give / Math.max(Math.hypot(...way), 1e-9));
@@ -53,6 +54,14 @@ export class Face {
     if (!this.body) return rigid(rotation, [3, 7, 11].map((i) => pose[i]));
     const pivot = carried(pose, this.body.pivot);
     return rigid(rotation, apply3(rotation, this.body.pivot).map((value, i) => pivot[i] - value));
+  }
+
+  /** The rotation of a head, held to what the neck lets it turn against the torso. */
+  held(rotation, torso) {
+    const { limits } = this.body;
+    const angles = anglesOf(product3(transposed3(torso), rotation));
+    const held = angles.map((angle, i) => Math.min(limits[i], Math.max(-limits[i], angle)));
+    return held.every((angle, i) => angle === angles[i]) ? rotation : product3(torso, turned(held));
   }
 
   /** The value of a name: 0 at rest and 1 for the whole movement of an expression, degrees for head and gaze. */
@@ -76,11 +85,11 @@ export class Face {
       else turn[TURNS.indexOf(name)] = value;
     }
     if (next.some(([name]) => TURNS.includes(name))) {
-      const limits = this.body?.limits ?? [Infinity, Infinity, Infinity];
-      const held = turn.map((angle, i) => Math.min(limits[i], Math.max(-limits[i], angle)));
       const before = this.params.pose;
-      this.params.pose = this.turnedTo(product3(rotationOf(this.rest.pose), turned(held)), before);
-      if (this.body) this.params.torso = multiply(inverted(this.params.pose), multiply(before, this.params.torso));
+      const torso = this.body && multiply(before, this.params.torso);
+      const wanted = product3(rotationOf(this.rest.pose), turned(turn));
+      this.params.pose = this.turnedTo(this.body ? this.held(wanted, rotationOf(torso)) : wanted, before);
+      if (this.body) this.params.torso = multiply(inverted(this.params.pose), torso);
     }
     if (next.some(([name]) => GAZE.includes(name)))
       for (const j of this.eyes) {
@@ -113,9 +122,10 @@ export class Face {
     return Math.atan2(x, z) / DEGREE;
   }
 
-  /** Middle of the head at rest in the world, meters; what the camera turns about. */
-  center() {
-    const moved = apply3(rotationOf(this.rest.pose), this.facts.center);
-    return moved.map((value, i) => value + this.rest.pose[4 * i + 3]);
+  /** What the camera turns about, and the surface (points [V][3] in head space) that it stays outside of, at rest in the world, meters. */
+  stand(template) {
+    const surface = new Float32Array(template.length);
+    for (let i = 0; i < surface.length; i += 3) surface.set(carried(this.rest.pose, template.subarray(i, i + 3)), i);
+    return { center: carried(this.rest.pose, this.facts.center), surface };
   }
 }
