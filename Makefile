@@ -5,6 +5,9 @@ READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools
 # One thread: small tensors run many times slower when two OpenMP teams spin on the same cores.
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+# Tests run on one thread each, in as many processes: make test PROCESSES=8. Each file stays in one, so that its fixtures are made once.
+PROCESSES ?= 2
+SHARED := --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup tools system test kernels shapes fuzz lint wheel results gpu gpu-build kills graph docs picture sanitize demo web browser clean
@@ -39,9 +42,9 @@ system:
 	    echo "A C++ compiler is missing. Install one, on Debian or Ubuntu: sudo apt-get install -y g++"; \
 	fi
 
-test: $(TOOLS)  ## run the tests; pages are opened in Chromium, which is installed first where that may be
+test: $(TOOLS)  ## run the tests, in PROCESSES=2 at once; pages are opened in Chromium, which is installed first where that may be
 	@$(MAKE) --no-print-directory browser
-	$(ONE_THREAD) $(BIN)/python -m pytest -rs
+	$(ONE_THREAD) $(BIN)/python -m pytest -rs $(SHARED)
 
 kernels: $(TOOLS)  ## test the fused kernels without a GPU; installs Triton first (1 GB), where that may be
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt triton
@@ -55,7 +58,7 @@ SHAPED := core heads uv render losses nets avatars motion training io bench repo
 UNSHAPED := not interrupted and not ctrl_c and not two_processes and not made_up_people_are_cropped and not too_short and not fills_the_picture and not same_recipe
 
 shapes: $(TOOLS)  ## run tests of every room with shapes and types of every call checked; those of browsers, of processes and of patience not
-	$(ONE_THREAD) $(BIN)/python -m pytest '--jaxtyping-packages=$(CHECKED)' $(addprefix tests/,$(SHAPED)) -k '$(UNSHAPED)'
+	$(ONE_THREAD) $(BIN)/python -m pytest $(SHARED) '--jaxtyping-packages=$(CHECKED)' $(addprefix tests/,$(SHAPED)) -k '$(UNSHAPED)'
 
 fuzz: $(TOOLS)  ## read FILES=100000 damaged files of every kind; any that ends in more than a refusal is named, and can be made again
 	$(ONE_THREAD) $(BIN)/python -m tests.fuzz --files $(or $(FILES),100000)

@@ -25,13 +25,18 @@ pytest_plugins = ["tests.helpers.flame", "tests.helpers.native", "tests.helpers.
 """Fixtures that several folders of tests use."""
 
 
-def pytest_collection_modifyitems(items):
-    """Tests marked `gpu` are skipped with their reason where there is no CUDA device."""
-    if torch.cuda.is_available():
-        return
-    for item in items:
-        if item.get_closest_marker("gpu"):
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+def pytest_collection_modifyitems(config, items):
+    """Tests marked `gpu` are skipped with their reason where there is no CUDA device; several processes begin with the slow files.
+
+    A slow file that begins last would leave the other processes without work.
+    """
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
 
 
 ALONE = "DEJA_VU_TEST_ALONE"
@@ -43,7 +48,8 @@ def pytest_pyfunc_call(pyfuncitem):
     """Tests marked `forks` run in a process of their own: where browsers and pools of threads were used, a fork may wait for ever."""
     if not pyfuncitem.get_closest_marker("forks") or ALONE in os.environ:
         return None
-    options = [option for option in pyfuncitem.config.invocation_params.args if option.startswith("--jaxtyping-packages")]
+    checked = pyfuncitem.config.getoption("--jaxtyping-packages")
+    options = [f"--jaxtyping-packages={checked}"] if checked else []
     words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, pyfuncitem.nodeid]
     done = subprocess.run(
         words, cwd=pyfuncitem.config.rootpath, env={**os.environ, ALONE: "1"}, capture_output=True, text=True, timeout=600

@@ -127,7 +127,7 @@ def test_an_interrupted_run_goes_on_exactly(shards, trained, tmp_path, monkeypat
 def test_two_processes_do_what_one_does_with_twice_the_batch(shards, trained, tmp_path):
     config = tmp_path / "recipe.yaml"
     write_atomic(config, config_text(RECIPE))
-    call = [*("--nproc_per_node=2", "--master-port=29611", "-m", "deja_vu.pipelines.entry", "generalize")]
+    call = [*("--nproc_per_node=2", "--standalone", "-m", "deja_vu.pipelines.entry", "generalize")]
     call += ["--data", str(shards), "--out", str(tmp_path / "two"), "--config", str(config)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
