@@ -57,7 +57,7 @@ class MadeUpPerson:
         head = torch.from_numpy(shown.foreground > 254) & (face_id >= 0) & ~body
         return TrueView(
             image=torch.from_numpy(shown.image).float() / 255,
-            counted=~_grow(body, border),
+            scored=~_grow(body, border),
             inside=~_grow(~head, border),
             mouth=_grow(torch.from_numpy(shown.parts == PARTS.index("mouth")), border),
         )

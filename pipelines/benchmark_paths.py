@@ -200,7 +200,7 @@ def in_own_process(run: Callable[[Any], None], argument: object) -> None:
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_carried_out, args=(run, argument, sender))
+    child = context.Process(target=_carry_out, args=(run, argument, sender))
     child.start()
     sender.close()
     try:
@@ -212,7 +212,7 @@ def in_own_process(run: Callable[[Any], None], argument: object) -> None:
         raise error
 
 
-def _carried_out(run: Callable[[Any], None], argument: object, sender: Any) -> None:
+def _carry_out(run: Callable[[Any], None], argument: object, sender: Any) -> None:
     try:
         run(argument)
     except DejaVuError as error:

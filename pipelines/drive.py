@@ -38,7 +38,7 @@ from deja_vu.motion.tracked import TrackedMotion
 from deja_vu.motion.turntable import Turntable, act_turntable
 from deja_vu.pipelines.configs import DriveConfig
 from deja_vu.pipelines.identity import find_film
-from deja_vu.pipelines.own_files import claimed
+from deja_vu.pipelines.own_files import hold_output
 from deja_vu.pipelines.own_motion import on_host, own_motion, own_neutral, refuse_unfit
 from deja_vu.pipelines.painter import Background, Painter, open_background
 from deja_vu.pipelines.person import load
@@ -71,7 +71,7 @@ def drive_run(run: Path, motion: str, out: Path, config: DriveConfig, *, overwri
     background = open_background(config.background or "white")
     with ExitStack() as stack:
         if not makes_pictures(out) and str(out) != VIRTUAL_CAMERA:
-            stack.enter_context(claimed(out, overwrite=overwrite, inputs=read))
+            stack.enter_context(hold_output(out, overwrite=overwrite, inputs=read))
         person = load(run, pick_device(device))
         source: MotionSource
         if config.fit or config.read:

@@ -23,7 +23,7 @@ from deja_vu.io.frames import FrameSource
 from deja_vu.io.names import distinct_names
 from deja_vu.io.provenance import commit
 from deja_vu.pipelines.networks import load_network
-from deja_vu.pipelines.own_files import claimed
+from deja_vu.pipelines.own_files import hold_output
 from deja_vu.pipelines.run_folder import find_track
 from deja_vu.report.prior_report import prior_table
 from deja_vu.training.devices import device_name, pick_device
@@ -72,7 +72,7 @@ def evaluate_prior(
         InputError: nothing to measure on is given, or something twice.
         OutputError: the JSON file is there already, or is another's.
     """
-    with claimed(out, overwrite=overwrite, inputs=priors):
+    with hold_output(out, overwrite=overwrite, inputs=priors):
         if not shards and not clips:
             raise InputError("Nothing to measure on: give --shards (from `deja-vu prepare`) or --clips (tracked folders).")
         clip_names = distinct_names(clips, taken=[ALL, ALL_CLIPS])

@@ -69,14 +69,14 @@ def export(run: Path, format: Format, out: Path, config: ExportConfig, *, overwr
             if makes_folder(format, config):
                 write_sequence(avatar, poses, rest, place, format)
             else:
-                pose = poses if config.frame is None else chosen(poses, config.frame, config.motion)
+                pose = poses if config.frame is None else pick_frame(poses, config.frame, config.motion)
                 writer(format, person.name)(pose_at_rest(avatar, pose, rest), place)
-    print(written(out, avatar))
+    print(describe_export(out, avatar))
     if format == "ply" and out.is_file():
         print(PLY_FACING)
 
 
-def written(out: Path, avatar: GaussianAvatar) -> str:
+def describe_export(out: Path, avatar: GaussianAvatar) -> str:
     """What is said of a finished export."""
     page = [out / name for name in ("index.html", "avatar.bin")]
     files = [out] if out.is_file() else [file for file in page if file.is_file()]
@@ -144,7 +144,7 @@ def retarget_motion(motion: str, avatar: Avatar, subject: Subject, torso: TorsoM
     return HeadParams.cat(frames), source.fps
 
 
-def chosen(poses: HeadParams, frame: int, motion: str | None) -> HeadParams:
+def pick_frame(poses: HeadParams, frame: int, motion: str | None) -> HeadParams:
     """One frame as a batch of one.
 
     Raises:

@@ -16,7 +16,7 @@ from typing import Any
 
 from deja_vu.core.documents import read_json
 from deja_vu.core.errors import FormatError, OutputError
-from deja_vu.io.files import LOCK, PART, digest, held_file
+from deja_vu.io.files import LOCK, PART, digest, hold_file
 
 RECORD = "run.json"
 STAGE = ".deja-vu-new"
@@ -143,18 +143,18 @@ def claim(path: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
     Raises:
         OutputError: a folder, an input, a run's file, any other without the flag, or one that is in use.
     """
-    with claimed(path, overwrite=overwrite, inputs=inputs):
+    with hold_output(path, overwrite=overwrite, inputs=inputs):
         return
 
 
 @contextlib.contextmanager
-def claimed(path: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> Iterator[None]:
+def hold_output(path: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> Iterator[None]:
     """Hold a file that a command will write while the block runs; see `claim`.
 
     Raises:
         OutputError: it must stay, or another process is about to write it.
     """
-    with held_file(path):
+    with hold_file(path):
         _refuse_taken(path, overwrite=overwrite, inputs=inputs)
         yield
 
@@ -169,13 +169,13 @@ def _refuse_taken(path: Path, *, overwrite: bool, inputs: Iterable[Path]) -> Non
         raise OutputError(f"{path} is an input of this command. Choose another name to write to.")
     for place in (path.parent.resolve() / path.name, path.resolve()):
         for folder in place.parents:
-            if _written(folder, place.relative_to(folder).as_posix()):
+            if _is_written(folder, place.relative_to(folder).as_posix()):
                 raise OutputError(f"{path} belongs to the run in {folder}. Choose another name to write to.")
     if not overwrite:
         raise OutputError(f"{path} exists already. Add --overwrite to replace it, or choose another name.")
 
 
-def _written(folder: Path, name: str) -> bool:
+def _is_written(folder: Path, name: str) -> bool:
     """Whether a folder's run wrote something of this name."""
     kind = kind_of(folder)
     return kind is not None and (name == RECORD or name in read_record(folder).get("files", ()) or by_name(folder, name, NAMES[kind]))

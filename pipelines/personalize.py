@@ -139,8 +139,8 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
         path=recipe.path,
         parameters=sum(parameter.numel() for parameter in avatar.parameters()),
         gaussians=avatar.num_gaussians if isinstance(avatar, GaussianAvatar) else None,
-        seconds=_rounded(seconds),
-        stages=_rounded(watch.stages),
+        seconds=_round(seconds),
+        stages=_round(watch.stages),
         speed=speed,
         peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         config=asdict(recipe),
@@ -150,10 +150,10 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
     metrics = evaluate_run(out, device=device)
     log_hparams(out, recipe, metrics["test"])
     watch.end("evaluate")
-    write_json(out / METRICS_FILE, metrics | {"stages": _rounded(watch.stages)})
+    write_json(out / METRICS_FILE, metrics | {"stages": _round(watch.stages)})
     show_avatar(avatar, subject, sequence, out, device)
     watch.end("show")
-    metrics |= {"seconds": _rounded(seconds | {"total": earlier + watch.seconds}), "stages": _rounded(watch.stages)}
+    metrics |= {"seconds": _round(seconds | {"total": earlier + watch.seconds}), "stages": _round(watch.stages)}
     write_json(out / METRICS_FILE, metrics)
     print(summary(metrics, run.out))
 
@@ -173,7 +173,7 @@ def show_avatar(avatar: Avatar, subject: Subject, sequence: TrackedSequence, out
     write_report(out, device=device)
 
 
-def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+def _round(seconds: Mapping[str, float]) -> dict[str, float]:
     return {name: round(value, 2) for name, value in seconds.items()}
 
 

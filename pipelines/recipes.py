@@ -10,6 +10,7 @@ from typing import Literal
 from deja_vu.core.config import Config, load_config
 from deja_vu.core.errors import ConfigError
 from deja_vu.pipelines.configs import STAGE, GeneralizeConfig
+from deja_vu.pipelines.flags import Words
 from deja_vu.tracking.config import TrackConfig
 from deja_vu.training.gaussian_config import GaussianTrainConfig
 from deja_vu.training.nelf_config import NelfTrainConfig
@@ -72,6 +73,11 @@ def named_recipe(name: str | None, *, path: str | None = None, device: str | Non
         if torch.cuda.is_available():
             return shipped_recipe("full")
     return Recipe()
+
+
+def default_recipe(words: Words) -> dict[str, Recipe]:
+    """The recipe that a command's flags override."""
+    return {"recipe": named_recipe(words.text("config"), path=words.text("recipe", "path"), device=words.text("recipe", "device"))}
 
 
 def named_stage(name: str | None) -> GeneralizeConfig:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deja_vu.core.errors import ConfigError, InputError, OutputError
 from deja_vu.pipelines.configs import ExportConfig, Format
-from deja_vu.pipelines.own_files import claim, claimed
+from deja_vu.pipelines.own_files import claim, hold_output
 from deja_vu.pipelines.run_folder import find_track, open_run, read_by_look
 
 WEBCAM = re.compile(r"webcam:(\d+)")
@@ -172,7 +172,7 @@ def open_export(format: Format, out: Path, config: ExportConfig, run: Path, *, o
             opened.note()
             yield opened.folder
     else:
-        with claimed(out, overwrite=overwrite, inputs=inputs):
+        with hold_output(out, overwrite=overwrite, inputs=inputs):
             yield out
 
 

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from deja_vu.core.errors import DejaVuError, FormatError, InputError, OutputError
-from deja_vu.io.files import LOCK, PART, digest, held, refuse_held, write_json
+from deja_vu.io.files import LOCK, PART, digest, hold, refuse_held, write_json
 from deja_vu.io.provenance import commit, machine
 from deja_vu.pipelines.own_files import (
     AMENDED,
@@ -127,7 +127,7 @@ def open_run(
         raise OutputError("--resume and --overwrite exclude each other: continue the run, or start it anew.")
     refuse_held(out / LOCK, out)  # says more than that a run is there which has just begun
     refuse_strange(out, kind)
-    with held(out):
+    with hold(out):
         settle(out)
         run = _open(out, kind, list(inputs), resume=resume, overwrite=overwrite, add=add)
         try:
@@ -176,7 +176,7 @@ def settle(out: Path) -> None:
 def _settle_at_rest(folder: Path) -> None:
     """The same before a run is read, which needs no lock."""
     if "files" in read_record(folder / STAGE):
-        with held(folder):
+        with hold(folder):
             settle(folder)
 
 
@@ -198,7 +198,7 @@ def _open(out: Path, kind: str, inputs: list[Path], *, resume: bool, overwrite: 
         offer = f"{FLAGS.get(kind, '')}--overwrite to replace it, or choose another --out."
         raise OutputError(f"{out} holds a run of `{staged or found}` already. Add {offer}")
     own, places = own_files(out), [place for place in (name_in(out, path) for path in inputs) if place]
-    kept = _kept(out, own, inputs, kind)
+    kept = _find_kept(out, own, inputs, kind)
     for name in walk(out):
         if name not in own and re.fullmatch(NAMES[kind], name) and not among(name, places):
             raise OutputError(f"{out / name} was not written by the run there, or changed since. Move it away, or choose another --out.")
@@ -210,7 +210,7 @@ def _open(out: Path, kind: str, inputs: list[Path], *, resume: bool, overwrite: 
     return Run(out, stage if staged else out, staged or found or kind, fresh=False, kept=kept)
 
 
-def _kept(out: Path, own: Collection[str], inputs: list[Path], kind: str) -> frozenset[str]:
+def _find_kept(out: Path, own: Collection[str], inputs: list[Path], kind: str) -> frozenset[str]:
     """Files of a run that a command reads, and would not write itself.
 
     Raises:
@@ -302,7 +302,7 @@ def amend_run(run: Path, name: str) -> Iterator[Path]:
     Raises:
         OutputError: a file of this name is there that the run did not write.
     """
-    with held(run):
+    with hold(run):
         settle(run)
         path, record = run / name, read_record(run)
         if os.path.lexists(path) and name not in own_files(run):

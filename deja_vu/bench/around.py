@@ -26,7 +26,7 @@ from deja_vu.core.head import HeadParams
 from deja_vu.core.image import WHITE
 from deja_vu.core.orbit import orbit
 from deja_vu.core.sequence import TrackedSequence
-from deja_vu.heads.regions import region_faces
+from deja_vu.heads.regions import MOUTH_REGIONS, region_faces
 from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.render.base import rasterize
 
@@ -36,7 +36,6 @@ SOLID = 0.98
 """Alpha under which a pixel inside the head counts as a hole."""
 SHOWN = 0.05
 """Share of the mouth's inside in a pixel from which on it is seen there."""
-MOUTH = ("mouth_inner", "teeth_upper", "teeth_lower", "tongue")
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class TrueView:
 
     image: Float[Tensor, "H W 3"]
     """Person over white, in [0, 1]."""
-    counted: Bool[Tensor, "H W"]
+    scored: Bool[Tensor, "H W"]
     """Pixels of head and background; not those of neck, shirt, and what borders on them."""
     inside: Bool[Tensor, "H W"]
     """Pixels of the head that lie well inside its outline."""
@@ -133,7 +132,7 @@ class AroundBench:
     def _compare(self, params: HeadParams, yaw: int, camera: Camera, truth: TrueView) -> AroundView:
         out = self.avatar.render(params, camera, WHITE)
         image = out.rgb[0].clamp(0, 1)
-        reference = self._metrics.reference(truth.image, truth.counted[..., None].float(), perceptual=True)
+        reference = self._metrics.reference(truth.image, truth.scored[..., None].float(), perceptual=True)
         count = truth.inside.sum().clamp_min(1)
         scores = self._metrics.score(image, reference) | {"holes": float((truth.inside & (out.alpha[0, ..., 0] < SOLID)).sum() / count)}
         if isinstance(self.avatar, GaussianAvatar):
@@ -152,7 +151,7 @@ def mouth_share(avatar: GaussianAvatar, params: HeadParams, camera: Camera) -> F
     """
     gaussians = avatar.gaussians(params)
     inner = torch.zeros(avatar.num_gaussians)
-    inner[: len(avatar.layout)] = region_faces(avatar.head.topology, MOUTH)[avatar.layout.faces].float()
+    inner[: len(avatar.layout)] = region_faces(avatar.head.topology, MOUTH_REGIONS)[avatar.layout.faces].float()
     marked = rgb_to_sh(inner[:, None].expand(-1, 3))[:, None].expand_as(gaussians.sh).contiguous()
     return rasterize(replace(gaussians, sh=marked), camera, torch.zeros(3), backend=avatar.config.backend).rgb[0, ..., 0]
 

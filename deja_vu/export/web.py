@@ -129,7 +129,7 @@ def write_web(
     for key in unused:
         arrays.pop(key, None)
     facts = rig.facts | {"name": name, "camera": _view(subject.camera), "center": _center(avatar, subject), "clips": [], "webcam": webcam}
-    facts |= {"body": _body(avatar), "filmed": _filmed(subject), "orbit": asdict(orbit_of(avatar.shows_neck))}
+    facts |= {"body": _body(avatar), "filmed": _find_filmed(subject), "orbit": asdict(orbit_of(avatar.shows_neck))}
     facts |= {"sections": _sections(avatar), "kinds": presets(), "words": WORDS}
     facts |= {"swing": controls.swing.tolist(), "presets": {name: face.tolist() for name, face in controls.presets.items()}}
     facts |= {"preset_jaws": {name: turn.tolist() for name, turn in controls.jaws.items()}}
@@ -247,6 +247,6 @@ def _center(avatar: GaussianAvatar, subject: Subject) -> list[float]:
     return ((center - pose[:3, 3]) @ pose[:3, :3]).tolist()
 
 
-def _filmed(subject: Subject) -> list[float] | None:
+def _find_filmed(subject: Subject) -> list[float] | None:
     """Yaws of the camera before the head beyond which the page says that they were not filmed, degrees."""
     return None if subject.filmed is None else [subject.filmed[0] - FILMED_MARGIN, subject.filmed[1] + FILMED_MARGIN]

@@ -17,7 +17,9 @@ Window = tuple[slice, slice]
 DROPPED_REGIONS = ("neck", "lashes", "eye_socket")
 """Surface that no avatar covers: the torso's part, and what lids and eyeballs cover."""
 
-EYES_MOUTH_REGIONS = ("lips", "mouth_inner", "teeth_upper", "teeth_lower", "tongue", "eye_left", "eye_right", "lids")
+MOUTH_REGIONS = ("mouth_inner", "teeth_upper", "teeth_lower", "tongue")
+"""What lies behind the lips, and closed lips hide."""
+EYES_MOUTH_REGIONS = ("lips", *MOUTH_REGIONS, "eye_left", "eye_right", "lids")
 """Where errors are seen first."""
 FOLLOWED_REGIONS = {"lips": ("lips",), "eyes": ("eye_left", "eye_right"), "face": ("face",)}
 """What shows whether an avatar follows its person, and the regions of the head around which each is looked at."""

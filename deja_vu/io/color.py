@@ -213,7 +213,7 @@ def _tones(transfer: Transfer, primaries: int) -> _Tones:
         linear=_to_light(transfer, np.linspace(0, HIGHEST_SIGNAL, TABLE)).astype(np.float32),
         gain=brightest if transfer == "HLG" else 0.0,
         weights=_xyz_from(primaries)[1].astype(np.float32),
-        matrix=np.linalg.solve(_xyz_from(1), _adapted(primaries)).astype(np.float32),
+        matrix=np.linalg.solve(_xyz_from(1), _adapt_white(primaries)).astype(np.float32),
         display=np.pad(np.rint(255 * shown).astype(np.uint8), (0, 3), mode="edge"),
         brightest=brightest,
     )
@@ -255,7 +255,7 @@ def _xyz_from(primaries: int) -> Float[np.ndarray, "3 3"]:
     return columns[:, :3] * np.linalg.solve(columns[:, :3], columns[:, 3])
 
 
-def _adapted(primaries: int) -> Float[np.ndarray, "3 3"]:
+def _adapt_white(primaries: int) -> Float[np.ndarray, "3 3"]:
     """Matrix from linear RGB to XYZ under sRGB's white (Bradford)."""
     own, white = (BRADFORD @ _xyz_from(kind).sum(1) for kind in (primaries, 1))
     return np.linalg.inv(BRADFORD) @ np.diag(white / own) @ BRADFORD @ _xyz_from(primaries)

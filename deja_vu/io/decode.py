@@ -134,7 +134,7 @@ class Reading:
         from av import FFmpegError
 
         weaver: _FieldWeaver | None = None
-        for frame in self._decoded():
+        for frame in self._decode():
             if weaver is None and frame.interlaced_frame:
                 weaver, self.fields = _FieldWeaver(self.stream), True
             if weaver is None:
@@ -147,7 +147,7 @@ class Reading:
             except FFmpegError:  # nothing was left to come
                 return
 
-    def _decoded(self) -> Iterator[VideoFrame]:
+    def _decode(self) -> Iterator[VideoFrame]:
         from av import FFmpegError
 
         begun = False
@@ -188,7 +188,7 @@ class Reading:
         except FFmpegError as error:
             self.stop = str(error.strerror or error)
 
-    def missing(self, shown: int) -> str | None:
+    def note_missing(self, shown: int) -> str | None:
         """What is to be said when the end was reached after `shown` frames, if frames are missing.
 
         Frames that an edit list hides are stored and not missing.

@@ -118,7 +118,7 @@ def digest(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
+def hold(folder: Path) -> Iterator[None]:
     """Hold a folder against other processes while the block runs. The system lets go of it when this process ends, however it ends.
 
     Args:
@@ -127,12 +127,12 @@ def held(folder: Path) -> Iterator[None]:
     Raises:
         OutputError: another process holds it, or a folder above it; or it cannot be written.
     """
-    with _locked(folder, LOCK, folder):
+    with _hold_lock(folder, LOCK, folder):
         yield
 
 
 @contextlib.contextmanager
-def held_file(path: Path) -> Iterator[None]:
+def hold_file(path: Path) -> Iterator[None]:
     """Hold a file that is to be written against other processes while the block runs; the system lets go of it as of a folder.
 
     Args:
@@ -144,12 +144,12 @@ def held_file(path: Path) -> Iterator[None]:
     if path.exists() and not path.is_file():
         yield
         return
-    with _locked(path.parent, f".{path.name}{LOCK}", path):
+    with _hold_lock(path.parent, f".{path.name}{LOCK}", path):
         yield
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, name: str, shown: Path) -> Iterator[None]:
+def _hold_lock(folder: Path, name: str, shown: Path) -> Iterator[None]:
     """Hold a lock in a folder; `shown` is what the user named."""
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:

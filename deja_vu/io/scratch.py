@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deja_vu.core.errors import OutputError
-from deja_vu.io.files import LOCK, held
+from deja_vu.io.files import LOCK, hold
 
 PREFIX = "deja-vu-"
 
@@ -30,7 +30,7 @@ def scratch() -> Iterator[Path]:
             with _alone(place):
                 _remove_left(place)
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX, dir=place)))
-                stack.enter_context(held(folder))
+                stack.enter_context(hold(folder))
         except OSError as error:
             raise OutputError(f"No temporary folder can be made ({error.strerror or error}). Set TMPDIR to a folder with room.") from error
         yield folder
@@ -52,11 +52,11 @@ def _remove_left(place: Path) -> None:
     for folder in place.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             found = folder.lstat()
-            if found.st_uid == os.getuid() and stat.S_ISDIR(found.st_mode) and (folder / LOCK).is_file() and _abandoned(folder / LOCK):
+            if found.st_uid == os.getuid() and stat.S_ISDIR(found.st_mode) and (folder / LOCK).is_file() and _is_abandoned(folder / LOCK):
                 shutil.rmtree(folder)
 
 
-def _abandoned(lock: Path) -> bool:
+def _is_abandoned(lock: Path) -> bool:
     descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -122,7 +122,7 @@ def read_frames(
                     return
         if size is None:
             raise InputError(f"{path} holds a video track without a single readable frame. Record or export it again.")
-        for note in (reading.missing(index + 1), clock.note(Path(path).name)):
+        for note in (reading.note_missing(index + 1), clock.note(Path(path).name)):
             if note is not None and warn:
                 warnings.warn(note, InputWarning, stacklevel=2)
 

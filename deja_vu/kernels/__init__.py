@@ -18,7 +18,7 @@ SWITCH = "DEJA_VU_TRITON"
 """Environment variable: `off` for plain torch."""
 
 
-def fused(*tensors: Tensor) -> bool:
+def can_fuse(*tensors: Tensor) -> bool:
     """Whether a computation is left to its fused kernel: all it reads is float32 on a CUDA device, and kernels can be compiled."""
     return all(tensor.is_cuda and tensor.dtype == torch.float32 for tensor in tensors) and available()
 

@@ -55,7 +55,7 @@ def ssim_map(a: Float[Tensor, "*b H W C"], b: Float[Tensor, "*b H W C"]) -> Floa
         flat = (-1, *a.shape[-3:]) if a.numel() else (0, *a.shape[-3:])
         differentiable = torch.is_grad_enabled() and a.requires_grad
         return _SsimMap.apply(a.reshape(flat), b.reshape(flat), differentiable).view(a.shape)
-    if not needs_b and a.numel() and kernels.fused(a, b):
+    if not needs_b and a.numel() and kernels.can_fuse(a, b):
         from deja_vu.kernels import ssim as fused
 
         return fused.ssim_map(a.reshape(-1, *a.shape[-3:]), b.reshape(-1, *a.shape[-3:]), window_taps(a.dtype, a.device)).view(a.shape)
@@ -128,7 +128,7 @@ def huber(
         return functional.huber_loss(a, b, delta=delta)
     constant = not (torch.is_grad_enabled() and (b.requires_grad or mask.requires_grad))
     whole = a.shape == b.shape and mask.shape == (*a.shape[:-1], 1)
-    if constant and whole and kernels.fused(a, b, mask):
+    if constant and whole and kernels.can_fuse(a, b, mask):
         from deja_vu.kernels.distance import masked_huber
 
         return masked_huber(a, b, mask, delta)

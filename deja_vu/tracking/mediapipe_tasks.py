@@ -63,7 +63,7 @@ class MediapipeFaces:
                 self._task = vision.FaceLandmarker.create_from_options(options)
                 self._task.detect(_wrap(np.zeros((SMALL, SMALL, 3), np.uint8)))  # the first call talks
         except (ImportError, OSError) as error:
-            raise _missing(error) from error
+            raise _explain_missing(error) from error
 
     def close(self) -> None:
         """Free the models."""
@@ -106,7 +106,7 @@ class MediapipeSegmenter:
                 self._task = vision.ImageSegmenter.create_from_options(options)
                 self._task.segment(_wrap(np.zeros((SMALL, SMALL, 3), np.uint8)))
         except (ImportError, OSError) as error:
-            raise _missing(error) from error
+            raise _explain_missing(error) from error
 
     def close(self) -> None:
         """Free the model."""
@@ -124,7 +124,7 @@ def _wrap(rgb: Image):
     return mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(rgb))
 
 
-def _missing(error: Exception) -> MissingAssetError:
+def _explain_missing(error: Exception) -> MissingAssetError:
     """The error that says how to make mediapipe load."""
     if isinstance(error, ModuleNotFoundError):
         return MissingAssetError(

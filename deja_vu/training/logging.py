@@ -121,7 +121,7 @@ class RunLogger:
         numbers = {name: float(value) for name, value in values.items()}
         # JSON has no NaN; a missing number is null there and stays visible in TensorBoard.
         entry = {name: number if math.isfinite(number) else None for name, number in numbers.items()}
-        with self._writing():
+        with self._guard_writing():
             if self._board is not None:
                 for name, number in numbers.items():
                     self._board.add_scalar(name, number, step)
@@ -131,7 +131,7 @@ class RunLogger:
     def image(self, step: int, name: str, image: Float[Tensor, "H W 3"]) -> None:
         """Show a picture in [0, 1] in TensorBoard."""
         if self._board is not None:
-            with self._writing():
+            with self._guard_writing():
                 self._board.add_image(name, image.detach().clamp(0, 1).cpu(), step, dataformats="HWC")
 
     def preview(self, image: Float[Tensor, "H W 3"]) -> None:
@@ -141,18 +141,18 @@ class RunLogger:
     def text(self, step: int, name: str, text: str) -> None:
         """Show a text, such as the run's configuration, in TensorBoard."""
         if self._board is not None:
-            with self._writing():
+            with self._guard_writing():
                 self._board.add_text(name, f"```\n{text}\n```", step)
 
     def close(self) -> None:
         """Write what is still buffered."""
-        with self._writing():
+        with self._guard_writing():
             self._file.close()
             if self._board is not None:
                 self._board.close()
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _guard_writing(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

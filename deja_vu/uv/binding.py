@@ -162,8 +162,8 @@ def pose_gaussians(
     tensors = (*terms, maps.gains, rest_stretch, *(() if axes is None else (axes,)))
     constants_need_gradients = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors[len(terms) :])
     on_cpu = all(tensor.is_cpu and tensor.dtype == torch.float32 for tensor in tensors)
-    if not constants_need_gradients and vertices.numel() and kernels.fused(*tensors):
-        return _fused(maps, vertices, binding, rest_stretch, axes)
+    if not constants_need_gradients and vertices.numel() and kernels.can_fuse(*tensors):
+        return _pose_by_kernel(maps, vertices, binding, rest_stretch, axes)
     if not on_cpu or constants_need_gradients or not vertices.numel() or not native.available(PLAIN_TORCH):
         surface = attach(vertices, binding.faces, binding.layout)
         if axes is not None:
@@ -178,7 +178,7 @@ def pose_gaussians(
     return Gaussians(**{name: output.view(*batch, *output.shape[1:]) for name, output in zip(GAUSSIAN_AXES, outputs, strict=True)})
 
 
-def _fused(maps: SummedMap, vertices: Tensor, binding: SurfaceBinding, rest_stretch: Tensor, axes: Tensor | None) -> Gaussians:
+def _pose_by_kernel(maps: SummedMap, vertices: Tensor, binding: SurfaceBinding, rest_stretch: Tensor, axes: Tensor | None) -> Gaussians:
     """By Triton's kernels; the blendmaps are blended by a matrix product before."""
     from deja_vu.kernels.pose import pose_map
 

@@ -32,7 +32,7 @@ def put(handle: viser.GuiInputHandle[T], value: T) -> None:
     handle.value = value  # type: ignore[misc]  # viser defines something between getter and setter, and mypy loses sight of the latter
 
 
-def bounded(value: float, low: float, high: float) -> float:
+def clamp(value: float, low: float, high: float) -> float:
     """A number between two others; the lower one for what is no number."""
     return min(max(value, low), high) if math.isfinite(value) else low
 
@@ -66,8 +66,8 @@ class Panel:
 
     def wish(self) -> Wish:
         """What the controls say now, within what they allow: a visitor's program may send anything."""
-        values = {name: bounded(slider.value, slider.min, slider.max) for name, slider in self.sliders.items()}
-        red, green, blue = (int(bounded(level, 0, 255)) for level in self.background.value[:3])
+        values = {name: clamp(slider.value, slider.min, slider.max) for name, slider in self.sliders.items()}
+        red, green, blue = (int(clamp(level, 0, 255)) for level in self.background.value[:3])
         filmed = self.compare.value and self._stage.performers[0].sequence is not None
         return Wish(
             weights={name: value for name, value in values.items() if value and name not in ANGLES},
@@ -75,8 +75,8 @@ class Panel:
             gaze=(values["gazeYaw"], values["gazePitch"]),
             background=(red, green, blue),
             motion=self.motion.value if self.motion.value in self._stage.clips else None,
-            frame=int(bounded(self.frame.value, 0, self.frame.max)),
-            compared=int(bounded(self.compared.value, 0, self.compared.max)) if filmed else None,
+            frame=int(clamp(self.frame.value, 0, self.frame.max)),
+            compared=int(clamp(self.compared.value, 0, self.compared.max)) if filmed else None,
         )
 
     @property

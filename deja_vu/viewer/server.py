@@ -134,7 +134,7 @@ class Session:
         if camera.image_height and abs(camera.aspect - self._aspect) > 0.01:
             self._aspect = camera.aspect
             camera.fov = fitted_fov(self._stage.performers[0].fov, camera.aspect)
-        self._arrived = self._arrived or not self._held()[2]
+        self._arrived = self._arrived or not self._hold_camera()[2]
         self.touch()
 
     def close(self) -> None:
@@ -211,7 +211,7 @@ class Session:
         height = max(64, round(min(self._viewer.config.size, camera.image_height) * scale))
         return max(64, round(height * camera.aspect)), height
 
-    def _held(self) -> tuple[np.ndarray, np.ndarray, bool]:
+    def _hold_camera(self) -> tuple[np.ndarray, np.ndarray, bool]:
         """What the camera looks at and where it may stand, scene units, and whether it stands elsewhere."""
         center, position = np.asarray(self._client.camera.look_at), np.asarray(self._client.camera.position)
         held = within_orbit(position, center, self._stage.orbit)
@@ -221,7 +221,7 @@ class Session:
 
     def _come_back(self) -> None:
         """Put a camera that went too far to where the picture was drawn from, so that the next turn begins there."""
-        center, held, strayed = self._held()
+        center, held, strayed = self._hold_camera()
         if strayed and self._arrived:  # at first the browser's camera is elsewhere, and on its way
             with self._client.atomic():
                 self._client.camera.position, self._client.camera.look_at = tuple(held), tuple(center)
@@ -229,7 +229,7 @@ class Session:
     def view(self, width: int, height: int) -> Camera:
         """The visitor's camera, held where the head can be seen from."""
         camera = self._client.camera
-        center, held, strayed = self._held()
+        center, held, strayed = self._hold_camera()
         if strayed:
             return looking_at(center / UNITS, held / UNITS, camera.fov, width, height)
         return view_camera(camera.wxyz, np.asarray(camera.position) / UNITS, camera.fov, width, height)

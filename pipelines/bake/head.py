@@ -22,6 +22,7 @@ from scipy.sparse import csr_array, lil_array, vstack
 from scipy.spatial import cKDTree
 
 from deja_vu.heads import anny
+from deja_vu.heads.regions import MOUTH_REGIONS
 from deja_vu.pipelines.bake.landmarks import find_landmarks
 from deja_vu.pipelines.bake.mesh import (
     METERS_PER_UNIT,
@@ -207,7 +208,7 @@ def read_expressions(source: Source, rows: csr_array, part_of_row: Array, base_r
         offsets = METERS_PER_UNIT * (rows @ source.target(path, rows.shape[1]))
         still = np.isin(part_of_row, ["eye_left", "eye_right"])
         if name.startswith(("eye", "brow")):
-            still |= np.isin(part_of_row, ["mouth_inner", "teeth_upper", "teeth_lower", "tongue"])
+            still |= np.isin(part_of_row, MOUTH_REGIONS)
         if name.startswith("eye"):
             still |= (part_of_row == "eye_socket") & (base_rows[:, 0] * (1 if name.endswith("Left") else -1) < 0)
         offsets[still] = 0

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deja_vu.pipelines.command import Command
-from deja_vu.pipelines.flags import Words
-from deja_vu.pipelines.recipes import PATH_FLAGS, Recipe, config_file, draws_gaussians, named_recipe, refuse_idle_recipe, unread_flags
+from deja_vu.pipelines.recipes import PATH_FLAGS, Recipe, config_file, default_recipe, draws_gaussians, refuse_idle_recipe, unread_flags
 from deja_vu.pipelines.requests import refuse_absent, refuse_device, refuse_folder
 
 
@@ -39,15 +38,10 @@ def demo_command(
     demo(out, video, recipe, resume=resume, overwrite=overwrite, read=[] if resume else config_file(config))
 
 
-def recipe_default(words: Words) -> dict[str, Recipe]:
-    """The recipe that flags override."""
-    return {"recipe": named_recipe(words.text("config"), path=words.text("recipe", "path"), device=words.text("recipe", "device"))}
-
-
 COMMAND = Command(
     run=demo_command,
     example="deja-vu demo --video me.mp4 --out runs/me",
     main=PATH_FLAGS,
-    defaults=recipe_default,
+    defaults=default_recipe,
     unread=lambda arguments: unread_flags(arguments["recipe"]),
 )

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from deja_vu.pipelines.command import Command
-from deja_vu.pipelines.flags import Words
 from deja_vu.pipelines.recipes import (
     PATH_FLAGS,
     Recipe,
     config_file,
+    default_recipe,
     draws_gaussians,
-    named_recipe,
     refuse_idle_recipe,
     unread_flags,
     without_blendmaps,
@@ -52,15 +51,10 @@ def personalize_command(
     personalize(video, out, chosen, resume=resume, overwrite=overwrite, read=[] if resume else config_file(config))
 
 
-def recipe_default(words: Words) -> dict[str, Recipe]:
-    """The recipe that flags override."""
-    return {"recipe": named_recipe(words.text("config"), path=words.text("recipe", "path"), device=words.text("recipe", "device"))}
-
-
 COMMAND = Command(
     run=personalize_command,
     example="deja-vu personalize me.mp4 --out runs/me",
     main=PATH_FLAGS,
-    defaults=recipe_default,
+    defaults=default_recipe,
     unread=lambda arguments: unread_flags(arguments["recipe"]),
 )

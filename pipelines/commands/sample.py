@@ -7,7 +7,7 @@ from pathlib import Path
 from deja_vu.core.ranges import Frames
 from deja_vu.pipelines.command import Command
 from deja_vu.pipelines.configs import TRUTH_SUFFIX
-from deja_vu.pipelines.own_files import claimed
+from deja_vu.pipelines.own_files import hold_output
 
 
 def sample_command(out: Path, *, frames: Frames = 150, close: bool = False, overwrite: bool = False) -> None:
@@ -19,7 +19,7 @@ def sample_command(out: Path, *, frames: Frames = 150, close: bool = False, over
         close: let the head fill the picture, before a beige wall.
         overwrite: replace the video, and the truth beside it, if they are there.
     """
-    with claimed(out, overwrite=overwrite), claimed(out.with_suffix(TRUTH_SUFFIX), overwrite=overwrite):
+    with hold_output(out, overwrite=overwrite), hold_output(out.with_suffix(TRUTH_SUFFIX), overwrite=overwrite):
         from deja_vu.pipelines.sample import write_sample
 
         write_sample(out, frames, close=close)

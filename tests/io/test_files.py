@@ -13,7 +13,7 @@ import torch
 
 from deja_vu.core.errors import OutputError
 from deja_vu.io.arrays import write_picture, write_tensors
-from deja_vu.io.files import LOCK, PART, begin_part, finish_part, held, whole, write_atomic, write_json
+from deja_vu.io.files import LOCK, PART, begin_part, finish_part, hold, whole, write_atomic, write_json
 from deja_vu.io.video import write_video
 
 
@@ -118,13 +118,13 @@ def test_no_file_takes_the_place_of_a_device_or_pipe(tmp_path) -> None:
 
 
 def test_a_held_folder_says_who_holds_it_and_is_let_go(tmp_path) -> None:
-    with held(tmp_path / "a" / "b"):
+    with hold(tmp_path / "a" / "b"):
         owner = json.loads((tmp_path / "a" / "b" / LOCK).read_text())
         assert owner["process"] == os.getpid()
         assert owner.keys() == {"process", "host", "since", "command"}
-        with pytest.raises(OutputError, match=f"in use by process {os.getpid()}"), held(tmp_path / "a" / "b"):
+        with pytest.raises(OutputError, match=f"in use by process {os.getpid()}"), hold(tmp_path / "a" / "b"):
             pass
-        with held(tmp_path / "a" / "b" / "c"):  # below a folder of one's own
+        with hold(tmp_path / "a" / "b" / "c"):  # below a folder of one's own
             pass
     assert list(tmp_path.iterdir()) == []
 
@@ -132,11 +132,11 @@ def test_a_held_folder_says_who_holds_it_and_is_let_go(tmp_path) -> None:
 def test_a_file_of_the_users_in_the_locks_place_is_not_written(tmp_path) -> None:
     (tmp_path / "notes").write_text("mine")
     (tmp_path / LOCK).symlink_to(tmp_path / "notes")
-    with pytest.raises(OutputError, match="cannot be written"), held(tmp_path):
+    with pytest.raises(OutputError, match="cannot be written"), hold(tmp_path):
         pass
     (tmp_path / LOCK).unlink()
     (tmp_path / LOCK).write_text("mine")
-    with pytest.raises(OutputError, match="is no file of this program"), held(tmp_path):
+    with pytest.raises(OutputError, match="is no file of this program"), hold(tmp_path):
         pass
     assert (tmp_path / "notes").read_text() == (tmp_path / LOCK).read_text() == "mine"
 
@@ -144,9 +144,9 @@ def test_a_file_of_the_users_in_the_locks_place_is_not_written(tmp_path) -> None
 KILLED = """
 import os, sys
 from pathlib import Path
-from deja_vu.io.files import held
+from deja_vu.io.files import hold
 
-with held(Path(sys.argv[1])):
+with hold(Path(sys.argv[1])):
     os.kill(os.getpid(), 9)
 """
 
@@ -154,6 +154,6 @@ with held(Path(sys.argv[1])):
 def test_the_lock_of_a_killed_process_is_nobodys(tmp_path) -> None:
     assert subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False).returncode == -9
     assert (tmp_path / LOCK).is_file()
-    with held(tmp_path):
+    with hold(tmp_path):
         assert json.loads((tmp_path / LOCK).read_text())["process"] == os.getpid()
     assert list(tmp_path.iterdir()) == []

@@ -66,9 +66,9 @@ def test_a_view_tells_head_from_body_and_mouth_from_skin(run):
     view, parts = person.view(0, camera), person.subject.render(0, camera).parts
     shirt = torch.from_numpy(parts == PARTS.index("shirt"))
     assert shirt.any()
-    assert not (view.counted & shirt).any()
-    assert not (view.inside & ~view.counted).any()
-    assert view.counted[torch.from_numpy(parts == PARTS.index("background"))].float().mean() > 0.9
+    assert not (view.scored & shirt).any()
+    assert not (view.inside & ~view.scored).any()
+    assert view.scored[torch.from_numpy(parts == PARTS.index("background"))].float().mean() > 0.9
     assert 0.05 < view.inside.float().mean() < 0.5
 
 

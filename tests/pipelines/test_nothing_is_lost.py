@@ -287,7 +287,7 @@ def test_two_runs_in_one_folder_do_not_mix(refused, run) -> None:
         process.wait()
 
 
-HELD_FILE = HELD.replace("import held", "import held_file").replace("with held(", "with held_file(")
+HELD_FILE = HELD.replace("import hold", "import hold_file").replace("with hold(", "with hold_file(")
 
 
 def test_two_commands_do_not_write_one_file(refused, run, tmp_path) -> None:

@@ -253,9 +253,9 @@ def test_a_process_killed_while_a_new_run_takes_its_place_leaves_a_whole_one(mov
 HELD = """
 import sys, time
 from pathlib import Path
-from deja_vu.io.files import held
+from deja_vu.io.files import hold
 
-with held(Path(sys.argv[1])):
+with hold(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """

@@ -8,7 +8,7 @@ import pytest
 
 from deja_vu.viewer.camera import is_usable
 from deja_vu.viewer.gate import Gate
-from deja_vu.viewer.panel import bounded
+from deja_vu.viewer.panel import clamp
 
 
 @pytest.mark.parametrize(
@@ -52,4 +52,4 @@ def test_cameras_that_cannot_be_are_not_looked_through() -> None:
 
 
 def test_controls_hold_what_a_program_sends() -> None:
-    assert [bounded(value, 0, 1) for value in (0.5, -3, 7, math.nan, math.inf)] == [0.5, 0, 1, 0, 0]
+    assert [clamp(value, 0, 1) for value in (0.5, -3, 7, math.nan, math.inf)] == [0.5, 0, 1, 0, 0]

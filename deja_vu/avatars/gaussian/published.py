@@ -9,15 +9,13 @@ from torch import Tensor
 from deja_vu.avatars.gaussian.avatar import GaussianAvatar
 from deja_vu.core.gaussians import CHANNELS, UVGaussianMap
 from deja_vu.core.head import HeadParams
-from deja_vu.heads.regions import region_faces
+from deja_vu.heads.regions import MOUTH_REGIONS, region_faces
 from deja_vu.uv.attach import matrix_to_quaternion, quaternion_multiply
 
 FACE_WEIGHT = 10.1
 """Weight of a rectification's norm wherever no hair grows (the published weight map's larger value)."""
 SCALP_WEIGHT = 0.1
 """The same of the scalp, from which Gaussians travel to form hair (its smaller value)."""
-MOUTH_REGIONS = ("mouth_inner", "teeth_upper", "teeth_lower", "tongue")
-"""What lies behind the lips."""
 
 
 def offset_norms(avatar: GaussianAvatar, params: HeadParams) -> dict[str, Float[Tensor, ""]]:

@@ -23,7 +23,7 @@ from deja_vu.core.head import HeadParams
 from deja_vu.core.transfer import move
 from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
-from deja_vu.heads.regions import dropped_faces, region_faces
+from deja_vu.heads.regions import MOUTH_REGIONS, dropped_faces, region_faces
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.uv.attach import SurfaceFrames, attach
 from deja_vu.uv.binding import SummedMap, SurfaceBinding, bind_texels, pose_gaussians
@@ -42,8 +42,6 @@ HEIGHT_UNIT = 0.02
 """Hair height that stands for one in the evidence, meters."""
 PLACE_UNIT = 0.1
 """Coordinate that stands for one in the evidence, meters."""
-MOUTH_REGIONS = ("mouth_inner", "teeth_upper", "teeth_lower", "tongue")
-"""Regions that closed lips hide, and fields of `MouthConfig`."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ class Atlas:
         self.mirror = find_mirror_texels(points)
         self.scalp = head.topology.regions["scalp"][self.layout.faces]
         self.mouth = torch.full((len(self.layout), 3), torch.nan)
-        for name in MOUTH_REGIONS:
+        for name in MOUTH_REGIONS:  # fields of `MouthConfig` too
             if name in head.topology.regions:
                 self.mouth[head.topology.regions[name][self.layout.faces]] = torch.tensor(getattr(lift.mouth, name))
         depth = points[~self.mouth[:, 0].isnan(), 2].amax() - points[:, 2] if self.mouth.isfinite().any() else points[:, 2]

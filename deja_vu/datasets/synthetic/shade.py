@@ -46,13 +46,13 @@ class Lighting:
         around = 2.2 - hardness
         lighting = Lighting()
 
-        def lit(lamp: Lamp, towards: tuple[float, float, float], strength: float) -> Lamp:
+        def tint(lamp: Lamp, towards: tuple[float, float, float], strength: float) -> Lamp:
             return Lamp(towards, _to_triple(strength * warmth * lamp.color))
 
         sky, ground = (_to_triple(around * np.array(color) * warmth) for color in (lighting.sky, lighting.ground))
-        key = lit(lighting.key, (side, height, -0.75), hardness)
-        fill = lit(lighting.fill, (-1.4 * side, -0.05, -0.65), around * rng.uniform(0.5, 1.5))
-        return Lighting(key, fill, lit(lighting.rim, (-1.25 * side, -0.55, 0.6), rng.uniform(0, 1.2)), sky, ground)
+        key = tint(lighting.key, (side, height, -0.75), hardness)
+        fill = tint(lighting.fill, (-1.4 * side, -0.05, -0.65), around * rng.uniform(0.5, 1.5))
+        return Lighting(key, fill, tint(lighting.rim, (-1.25 * side, -0.55, 0.6), rng.uniform(0, 1.2)), sky, ground)
 
 
 SKIN_WRAP = (0.38, 0.20, 0.15)
@@ -92,7 +92,7 @@ class ShadowMap:
     depth: Float[Tensor, "s s"]
     """Meters; 9 where there is nothing."""
 
-    def lit(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+    def light_up(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
         """1 where the key light reaches a world point, 0 where something is well in front of it."""
         pixels, depth = self.camera.project(points)
         index = (pixels - 0.5).round().long().clamp(0, SHADOW_SIZE - 1)

@@ -225,7 +225,7 @@ class SyntheticSubject:
         places = _sample_rays(pixel, grid.camera) * grid.depth[pixel, None] - translation @ rotation
         height, width = grid.camera.height, grid.camera.width
         both = torch.zeros(height * width, 2)
-        both[pixel] = torch.stack([shadow.lit(places), torch.ones(len(pixel))], dim=1)
+        both[pixel] = torch.stack([shadow.light_up(places), torch.ones(len(pixel))], dim=1)
         side = max(3, int(width * 0.009) | 1)
         blurred = cv2.blur(cv2.blur(both.reshape(height, width, 2).numpy(), (side, side)), (side, side))
         return torch.from_numpy(np.clip(blurred[..., 0] / np.maximum(blurred[..., 1], 1e-3), 0.0, 1.0)).flatten()
