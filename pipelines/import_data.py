@@ -19,7 +19,7 @@ from deja_vu.core.head import HeadParams
 from deja_vu.core.sampling import evenly_spaced
 from deja_vu.core.sequence import TrackedSequence, TrackInfo
 from deja_vu.datasets import recording_reader
-from deja_vu.datasets.recording import Recording, Shot, to_tensor
+from deja_vu.datasets.recording import RecordedFrame, Recording, to_tensor
 from deja_vu.heads import load_head
 from deja_vu.heads.base import HeadModel
 from deja_vu.heads.flame import FULL, LANDMARKS_FILE, MASKS_FILE, read_root
@@ -187,7 +187,7 @@ def refuse_other_axes(source: Path, placed: Placed) -> None:
             )
 
 
-def read_checked(recording: Recording, position: int) -> Shot:
+def read_checked(recording: Recording, position: int) -> RecordedFrame:
     """A picture of a recording.
 
     Raises:

@@ -11,7 +11,7 @@ from deja_vu.io.frames import CPU
 from deja_vu.pipelines.own_files import STAGE, hold_output
 from deja_vu.pipelines.person import load_pair
 from deja_vu.pipelines.run_folder import amend_run, read_by_look
-from deja_vu.report.run_report import Run, run_page
+from deja_vu.report.run_report import ReportedRun, run_page
 from deja_vu.training.devices import pick_device
 
 REPORT = "report.html"
@@ -50,5 +50,5 @@ def write_report(run: Path, out: Path | None = None, *, device: torch.device = C
     folder = run.resolve()
     name = folder.parent.name if folder.name == STAGE else folder.name
     path = out or run / REPORT
-    write_atomic(path, run_page(Run(run, name, avatar.eval(), sequence)))
+    write_atomic(path, run_page(ReportedRun(run, name, avatar.eval(), sequence)))
     return path

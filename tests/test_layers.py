@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 
 import pytest
 
-from tests.helpers.import_graph import LEVEL, ROOT, count_imports, draw_mermaid, imported, room_of, sources
+from tests.helpers.import_graph import LAYERS, LEVEL, ROOT, count_imports, draw_mermaid, imported, room_of, sources
 
 KERNELS = {"deja_vu.kernels.distance", "deja_vu.kernels.pose", "deja_vu.kernels.ssim"}
 OPTIONAL = set("mediapipe ai_edge_litert av gsplat pytorch3d pymatting anny lpips pygltflib viser pyvirtualcam skimage tensorboard".split())
@@ -27,6 +28,14 @@ def test_imports_point_down(path):
             continue
         assert parts[1] in LEVEL or parts[1] == "__version__", name
         assert LEVEL.get(parts[1], -1) < LEVEL[own], f"{own} imports {name}, which is not below it"
+
+
+def test_the_documents_draw_the_same_floors():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    drawn = "".join(line for line in text.splitlines() if line.startswith("    ") and "<-" in line)
+    assert [set(floor.replace(" ", "").split(",")) for floor in drawn.split("<-")] == [set(rooms) for rooms in LAYERS]
+    rows = re.findall(r"^\| (\d) \| ((?:`\w+`(?:, )?)+) \|", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
+    assert {room: int(floor) for floor, rooms in rows for room in re.findall(r"`(\w+)`", rooms)} == LEVEL
 
 
 def top_level(tree: ast.Module) -> list[ast.stmt]:

@@ -38,7 +38,7 @@ from deja_vu.core.image import WHITE, over
 from deja_vu.core.sampling import evenly_spaced
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads.base import HeadModel
-from deja_vu.heads.regions import Window, followed_parts, points_window
+from deja_vu.heads.regions import PixelBox, followed_parts, points_box
 from deja_vu.io.frames import CPU, FrameSource
 from deja_vu.losses.perceptual import MIN_SIZE, PerceptualDistance
 
@@ -189,7 +189,7 @@ class Evaluator:
             found.append((pair, scores))
         return found
 
-    def _windows(self, batch: Batch) -> dict[str, list[Window]]:
+    def _windows(self, batch: Batch) -> dict[str, list[PixelBox]]:
         """Rows and columns of the windows of every region."""
         windows = {FULL: [(slice(None), slice(None))]}
         if self._head is None:
@@ -197,7 +197,7 @@ class Evaluator:
         vertices = self._head(batch.params)[0]
         for name in REGIONS:
             if name in self._parts:
-                windows[name] = [points_window(vertices[part], batch.camera, REGION_MARGIN, MIN_SIZE) for part in self._parts[name]]
+                windows[name] = [points_box(vertices[part], batch.camera, REGION_MARGIN, MIN_SIZE) for part in self._parts[name]]
         return windows
 
     def _reference(self, target: Float[Tensor, "h w 3"], mask: Float[Tensor, "h w 1"]) -> Reference | None:
@@ -236,7 +236,7 @@ class _ShownFrame:
     pairs: list[FramePair]
     persons: list[bool]
     """Whether each shows the person; else the head alone."""
-    windows: dict[str, list[Window]]
+    windows: dict[str, list[PixelBox]]
     """Rows and columns of the windows of every region."""
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from deja_vu.core.errors import FormatError, InputError
 from deja_vu.datasets.imavatar import NOT_HEAD
-from deja_vu.datasets.recording import Recording, Shot, one_lens, read_npz, refuse_other_flame, take, take_all
+from deja_vu.datasets.recording import RecordedFrame, Recording, one_lens, read_npz, refuse_other_flame, take, take_all
 
 FITTED_SIDE = 256
 """Pixels a side of the pictures for which the intrinsics are stated."""
@@ -89,9 +89,9 @@ def _picture(path: Path) -> np.ndarray:
     return picture[0]
 
 
-def _read(path: Path) -> Shot:
+def _read(path: Path) -> RecordedFrame:
     image, classes = _picture(path), read_npz(path).get("parsing")
     if classes is None or classes.shape != (1, *image.shape[:2]):
         raise InputError(f"{path} has no `parsing` of its picture, which says where the head is. Track the video with face parsing.")
     person, head = classes[0] != BACKGROUND, ~np.isin(classes[0], NOT_HEAD)
-    return Shot(image, np.where(person, 255, 0).astype(np.uint8), np.where(head, 255, 0).astype(np.uint8))
+    return RecordedFrame(image, np.where(person, 255, 0).astype(np.uint8), np.where(head, 255, 0).astype(np.uint8))

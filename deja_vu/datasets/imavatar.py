@@ -16,8 +16,8 @@ import numpy as np
 from deja_vu.core.errors import FormatError, InputError
 from deja_vu.datasets.recording import (
     OPENCV_FROM_OPENGL,
+    RecordedFrame,
     Recording,
-    Shot,
     read_image,
     read_json,
     read_plane,
@@ -101,12 +101,12 @@ def _intrinsics(path: Path, content: dict[str, Any], height: int, width: int) ->
     return np.array([[focal_x, 0, center_x], [0, focal_y, center_y], [0, 0, 1]])
 
 
-def _read(folder: Path, picture: Path) -> Shot:
+def _read(folder: Path, picture: Path) -> RecordedFrame:
     image = read_image(picture)
     size = image.shape[:2]
     foreground = read_plane(folder / "mask" / picture.name, size)
     semantic = folder / "semantic" / picture.name
     if not semantic.is_file():
-        return Shot(image[..., :3], foreground)
+        return RecordedFrame(image[..., :3], foreground)
     classes = read_plane(semantic, size, classes=True)
-    return Shot(image[..., :3], foreground, np.where(np.isin(classes, NOT_HEAD), 0, foreground).astype(np.uint8))
+    return RecordedFrame(image[..., :3], foreground, np.where(np.isin(classes, NOT_HEAD), 0, foreground).astype(np.uint8))

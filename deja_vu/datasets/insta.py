@@ -16,8 +16,8 @@ import torch
 
 from deja_vu.core.errors import FormatError, InputError
 from deja_vu.datasets.recording import (
+    RecordedFrame,
     Recording,
-    Shot,
     one_lens,
     read_image,
     read_plane,
@@ -143,10 +143,10 @@ def _find(folder: Path, places: tuple[str, ...], stem: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _read(picture: Path, mask: Path | None) -> Shot:
+def _read(picture: Path, mask: Path | None) -> RecordedFrame:
     image = read_image(picture)
     if image[..., 3].min() < 255:
-        return Shot(image[..., :3], image[..., 3])
+        return RecordedFrame(image[..., :3], image[..., 3])
     if mask is None or mask == picture:
         raise InputError(f"{picture} has no alpha, and there is no mask of its name in {', '.join(MASKS)}. Every frame needs one.")
-    return Shot(image[..., :3], read_plane(mask, image.shape[:2]))
+    return RecordedFrame(image[..., :3], read_plane(mask, image.shape[:2]))

@@ -28,7 +28,7 @@ OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0])
 
 
 @dataclass(frozen=True)
-class Shot:
+class RecordedFrame:
     """One picture of a recording, with what its files say of its pixels."""
 
     image: UInt8[np.ndarray, "H W 3"]
@@ -60,7 +60,7 @@ class Recording:
     """Of the pictures, pixels."""
     index: Int[np.ndarray, " T"]
     """Number of each frame, ascending."""
-    read: Callable[[int], Shot]
+    read: Callable[[int], RecordedFrame]
     """Decodes the picture at a position."""
     test: Bool[np.ndarray, " T"] | None = None
     """Frames that the data set keeps for test; None where it does not say."""

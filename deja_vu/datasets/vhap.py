@@ -13,8 +13,8 @@ import numpy as np
 from deja_vu.core.errors import FormatError, InputError
 from deja_vu.datasets.recording import (
     OPENCV_FROM_OPENGL,
+    RecordedFrame,
     Recording,
-    Shot,
     one_lens,
     read_image,
     read_json,
@@ -113,18 +113,18 @@ def _intrinsics(folder: Path, frame: dict[str, Any]) -> np.ndarray:
     return np.array([[focal_x, 0, center_x], [0, focal_y, center_y], [0, 0, 1]])
 
 
-def _read(folder: Path, frame: dict[str, Any]) -> Shot:
+def _read(folder: Path, frame: dict[str, Any]) -> RecordedFrame:
     if not isinstance(frame.get("file_path"), str):
         raise FormatError(f"{folder}: frame {frame['timestep_index']} names no picture (`file_path`). Export it again.")
     image = read_image(_place(folder, frame["file_path"]))
     if isinstance(frame.get("fg_mask_path"), str):
-        return Shot(image[..., :3], read_plane(_place(folder, frame["fg_mask_path"]), image.shape[:2]))
+        return RecordedFrame(image[..., :3], read_plane(_place(folder, frame["fg_mask_path"]), image.shape[:2]))
     if image[..., 3].min() == 255:
         raise InputError(
             f"{folder}: frame {frame['timestep_index']} has no mask (`fg_mask_path`) and its picture no alpha. Export with masks: "
             "VHAP's preprocessing makes them."
         )
-    return Shot(image[..., :3], image[..., 3])
+    return RecordedFrame(image[..., :3], image[..., 3])
 
 
 def _place(folder: Path, name: str) -> Path:

@@ -20,7 +20,7 @@ from deja_vu.core.array_archive import read_npz
 from deja_vu.core.errors import FormatError, MissingAssetError
 from deja_vu.core.head import HeadSpec, HeadTopology, LandmarkSet
 from deja_vu.heads.base import HeadData, HeadModel
-from deja_vu.heads.mouth_sheet import Surface, add_mouth
+from deja_vu.heads.mouth_sheet import ChartedMesh, add_mouth
 from deja_vu.heads.restricted_pickle import read_pickle
 
 JOINTS = ("neck", "jaw", "eye_left", "eye_right")
@@ -77,7 +77,7 @@ def load(name: str, path: Path | None, num_shape: int, num_expression: int) -> H
     arrays = _read(path)
     data, faces = _make_head_data(path, arrays, num_shape, num_expression)
     regions = _read_regions(path.parent, faces, data.skin_weights.numpy())
-    surface = add_mouth(Surface(data, faces, *_read_chart(path.parent, faces), regions))
+    surface = add_mouth(ChartedMesh(data, faces, *_read_chart(path.parent, faces), regions))
     topology = HeadTopology(
         faces=torch.from_numpy(surface.faces),
         uv=torch.from_numpy(surface.uv).float(),

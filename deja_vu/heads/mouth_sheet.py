@@ -31,7 +31,7 @@ REGION = "mouth_inner"
 
 
 @dataclass(frozen=True)
-class Surface:
+class ChartedMesh:
     """What of a head the sheets are added to."""
 
     data: HeadData
@@ -42,7 +42,7 @@ class Surface:
     regions: Mapping[str, Tensor]
 
 
-def add_mouth(surface: Surface) -> Surface:
+def add_mouth(surface: ChartedMesh) -> ChartedMesh:
     """The surface with sheets in its mouth; as it was where no hole lies in the region `lips`."""
     corners = find_lips(surface)
     if corners is None:
@@ -67,7 +67,7 @@ def add_mouth(surface: Surface) -> Surface:
     uv = np.concatenate([surface.uv * [1, 1 - STRIP], np.stack([across.ravel(), down.ravel()], 1)])
     regions = {name: torch.cat([mask, torch.zeros(len(sheet), dtype=torch.bool)]) for name, mask in surface.regions.items()}
     regions[REGION] = torch.arange(len(surface.faces) + len(sheet)) >= len(surface.faces)
-    return Surface(
+    return ChartedMesh(
         data=replace(
             data,
             template=template,
@@ -83,7 +83,7 @@ def add_mouth(surface: Surface) -> Surface:
     )
 
 
-def find_lips(surface: Surface) -> tuple[np.ndarray, np.ndarray] | None:
+def find_lips(surface: ChartedMesh) -> tuple[np.ndarray, np.ndarray] | None:
     """Vertices of the upper and the lower lip from the right corner of the mouth (-x) to its left one; None where none is open."""
     if "lips" not in surface.regions:
         return None

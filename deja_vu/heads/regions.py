@@ -11,7 +11,7 @@ from torch import Tensor
 from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadTopology
 
-Window = tuple[slice, slice]
+PixelBox = tuple[slice, slice]
 """Rows and columns of a picture."""
 
 DROPPED_REGIONS = ("neck", "lashes", "eye_socket")
@@ -45,7 +45,7 @@ def dropped_faces(topology: HeadTopology) -> Bool[Tensor, " F"]:
     return region_faces(topology, DROPPED_REGIONS)
 
 
-def region_window(
+def region_box(
     vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], region: Bool[Tensor, " F"], camera: Camera, margin: float = 0.1
 ) -> tuple[slice, slice]:
     """Rows and columns of the box around a region's projection, at least one pixel, within it: numbers, for which a GPU is waited for.
@@ -57,10 +57,10 @@ def region_window(
         camera: one view.
         margin: share of the box's size added on every side.
     """
-    return points_window(vertices[faces[region].unique()], camera, margin)
+    return points_box(vertices[faces[region].unique()], camera, margin)
 
 
-def points_window(points: Float[Tensor, "n 3"], camera: Camera, margin: float, least: int = 1) -> Window:
+def points_box(points: Float[Tensor, "n 3"], camera: Camera, margin: float, least: int = 1) -> PixelBox:
     """Rows and columns of the box around some projected points, within the picture.
 
     Args:

@@ -27,7 +27,7 @@ def double_convolution(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class Upscale(nn.Module):
+class UpBlock(nn.Module):
     """Twice the side by a transposed convolution, whose checks a small fixed blur takes away; then a double convolution."""
 
     blur: Tensor
@@ -52,7 +52,7 @@ class ImageToUV(nn.Module):
         super().__init__()
         self.encoder = nn.ModuleList(double_convolution(a, b) for a, b in zip((3, *ENCODER[:-1]), ENCODER, strict=True))
         widths = (*reversed(ENCODER[1:]), ENCODER[0])
-        self.decoder = nn.ModuleList(Upscale(a + POSITIONS, b) for a, b in zip(widths[:-1], (256, 128, 64, 64), strict=True))
+        self.decoder = nn.ModuleList(UpBlock(a + POSITIONS, b) for a, b in zip(widths[:-1], (256, 128, 64, 64), strict=True))
         self.out = nn.Conv2d(ENCODER[0], OUTPUTS, 1)
 
     def forward(self, image: Float[Tensor, "B 3 s s"], positions: Float[Tensor, "B 3 s s"]) -> Float[Tensor, "B 13 s s"]:

@@ -49,7 +49,7 @@ CLIPS = {"turntable.mp4": "once round, through some expressions", "driven.mp4": 
 
 
 @dataclass(frozen=True)
-class Run:
+class ReportedRun:
     """What a page is made from."""
 
     folder: Path
@@ -61,7 +61,7 @@ class Run:
     """What it was learned from: a video, or a photo as a video of one frame."""
 
 
-def run_page(run: Run) -> str:
+def run_page(run: ReportedRun) -> str:
     """The page of a finished run.
 
     Raises:
@@ -116,7 +116,7 @@ def _clips(folder: Path) -> list[str]:
     return [html.section("In motion", *shown)] if shown else []
 
 
-def _comparison(run: Run) -> list[str]:
+def _comparison(run: ReportedRun) -> list[str]:
     """The comparison sheet, if the run has one."""
     path = run.folder / "compare.png"
     if not path.is_file():
@@ -130,7 +130,7 @@ def _comparison(run: Run) -> list[str]:
     return [html.section("Held-out frames", html.picture(rgb, "Frames that training never saw; errors are four times as bright."))]
 
 
-def _worst(run: Run) -> list[str]:
+def _worst(run: ReportedRun) -> list[str]:
     """Where the avatar follows worst, if there are frames that it has not seen."""
     if not run.sequence.test.any():
         return []
@@ -139,7 +139,7 @@ def _worst(run: Run) -> list[str]:
     return [html.section("Where it follows worst", *shown, lead="Held-out frames, filmed and rendered.")] if shown else []
 
 
-def _coverage(run: Run) -> list[str]:
+def _coverage(run: ReportedRun) -> list[str]:
     """What the person does, and what was not shown; a photo shows a moment only."""
     sequence = run.sequence
     if len(sequence) == 1:
@@ -161,7 +161,7 @@ def _lacks(lacks: list[Shortcoming], notes: tuple[str, ...]) -> str:
     return html.verdicts(items or [html.Verdict("good", "Nothing is missing: both sides, mouth, eyes and brows are shown.")])
 
 
-def _appearances(run: Run, appearances: tuple[Appearance, ...]) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
+def _appearances(run: ReportedRun, appearances: tuple[Appearance, ...]) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
     """The avatar in some poses and expressions, by their labels."""
     params = pose_subject(run.avatar.host_head, run.sequence.params, appearances)
     window = run.sequence.person_window() if run.avatar.shows_person else run.sequence

@@ -13,7 +13,7 @@ from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadParams
 from deja_vu.core.image import RenderOutput
-from deja_vu.heads.regions import region_window
+from deja_vu.heads.regions import region_box
 from deja_vu.losses.perceptual import MIN_SIZE
 from deja_vu.losses.photometric import absolute_difference
 from deja_vu.losses.picture import psnr
@@ -79,7 +79,7 @@ class FieldTask(Task[NerfPhase, AnyBatch], Generic[AnyBatch]):
         """Rows and columns of each frame's face; parameters and camera lie on the host, where boxes are numbers."""
         head = self.avatar.host_head
         faces, face = head.topology.faces, head.topology.regions["face"]
-        return [region_window(vertices, faces, face, camera.view(place)) for place, vertices in enumerate(head(params))]
+        return [region_box(vertices, faces, face, camera.view(place)) for place, vertices in enumerate(head(params))]
 
     def face_terms(
         self,

@@ -15,7 +15,7 @@ from deja_vu.core.batch import Batch
 from deja_vu.core.image import over
 from deja_vu.core.sampling import evenly_spaced
 from deja_vu.core.sequence import TrackedSequence
-from deja_vu.heads.regions import followed_parts, points_window
+from deja_vu.heads.regions import followed_parts, points_box
 from deja_vu.io.frames import FrameSource
 from deja_vu.losses.picture import psnr
 from deja_vu.training.config import ValidationConfig
@@ -122,7 +122,7 @@ def region_psnr(avatar: Avatar, batch: Batch, shown: Float[Tensor, "H W 3"], tar
     vertices, mask = avatar.head(batch.params)[0], batch.loss_mask[0]
     squares, scores = (shown - target).square() * mask, {}
     for name, parts in followed_parts(avatar.head.topology).items():
-        windows = [points_window(vertices[part], batch.camera, REGION_MARGIN) for part in parts]
+        windows = [points_box(vertices[part], batch.camera, REGION_MARGIN) for part in parts]
         counts = [3 * mask[window].sum() for window in windows]
         if all(count > 0 for count in counts):
             errors = [squares[window].sum() / count for window, count in zip(windows, counts, strict=True)]

@@ -38,7 +38,7 @@ from deja_vu.motion.script import ScriptMotion
 from deja_vu.nets.config import UVNetConfig
 from deja_vu.pipelines.own_files import kind_of, read_record
 from deja_vu.pipelines.recipes import Recipe
-from deja_vu.report.run_report import Run, run_page
+from deja_vu.report.run_report import ReportedRun, run_page
 from deja_vu.training.checkpoint import load_checkpoint, save_checkpoint, spent_seconds
 from tests.fuzz.worker import Reader
 from tests.helpers.films import Color, write_film
@@ -205,7 +205,7 @@ def _read_track(path: Path) -> None:
 
 def _read_report(path: Path) -> None:
     folder = next(parent for parent in path.parents if (parent / "avatar.safetensors").exists())
-    run_page(Run(folder, "me", load_avatar(folder / "avatar.safetensors"), TrackedSequence.load(folder / "track")))
+    run_page(ReportedRun(folder, "me", load_avatar(folder / "avatar.safetensors"), TrackedSequence.load(folder / "track")))
 
 
 def _read_avatar(path: Path) -> None:

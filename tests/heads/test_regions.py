@@ -4,7 +4,7 @@ import torch
 
 from deja_vu.core.camera import Camera
 from deja_vu.heads import load_head
-from deja_vu.heads.regions import followed_parts, points_window, region_faces, region_window
+from deja_vu.heads.regions import followed_parts, points_box, region_box, region_faces
 from deja_vu.heads.toy import load
 
 
@@ -17,7 +17,7 @@ def test_the_window_holds_the_part_and_its_margin() -> None:
     camera = Camera.from_focal(150.0, 96, 80)
     eye = head.topology.regions["eye_left"]
     pixels, _ = camera.project(vertices[head.topology.faces[eye].unique()])
-    bare, wide = (region_window(vertices, head.topology.faces, eye, camera, margin) for margin in (0.0, 0.5))
+    bare, wide = (region_box(vertices, head.topology.faces, eye, camera, margin) for margin in (0.0, 0.5))
     for axis, (a, b) in enumerate(zip(bare[::-1], wide[::-1], strict=True)):
         low, high = pixels[:, axis].min(), pixels[:, axis].max()
         assert a.start <= low < a.start + 1
@@ -30,7 +30,7 @@ def test_a_part_beyond_the_picture_leaves_one_pixel() -> None:
     head = load()
     vertices = head(head.neutral()) + torch.tensor([5.0, 5.0, 1.0])
     camera = Camera.from_focal(150.0, 96, 80)
-    rows, columns = region_window(vertices, head.topology.faces, head.topology.regions["eye_left"], camera)
+    rows, columns = region_box(vertices, head.topology.faces, head.topology.regions["eye_left"], camera)
     assert (rows, columns) == (slice(79, 80), slice(95, 96))
 
 
@@ -44,9 +44,9 @@ def test_a_small_part_gets_as_many_pixels_as_are_asked_for() -> None:
     """Around the part where there is room, and moved inwards at the picture's border; never more than the picture has."""
     camera = Camera.from_focal(150.0, 96, 80)
     middle, corner = torch.tensor([[0.0, 0.0, 0.5]]), torch.tensor([[-0.5, -0.5, 0.5]])
-    assert points_window(middle, camera, 0.2, least=24) == (slice(28, 52), slice(36, 60))
-    assert points_window(corner, camera, 0.2, least=24) == (slice(0, 24), slice(0, 24))
-    assert points_window(middle, camera, 0.2, least=90) == (slice(0, 80), slice(3, 93))
+    assert points_box(middle, camera, 0.2, least=24) == (slice(28, 52), slice(36, 60))
+    assert points_box(corner, camera, 0.2, least=24) == (slice(0, 24), slice(0, 24))
+    assert points_box(middle, camera, 0.2, least=90) == (slice(0, 80), slice(3, 93))
 
 
 def test_each_brow_lies_above_its_own_eye_and_moves_with_its_own_expression() -> None:

@@ -16,7 +16,7 @@ from deja_vu.bench.evaluate import FULL, SAMPLE, Evaluator, count_pixels, evalua
 from deja_vu.bench.predictors import Predictor, avatar_predictor, baseline_predictors
 from deja_vu.core.errors import InputError
 from deja_vu.core.image import over
-from deja_vu.heads.regions import region_window
+from deja_vu.heads.regions import region_box
 from deja_vu.io.assets import find
 from deja_vu.io.frames import FrameSource
 from deja_vu.io.tracked_folder import write_sequence
@@ -197,7 +197,7 @@ def test_a_region_is_scored_where_it_is_and_nowhere_else(tracked, painted) -> No
     def spoil(part):
         def predict(batch):
             image, vertices = truth.predict(batch), head(batch.params)[0]
-            rows, columns = region_window(vertices, head.topology.faces, head.topology.regions[part], batch.camera)
+            rows, columns = region_box(vertices, head.topology.faces, head.topology.regions[part], batch.camera)
             image[rows, columns] = 1 - image[rows, columns]
             return image
 

@@ -14,7 +14,8 @@ from PIL import Image
 from deja_vu.io.video import read_frames
 from deja_vu.render.base import RASTERIZERS
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
 @pytest.fixture
@@ -100,3 +101,18 @@ def test_a_rasterizer_is_added_by_name(start, tmp_path, monkeypatch) -> None:
     face[120:200, 130:190] = True
     assert (dots[face] < 250).any(-1).mean() > 0.2, "dots cover the face thinly"
     assert (ours[face] < 250).any(-1).mean() > 0.99, "Gaussians cover it wholly"
+
+
+def test_the_lines_of_the_readme_run_as_they_stand(short_run, tmp_path, monkeypatch) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "demo").symlink_to(short_run)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert Image.open("me.png").size == (512, 512)
+    smiles = sorted(tmp_path.glob("smile*.png"))
+    assert [path.name for path in smiles] == sorted(f"smile{degree:+d}.png" for degree in range(-30, 31, 5))
+    covered = np.asarray(Image.open(smiles[0]))[..., 3]
+    assert covered.min() == 0, "transparent"
+    assert covered.max() == 255

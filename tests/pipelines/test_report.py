@@ -14,7 +14,7 @@ import torch
 from deja_vu.avatars import save_avatar
 from deja_vu.core.config import config_text
 from deja_vu.core.sequence import TrackedSequence
-from deja_vu.heads.regions import followed_parts, points_window
+from deja_vu.heads.regions import followed_parts, points_box
 from deja_vu.io.assets import find
 from deja_vu.io.files import write_atomic
 from deja_vu.io.images import write_png
@@ -92,7 +92,7 @@ def test_the_worst_windows_are_those_that_were_spoilt(film, painted, tmp_path) -
     left, right = followed_parts(painted.head.topology)["eyes"]
     vertices = painted.head(sequence.params[13:14])[0]
     for part in (left, right):
-        rows, columns = points_window(vertices[part], sequence.camera, 0.0)
+        rows, columns = points_box(vertices[part], sequence.camera, 0.0)
         image[rows, columns] = (255, 0, 255)
     write_frame(sequence.folder, spoilt, image)
     worst = find_worst(painted, sequence)

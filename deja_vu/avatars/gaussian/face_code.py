@@ -15,7 +15,7 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.gaussians import Gaussians
 from deja_vu.core.head import HeadParams, HeadSpec, HeadTopology
 from deja_vu.core.image import WHITE, over
-from deja_vu.heads.regions import Window, followed_parts, points_window
+from deja_vu.heads.regions import PixelBox, followed_parts, points_box
 from deja_vu.render.base import rasterize
 
 MARGIN = 0.35
@@ -93,7 +93,7 @@ class FaceView:
     """Weight of each pixel."""
     around: Camera
     """Of the least window that holds them all: one picture of it takes half the time of one for each part."""
-    windows: list[Window]
+    windows: list[PixelBox]
     """Where the parts lie in that picture."""
 
     @staticmethod
@@ -105,7 +105,7 @@ class FaceView:
             vertices: the posed head's.
             parts: vertices of every part.
         """
-        windows, white = [points_window(vertices[part], batch.camera, MARGIN) for part in parts], WHITE.to(batch.image.device)
+        windows, white = [points_box(vertices[part], batch.camera, MARGIN) for part in parts], WHITE.to(batch.image.device)
         rows, columns = (slice(min(one.start for one in side), max(one.stop for one in side)) for side in zip(*windows, strict=True))
         return FaceView(
             [crop_camera(batch.camera, window) for window in windows],
@@ -135,7 +135,7 @@ def shift(part: slice, by: int) -> slice:
     return slice(part.start + by, part.stop + by)
 
 
-def crop_camera(camera: Camera, window: Window) -> Camera:
+def crop_camera(camera: Camera, window: PixelBox) -> Camera:
     """The camera that sees a window of the picture."""
     rows, columns = window
     return camera.crop(columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)

@@ -18,7 +18,7 @@ from deja_vu.avatars.gaussian.part import AvatarPart
 from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
 from deja_vu.core.head import HeadParams
-from deja_vu.heads.regions import Window, points_window
+from deja_vu.heads.regions import PixelBox, points_box
 
 AROUND = 0.35
 """Share of the face's width or height by which what is drawn reaches beyond eyes, brows and lips."""
@@ -67,9 +67,9 @@ class FaceReader:
         """
         return FaceView.of(self._avatar.subject(batch), vertices[0], self._vertices)
 
-    def window(self, vertices: Float[Tensor, "1 V 3"], camera: Camera) -> Window:
+    def window(self, vertices: Float[Tensor, "1 V 3"], camera: Camera) -> PixelBox:
         """Rows and columns of a picture in which the windows of all parts lie."""
-        return points_window(vertices[0, torch.cat(self._vertices)], camera, MARGIN)
+        return points_box(vertices[0, torch.cat(self._vertices)], camera, MARGIN)
 
     def correct(self, params: HeadParams, missed: Float[Tensor, " D"]) -> HeadParams:
         """Parameters with what their code has missed, within its bounds."""

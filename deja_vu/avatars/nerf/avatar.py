@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 from deja_vu.avatars.base import Avatar, Draw
 from deja_vu.avatars.gaussian.blend_weights import LinearCode
 from deja_vu.avatars.nerf.config import NerfConfig
-from deja_vu.avatars.nerf.field import WIDEN, RadianceField, Surface
+from deja_vu.avatars.nerf.field import WIDEN, PosedPoints, RadianceField
 from deja_vu.avatars.nerf.planes import EncodedPlanes, FreePlanes, frontal_pictures, split_speeds
 from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
@@ -123,14 +123,14 @@ class NerfAvatar(Avatar):
         self.shape = move(shape, self.shape.device)
         self.planes.set_sources(move(pictures, self.shape.device))
 
-    def surface(self, params: HeadParams) -> Surface:
+    def surface(self, params: HeadParams) -> PosedPoints:
         """One frame's surface points in the scene: the head's own frame, times `SCENE_SCALE`."""
         pair = [torch.stack([value, torch.zeros_like(value)]) for value in (params.expression, params.joints)]
         still = replace(self.head.neutral((2,)), shape=self.shape.expand(2, -1), expression=pair[0], joints=pair[1])
         vertices = self.head(still)
         normals = vertex_normals(vertices[0], self.head.topology.faces)[self.vertices]
         posed, rest = (SCENE_SCALE * vertices[:, self.vertices]).unbind(0)
-        return Surface(posed, normals, posed - rest)
+        return PosedPoints(posed, normals, posed - rest)
 
     def render(self, params: HeadParams, camera: Camera, background: Float[Tensor, "*b 3"]) -> RenderOutput:
         return self.prepare(params, camera)(background)
@@ -168,7 +168,7 @@ class NerfAvatar(Avatar):
         background: Float[Tensor, "*b 3"],
         *,
         enlarge: bool = True,
-        surfaces: Sequence[Surface] | None = None,
+        surfaces: Sequence[PosedPoints] | None = None,
     ) -> NerfRender:
         """Render B frames, and keep the pictures before super-resolution.
 
@@ -217,14 +217,14 @@ class NerfAvatar(Avatar):
             int(self._cast_rays(self.surface(params[b]), params.world_from_head[b], low.view(b))[4].sum()) for b in range(len(params))
         )
 
-    def _cast_rays(self, surface: Surface, pose: Float[Tensor, "4 4"], camera: Camera) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def _cast_rays(self, surface: PosedPoints, pose: Float[Tensor, "4 4"], camera: Camera) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Origins, directions, both ends and whether they are marched, of all rays of one frame."""
         origins, directions = pixel_rays(camera, world_from_scene(pose))
         if self.config.radius:
             return origins, directions, *shell_span(surface.points, origins, directions, SCENE_SCALE * self.config.radius)
         return origins, directions, *box_span(origins, directions)
 
-    def _march(self, planes: Tensor, surface: Surface, pose: Float[Tensor, "4 4"], camera: Camera, code: Tensor | None) -> March:
+    def _march(self, planes: Tensor, surface: PosedPoints, pose: Float[Tensor, "4 4"], camera: Camera, code: Tensor | None) -> March:
         """All rays of one frame: even samples, samples where those found something, and both together."""
         *spans, hit = self._cast_rays(surface, pose, camera)
         rays = true_rows(hit)
@@ -258,7 +258,7 @@ class NerfAvatar(Avatar):
         )
 
     def _evaluate(
-        self, planes: Tensor, surface: Surface, origins: Tensor, directions: Tensor, t: Float[Tensor, "n S"], code: Tensor | None
+        self, planes: Tensor, surface: PosedPoints, origins: Tensor, directions: Tensor, t: Float[Tensor, "n S"], code: Tensor | None
     ) -> tuple[Float[Tensor, "n S"], Float[Tensor, "n S F"]]:
         """Density and features at distances along rays; the field is asked only where a surface point is near."""
         places = (origins[:, None] + t[..., None] * directions[:, None]).reshape(-1, 3)

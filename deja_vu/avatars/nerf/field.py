@@ -32,7 +32,7 @@ WIDEN = 0.001
 
 
 @dataclass(frozen=True)
-class Surface:
+class PosedPoints:
     """The head's points of one frame, in scene coordinates."""
 
     points: Float[Tensor, "V 3"]
@@ -68,7 +68,7 @@ class RadianceField(nn.Module):
     def forward(
         self,
         planes: Float[Tensor, "3 C s s"],
-        surface: Surface,
+        surface: PosedPoints,
         samples: Float[Tensor, "n 3"],
         directions: Float[Tensor, "n 3"],
         index: Int[Tensor, "n K"],

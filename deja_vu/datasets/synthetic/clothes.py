@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from deja_vu.datasets.synthetic.noise import fractal_noise, smooth_step, value_noise
-from deja_vu.datasets.synthetic.paint import Appearance, blend, chart_texels, fill_chart
+from deja_vu.datasets.synthetic.paint import Complexion, blend, chart_texels, fill_chart
 from deja_vu.heads.bust import BustModel
 
 NECKLINE = (-0.134, 0.053)
@@ -192,25 +192,25 @@ def _round_edges(shirt: Shirt, points: int, surface: Tensor, normals: Tensor) ->
     return torch.cat([torch.zeros(points, 1), rise])[shirt.source]
 
 
-def paint_shirt(bust: BustModel, appearance: Appearance) -> Float[np.ndarray, "s s 3"]:
+def paint_shirt(bust: BustModel, complexion: Complexion) -> Float[np.ndarray, "s s 3"]:
     """Reflectance of the knit in the bust's chart: stripes, flecks of wool, upright ribs, a plain collar."""
     rows, columns, faces, bary = chart_texels(bust.topology)
     rest = (bust.template[bust.topology.faces[faces]] * bary[..., None]).sum(1).numpy()
     below = -neckline_height(rest)
-    bright = appearance.shirt.mean() > 0.2
-    other = 0.3 * appearance.shirt + (0.02 if bright else np.array([0.24, 0.22, 0.19], np.float32))
+    bright = complexion.shirt.mean() > 0.2
+    other = 0.3 * complexion.shirt + (0.02 if bright else np.array([0.24, 0.22, 0.19], np.float32))
     angle = np.arctan2(rest[:, 0], rest[:, 2] - OPENING_DEPTH)
     zigzag = 4 * ZIGZAG * (np.abs(angle * TEETH / (2 * np.pi) % 1 - 0.5) - 0.25)
     phase = np.abs((below - COLLAR + zigzag) / STRIPE % 1 - 0.5) * STRIPE
     stripe = smooth_step(phase, 0.0048, 0.004) * smooth_step(below, COLLAR + 0.001, COLLAR + 0.003)
-    color = blend(np.tile(appearance.shirt, (len(rest), 1)), other, 0.85 * stripe)
-    flecks = smooth_step(value_noise(rest, 0.0026, appearance.seed + 45), 0.8, 0.92)
+    color = blend(np.tile(complexion.shirt, (len(rest), 1)), other, 0.85 * stripe)
+    flecks = smooth_step(value_noise(rest, 0.0026, complexion.seed + 45), 0.8, 0.92)
     color = blend(color, 0.5 * color + 0.12, 0.45 * flecks)
     ribs = np.where(below < COLLAR, np.cos(RIBS * angle), np.cos(2 * np.pi * (rest[:, 0] + 0.6 * rest[:, 2]) / WALE))
     wool = (
         1
         + 0.1 * ribs
-        + 0.22 * (value_noise(rest, 0.0022, appearance.seed + 46) - 0.5)
-        + 0.12 * fractal_noise(rest, 0.03, 3, appearance.seed + 47)
+        + 0.22 * (value_noise(rest, 0.0022, complexion.seed + 46) - 0.5)
+        + 0.12 * fractal_noise(rest, 0.03, 3, complexion.seed + 47)
     )
     return fill_chart(rows, columns, (color * wool[:, None]).astype(np.float32))

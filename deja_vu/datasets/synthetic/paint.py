@@ -50,7 +50,7 @@ HAIRLINE_HEIGHT = [0.104, 0.104, 0.097, 0.082, 0.066, 0.05, 0.022, 0.036, 0.05, 
 
 
 @dataclass(frozen=True)
-class Appearance:
+class Complexion:
     """Colors and marks of a person."""
 
     skin: Float[np.ndarray, "3"]
@@ -69,7 +69,7 @@ class Appearance:
     """Chooses every random detail."""
 
     @staticmethod
-    def draw(seed: int) -> Appearance:
+    def draw(seed: int) -> Complexion:
         """A person's colors, chosen by a seed."""
         rng = np.random.default_rng([seed, 1])
         melanin = rng.beta(1.6, 2.6)
@@ -78,7 +78,7 @@ class Appearance:
         hair = HAIR_COLORS[rng.integers(2 if dark_only else len(HAIR_COLORS))]
         iris = IRIS_COLORS[rng.integers(2, 4) if dark_only else rng.integers(len(IRIS_COLORS))]
         freckles = 0.0 if dark_only else float(rng.uniform(0, 1))
-        return Appearance(skin, hair, iris, SHIRT_COLORS[rng.integers(len(SHIRT_COLORS))], freckles, float(rng.uniform(0.85, 1.15)), seed)
+        return Complexion(skin, hair, iris, SHIRT_COLORS[rng.integers(len(SHIRT_COLORS))], freckles, float(rng.uniform(0.85, 1.15)), seed)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class SkinTexture:
     """Reflectance, and gloss in [0, 1]; padded beyond the chart's border."""
 
 
-def paint_skin(head: HeadModel, appearance: Appearance) -> SkinTexture:
+def paint_skin(head: HeadModel, complexion: Complexion) -> SkinTexture:
     """The texture of the outer skin with brows, lips, lash lines, freckles and the ground of the hair."""
     rows, columns, faces, bary = chart_texels(head.topology)
     skin = head.topology.regions["skin"][faces]
@@ -97,27 +97,27 @@ def paint_skin(head: HeadModel, appearance: Appearance) -> SkinTexture:
     corners = head.topology.faces[faces]
     rest = (head.template[corners] * bary[..., None]).sum(1).numpy()
     lips = (_vertex_share(head, "lips")[corners] * bary).sum(1).numpy()
-    color, gloss = _paint_complexion(rest, appearance)
-    color = blend(color, _lip_color(rest, appearance), smooth_step(lips, 0.25, 0.8) * 0.85)
+    color, gloss = _paint_complexion(rest, complexion)
+    color = blend(color, _lip_color(rest, complexion), smooth_step(lips, 0.25, 0.8) * 0.85)
     gloss = np.maximum(gloss, 0.75 * smooth_step(lips, 0.3, 0.8))
-    color = blend(color, appearance.hair * 0.5 + 0.004, 0.9 * brow_coverage(rest, appearance))
-    color = blend(color, appearance.hair * 0.5 + 0.15 * appearance.skin, 0.7 * _lash_line(head, faces, rest))
-    color = _cover_with_hair(color, rest, appearance)
+    color = blend(color, complexion.hair * 0.5 + 0.004, 0.9 * brow_coverage(rest, complexion))
+    color = blend(color, complexion.hair * 0.5 + 0.15 * complexion.skin, 0.7 * _lash_line(head, faces, rest))
+    color = _cover_with_hair(color, rest, complexion)
     return SkinTexture(fill_chart(rows, columns, np.concatenate([color, gloss[:, None]], axis=1)))
 
 
-def paint_neck(bust: BustModel, appearance: Appearance) -> SkinTexture:
+def paint_neck(bust: BustModel, complexion: Complexion) -> SkinTexture:
     """The texture of the bust's skin, which goes on where the head's ends."""
     rows, columns, faces, bary = chart_texels(bust.topology)
     rest = (bust.template[bust.topology.faces[faces]] * bary[..., None]).sum(1).numpy()
-    color, gloss = _paint_complexion(rest, appearance)
-    color = _cover_with_hair(color, rest, appearance)
+    color, gloss = _paint_complexion(rest, complexion)
+    color = _cover_with_hair(color, rest, complexion)
     return SkinTexture(fill_chart(rows, columns, np.concatenate([color, gloss[:, None]], axis=1)))
 
 
-def _cover_with_hair(color: np.ndarray, rest: np.ndarray, appearance: Appearance) -> np.ndarray:
+def _cover_with_hair(color: np.ndarray, rest: np.ndarray, complexion: Complexion) -> np.ndarray:
     """The ground of the hair over skin."""
-    return blend(color, appearance.hair * 0.6, 0.85 * hair_coverage(rest, fractal_noise(rest, 0.008, 2, appearance.seed + 9)))
+    return blend(color, complexion.hair * 0.6, 0.85 * hair_coverage(rest, fractal_noise(rest, 0.008, 2, complexion.seed + 9)))
 
 
 def hair_coverage(rest: Float[np.ndarray, "n 3"], ragged: Float[np.ndarray, " n"] | float = 0.0) -> Float[np.ndarray, " n"]:
@@ -128,28 +128,28 @@ def hair_coverage(rest: Float[np.ndarray, "n 3"], ragged: Float[np.ndarray, " n"
     return np.where(ear, 0.0, smooth_step(rest[:, 1] - line, -0.004, 0.005))
 
 
-def brow_coverage(rest: Float[np.ndarray, "n 3"], appearance: Appearance) -> Float[np.ndarray, " n"]:
+def brow_coverage(rest: Float[np.ndarray, "n 3"], complexion: Complexion) -> Float[np.ndarray, " n"]:
     """Density of the brows' hairs, 0 to 1: short slanted strokes that end softly."""
     x, y = np.abs(rest[:, 0]), rest[:, 1]
     middle = np.interp(x, BROW_LINE[:, 0], BROW_LINE[:, 1])
     along = (x - BROW_LINE[0, 0]) / (BROW_LINE[-1, 0] - BROW_LINE[0, 0])
-    half = appearance.brow * np.interp(along, [0.0, 0.2, 0.6, 1.0], [0.0030, 0.0036, 0.0028, 0.0010])
+    half = complexion.brow * np.interp(along, [0.0, 0.2, 0.6, 1.0], [0.0030, 0.0036, 0.0028, 0.0010])
     across = (y - middle) / half
     near = (np.abs(across) < 1.8) & (along > -0.08) & (along < 1.08) & (rest[:, 2] > 0.05)
     slant = np.interp(along, [0.0, 0.4, 1.0], [0.25, 0.9, 1.6]).astype(np.float32)
     side = np.where(rest[:, 0] > 0, 0.0, 50.0)
     strokes = np.stack([(x - slant * (y - middle)) / 0.00055, (y - middle + slant * x) / 0.004 + side], axis=1)
-    hairs = value_noise(strokes, 1.0, appearance.seed + 21)
+    hairs = value_noise(strokes, 1.0, complexion.seed + 21)
     body = smooth_step(np.abs(across), 1.5, 0.35) * smooth_step(along, -0.06, 0.12) * smooth_step(along, 1.06, 0.85)
     return np.where(near, np.clip(body * (0.45 + 1.0 * hairs), 0, 1), 0.0)
 
 
-def _paint_complexion(rest: np.ndarray, appearance: Appearance) -> tuple[np.ndarray, np.ndarray]:
+def _paint_complexion(rest: np.ndarray, complexion: Complexion) -> tuple[np.ndarray, np.ndarray]:
     """Color and gloss of bare skin."""
     x, y, z = np.abs(rest[:, 0]), rest[:, 1], rest[:, 2]
     mirrored = np.stack([x, y, z], axis=1)
-    blotches = fractal_noise(rest, 0.022, 3, appearance.seed)
-    redness = 0.10 * fractal_noise(rest, 0.012, 3, appearance.seed + 1)
+    blotches = fractal_noise(rest, 0.022, 3, complexion.seed)
+    redness = 0.10 * fractal_noise(rest, 0.012, 3, complexion.seed + 1)
     for center, radius, strength in (
         ((0.045, 0.0, 0.085), 0.018, 0.28),
         ((0.0, 0.006, 0.116), 0.012, 0.26),
@@ -159,18 +159,18 @@ def _paint_complexion(rest: np.ndarray, appearance: Appearance) -> tuple[np.ndar
         redness += strength * _bump(mirrored, center, radius)
     tired = 0.22 * _bump(mirrored, (0.028, 0.027, 0.086), 0.009)
     value = 1 + 0.10 * blotches - 0.5 * tired
-    color = appearance.skin * value[:, None] * (1 + redness[:, None] * np.array([0.25, -0.55, -0.45], np.float32))
-    color *= 1 + 0.16 * (value_noise(rest, 0.0011, appearance.seed + 2)[:, None] - 0.5)
-    spots = smooth_step(value_noise(rest, 0.0019, appearance.seed + 3), 0.8, 0.9)
+    color = complexion.skin * value[:, None] * (1 + redness[:, None] * np.array([0.25, -0.55, -0.45], np.float32))
+    color *= 1 + 0.16 * (value_noise(rest, 0.0011, complexion.seed + 2)[:, None] - 0.5)
+    spots = smooth_step(value_noise(rest, 0.0019, complexion.seed + 3), 0.8, 0.9)
     where = _bump(mirrored, (0.03, 0.01, 0.1), 0.03) + 0.3 * smooth_step(y, 0.06, 0.08)
     color = blend(
-        color, appearance.skin * np.array([0.55, 0.38, 0.3], np.float32), appearance.freckles * 0.75 * np.clip(where, 0, 1) * spots
+        color, complexion.skin * np.array([0.55, 0.38, 0.3], np.float32), complexion.freckles * 0.75 * np.clip(where, 0, 1) * spots
     )
-    for mole in _place_moles(appearance.seed):
+    for mole in _place_moles(complexion.seed):
         spot = smooth_step(np.linalg.norm(rest - mole, axis=1), 0.0019, 0.0011)
-        color = blend(color, appearance.skin * np.array([0.3, 0.2, 0.18], np.float32), 0.8 * spot)
+        color = blend(color, complexion.skin * np.array([0.3, 0.2, 0.18], np.float32), 0.8 * spot)
     gloss = 0.32 + 0.25 * _bump(mirrored, (0.0, 0.012, 0.115), 0.014) + 0.18 * _bump(mirrored, (0.0, 0.08, 0.1), 0.03)
-    return color.astype(np.float32), (gloss * (1 + 0.35 * fractal_noise(rest, 0.004, 2, appearance.seed + 4))).astype(np.float32)
+    return color.astype(np.float32), (gloss * (1 + 0.35 * fractal_noise(rest, 0.004, 2, complexion.seed + 4))).astype(np.float32)
 
 
 def _place_moles(seed: int) -> np.ndarray:
@@ -179,10 +179,10 @@ def _place_moles(seed: int) -> np.ndarray:
     return MOLES[rng.permutation(len(MOLES))[:4]] + rng.normal(0, 0.003, (4, 3)) * [1, 1, 0]
 
 
-def _lip_color(rest: np.ndarray, appearance: Appearance) -> np.ndarray:
+def _lip_color(rest: np.ndarray, complexion: Complexion) -> np.ndarray:
     """Redder than the skin, with upright wrinkles."""
-    wrinkles = value_noise(rest[:, :2] * [1.0, 0.2], 0.0012, appearance.seed + 5)
-    return (appearance.skin * np.array([0.72, 0.36, 0.38], np.float32) * (0.88 + 0.24 * wrinkles)[:, None]).astype(np.float32)
+    wrinkles = value_noise(rest[:, :2] * [1.0, 0.2], 0.0012, complexion.seed + 5)
+    return (complexion.skin * np.array([0.72, 0.36, 0.38], np.float32) * (0.88 + 0.24 * wrinkles)[:, None]).astype(np.float32)
 
 
 def _lash_line(head: HeadModel, faces: torch.Tensor, rest: np.ndarray) -> np.ndarray:

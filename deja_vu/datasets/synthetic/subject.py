@@ -19,7 +19,7 @@ from deja_vu.datasets.synthetic.body import PARTS, Figure
 from deja_vu.datasets.synthetic.clothes import paint_shirt
 from deja_vu.datasets.synthetic.hair import Haircut
 from deja_vu.datasets.synthetic.noise import fractal_noise
-from deja_vu.datasets.synthetic.paint import Appearance, paint_neck, paint_skin
+from deja_vu.datasets.synthetic.paint import Complexion, paint_neck, paint_skin
 from deja_vu.heads import load_head
 from deja_vu.render.mesh import rasterize_mesh
 
@@ -117,12 +117,12 @@ class SyntheticSubject:
         """Truth in the head model's terms, T frames; the neck joint carries most of each turn."""
         self.camera: Camera = Camera.from_focal((CLOSE_FOCAL if close else FOCAL) * size, size, size)
         """Truth: one fixed camera at the world's origin."""
-        self.appearance = Appearance.draw(seed)
+        self.complexion = Complexion.draw(seed)
         self.lighting = shade.Lighting.draw(seed) if random_style else shade.Lighting()
         self.figure = Figure(self.head, shape, seed, Haircut.draw(seed) if random_style else Haircut())
         bust = self.figure.bust
-        self._skin = np.concatenate([paint_skin(self.head, self.appearance).color, paint_neck(bust, self.appearance).color])
-        self._cloth = paint_shirt(bust, self.appearance)
+        self._skin = np.concatenate([paint_skin(self.head, self.complexion).color, paint_neck(bust, self.complexion).color])
+        self._cloth = paint_shirt(bust, self.complexion)
         self._room = paint_wall(size, seed) if close else paint_room(size, seed)
         self._eye_directions = self._find_eye_directions()
         self._part_of_face = torch.cat([torch.zeros(1), self.figure.part]).to(torch.uint8)
@@ -211,10 +211,10 @@ class SyntheticSubject:
         if name == "mouth":
             return self._shade_mouth(points, _recess_light(sample, camera, MOUTH_RECESS))
         if name == "lashes":
-            return torch.from_numpy(0.5 * self.appearance.hair + 0.04 * self.appearance.skin).repeat(len(points.face), 1)
+            return torch.from_numpy(0.5 * self.complexion.hair + 0.04 * self.complexion.skin).repeat(len(points.face), 1)
         if name == "hair":
             fiber = _normalize(_interpolate(posed.along, points.corners, points.bary))
-            return shade.shade_hair(torch.from_numpy(self.appearance.hair) * points.shading.openness[:, None], fiber, points.shading)
+            return shade.shade_hair(torch.from_numpy(self.complexion.hair) * points.shading.openness[:, None], fiber, points.shading)
         return shade.shade_cloth(self._sample_texture(self._cloth, points), points.shading)
 
     def _key_light(self, grid: _SampleGrid, vertices: Tensor) -> Float[Tensor, " n"]:
@@ -243,7 +243,7 @@ class SyntheticSubject:
 
     def _shade_eyes(self, points: _SurfacePoints, open_: Float[Tensor, " n"]) -> Float[Tensor, "n 3"]:
         q = _normalize(_interpolate(self._eye_directions, points.corners, points.bary))
-        return shade.shade_eyes(q, torch.from_numpy(self.appearance.iris), open_, points.shading)
+        return shade.shade_eyes(q, torch.from_numpy(self.complexion.iris), open_, points.shading)
 
     def _shade_mouth(self, points: _SurfacePoints, open_: Float[Tensor, " n"]) -> Float[Tensor, "n 3"]:
         """Teeth, tongue and gums; the deeper the darker."""

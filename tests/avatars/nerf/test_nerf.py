@@ -8,7 +8,7 @@ import torch
 
 from deja_vu.avatars.io import load_avatar, save_avatar
 from deja_vu.avatars.nerf import PUBLISHED, NerfAvatar, NerfConfig
-from deja_vu.avatars.nerf.field import DENSITY, RadianceField, Surface
+from deja_vu.avatars.nerf.field import DENSITY, PosedPoints, RadianceField
 from deja_vu.avatars.nerf.planes import EncodedPlanes, project_frontal, split_speeds
 from deja_vu.core.camera import Camera
 from deja_vu.core.errors import ConfigError
@@ -109,8 +109,8 @@ def test_canonical_reading_undoes_the_expression() -> None:
     planes = torch.randn(3, 6, 24, 24)
     samples, ways = torch.rand(9, 3) * 0.1, torch.nn.functional.normalize(torch.randn(9, 3), dim=1)
     index, square = torch.arange(3).expand(9, 3), torch.full((9, 3), 0.01)
-    rest = Surface(points, torch.zeros(4, 3), torch.zeros(4, 3))
-    moved = Surface(points + shift, torch.zeros(4, 3), shift.expand(4, 3))
+    rest = PosedPoints(points, torch.zeros(4, 3), torch.zeros(4, 3))
+    moved = PosedPoints(points + shift, torch.zeros(4, 3), shift.expand(4, 3))
     a = field(planes, rest, samples, ways, index, square, None)
     b = field(planes, moved, samples + shift, ways, index, square, None)
     for ours, theirs in zip(a, b, strict=True):
