@@ -25,7 +25,7 @@ from deja_vu.datasets.synthetic import PARTS, SyntheticSubject
 from deja_vu.io.images import write_png
 from deja_vu.pipelines.run_folder import find_track
 from deja_vu.render.mesh import rasterize_mesh
-from deja_vu.report.sheets import labelled_sheet
+from deja_vu.report.sheets import label_sheet
 
 FRAMES = 3
 """Held-out frames that are seen from all sides, evenly spread."""
@@ -123,7 +123,7 @@ def write_sheet(views: Sequence[AroundView], path: Path) -> None:
     """The avatar from all sides over the truth."""
     ordered = sorted(views, key=lambda view: view.yaw)
     images = torch.stack([view.image for view in ordered] + [view.truth.image for view in ordered])
-    write_png(path, labelled_sheet(images, [f"{view.yaw}°" for view in ordered] + ["truth"] * len(ordered), columns=len(ordered)))
+    write_png(path, label_sheet(images, [f"{view.yaw}°" for view in ordered] + ["truth"] * len(ordered), columns=len(ordered)))
 
 
 def _grow(mask: Bool[Tensor, "H W"], pixels: int) -> Bool[Tensor, "H W"]:

@@ -21,7 +21,7 @@ from deja_vu.io.images import Picture, write_png
 from deja_vu.io.video import Image, read_frames
 from deja_vu.motion.appearance import SIDES, pose_subject
 from deja_vu.pipelines.recipes import Recipe
-from deja_vu.report.sheets import labelled_sheet
+from deja_vu.report.sheets import label_sheet
 from deja_vu.tracking.config import FitConfig, PhotoConfig
 from deja_vu.tracking.photo import FittedPhoto, PhotoFitter
 from deja_vu.training.logging import PREVIEW
@@ -97,4 +97,4 @@ def draw_guess(prior: HeadPrior, fitted: FittedPhoto) -> UInt8[np.ndarray, "H W 
     views = [avatar.render(one, portrait.camera, WHITE).rgb.clamp(0, 1) for one in params]
     frame = portrait.frame.image[None].float() / 255
     labels = ["a frame", "first guess", *(f"from the {side.label}" for side in SIDES[:2])]
-    return labelled_sheet(torch.cat([frame, *views]), labels, columns=len(labels))
+    return label_sheet(torch.cat([frame, *views]), labels, columns=len(labels))

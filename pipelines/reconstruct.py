@@ -44,7 +44,7 @@ from deja_vu.pipelines.identity import source_facts
 from deja_vu.pipelines.networks import load_network, network_facts, refuse_other_network
 from deja_vu.pipelines.person import subject_of
 from deja_vu.pipelines.run_folder import Run, open_run
-from deja_vu.report.sheets import labelled_sheet
+from deja_vu.report.sheets import label_sheet
 from deja_vu.tracking.frames import begin_track
 from deja_vu.tracking.photo import FittedPhoto, PhotoFitter
 from deja_vu.training.bust_init import lift_bust, lift_neck
@@ -251,6 +251,6 @@ def write_pictures(avatar: Avatar, fitted: FittedPhoto, out: Path) -> None:
     view = render(portrait.params, side)
     compared = torch.cat([over(photo.image, photo.head, WHITE), view, render_appearances(SIDES, side)])
     labels = ["photo", "avatar", *(appearance.label for appearance in SIDES)]
-    write_png(out / "compare.png", labelled_sheet(compared, labels, columns=len(labels)))
-    faces = labelled_sheet(render_appearances(EXPRESSIONS, side // 2), [appearance.label for appearance in EXPRESSIONS], columns=4)
+    write_png(out / "compare.png", label_sheet(compared, labels, columns=len(labels)))
+    faces = label_sheet(render_appearances(EXPRESSIONS, side // 2), [appearance.label for appearance in EXPRESSIONS], columns=4)
     write_png(out / "expressions.png", faces)

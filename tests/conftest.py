@@ -78,6 +78,8 @@ PATIENCE_MS = 300_000
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
 """WebGL on the CPU, the same on every machine."""
+UNHURRIED = ("--disable-gpu-watchdog", "--disable-gpu-process-crash-limit", "--disable-hang-monitor")
+"""Chromium ends where it waits 15 seconds for what a GPU does at once, and a busy CPU does not."""
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 """A camera that shows a test picture, with the user's permission."""
 
@@ -120,7 +122,9 @@ def browser() -> Iterator[object]:
     if found is None:
         pytest.skip("needs Chromium: make browser, or apt-get install chromium")
     with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=found, args=[*WEBGL, *CAMERA, *(["--no-sandbox"] if os.geteuid() == 0 else [])])
+        running = driver.chromium.launch(
+            executable_path=found, args=[*WEBGL, *UNHURRIED, *CAMERA, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+        )
         yield running
         running.close()
 

@@ -48,7 +48,7 @@ def draw_label(text: str, width: int) -> UInt8[np.ndarray, "h W 3"]:
     return np.asarray(strip)
 
 
-def labelled_sheet(images: Float[Tensor, "n h w 3"], labels: Sequence[str], columns: int) -> UInt8[np.ndarray, "H W 3"]:
+def label_sheet(images: Float[Tensor, "n h w 3"], labels: Sequence[str], columns: int) -> UInt8[np.ndarray, "H W 3"]:
     """Pictures in rows, each under its own label.
 
     Args:

@@ -25,7 +25,7 @@ def demo_command(
         video: your own video instead of a made-up person's.
         resume: continue the run in `out` exactly where it stopped.
         overwrite: replace the run in `out`, once the new one is whole; files that no run wrote stay.
-        config: recipe by name or path of a YAML file; flags override it.
+        config: recipe by name (quick, gpu, paper; tiny to try things out) or path of a YAML file; flags override it.
         recipe: every value of the recipe.
     """
     refuse_idle_recipe(config, recipe)

@@ -34,7 +34,7 @@ def personalize_command(
     Args:
         video: the video, or a folder that `deja-vu track` made.
         out: run folder; gets avatar.safetensors, metrics.json, compare.png, turntable.mp4, curves.
-        config: recipe by name (paper) or path of a YAML file; flags override it.
+        config: recipe by name (quick, gpu, paper; tiny to try things out) or path of a YAML file; flags override it.
         resume: continue the run in `out` exactly where it stopped.
         overwrite: replace the run in `out`, once the new one is whole; files that no run wrote stay.
         global_only: leave the blendmaps out, as an ablation.

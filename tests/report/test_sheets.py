@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from deja_vu.report.sheets import draw_label, label_height, labelled_sheet
+from deja_vu.report.sheets import draw_label, label_height, label_sheet
 
 
 def test_a_label_fills_its_strip_and_never_leaves_it() -> None:
@@ -21,7 +21,7 @@ def test_different_labels_look_different() -> None:
 
 def test_every_picture_stands_under_its_label() -> None:
     images = torch.stack([torch.full((20, 40, 3), level) for level in (0.0, 0.5, 1.0)])
-    sheet = labelled_sheet(images, ["a", "b", "c"], columns=2)
+    sheet = label_sheet(images, ["a", "b", "c"], columns=2)
     tall = label_height(40)
     assert sheet.shape == (2 * (tall + 20), 80, 3)
     np.testing.assert_array_equal(sheet[:tall, :40], draw_label("a", 40))
