@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from deja_vu.avatars.gaussian.config import GaussianConfig, ReaderConfig
 from deja_vu.core.ranges import BatchSize, Count, Pixels, Positive, Range, Rate, Share, Texels, Weight
 from deja_vu.training.config import AdamConfig, Phase, TrainConfig, ValidationConfig
-from deja_vu.uv.config import HullConfig, RimConfig
+from deja_vu.uv.config import HullConfig, RimConfig, StrandConfig
 
 Init = Literal["auto", "prior", "lifted", "grey"]
 
@@ -56,6 +56,10 @@ class LiftConfig:
     """Unseen share from which on a place in the mouth is held to the base map."""
     unseen_below: Rate = 0.06
     """Mean squared facing cosine over the lifted frames around which a texel goes over from hardly seen to seen, in (0, 1]."""
+    example_unseen: Share = 0.2
+    """Unseen share below which a texel of hair may pass its color on to hair that no frame shows."""
+    strands: StrandConfig = field(default_factory=StrandConfig)
+    """Colors of such hair."""
 
 
 @dataclass(frozen=True)

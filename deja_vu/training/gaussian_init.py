@@ -117,7 +117,7 @@ def lift_frames(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig)
     color = atlas.add_mouth(lift.colors(layout, avatar.scalp[texels]), lift.best)
     avatar.unseen[texels] = torch.exp(-lift.weight / len(spread) / config.unseen_below)
     avatar.held[texels] = hold_hidden(avatar, lift.facing, config)
-    set_colors(avatar, color)
+    set_colors(avatar, color, config)
 
 
 def raise_hair(avatar: GaussianAvatar, source: FrameSource, spread: Int[Tensor, " n"], config: LiftConfig) -> None:
@@ -176,12 +176,13 @@ def hold_hidden(avatar: GaussianAvatar, facing: Float[Tensor, " M"], config: Lif
     return held
 
 
-def set_colors(avatar: GaussianAvatar, color: Float[Tensor, "M 3"]) -> None:
+def set_colors(avatar: GaussianAvatar, color: Float[Tensor, "M 3"], config: LiftConfig) -> None:
     """Give the head's base map colors, in [0, 1]; hair that no frame shows continues what they show, in place."""
     texels = avatar.charts.parts[0][1]
     scalp, unseen = avatar.scalp[texels], avatar.unseen[texels]
     directions = scalp_directions(avatar.rest_surface().points[0, texels], scalp)
-    avatar.base[texels, CHANNELS["color"]] = rgb_to_sh(continue_hair(color, 1 - unseen, unseen < 0.2, scalp, directions))
+    filled = continue_hair(color, 1 - unseen, unseen < config.example_unseen, scalp, directions, config.strands)
+    avatar.base[texels, CHANNELS["color"]] = rgb_to_sh(filled)
 
 
 def add_prior(avatar: GaussianAvatar, source: FrameSource, config: GaussianTrainConfig) -> None:
@@ -205,7 +206,7 @@ def add_prior(avatar: GaussianAvatar, source: FrameSource, config: GaussianTrain
     learned = mean_prediction(prior, source, config.lift.prior_frames)
     color = CHANNELS["color"]
     texels = avatar.charts.parts[0][1]
-    set_colors(avatar, sh_to_rgb(learned[:, color]))
+    set_colors(avatar, sh_to_rgb(learned[:, color]), config.lift)
     avatar.rectification[texels] = (learned - avatar.base[texels]) / avatar.gains * (1 - avatar.held[texels])
 
 

@@ -77,3 +77,21 @@ class RimConfig:
     """Height of hair over that of its outline, which the highest strands make; applies where no outline was seen."""
     envelope_angle: Rate = 0.3
     """Angle over which one goes over into the other, radians."""
+
+
+@dataclass(frozen=True)
+class StrandConfig:
+    """Colors of hair that no picture shows, continued from hair that pictures show."""
+
+    examples: Positive = 1500
+    """Texels whose color is passed on."""
+    near: Rate = 0.25
+    """Angle within which such texels count alike, radians."""
+    smooth: Rate = 0.4
+    """The same where a strand's contrast to its surroundings is measured, radians."""
+    strands: Annotated[int, Range(5, 4096)] = 256
+    """Strands round the head: one each two millimeters."""
+    roots: Annotated[int, Range(3, 1024)] = 18
+    """Stretches from the whorl to the opposite point over which a strand keeps its brightness."""
+    contrast: Weight = 0.7
+    """Contrast of made-up strands over that of strands that were seen: in doubt softer."""

@@ -9,23 +9,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
+from deja_vu.uv.config import StrandConfig
 from deja_vu.uv.lift import reject_outliers
 
-EXAMPLES = 1500
-"""Texels whose color is passed on."""
-NEAR = 0.25
-"""Angle within which such texels count alike, radians."""
-SMOOTH = 0.4
-"""The same where a strand's contrast to its surroundings is measured."""
 WHORL = (0.0, 0.8, -0.6)
 """Direction from the middle of the scalp from which hair falls to all sides."""
-STRANDS = 256
-"""Strands round the head: one each two millimeters."""
-ROOTS = 18
-"""Stretches from the whorl to the opposite point over which a strand keeps its brightness."""
-CONTRAST = 0.7
-"""Contrast of made-up strands over that of strands that were seen: in doubt softer."""
 SEED = 11
+"""Of the strands."""
 
 
 def continue_hair(
@@ -34,6 +24,7 @@ def continue_hair(
     trusted: Bool[Tensor, " M"],
     scalp: Bool[Tensor, " M"],
     directions: Float[Tensor, "M 3"],
+    config: StrandConfig = StrandConfig(),
 ) -> Float[Tensor, "M 3"]:
     """Colors in which hair that was not seen continues what was.
 
@@ -43,17 +34,19 @@ def continue_hair(
         trusted: texels seen so well that others may take their color.
         scalp: texels on which hair may grow.
         directions: of every texel from the middle of the scalp, unit length.
+        config: how alike, and how distinct, strands are.
     """
     known = scalp & trusted
     if int(known.sum()) < 16:
         return color
     known = reject_outliers(color, known)
     places = known.nonzero()[:, 0]
-    places = places[torch.linspace(0, len(places) - 1, min(EXAMPLES, len(places))).long()]
+    places = places[torch.linspace(0, len(places) - 1, min(config.examples, len(places))).long()]
     hidden = (scalp & (seen < 1)).nonzero()[:, 0]
-    detail = color[places] - _average(color[places], directions[places], directions[places], SMOOTH)
-    strength = CONTRAST * detail.std(0) * torch.sign(detail.mul(detail.mean(1, keepdim=True)).mean(0))
-    made = _average(color[places], directions[places], directions[hidden], NEAR) + _strand_noise(directions[hidden])[:, None] * strength
+    detail = color[places] - _average(color[places], directions[places], directions[places], config.smooth)
+    strength = config.contrast * detail.std(0) * torch.sign(detail.mul(detail.mean(1, keepdim=True)).mean(0))
+    noise = _strand_noise(directions[hidden], config)[:, None]
+    made = _average(color[places], directions[places], directions[hidden], config.near) + noise * strength
     filled = color.clone()
     filled[hidden] = made.clamp(0, 1).lerp(color[hidden], seen[hidden, None])
     return filled
@@ -68,7 +61,7 @@ def _average(color: Float[Tensor, "n 3"], at: Float[Tensor, "n 3"], wanted: Floa
     return torch.cat(total)
 
 
-def _strand_noise(directions: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+def _strand_noise(directions: Float[Tensor, "n 3"], config: StrandConfig) -> Float[Tensor, " n"]:
     """Noise of mean 0 and deviation 1 that hardly changes along meridians round the whorl."""
     axis = torch.tensor(WHORL)
     axis = axis / axis.norm()
@@ -77,8 +70,9 @@ def _strand_noise(directions: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
     polar = (directions @ axis).clamp(-1, 1).acos()
     around = torch.atan2(directions @ back, directions @ side)
     generator = torch.Generator().manual_seed(SEED)
-    fine = torch.randn(1, 1, ROOTS, STRANDS, generator=generator)
-    coarse = interpolate(torch.randn(1, 1, ROOTS // 3, STRANDS // 5, generator=generator), (ROOTS, STRANDS), mode="bilinear")
+    fine = torch.randn(1, 1, config.roots, config.strands, generator=generator)
+    coarse = torch.randn(1, 1, config.roots // 3, config.strands // 5, generator=generator)
+    coarse = interpolate(coarse, (config.roots, config.strands), mode="bilinear")
     field = torch.cat([fine + coarse] * 2, -1)  # twice round, so that nothing ends at the seam
     waved = around + 0.06 * torch.sin(7 * polar + 3 * around)
     grid = torch.stack([((waved / (2 * math.pi)) % 1.0) - 0.5, polar / math.pi * 2 - 1], -1)[None, None]

@@ -187,7 +187,8 @@ class Atlas:
         mixed[:, color] = self._recolor(mixed, whole, lifted, photos)
         seen = ((lifted.facing - config.seen_from) / (config.seen_to - config.seen_from)).clamp(0, 1)
         trusted = lifted.trust.sum(0) > config.mirror.trusted
-        mixed[:, color] = rgb_to_sh(continue_hair(sh_to_rgb(mixed[:, color]), seen, trusted, self.scalp, directions))
+        found = sh_to_rgb(mixed[:, color])
+        mixed[:, color] = rgb_to_sh(continue_hair(found, seen, trusted, self.scalp, directions, config.strands))
         return (mixed - lifted.base) / self.gains
 
     def _recolor(self, moved: Float[Tensor, "M 13"], whole: Float[Tensor, "M 13"], lifted: Lifted, photos: Batch) -> Float[Tensor, "M 3"]:

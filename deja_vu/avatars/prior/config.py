@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from deja_vu.avatars.gaussian.config import ChannelGains
 from deja_vu.core.ranges import Pixels, Range, Rate, Share, Texels, Weight
 from deja_vu.nets.config import UVNetConfig
-from deja_vu.uv.config import HullConfig, MirrorConfig, RimConfig
+from deja_vu.uv.config import HullConfig, MirrorConfig, RimConfig, StrandConfig
 
 Color = tuple[Share, Share, Share]
 
@@ -99,6 +99,8 @@ class PhotoLiftConfig:
     """The same of what lies in the mouth: lips are thin."""
     mirror: MirrorConfig = field(default_factory=MirrorConfig)
     """Completion of what no photo shows."""
+    strands: StrandConfig = field(default_factory=StrandConfig)
+    """Colors of hair that no photo shows."""
     mouth: MouthConfig = field(default_factory=MouthConfig)
     """Colors of the mouth."""
 
