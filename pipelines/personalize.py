@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -213,7 +214,7 @@ def learn(
         watch.end("train")
         return TrainResult(nerf, seconds)
     if teacher is None and recipe.nelf.teacher != "none" and recipe.nelf.pseudo_share:
-        teacher, spent = learn_teacher(sequence, replace(recipe, path=recipe.nelf.teacher), out / "teacher", resume=resume)
+        teacher, spent = learn_teacher(sequence, teacher_recipe(recipe, recipe.nelf.teacher), out / "teacher", resume=resume)
         watch.end("teacher")
         begun = time.monotonic()
     nelf = init_nelf(sequence, recipe.nelf)
@@ -221,6 +222,11 @@ def learn(
     seconds, warp = train_nelf(nelf, sequence, recipe.nelf, teacher, out, device=device, resume=resume, started=begun, on_step=watched)
     watch.end("train")
     return TrainResult(nelf, seconds, spent, 0 if warp is None else sum(parameter.numel() for parameter in warp.parameters()))
+
+
+def teacher_recipe(recipe: Recipe, path: Literal["gaussian", "nerf"]) -> Recipe:
+    """Of a light field's teacher of a kind, which shows the head alone, as the light field does."""
+    return replace(recipe, path=path, gaussian=replace(recipe.gaussian, crop="head"))
 
 
 def learn_teacher(sequence: TrackedSequence, recipe: Recipe, folder: Path, *, resume: bool) -> tuple[Avatar, float]:

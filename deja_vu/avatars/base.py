@@ -76,6 +76,10 @@ class Avatar(nn.Module, ABC):
         """
         return lambda background: self.render(params, camera, background)
 
+    def render_head(self, params: HeadParams, camera: Camera, background: Float[Tensor, "*b 3"]) -> RenderOutput:
+        """As `render`, without neck and torso where an avatar draws them."""
+        return self.render(params, camera, background)
+
     def count_work(self, params: HeadParams, camera: Camera) -> dict[str, int]:
         """Count the work of drawing besides matrix products and convolutions, by name; none unless a kind overrides it."""
         return {}

@@ -50,7 +50,7 @@ def sample_params(video: HeadParams, base: HeadParams, law: SamplingLaw, generat
 
 @torch.no_grad()
 def render_teacher(teacher: Avatar, params: HeadParams, like: Batch) -> Batch:
-    """The teacher's pictures as frames: the head alone, all of it known.
+    """The teacher's pictures as frames: the head alone, all of it known, whatever else the teacher draws.
 
     Args:
         teacher: draws on the frames' device.
@@ -59,7 +59,7 @@ def render_teacher(teacher: Avatar, params: HeadParams, like: Batch) -> Batch:
     """
     device = like.image.device
     moved = params.to(device)
-    out = teacher.render(moved, like.camera, torch.zeros(3, device=device))
+    out = teacher.render_head(moved, like.camera, torch.zeros(3, device=device))
     rgb, alpha = out.rgb, out.alpha.clamp(0, 1)
     ones = torch.ones_like(alpha)
     straight = (rgb / alpha.clamp_min(OPAQUE)).clamp(0, 1)

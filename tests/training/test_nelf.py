@@ -8,13 +8,19 @@ import numpy as np
 import pytest
 import torch
 
+from deja_vu.avatars.gaussian.avatar import GaussianAvatar
+from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.avatars.nelf import PUBLISHED
 from deja_vu.avatars.nelf.avatar import TURNS
 from deja_vu.core.ranges import check_config
 from deja_vu.core.sequence import TrackedSequence
+from deja_vu.heads import load_head
 from deja_vu.io.frames import FrameSource
 from deja_vu.losses.photometric import s3im_loss
+from deja_vu.pipelines.personalize import teacher_recipe
 from deja_vu.pipelines.recipes import shipped_recipe
+from deja_vu.training.distill import render_teacher
+from deja_vu.training.gaussian_init import choose_sizes
 from deja_vu.training.nelf import NelfTask, init_nelf
 from deja_vu.training.nelf_config import NelfTrainConfig
 
@@ -50,6 +56,27 @@ def test_s3im_is_one_minus_the_similarity_of_patches() -> None:
     found = s3im_loss(torch.from_numpy(a), torch.from_numpy(b))
     assert float(found) == pytest.approx(1 - np.mean(values), abs=1e-12)
     assert float(s3im_loss(torch.from_numpy(a), torch.from_numpy(a))) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("part", ["whole", "neck"])
+def test_a_person_teaches_the_head_alone(part: str, made_up: TrackedSequence) -> None:
+    """Real frames say that nothing is to be drawn below the head; a teacher with a torso said the contrary in every second step."""
+    sizes = GaussianConfig(uv_size=64, blend_size=64, blendmaps=0)
+    head, shape = load_head("anny"), made_up.params.shape[0]
+    person = GaussianAvatar(head, shape, replace(sizes, bust_size=64, bust_part=part)).eval()
+    batch = FrameSource(made_up, 64).batch(torch.tensor([0, 2]))
+    lesson = render_teacher(person, batch.params, batch)
+    with torch.no_grad():
+        alone = GaussianAvatar(head, shape, sizes).eval().render(batch.params, batch.camera, torch.zeros(3))
+        whole = person.render(batch.params, batch.camera, torch.zeros(3))
+    torch.testing.assert_close(lesson.head, alone.alpha, rtol=0, atol=1e-6)
+    assert (whole.alpha - alone.alpha).max() > 0.5
+
+
+def test_a_light_fields_own_teacher_is_trained_on_the_head(made_up: TrackedSequence) -> None:
+    recipe = replace(shipped_recipe("tiny"), path="nelf")
+    assert choose_sizes(made_up, recipe.gaussian).bust_part == "whole"
+    assert choose_sizes(made_up, teacher_recipe(recipe, "gaussian").gaussian).bust_part == "neck"
 
 
 def test_a_step_sums_the_published_terms(made_up: TrackedSequence, small: NelfTrainConfig) -> None:

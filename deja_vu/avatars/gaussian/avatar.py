@@ -193,6 +193,12 @@ class GaussianAvatar(Avatar):
         depth, check = not self.training, self.device.type == "cpu" or not self.training
         return lambda background: rasterize(gaussians, camera, background, backend=self.config.backend, depth=depth, check=check)
 
+    def render_head(self, params: HeadParams, camera: Camera, background: Float[Tensor, "*b 3"]) -> RenderOutput:
+        if self.bust is None:
+            return self.render(params, camera, background)
+        _, texels = self.charts.parts[0]
+        return rasterize(self.gaussians(params)[:, texels], camera, background, backend=self.config.backend)
+
     def count_work(self, params: HeadParams, camera: Camera) -> dict[str, int]:
         """`gaussians`, and on a CPU `alpha_evals`: how often one of them is composited with a pixel."""
         counts = {"gaussians": self.num_gaussians}
