@@ -77,7 +77,9 @@ def complete_colors(
 
     neck, flat = parts.throat | parts.nape, ~parts.curtain
     fill(~neck, ~neck, nobody, spread_apart(rest, bust))
-    fill(parts.throat & flat, parts.throat & flat, face, points)
+    bare, slant = parts.throat & flat & ~parts.clothed, (weight < bust.known_weight) & ~like_face
+    fill(parts.throat & flat & parts.clothed, parts.throat & flat, face, points)
+    fill(bare, bare & ~slant, face, points)  # what is unlike skin, and hardly seen, is a shirt before or behind it
     fill(parts.curtain, neck & like_hair & ~like_face, hair, points)
     below = ~neck & (weight < bust.known_weight) & (parts.to_nape < bust.collar_width)
     cloth, share = colors[size:][below], (parts.to_nape / bust.collar_width)[below, None]

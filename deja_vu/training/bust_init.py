@@ -102,7 +102,7 @@ def raise_to_outline(
 
     It comes with how well the outline knows it, in [0, 1]. Only texels on the outline know it; what lies further away from them takes less
     and less of their correction. What the picture cuts off goes on as what is beside it in the picture: a shoulder that is lower there does
-    not rise again.
+    not rise again. Of a bare neck, see `limit_widening`.
 
     Args:
         avatar: with a bust.
@@ -125,6 +125,8 @@ def raise_to_outline(
     outline = torch.nonzero(bounded & (hull.facing < bust.outline_cosine) & seen)[:, 0]
     if not len(outline):
         return usual, torch.zeros_like(usual)
+    bare = outline[usual[outline] == 0]
+    height[bare] = limit_widening(rest[bare, :3], height[bare], bust)
     count = min(bust.neighbors, len(outline))
     distance, place = cKDTree(rest[outline].double().numpy()).query(rest.double().numpy(), k=[*range(1, count + 1)])
     share = torch.from_numpy(np.exp(-((distance / bust.outline_reach) ** 2))).float()
@@ -135,6 +137,30 @@ def raise_to_outline(
     beyond = extend_harmonic(correction, known, rest, bust.cut_reach)  # what is 0 far from the outline was not measured
     continued = beyond + extend_harmonic(correction - beyond, filmed, rest, bust.outline_reach)
     return usual + continued[:, 0], (total / bust.outline_texels).clamp(0, 1)
+
+
+def limit_widening(points: Float[Tensor, "n 3"], height: Float[Tensor, " n"], bust: BustConfig) -> Float[Tensor, " n"]:
+    """Heights over the outline of a bare neck, of which lower ones are hardly more than those above them.
+
+    Hair hangs from above. Where the outline goes away from a neck further down, it is a shoulder's that stands before the neck's normals.
+
+    Args:
+        points: texels on the outline, x sideways and y upwards, meters.
+        height: measured over each, meters; up to 0, as over a bare neck as it is, it stays.
+        bust: how fast it may grow downwards.
+    """
+    limited = height.clone()
+    for side in (points[:, 0] < 0, points[:, 0] >= 0):
+        above = None
+        for band in (-points[:, 1] / bust.widening_band).floor().unique():
+            inside = side & ((-points[:, 1] / bust.widening_band).floor() == band)
+            if not inside.any():
+                continue
+            if above is not None:
+                most = above[1] + bust.widening * bust.widening_band * (band - above[0])
+                limited[inside] = limited[inside].minimum(most.clamp_min(0))
+            above = band, limited[inside].median()
+    return limited
 
 
 def lies_beside(avatar: GaussianAvatar, surface: SurfaceFrames, height: Float[Tensor, " M"], batch: Batch) -> Float[Tensor, " M"]:

@@ -32,10 +32,10 @@ class LiftConfig:
     """Height of a direction from the middle of the scalp, from which on hair fills more and more of the visual hull."""
     crown_to: Annotated[float, Range(-1, 1)] = 0.7
     """The same from which on it fills it."""
-    hull_from: Annotated[float, Range(-1, 1)] = -0.45
+    hull_from: Annotated[float, Range(-1, 1)] = -0.6
     """Largest cosine between normal and direction to the camera in the lifted frames from which on it does so less and less: the hull of
     small turns is a box."""
-    hull_to: Annotated[float, Range(-1, 1)] = -0.65
+    hull_to: Annotated[float, Range(-1, 1)] = -0.85
     """The same to which it does so no more."""
     crown_angle: Rate = 0.14
     """Angle over which the crown is rounded where no outline measured it, radians."""
@@ -112,6 +112,10 @@ class BustConfig:
     """Least cosine between normal and direction to the camera at which it counts as filmed, below zero: outlines are measured best."""
     cut_reach: Rate = 0.2
     """Distance over which heights go on beyond the border of the picture, meters."""
+    widening: Weight = 0.1
+    """Most by which what stands beside a bare neck may widen downwards, over the way down: hair hangs, and a shoulder is not hair."""
+    widening_band: Rate = 0.01
+    """Height of the bands that are compared for it, meters."""
     known_weight: Rate = 0.1
     """Mean squared facing cosine over the lifted frames from which a texel's color is taken as it is."""
     seen_face: Share = 0.2
@@ -193,6 +197,18 @@ class GaussianRates:
 
 
 @dataclass(frozen=True)
+class UnseenRanges:
+    """Most that the global rectification changes where no training frame shows the head; elsewhere the more, the better it is seen."""
+
+    way: Rate = 0.004
+    """Of skin along each axis, meters."""
+    stretch: Rate = 0.5
+    """Of its widths, natural logarithm."""
+    color: Rate = 0.12
+    """Of colors of skin and hair, in [0, 1]."""
+
+
+@dataclass(frozen=True)
 class GaussianRegularizers:
     """Weight of every term beside the picture's; 0 leaves a term out."""
 
@@ -257,6 +273,8 @@ class GaussianTrainConfig(TrainConfig):
     """Most that training moves hair from the height that silhouettes gave it, meters."""
     cloth_width: Rate = 0.01
     """Largest deviation of a Gaussian of neck, torso and clothes, meters: one that fills the picture's border would reach far beyond it."""
+    unseen_ranges: UnseenRanges = field(default_factory=UnseenRanges)
+    """How far training may change the head where frames hardly show it."""
     held_decay: Share = 0.2
     """Share of the global rectification that is lost in every step where it is held to the base map."""
     global_map: Literal["trained", "folded"] = "trained"

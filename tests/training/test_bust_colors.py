@@ -84,6 +84,16 @@ def test_what_frames_show_keeps_its_color(avatar: GaussianAvatar) -> None:
     assert distance(completed[known], color[known]).max() == 0
 
 
+def test_a_shirt_seen_at_a_slant_beside_a_bare_neck_does_not_color_it(avatar: GaussianAvatar) -> None:
+    """The neck's side, at the corner of the jaw, shows what lies before or behind it."""
+    color, weight = filmed_from_the_front(avatar, -0.2)
+    parts = find_parts(avatar, weight, BUST)
+    side = parts.throat & ~parts.clothed & (weight < BUST.known_weight)
+    completed = complete_colors(avatar, torch.where((side | parts.clothed)[:, None], SHIRT, color), weight, BUST)
+    assert side.sum() > 10
+    assert distance(completed[side], SKIN).max() < 0.1
+
+
 def test_a_hairline_ends_in_tips_of_unequal_lengths() -> None:
     """Over a strip below a straight border of hair."""
     x, down = torch.linspace(-0.04, 0.04, 161), torch.linspace(0, 0.04, 81)

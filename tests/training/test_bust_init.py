@@ -15,7 +15,7 @@ from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
 from deja_vu.heads.anny import load as load_anny
 from deja_vu.heads.skinning import axis_angle_to_matrix
-from deja_vu.training.bust_init import fade_edge, raise_to_outline, stand_upright
+from deja_vu.training.bust_init import fade_edge, limit_widening, raise_to_outline, stand_upright
 from deja_vu.training.gaussian_config import BustConfig, LiftConfig
 from deja_vu.uv.attach import SurfaceFrames
 from deja_vu.uv.lift import fill_from_nearest
@@ -149,3 +149,19 @@ def test_a_torso_that_leans_ends_level_and_the_back_a_little_lower() -> None:
     ends = [float(y[(z * side > 0) & (shown > 0.999)].min()) for side in (1, -1)]
     assert ends[0] == pytest.approx(-0.3, abs=0.006)
     assert ends[0] - ends[1] == pytest.approx(0.02, abs=0.006)
+
+
+def test_a_shoulder_beside_a_neck_does_not_widen_it_but_hair_that_hangs_from_above_does() -> None:
+    """On the left the outline leaves the neck where a shoulder begins; on the right it stands off all the way down."""
+    y = -torch.linspace(0, 0.08, 81)
+    shoulder, curtain = (0.08 * (y < -0.04)).float(), torch.full_like(y, 0.03)
+    points = torch.stack([torch.cat([torch.full_like(y, -0.05), torch.full_like(y, 0.05)]), y.repeat(2), torch.zeros(162)], 1)
+    bust = BustConfig()
+    limited = limit_widening(points, torch.cat([shoulder, curtain]), bust)
+    left, right = limited[:81], limited[81:]
+    assert torch.equal(right, curtain)
+    assert torch.equal(left[y > -0.04], shoulder[y > -0.04])
+    assert left.max() <= 0.06 * bust.widening
+    assert (limited <= torch.cat([shoulder, curtain])).all()
+    slim = torch.where(y > -0.02, -0.006, 0.0).repeat(2)  # at the corners of the jaw
+    assert torch.equal(limit_widening(points, slim, bust), slim)

@@ -22,6 +22,7 @@ from deja_vu.avatars.gaussian.neck import end_neck
 from deja_vu.avatars.gaussian.softmax_code import ComponentCode, NetworkCode, SoftmaxCode
 from deja_vu.avatars.gaussian.weighted_squares import weighted_squares
 from deja_vu.core.camera import Camera
+from deja_vu.core.conventions import SH_C0
 from deja_vu.core.errors import ConfigError
 from deja_vu.core.gaussians import CHANNELS, NUM_CHANNELS, Gaussians
 from deja_vu.core.head import HeadParams
@@ -268,6 +269,26 @@ class GaussianAvatar(Avatar):
         scale, texels = CHANNELS["log_scale"], slice(len(self.charts.head), None)
         most = (math.log(width) - self.base[texels, scale]) / self.gains[scale]
         self.rectification[texels, scale] = torch.minimum(self.rectification[texels, scale], most.clamp_min(0))
+
+    @torch.no_grad()
+    def limit_unseen(self, way: float, stretch: float, color: float) -> None:
+        """Keep the head near the base map where frames hardly show it, in place: few pixels at a slant would make spikes of skin.
+
+        Hair, whose way `limit_hair` bounds, keeps its color alone: behind an ear it would take the ear's. Each range is that of a texel
+        that no frame shows; in the others it is the larger the better they are seen.
+
+        Args:
+            way: most that the global rectification moves such skin along each axis, meters.
+            stretch: most by which it changes its widths, natural logarithm.
+            color: most by which it changes its colors, in [0, 1].
+        """
+        head = ~self.inner
+        head[len(self.charts.head) :] = False
+        ranges = (("position", way, head & ~self.scalp), ("log_scale", stretch, head & ~self.scalp), ("color", color / SH_C0, head))
+        for name, most, part in ranges:
+            share = torch.where(part, self.unseen, 0.0)[:, None].clamp_min(1e-6)
+            values, limit = self.rectification[:, CHANNELS[name]], most / self.gains[CHANNELS[name]] / share
+            values.copy_(values.clamp(-limit, limit))
 
     def clothing_height(self) -> Float[Tensor, " M"]:
         """Height at which clothing begins over every texel, meters; 0 on a head, and on its bare neck."""

@@ -11,6 +11,7 @@ from deja_vu.avatars import GaussianAvatar, GaussianConfig
 from deja_vu.avatars.gaussian.mouth import MOUTH_DEPTH
 from deja_vu.bench.around import mouth_share
 from deja_vu.core.camera import Camera
+from deja_vu.core.conventions import SH_C0
 from deja_vu.core.gaussians import CHANNELS
 from deja_vu.heads import load_head
 from deja_vu.heads.toy import load as load_toy
@@ -102,6 +103,27 @@ def test_hair_stays_within_reach_of_where_it_was_lifted_and_skin_goes_where_it_w
     avatar.limit_hair(0.008)
     assert bool((place == -1e-3).all())
     avatar.rectification.data.zero_()
+
+
+def test_skin_that_no_frame_shows_stays_near_its_base_and_what_is_seen_goes_further(avatar):
+    """In its place, its width and its color, hair in its color alone; the inside of the mouth and opacities are not concerned."""
+    skin, color = ~avatar.scalp & ~avatar.inner, CHANNELS["color"]
+    first, half, seen = skin.nonzero()[:3, 0]
+    avatar.rectification.data.fill_(-1000.0)
+    avatar.unseen.zero_()
+    avatar.unseen[first], avatar.unseen[half], avatar.unseen[~skin] = 1.0, 0.5, 1.0
+    avatar.limit_unseen(way=0.004, stretch=0.5, color=0.1)
+    change = avatar.rectification.detach() * avatar.gains
+    for name, most in (("position", 0.004), ("log_scale", 0.5), ("color", 0.1 / SH_C0)):
+        assert torch.allclose(change[first, CHANNELS[name]], torch.tensor(-most))
+        assert torch.allclose(change[half, CHANNELS[name]], torch.tensor(-2 * most))
+    assert bool((avatar.rectification[seen] == -1000.0).all())
+    assert bool((avatar.rectification[avatar.inner] == -1000.0).all())
+    assert torch.allclose(change[avatar.scalp, color], torch.tensor(-0.1 / SH_C0))
+    assert bool((avatar.rectification[avatar.scalp, : color.start] == -1000.0).all())
+    assert bool((avatar.rectification[:, CHANNELS["opacity_logit"]] == -1000.0).all())
+    avatar.rectification.data.zero_()
+    avatar.unseen.zero_()
 
 
 def test_what_is_held_returns_to_the_base_map_and_the_rest_stays(avatar):
