@@ -35,6 +35,12 @@ from deja_vu.pipelines.person import Person, load
 from deja_vu.pipelines.requests import SUFFIXES, check_export, makes_folder, open_export
 from deja_vu.training.devices import pick_device
 
+FORMATS: dict[str, Callable[[Gaussians, Path, str], None]] = {
+    "ply": lambda gaussians, path, name: write_ply(gaussians, path),
+    "spz": lambda gaussians, path, name: write_spz(gaussians, path),
+    "gltf": write_gltf,
+}
+"""How the Gaussians of one pose, of somebody of a name, are written; npz and the page hold what makes every pose."""
 OWN_SECONDS = 10.0
 """Length of the person's own motion that every page can play."""
 TURNTABLE_FRAMES = 150
@@ -70,7 +76,7 @@ def export(run: Path, format: Format, out: Path, config: ExportConfig, *, overwr
                 write_sequence(avatar, poses, rest, place, format)
             else:
                 pose = poses if config.frame is None else pick_frame(poses, config.frame, config.motion)
-                writer(format, person.name)(pose_at_rest(avatar, pose, rest), place)
+                FORMATS[format](pose_at_rest(avatar, pose, rest), place, person.name)
     print(describe_export(out, avatar))
     if format == "ply" and out.is_file():
         print(PLY_FACING)
@@ -155,13 +161,6 @@ def pick_frame(poses: HeadParams, frame: int, motion: str | None) -> HeadParams:
     return poses[frame : frame + 1]
 
 
-def writer(format: Format, name: str) -> Callable[[Gaussians, Path], None]:
-    """How one pose is written in a format."""
-    if format == "gltf":
-        return lambda gaussians, path: write_gltf(gaussians, path, name)
-    return {"ply": write_ply, "spz": write_spz}[format]
-
-
 def pose_at_rest(avatar: GaussianAvatar, pose: HeadParams, rest: HeadParams) -> Gaussians:
     """As `at_rest`, computed where the avatar lies; on the host."""
     return at_rest(avatar, pose.to(avatar.device), rest.to(avatar.device)).to("cpu")
@@ -173,7 +172,7 @@ def write_sequence(avatar: GaussianAvatar, poses: HeadParams, rest: HeadParams, 
     Raises:
         OutputError: the folder cannot be written.
     """
-    write, suffix = writer(format, ""), SUFFIXES[format][0]
+    write, suffix = FORMATS[format], SUFFIXES[format][0]
     for position in tqdm(range(len(poses)), desc="export", unit="frame"):
         with torch.no_grad():
-            write(pose_at_rest(avatar, poses[position : position + 1], rest), out / f"frame_{position:05d}{suffix}")
+            write(pose_at_rest(avatar, poses[position : position + 1], rest), out / f"frame_{position:05d}{suffix}", "")

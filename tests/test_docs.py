@@ -44,6 +44,17 @@ def test_the_architecture_names_files_that_exist() -> None:
     assert len(named) > 20, "the pattern still finds them"
 
 
+def test_what_can_be_added_is_registered_where_the_architecture_says() -> None:
+    """Names in backquotes stand in the file that is named after them."""
+    rows = (ROOT / "docs" / "architecture.md").read_text().partition("## Where things plug in")[2].partition("\n## ")[0]
+    named = [(names, file) for names, file in re.findall(r"((?:`\w+`[^`|]*)+)`([\w/]+\.py)`", rows) if "x.py" not in file]
+    for names, file in named:
+        text = ((ROOT / file) if (ROOT / file).exists() else ROOT / "deja_vu" / file).read_text()
+        for name in re.findall(r"`(\w+)`", names):
+            assert re.search(rf"^(?:def |class )?{name}\b", text, re.MULTILINE), (name, file)
+    assert len(named) >= 10, "the pattern still finds them"
+
+
 def test_every_kind_of_data_set_stands_in_the_readme_with_its_terms() -> None:
     """What `deja-vu import` takes, where it comes from, under which terms, and a command that names it; and nothing else."""
     text = (ROOT / "data" / "README.md").read_text().partition("## Data sets of others")[2].partition("\n## ")[0]
