@@ -43,7 +43,7 @@ from deja_vu.pipelines.own_motion import on_host, own_motion, own_neutral, refus
 from deja_vu.pipelines.painter import Background, Painter, open_background
 from deja_vu.pipelines.person import load
 from deja_vu.pipelines.requests import VIRTUAL_CAMERA, WEBCAM, makes_pictures, refuse_output
-from deja_vu.pipelines.run_folder import find_track, open_run, read_by_look
+from deja_vu.pipelines.run_folder import find_track, list_drawing_inputs, open_run
 from deja_vu.tracking.config import TrackConfig
 from deja_vu.tracking.tracker import CPU, track_video
 from deja_vu.tracking.webcam import LiveMotion, Webcam
@@ -62,7 +62,7 @@ def drive_run(run: Path, motion: str, out: Path, config: DriveConfig, *, overwri
         overwrite: replace the video, or the pictures of an earlier drive, that `out` names.
         device: where to draw, see `pick_device`.
     """
-    read = [*read_by_look(run), *([] if WEBCAM.fullmatch(motion) else [Path(motion)])]
+    read = [*list_drawing_inputs(run), *([] if WEBCAM.fullmatch(motion) else [Path(motion)])]
     read += [Path(config.background)] if config.background else []
     refuse_output(out, read, overwrite=overwrite)
     if str(out) == VIRTUAL_CAMERA:

@@ -25,7 +25,7 @@ from deja_vu.io.images import write_png
 from deja_vu.pipelines.around import MadeUpPerson, load_person, score_around
 from deja_vu.pipelines.own_files import hold_output
 from deja_vu.pipelines.person import load_pair
-from deja_vu.pipelines.run_folder import open_run, read_by_look
+from deja_vu.pipelines.run_folder import list_drawing_inputs, open_run
 from deja_vu.training.devices import pick_device
 
 
@@ -59,7 +59,7 @@ def score_run(
     person = None if truth is None else load_person(run, truth)
     with ExitStack() as stack:
         if json_path is not None:
-            stack.enter_context(hold_output(json_path, overwrite=overwrite, inputs=read_by_look(run)))
+            stack.enter_context(hold_output(json_path, overwrite=overwrite, inputs=list_drawing_inputs(run)))
         folder = None
         if save_frames is not None:
             inputs = [run, *([truth] if truth else [])]

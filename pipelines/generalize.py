@@ -173,7 +173,7 @@ class GeneralizeTask(PriorTask):
         assert isinstance(averaged, HeadPrior)
         rows = portrait_rows(averaged, self.shards, spread(numbers, self.recipe.grid_people), side)
         logger.image(step, VALIDATION_PICTURE, torch.cat([row.beside for row in rows]))
-        logger.image(step, "validation/photo_lifted_prior_looks", torch.cat([row.looks for row in rows]))
+        logger.image(step, "validation/photo_lifted_prior_looks", torch.cat([row.drawn for row in rows]))
         scores = portrait_scores(averaged, self.shards, spread(numbers, self.recipe.watched_people), side)
         score = sum(scores) / len(scores)
         logger.scalars(step, {VALIDATION_PSNR: score})

@@ -106,14 +106,14 @@ class GeneralizeFieldTask(FieldPriorTask):
     def validate(self, logger: RunLogger, step: int) -> None:
         """Watched people, each in another portrait than the encoder sees, decide which state is kept; without any the last one is."""
         pairs = watched_pairs(self.shards, self.watched or self.learned)
-        shown = [self.look(pairs[place]) for place in spread(range(len(pairs)), self.recipe.watched_people)]
+        shown = [self.compare_pair(pairs[place]) for place in spread(range(len(pairs)), self.recipe.watched_people)]
         score = sum(found for _, found in shown) / len(shown)
         logger.image(step, VALIDATION_PICTURE, torch.cat([picture for picture, _ in shown[: self.recipe.grid_people]]))
         logger.scalars(step, {VALIDATION_PSNR: score})
         self.best.offer(self.prior, score if self.watched else step)
 
     @torch.no_grad()
-    def look(self, pair: tuple[int, int]) -> tuple[Float[Tensor, "h W 3"], float]:
+    def compare_pair(self, pair: tuple[int, int]) -> tuple[Float[Tensor, "h W 3"], float]:
         """Source, target, render and absolute error (times four) of one person side by side, and the PSNR in dB."""
         source, target = (stack_portraits([self.shards.read(number).resize(self.phase.resolution)], number) for number in pair)
         person = make_person(self.prior, target.params.shape[0], self.prior.read_photos(source))

@@ -10,7 +10,7 @@ from deja_vu.io.files import write_atomic
 from deja_vu.io.frames import CPU
 from deja_vu.pipelines.own_files import STAGE, hold_output
 from deja_vu.pipelines.person import load_pair
-from deja_vu.pipelines.run_folder import amend_run, read_by_look
+from deja_vu.pipelines.run_folder import amend_run, list_drawing_inputs
 from deja_vu.report.run_report import ReportedRun, run_page
 from deja_vu.training.devices import pick_device
 
@@ -32,7 +32,7 @@ def report(run: Path, out: Path | None = None, *, overwrite: bool = False, devic
         OutputError: the page cannot be written.
     """
     if out is not None:
-        with hold_output(out, overwrite=overwrite, inputs=read_by_look(run)):
+        with hold_output(out, overwrite=overwrite, inputs=list_drawing_inputs(run)):
             return write_report(run, out, device=pick_device(device))
     with amend_run(run, REPORT) as page_of_run:
         return write_report(run, page_of_run, device=pick_device(device))

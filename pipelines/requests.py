@@ -11,7 +11,7 @@ from pathlib import Path
 from deja_vu.core.errors import ConfigError, InputError, OutputError
 from deja_vu.pipelines.configs import ExportConfig, Format
 from deja_vu.pipelines.own_files import claim, hold_output
-from deja_vu.pipelines.run_folder import find_track, open_run, read_by_look
+from deja_vu.pipelines.run_folder import find_track, list_drawing_inputs, open_run
 
 WEBCAM = re.compile(r"webcam:(\d+)")
 """A motion that is a camera's."""
@@ -166,7 +166,7 @@ def open_export(format: Format, out: Path, config: ExportConfig, run: Path, *, o
     Raises:
         OutputError: the place is taken.
     """
-    inputs = [run, *read_by_look(run), *config.inputs]
+    inputs = [run, *list_drawing_inputs(run), *config.inputs]
     if makes_folder(format, config):
         with open_run(out, "export", inputs=inputs, overwrite=overwrite) as opened:
             opened.note()

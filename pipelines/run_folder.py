@@ -325,7 +325,7 @@ def is_whole(folder: Path) -> bool:
     return "files" in record or ("kind" not in record and kind_of(folder) is not None)
 
 
-def read_by_look(run: Path) -> list[Path]:
+def list_drawing_inputs(run: Path) -> list[Path]:
     """Files of a run that the commands read which show or score it."""
     names = ("avatar.safetensors", "global_only.safetensors", "metrics.json", "metrics.jsonl", "compare.png", "turntable.mp4", RECORD)
     return [find_avatar(run), *(run / name for name in names if run.is_dir())]

@@ -49,7 +49,7 @@ class PortraitRow:
 
     beside: Float[Tensor, "h W 3"]
     """Photo, corrected head and their absolute error (times four), side by side."""
-    looks: Float[Tensor, "h V 3"]
+    drawn: Float[Tensor, "h V 3"]
     """Photo, lifted head, corrected head, and that from the sides and with expressions."""
 
 
@@ -70,7 +70,7 @@ def portrait_rows(prior: HeadPrior, shards: ShardSet, numbers: Sequence[int], si
         turned = replace(photo, params=pose_subject(prior.atlas.head, photo.params, [*SIDES, *FACES]))
         target, head = over(photo.image, photo.head, WHITE), render_maps(prior, start, residual, photo)
         lifted = render_maps(prior, prior.atlas.lift(photo), None, photo)
-        looks = torch.cat([target, lifted, head, render_maps(prior, start, residual, turned)])
+        drawn = torch.cat([target, lifted, head, render_maps(prior, start, residual, turned)])
         error = (4 * (head - target).abs() * photo.loss_mask).clamp(0, 1)
-        rows.append(PortraitRow(torch.cat([target[0], head[0], error[0]], dim=1), torch.cat(list(looks), dim=1)))
+        rows.append(PortraitRow(torch.cat([target[0], head[0], error[0]], dim=1), torch.cat(list(drawn), dim=1)))
     return rows

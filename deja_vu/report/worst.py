@@ -59,11 +59,11 @@ def find_worst(avatar: Avatar, sequence: TrackedSequence, frames: int = SAMPLE) 
         shown, vertices = predict(batch), avatar.host_head(batch.params)[0]
         for region, windows in found.items():
             boxes = [points_box(vertices[ids], batch.camera, MARGIN) for ids in parts[region]]
-            windows += [_look(region, int(part.index[place]), batch, shown, box) for box in boxes if batch.loss_mask[0][box].any()]
+            windows += [_cut_window(region, int(part.index[place]), batch, shown, box) for box in boxes if batch.loss_mask[0][box].any()]
     return [window for windows in found.values() for window in sorted(windows, key=lambda window: window.psnr)[:WORST]]
 
 
-def _look(region: str, frame: int, batch: Batch, shown: Float[Tensor, "H W 3"], box: PixelBox) -> WorstWindow:
+def _cut_window(region: str, frame: int, batch: Batch, shown: Float[Tensor, "H W 3"], box: PixelBox) -> WorstWindow:
     """One window of a frame in which something counts, and of its render."""
     target, mask = over(batch.image[0][box], batch.head[0][box], WHITE), batch.loss_mask[0][box]
     error = ((shown[box] - target).square() * mask).sum() / (3 * mask.sum())

@@ -139,7 +139,7 @@ class LiveMotion(MotionSource):
         if own is not None and own.reader is not None:
             start = solver.find_poses(replace(state, shape=own.shape))
             state, _ = solver.descend(start, [solver.landmark_term(config.fit)], config.fit.steps, share_identity=False)
-            seen = [_look(rest[number], state, number, observations) for number in evenly_spaced(config.read_frames, len(rest)).tolist()]
+            seen = [_join(rest[number], state, number, observations) for number in evenly_spaced(config.read_frames, len(rest)).tolist()]
             self._reader = LiveReader(own, own.reader, seen)
         self.neutral = _estimate_neutral(state.params())
         last = torch.arange(len(observations))[1 - config.window_frames :]
@@ -155,7 +155,7 @@ class LiveMotion(MotionSource):
             self.taken = shot.seconds
             params = self._follow(face, shot)
             if self._reader is not None:
-                params = self._reader.read(_look(shot, self._state, -1, self._observations))
+                params = self._reader.read(_join(shot, self._state, -1, self._observations))
             yield params
 
     def __len__(self) -> int:
@@ -202,7 +202,7 @@ class LiveMotion(MotionSource):
         )
 
 
-def _look(shot: Shot, state: TrackState, number: int, observations: Observations) -> LivePicture:
+def _join(shot: Shot, state: TrackState, number: int, observations: Observations) -> LivePicture:
     """A picture with what was tracked there, in one of the state's frames."""
     frame = torch.arange(len(state.expression))[number, None]
     return LivePicture(torch.from_numpy(shot.image), state.params(frame), state.camera(observations.window))

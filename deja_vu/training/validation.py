@@ -86,20 +86,20 @@ class Validation:
         """
         avatar.eval()
         middle = torch.tensor([len(self.trained) // 2])
-        shown = self._look(avatar, FrameSource(self.trained, resolution).batch(middle))[0]
+        shown = self._score(avatar, FrameSource(self.trained, resolution).batch(middle))[0]
         logger.image(step, TRAIN_PICTURE, shown)
         if len(self.watched):
             source = FrameSource(self.watched, resolution)
             spread = evenly_spaced(self.config.frames, len(self.watched))
-            looks = [self._look(avatar, batch) for batch in source.stream(iter(spread[:, None]))]
-            shown = looks[len(looks) // 2][0]
+            scored = [self._score(avatar, batch) for batch in source.stream(iter(spread[:, None]))]
+            shown = scored[len(scored) // 2][0]
             logger.image(step, VALIDATION_PICTURE, shown)
-            names = set.intersection(*(set(scores) for _, scores in looks))
-            logger.scalars(step, {name: sum(scores[name] for _, scores in looks) / len(looks) for name in sorted(names)})
+            names = set.intersection(*(set(scores) for _, scores in scored))
+            logger.scalars(step, {name: sum(scores[name] for _, scores in scored) / len(scored) for name in sorted(names)})
         logger.preview(shown)
         avatar.train()
 
-    def _look(self, avatar: Avatar, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def _score(self, avatar: Avatar, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Target, render and absolute error (times four) of one frame side by side, and its scores."""
         device = avatar.device
         batch, white = avatar.subject(batch.to(device)), torch.ones(3, device=device)

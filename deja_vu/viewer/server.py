@@ -156,13 +156,13 @@ class Session:
                 continue
             self._advance()
             wish = self.panel.wish()
-            asked = (wish, self.panel.way.value, self._look())
+            asked = (wish, self.panel.way.value, self._view_key())
             if asked != answered:
                 self._draw(wish, moving=True)
                 fine, answered = False, asked
             elif not fine and not self.panel.playing and time.monotonic() - self._sent > MOVING:
                 self._come_back()
-                answered = wish, self.panel.way.value, self._look()  # before drawing, so that no later change is missed
+                answered = wish, self.panel.way.value, self._view_key()  # before drawing, so that no later change is missed
                 self._draw(wish, moving=False)
                 self._say(0.0)
                 fine = True
@@ -174,7 +174,7 @@ class Session:
             return False  # the browser has not said its size yet
         return is_usable(wxyz=camera.wxyz, position=camera.position, look_at=camera.look_at, fov=camera.fov, aspect=camera.aspect)
 
-    def _look(self) -> tuple[float, ...]:
+    def _view_key(self) -> tuple[float, ...]:
         """All that the picture has of the visitor's camera."""
         camera = self._client.camera
         return (*camera.wxyz, *camera.position, camera.fov, camera.image_width, camera.image_height)

@@ -51,14 +51,14 @@ class FaceReader:
             batch: one frame with its tracked parameters, in the window of the head.
         """
         vertices = self.vertices(batch.params)
-        view = self.look(batch, vertices)
+        view = self.view(batch, vertices)
         return self.correct(batch.params, self._reader.read(self.residuals(view, batch.params, vertices)))
 
     def vertices(self, params: HeadParams) -> Float[Tensor, "1 V 3"]:
         """Posed vertices of what is drawn, world space."""
         return self._part.vertices(params)
 
-    def look(self, batch: Batch, vertices: Float[Tensor, "1 V 3"]) -> FaceView:
+    def view(self, batch: Batch, vertices: Float[Tensor, "1 V 3"]) -> FaceView:
         """The windows of a frame.
 
         Args:

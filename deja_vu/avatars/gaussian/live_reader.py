@@ -40,7 +40,7 @@ class LivePicture:
 
 
 @dataclass(frozen=True)
-class Look:
+class Comparison:
     """What a picture says, reduced to the grids of all parts, one after the other: P cells of each color."""
 
     residual: Float[Tensor, " P"]
@@ -61,33 +61,33 @@ class LiveReader:
             rest: some pictures of the first second, at least one.
         """
         self._reader, self._face = reader, FaceReader(avatar, reader)
-        looks = [self._look(picture) for picture in rest]
-        self._gain = find_gain(looks)
-        effects = torch.stack([self._pose_effects(picture, look) for picture, look in zip(rest, looks, strict=True)]).mean(0)
+        compared = [self._compare(picture) for picture in rest]
+        self._gain = find_gain(compared)
+        effects = torch.stack([self._pose_effects(picture, found) for picture, found in zip(rest, compared, strict=True)]).mean(0)
         self._effects, self._remover = by_part(effects)
 
     @torch.no_grad()
     def read(self, picture: LivePicture) -> HeadParams:
         """Parameters with what the picture says beyond what was tracked; the pose stays."""
-        look = self._look(picture)
-        residual = look.residual + (self._gain - 1) * look.seen
+        found = self._compare(picture)
+        residual = found.residual + (self._gain - 1) * found.seen
         unusual = residual - self._reader.mean
         return self._face.correct(picture.params, self._reader.read_cells(residual - (self._remover @ unusual) @ self._effects))
 
     @torch.no_grad()
-    def _look(self, picture: LivePicture, params: HeadParams | None = None) -> Look:
+    def _compare(self, picture: LivePicture, params: HeadParams | None = None) -> Comparison:
         """A picture beside the avatar as tracked, or with other parameters in the same windows."""
         vertices = self._face.vertices(picture.params)
         rows, columns = self._face.window(vertices, picture.camera)
-        view = self._face.look(face_batch(picture, rows, columns), vertices)
+        view = self._face.view(face_batch(picture, rows, columns), vertices)
         drawn = (picture.params, vertices) if params is None else (params, None)
         residuals = self._face.residuals(view, drawn[0], drawn[1])
-        return Look(torch.cat(reduce_parts(residuals)), torch.cat(reduce_parts(view.targets)))
+        return Comparison(torch.cat(reduce_parts(residuals)), torch.cat(reduce_parts(view.targets)))
 
-    def _pose_effects(self, picture: LivePicture, look: Look) -> Float[Tensor, "6 P"]:
+    def _pose_effects(self, picture: LivePicture, here: Comparison) -> Float[Tensor, "6 P"]:
         """How the residual changes with each of the steps of the pose."""
         moved = [move_head(picture.params, number) for number in range(len(POSE_STEPS))]
-        return torch.stack([self._look(picture, params).residual - look.residual for params in moved])
+        return torch.stack([self._compare(picture, params).residual - here.residual for params in moved])
 
 
 def face_batch(picture: LivePicture, rows: slice, columns: slice) -> Batch:
@@ -118,13 +118,13 @@ def move_head(params: HeadParams, number: int) -> HeadParams:
     return replace(params, world_from_head=pose)
 
 
-def find_gain(looks: Sequence[Look]) -> Float[Tensor, " P"]:
-    """Factor of every cell by which pictures best become the avatar's, the same for all cells of a color; least squares over the looks."""
+def find_gain(compared: Sequence[Comparison]) -> Float[Tensor, " P"]:
+    """Factor of every cell by which pictures best become the avatar's, the same for all cells of a color; least squares."""
     colors = torch.cat([torch.arange(3).repeat_interleave(rows * columns) for rows, columns in GRIDS])
     gain = torch.ones(len(colors))
     for color in range(3):
-        seen = torch.stack([look.seen[colors == color] for look in looks])
-        drawn = seen - torch.stack([look.residual[colors == color] for look in looks])
+        seen = torch.stack([one.seen[colors == color] for one in compared])
+        drawn = seen - torch.stack([one.residual[colors == color] for one in compared])
         gain[colors == color] = (seen * drawn).sum() / seen.square().sum().clamp_min(1e-6)
     return gain
 
