@@ -1,4 +1,4 @@
-"""From a phone video to a 3D Gaussian head avatar that you can drive.
+"""From a phone video to a 3D Gaussian avatar that you can drive.
 
     import deja_vu
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from deja_vu.pipelines.configs import TRUTH_SUFFIX
 from deja_vu.pipelines.drive import drive_video
+from deja_vu.pipelines.evaluate import next_steps
 from deja_vu.pipelines.identity import refuse_other_start
 from deja_vu.pipelines.own_files import read_record
 from deja_vu.pipelines.person import load
@@ -44,6 +45,7 @@ def demo(out: Path, video: Path | None, recipe: Recipe, *, resume: bool, overwri
         show_everything(run, video, recipe, resume=resume)
     curves = f"tensorboard --logdir {out}" if any(out.glob("events.out.tfevents.*")) else str(out / "report.html")
     print(f"Done. Look at {out / 'compare.png'}, {out / 'turntable.mp4'} and {out / 'driven.mp4'}; curves: {curves}")
+    print(next_steps(out, page=recipe.path == "gaussian"))
 
 
 def show_everything(run: Run, video: Path | None, recipe: Recipe, *, resume: bool) -> None:

@@ -141,9 +141,11 @@ def score_person(
 
 
 def summary(metrics: dict[str, Any], out: Path) -> str:
-    """What a newcomer wants to read at the end."""
-    rows = {"avatar": metrics["test"], **({"its fit": metrics["fitted"]} if "fitted" in metrics else {}), **metrics["baselines"]}
-    rows |= {f"whole {name}" if name == "person" else name: metrics[name] for name in ("person", "body") if name in metrics}
+    """What a newcomer wants to read at the end: how good the avatar is, beside what; how long it took; what to do next."""
+    rows = {"whole person" if name == "person" else name: metrics[name] for name in ("person", "body") if name in metrics}
+    rows = {"its head" if rows else "avatar": metrics["test"], **rows}
+    rows |= {"head, fitted": metrics["fitted"]} if "fitted" in metrics else {}
+    rows |= {name.replace("_", " "): row for name, row in metrics["baselines"].items()}
     seconds = metrics["seconds"]
     lines = [
         f"{name:>14}  {row['psnr']:6.2f} dB   SSIM {row['ssim']:.4f}   ST-LPIPS {row['st_lpips']:.4f}{_regions(row)}"
@@ -153,8 +155,19 @@ def summary(metrics: dict[str, Any], out: Path) -> str:
     lines.append(f"on {scored} of {held} held-out frames" + (f"; on all: deja-vu evaluate {out} --frames all" if scored < held else ""))
     whole = f", with scores and pictures {seconds['total']:.0f} s" if "total" in seconds else ""
     lines.append(f"track {seconds['track']:.0f} s, personalize {seconds['personalize']:.0f} s{whole}, peak memory {metrics['peak_mb']} MB")
-    lines.append(f"look at {out / 'report.html'}, {out / 'compare.png'} and {out / 'turntable.mp4'}")
+    lines.append(f"look at {out / 'report.html'} (it says what the figures mean), {out / 'compare.png'} and {out / 'turntable.mp4'}")
+    lines.append(next_steps(out, page=metrics.get("gaussians") is not None))
     return "\n".join(lines)
+
+
+def next_steps(out: Path, *, page: bool) -> str:
+    """What one does with a run, as commands.
+
+    Args:
+        out: run folder, as the user knows it.
+        page: whether its avatar can be exported as a page.
+    """
+    return f"move it: deja-vu view {out}" + (f"; as a page: deja-vu export {out} --format web --out page" if page else "")
 
 
 def _regions(row: dict[str, Any]) -> str:

@@ -40,6 +40,7 @@ from deja_vu.io.tracked_folder import write_frame, write_masks, write_sequence
 from deja_vu.motion.appearance import EXPRESSIONS, SIDES, Appearance, pose_subject
 from deja_vu.pipelines.configs import ReconstructConfig
 from deja_vu.pipelines.drive import show
+from deja_vu.pipelines.evaluate import next_steps
 from deja_vu.pipelines.identity import source_facts
 from deja_vu.pipelines.networks import load_network, network_facts, refuse_other_network
 from deja_vu.pipelines.person import subject_of
@@ -125,6 +126,7 @@ def fill(photos: Sequence[Path], run: Run, config: ReconstructConfig, device: to
     print(f"avatar in {seconds:.1f} s, with its pictures {total:.1f} s; {which} is met to {scores['psnr']:.2f} dB")
     names = ["compare.png", "expressions.png", *(["turntable.mp4"] if config.turntable_frames else [])]
     print(f"look at {' and '.join(str(run.out / name) for name in names)}")
+    print(next_steps(run.out, page=config.path == "gaussian"))
 
 
 def refuse_unfit_network(config: ReconstructConfig) -> None:

@@ -146,7 +146,9 @@ class Evaluator:
         stream = self._source.stream(iter(self.chosen[:, None]))
         shown = (self._show(batch, place, predictors) for place, batch in zip(self._places, stream, strict=True))
         scored = compute_ahead(self._score, shown, WORKERS if self._device.type == "cpu" else 1)
-        for number, found in enumerate(tqdm(scored, total=len(self.chosen), desc="evaluate", unit="frame", disable=quiet)):
+        for number, found in enumerate(
+            tqdm(scored, total=len(self.chosen), desc=f"evaluate {self._protocol}", unit="frame", disable=quiet)
+        ):
             for predictor, (pair, scores) in zip(predictors, found, strict=True):
                 for name, values in scores.items():
                     series[predictor.name].add(name, values)

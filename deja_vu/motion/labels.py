@@ -53,9 +53,10 @@ TURNS = (
     Control("headPitch", "Head pitch", 30.0, "up, degrees", -30.0, 1.0),
     Control("headRoll", "Head roll", 30.0, "to the avatar's right shoulder, degrees", -30.0, 1.0),
     Control("gazeYaw", "Gaze yaw", 30.0, "to the avatar's left, degrees", -30.0, 1.0),
-    Control("gazePitch", "Gaze pitch", 20.0, "up, degrees", -20.0, 1.0),
+    Control("gazePitch", "Gaze pitch", 12.0, "up, degrees", -12.0, 1.0),
 )
-"""Turns of the head and of both eyes together, relative to the person at rest; signs as `Angles` has them."""
+"""Turns of the head and of both eyes together, relative to the person at rest; signs as `Angles` has them. Lids do not
+follow the eyes: turned further up or down, narrow eyes show no iris."""
 HEAD_AND_GAZE = "Head and gaze"
 REGIONS = (
     Region("Jaw and tongue", ("jaw", "tongue"), ("jawOpen",), opened=True),
@@ -81,7 +82,7 @@ WORDS = {
     "background": "Background",
     "picture": "Save picture",
     "front": "Camera to the front",
-    "unfilmed": "Not filmed from here: a guess",
+    "unfilmed": "Never seen from here: a guess",
 }
 """Names of everything else that both have."""
 

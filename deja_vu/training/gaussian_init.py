@@ -34,6 +34,13 @@ from deja_vu.uv.hull import HairHull
 from deja_vu.uv.lift import ColorLift
 from deja_vu.uv.strands import continue_hair
 
+BEGINNINGS = {
+    "prior": "what the frames show, corrected by the network for photos",
+    "lifted": "what the frames show",
+    "grey": "a bald grey head",
+}
+"""What an avatar is like before its first step, as whoever watches is told."""
+
 
 @torch.no_grad()
 def init_avatar(sequence: TrackedSequence, config: GaussianTrainConfig) -> GaussianAvatar:
@@ -49,7 +56,7 @@ def init_avatar(sequence: TrackedSequence, config: GaussianTrainConfig) -> Gauss
     """
     avatar = make_blank(sequence, config)
     chosen = choose_init(avatar, config)
-    print(f"init: {chosen}")
+    print(f"training begins with {BEGINNINGS[chosen]} (init: {chosen})")
     if chosen == "grey":
         return avatar
     source = FrameSource(sequence, config.lift.resolution)

@@ -171,7 +171,7 @@ class Trainer:
                 logger.text(done, "commit", commit())
             for number, (phase, begin) in enumerate(begins(config.phases), 1):
                 end = begin + phase.steps
-                for batch in self._batches(phase, begin):
+                for batch in self._batches(phase, begin, number):
                     # All of a step's random numbers follow from its number, so that one cut short by Ctrl-C can be repeated.
                     generator = torch.manual_seed(step_seed(config, self.step))
                     for group in optimizer.param_groups:
@@ -222,11 +222,11 @@ class Trainer:
             refuse_divergence({name: value for name, value in read.items() if name != "psnr"}, step.positions, step.number)
         return found
 
-    def _batches(self, phase: Phase, begin: int) -> Iterator[Positioned]:
-        """Batches of the steps that are left of a phase, behind a progress bar."""
+    def _batches(self, phase: Phase, begin: int, number: int) -> Iterator[Positioned]:
+        """Batches of the steps that are left of the number-th phase, behind a progress bar."""
         if self.step < begin + phase.steps:
             batches = self.task.batches(phase, begin, self.step)
-            label = f"{self.task.label} {phase.resolution}²"
+            label = f"{self.task.label} {number}/{len(self.config.phases)}, {phase.resolution}²"
             with tqdm(batches, label, phase.steps, unit="it", initial=self.step - begin, disable=not self.lead) as self.bar:
                 yield from self.bar
 

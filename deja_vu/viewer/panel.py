@@ -90,13 +90,13 @@ class Panel:
         return SPEEDS.get(self.speed.value, 1.0)
 
     def say(self, fps: float, *, filmed: bool = True) -> None:
-        """Show what there is, how many pictures come in a second, and whether one looks from where nobody filmed.
+        """Show what there is, or that one looks from where nobody filmed, and how many pictures come in a second.
 
-        A line that is always there, so that nothing jumps.
+        A line that is always there and never two, so that nothing jumps.
         """
         counts = [one.avatar.num_gaussians for one in self._stage.performers if isinstance(one.avatar, GaussianAvatar)]
         what = f"{sum(counts):,} Gaussians" if counts else "Pictures"
-        self._status.content = f"{what} · {f'{fps:.0f} fps' if fps else 'still'}{'' if filmed else ' · ' + WORDS['unfilmed'].lower()}"
+        self._status.content = f"{what if filmed else WORDS['unfilmed']} · {f'{fps:.0f} fps' if fps else 'still'}"
 
     def _presets(self) -> None:
         faces: dict[str, dict[str, float]] = {}

@@ -4,6 +4,7 @@ import inspect
 import json
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -22,7 +23,7 @@ from deja_vu.io.frames import FrameSource
 from deja_vu.io.tracked_folder import write_sequence
 from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.commands.evaluate import evaluate_command
-from deja_vu.pipelines.evaluate import evaluate_run, frame_writer
+from deja_vu.pipelines.evaluate import evaluate_run, frame_writer, summary
 from deja_vu.report.sheets import comparison_sheet, draw_label, label_height
 from tests.pipelines.conftest import unlisted
 from tests.pipelines.test_cli import refused
@@ -249,6 +250,18 @@ def test_a_photos_run_is_scored_on_its_photo(film, painted, tmp_path, capsys) ->
     assert {path.name for path in (tmp_path / "saved").glob("*_*.png")} == {
         f"{kind}_000000.png" for kind in ("render", "target", "head", "person", "valid")
     }
+
+
+def test_the_last_lines_of_a_run_say_how_good_the_avatar_is_and_what_to_do_next() -> None:
+    row = {"psnr": 30.0, "ssim": 0.9, "st_lpips": 0.03}
+    counts = {"frames_scored": 12, "frames_held_out": 12, "peak_mb": 900, "seconds": {"track": 5.0, "personalize": 60.0}}
+    metrics = counts | {"test": row, "baselines": {"mean_image": row}, "gaussians": 10}
+    head = summary(metrics, Path("runs/me")).splitlines()
+    assert [line[:14].strip() for line in head[:2]] == ["avatar", "mean image"]
+    assert head[-1] == "move it: deja-vu view runs/me; as a page: deja-vu export runs/me --format web --out page"
+    person = summary(metrics | {"person": row, "body": row, "gaussians": None}, Path("runs/me")).splitlines()
+    assert [line[:14].strip() for line in person[:4]] == ["its head", "whole person", "body", "mean image"]
+    assert person[-1] == "move it: deja-vu view runs/me"  # no page holds what has no Gaussians
 
 
 def test_a_number_of_frames_that_cannot_be_is_refused(refused, tmp_path) -> None:
