@@ -35,12 +35,14 @@ def test_loading_does_not_flush_denormals():
 @needs_compiler
 def test_setup_can_build_with_the_standard_library_alone(tmp_path):
     """An isolated build has nothing installed: -S and an empty path leave Python its own modules only."""
-    target = tmp_path / "libdeja_vu.so"
+    (tmp_path / "built").mkdir()
+    target = tmp_path / "built" / "libdeja_vu.so"
     root = Path(library.__file__).parents[2]
     script = f"import sys; sys.path.insert(0, {str(root)!r}); from deja_vu.native import library; library.build({str(target)!r})"
-    subprocess.run([sys.executable, "-S", "-c", script], check=True, env={"PATH": os.environ["PATH"]})
+    environment = {"PATH": os.environ["PATH"], "CXX": str(logging_compiler(tmp_path))}
+    subprocess.run([sys.executable, "-S", "-c", script], check=True, env=environment)
     assert target.read_bytes()[:4] in (b"\x7fELF", b"\xcf\xfa\xed\xfe")
-    assert [path.name for path in tmp_path.iterdir()] == [target.name]
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
 
 
 def test_without_a_compiler_rendering_goes_on_with_one_warning(tmp_path):
