@@ -41,7 +41,8 @@ def lift_bust(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, b
     texels = avatar.charts.parts[1][1]
     frames = [source.batch(position[None]) for position in evenly_spaced(config.frames, len(source.sequence))]
     heights = avatar.base[:, CHANNELS["position"].stop - 1].clone()
-    heights[texels] = continue_behind(avatar, *raise_to_outline(avatar, frames, config, bust), bust)
+    outlined, told = raise_to_outline(avatar, frames, config, bust)
+    heights[texels] = continue_behind(avatar, outlined, told, bust)
     avatar.raise_surface(heights)
     lift, filmed = lift_colors(avatar, frames, config)
     count, rest = len(frames), avatar.rest_surface().part(texels)
@@ -52,12 +53,23 @@ def lift_bust(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, b
     known = (weight / bust.known_weight).clamp(0, 1)[:, None]
     color = ((color + color[mirror]) / 2).lerp(color, known)  # both halves of a guess are alike
     avatar.base[texels, CHANNELS["color"]] = rgb_to_sh(color.clamp(0, 1))
-    avatar.unseen[texels] = torch.exp(-lift.weight / count / config.unseen_below)
+    avatar.unseen[texels] = find_unseen(lift.weight / count, told, config)
     firm = ((avatar.unseen[texels] - bust.held_from) / (1 - bust.held_from)).clamp(0, 1)
     avatar.held[texels] = firm[:, None].expand(-1, NUM_CHANNELS)  # what lies behind gets color through what lies before it
     shown = fade_edge(stand_upright(rest, source.sequence.params), filmed / count > bust.filmed_share, bust)
     full = ACTIVATIONS["opacity_logit"].forward(avatar.base[texels, CHANNELS["opacity_logit"]])
     avatar.base[texels, CHANNELS["opacity_logit"]] = torch.logit((full * shown[:, None]).clamp(bust.least_opacity, 1 - 1e-4))
+
+
+def find_unseen(weight: Float[Tensor, " M"], told: Float[Tensor, " M"], config: LiftConfig) -> Float[Tensor, " M"]:
+    """How little frames show of each texel, in [0, 1]: those on the outline face nobody, but every picture shows where they end.
+
+    Args:
+        weight: mean squared cosine between normal and direction to the camera over the frames that show it.
+        told: how well the outline knows its height, in [0, 1].
+        config: weight at which a texel begins to count as seen.
+    """
+    return torch.exp(-weight / config.unseen_below) * (1 - told)
 
 
 def lift_neck(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, bust: BustConfig) -> None:
