@@ -39,6 +39,7 @@ ul.verdicts b { display: block; }
 .tile b { display: block; font-size: 1.45rem; line-height: 1.3; color: var(--ink); font-variant-numeric: tabular-nums; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; margin: .8rem 0; }
 td, th { padding: .3rem 1rem .3rem 0; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
+td:first-child, th:first-child { white-space: normal; min-width: 8rem; }
 th { font-weight: 600; font-size: .9rem; color: var(--soft); }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; } tr.first td { font-weight: 600; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(44%, 10.5rem), 1fr)); gap: .7rem; }

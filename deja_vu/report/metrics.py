@@ -33,6 +33,12 @@ def check_metrics(metrics: Mapping[str, Any], where: str) -> None:
     for name in ("test", "fitted"):
         if name in metrics:
             _check_row(check, metrics, name)
+    for name in ("person", "body"):
+        if metrics.get(name) is not None:
+            _check_row(check, metrics, name)
+            others = check.mapping(check.mapping(metrics, name), "baselines")
+            for other in others:
+                _check_row(check, others, other)
     if "input_view" in metrics:
         check.number(check.mapping(metrics, "input_view"), "psnr")
     baselines = check.mapping(metrics, "baselines")

@@ -29,7 +29,16 @@ from deja_vu.report.metrics import check_metrics
 from deja_vu.report.plots import line_chart
 from deja_vu.report.run_charts import course_charts, training_charts
 from deja_vu.report.sheets import render_poses
-from deja_vu.report.verdicts import MEANING, headline, judge_run, score_regions, score_rows
+from deja_vu.report.verdicts import (
+    MEANING,
+    PERSON_HEADER,
+    PERSON_MEANING,
+    headline,
+    judge_run,
+    person_rows,
+    score_regions,
+    score_rows,
+)
 from deja_vu.report.worst import find_worst
 
 EXPRESSIONS = tuple(Appearance(name, name) for name in PRESETS)
@@ -80,7 +89,7 @@ def run_page(run: ReportedRun) -> str:
         html.section("In short", html.verdicts(judge_run(metrics)), html.tiles(headline(metrics))),
         *_clips(run.folder),
         *_comparison(run),
-        html.section("Scores", scores, html.paragraph(MEANING)) if rows else "",
+        html.section("Scores", scores, html.paragraph(MEANING), *_person_scores(metrics)) if rows else "",
         *_worst(run),
         *_coverage(run),
         html.section("Expressions", html.gallery(_appearances(run, EXPRESSIONS))),
@@ -90,6 +99,12 @@ def run_page(run: ReportedRun) -> str:
         html.section("How it was made", *_recipe(run.folder, metrics)),
     ]
     return html.page(f"Avatar {run.name}", lead, [part for part in parts if part])
+
+
+def _person_scores(metrics: Mapping[str, Any]) -> list[str]:
+    """What a whole person's neck and torso were scored as, where there are such."""
+    rows = person_rows(metrics)
+    return [html.table(PERSON_HEADER, rows), html.paragraph(PERSON_MEANING)] if rows else []
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -13,6 +13,9 @@ MEANING = (
     "neck, torso and what was not filmed count for nobody."
 )
 """Of the figures, for whoever reads them for the first time."""
+PERSON_HEADER = ["held-out frames", "person dB", "ST-LPIPS", "body dB", "ST-LPIPS"]
+PERSON_MEANING = "Of a whole person: person counts all that was filmed, body counts neck, torso and clothes without the head."
+"""Of the figures that count the torso."""
 NAMES = {
     "test": "avatar",
     "fitted": "avatar, its expression fitted to these very frames",
@@ -20,6 +23,7 @@ NAMES = {
     "nearest_frame": "most similar training frame",
     "global_only": "avatar before its blendmaps",
     "teacher": "teacher",
+    "still_torso": "avatar with a torso that stands still",
 }
 """Rows of the scores, as a reader is told them."""
 
@@ -138,6 +142,20 @@ def score_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
         interval = f"{low:.1f} … {high:.1f}" if high > low else ""
         scores = [f"{row['psnr']:.2f}", interval, f"{row['ssim']:.4f}", f"{row['st_lpips']:.4f}"]
         table.append([NAMES.get(name, name), *scores, *(f"{row['regions'][region]['psnr']:.2f}" for region in regions)])
+    return table
+
+
+def person_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
+    """Rows of a table of what counts neck and torso, see `PERSON_HEADER`; the avatar first, none for a head alone."""
+    person, body = metrics.get("person"), metrics.get("body")
+    if person is None or body is None:
+        return []
+    rows = {"test": (person, body)}
+    rows |= {name: (row, body["baselines"][name]) for name, row in person.get("baselines", {}).items() if name in body.get("baselines", {})}
+    table = []
+    for name, pair in rows.items():
+        cells = [f"{row['psnr']:.2f} {row['st_lpips']:.4f}".split() for row in pair]
+        table.append([NAMES.get(name, name), *cells[0], *cells[1]])
     return table
 
 

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from deja_vu.report.verdicts import duration, headline, judge_run, score_rows
+from deja_vu.core.errors import FormatError
+from deja_vu.report.metrics import check_metrics
+from deja_vu.report.verdicts import duration, headline, judge_run, person_rows, score_rows
 
 OURS = {"psnr": 40.0, "ssim": 0.97, "st_lpips": 0.03, "l1": 0.01}
 
@@ -58,6 +60,19 @@ def test_a_photos_run_has_other_figures() -> None:
     assert "It took 5 s." in text
     assert headline(photo)["dB PSNR"] == "27.00"
     assert score_rows(photo) == []
+
+
+def test_a_persons_torso_is_told_beside_one_that_stands_still() -> None:
+    still = OURS | {"psnr": 24.8}
+    person = metrics(person=OURS | {"baselines": {"still_torso": still}}, body=OURS | {"psnr": 31.0, "baselines": {"still_torso": still}})
+    check_metrics(person, "metrics.json")
+    assert person_rows(person) == [
+        ["avatar", "40.00", "0.0300", "31.00", "0.0300"],
+        ["avatar with a torso that stands still", "24.80", "0.0300", "24.80", "0.0300"],
+    ]
+    assert person_rows(metrics()) == []
+    with pytest.raises(FormatError, match=r"person\.psnr|psnr is 'high'"):
+        check_metrics(metrics(person=OURS | {"psnr": "high"}), "metrics.json")
 
 
 def test_runs_of_older_versions_can_be_read() -> None:
