@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deja_vu.losses.perceptual import PerceptualDistance
 from deja_vu.losses.photometric import ssim_map
+from deja_vu.losses.picture import to_decibels
 
 METRICS = ("psnr", "ssim", "st_lpips", "l1")
 """PSNR in dB (higher is better), SSIM (higher), ST-LPIPS with AlexNet (lower), mean absolute error (lower)."""
@@ -55,7 +56,7 @@ class FrameMetrics:
         shown = _mask(image, mask)
         similarity = ssim_map(shown, _mask(target, mask))
         scores = {
-            "psnr": -10 * torch.log10(((image - target) * difference).sum().clamp_min(1e-10) / total),
+            "psnr": to_decibels(((image - target) * difference).sum() / total),
             "ssim": (similarity * mask).sum() / total,
             "l1": difference.abs().sum() / total,
         }

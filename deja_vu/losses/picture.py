@@ -92,6 +92,11 @@ def squared_errors(
     return (2 * sums[:, 0]).float()
 
 
+def to_decibels(error: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    """Peak signal-to-noise ratio of mean squared differences of pictures in [0, 1], dB; at most 100."""
+    return -10 * error.clamp_min(1e-10).log10()
+
+
 @torch.no_grad()
 def psnr(out: RenderOutput, batch: Batch, background: Float[Tensor, "3"]) -> Float[Tensor, " B"]:
     """Peak signal-to-noise ratio of every frame over the pixels that count, dB; at most 100.
@@ -108,7 +113,7 @@ def psnr(out: RenderOutput, batch: Batch, background: Float[Tensor, "3"]) -> Flo
     else:
         total = ((rgb - over(batch.image, batch.head, background)).square() * mask).sum((-3, -2, -1))
     error = total / (3 * mask.sum((-3, -2, -1))).clamp_min(torch.finfo(mask.dtype).tiny)
-    return -10 * error.clamp_min(1e-10).log10()
+    return to_decibels(error)
 
 
 class _PictureTerms(torch.autograd.Function):

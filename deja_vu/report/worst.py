@@ -19,6 +19,7 @@ from deja_vu.core.sampling import evenly_spaced
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads.regions import PixelBox, followed_parts, points_box
 from deja_vu.io.frames import FrameSource
+from deja_vu.losses.picture import to_decibels
 
 REGIONS = ("lips", "eyes", "brows")
 WORST = 2
@@ -69,6 +70,4 @@ def _cut_window(region: str, frame: int, batch: Batch, shown: Float[Tensor, "H W
     error = ((shown[box] - target).square() * mask).sum() / (3 * mask.sum())
     both = to_uint8(torch.cat([target, shown[box]], dim=1))
     size = (max(1, round(HEIGHT * both.shape[1] / both.shape[0])), HEIGHT)
-    return WorstWindow(
-        region, frame, float(-10 * torch.log10(error.clamp_min(1e-10))), cv2.resize(both, size, interpolation=cv2.INTER_CUBIC)
-    )
+    return WorstWindow(region, frame, float(to_decibels(error)), cv2.resize(both, size, interpolation=cv2.INTER_CUBIC))

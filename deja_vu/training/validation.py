@@ -17,7 +17,7 @@ from deja_vu.core.sampling import evenly_spaced
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads.regions import followed_parts, points_box
 from deja_vu.io.frames import FrameSource
-from deja_vu.losses.picture import psnr
+from deja_vu.losses.picture import psnr, to_decibels
 from deja_vu.training.config import ValidationConfig
 from deja_vu.training.logging import RunLogger
 
@@ -126,6 +126,5 @@ def region_psnr(avatar: Avatar, batch: Batch, shown: Float[Tensor, "H W 3"], tar
         counts = [3 * mask[window].sum() for window in windows]
         if all(count > 0 for count in counts):
             errors = [squares[window].sum() / count for window, count in zip(windows, counts, strict=True)]
-            decibels = [-10 * torch.log10(error.clamp_min(1e-10)) for error in errors]
-            scores[f"{VALIDATION_PSNR}_{name}"] = float(sum(decibels)) / len(decibels)
+            scores[f"{VALIDATION_PSNR}_{name}"] = float(to_decibels(torch.stack(errors)).sum()) / len(errors)
     return scores
