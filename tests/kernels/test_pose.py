@@ -9,7 +9,7 @@ import torch
 
 from deja_vu.core.gaussians import Gaussians, UVGaussianMap
 from deja_vu.uv.attach import attach, to_gaussians
-from deja_vu.uv.binding import SummedMap, SurfaceBinding, _fused
+from deja_vu.uv.binding import SummedMap, SurfaceBinding, _pose_by_kernel
 from tests.uv.test_binding import TERMS, fields, scene
 
 # float32 edges of triangles about 1 m from the origin are good to 1e-4, as in the native pass; in double nothing but rounding is left.
@@ -58,7 +58,7 @@ def test_the_fused_pose_is_that_of_plain_torch(
         slopes = torch.autograd.grad(values, list(leaves.values()), weights, allow_unused=not blendmaps)
         return values, {name: slope for name, slope in zip(leaves, slopes, strict=True) if slope is not None}
 
-    (found, slopes), (expected, wanted) = pose(_fused, dtype), pose(define, torch.float64)
+    (found, slopes), (expected, wanted) = pose(_pose_by_kernel, dtype), pose(define, torch.float64)
     for value, want in zip(found, expected, strict=True):
         assert value.dtype == dtype
         torch.testing.assert_close(value.double(), want, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
@@ -85,8 +85,8 @@ def test_what_takes_no_gradient_gets_none(device: torch.device) -> None:
     moved = {name: getattr(maps, name).detach().to(device) for name in (*TERMS, "gains")}
     maps = SummedMap(**moved, upsample=maps.upsample)
     maps.rectification.requires_grad_()
-    gaussians = _fused(maps, vertices.detach().to(device), binding.to(device), rest.to(device), None)
+    gaussians = _pose_by_kernel(maps, vertices.detach().to(device), binding.to(device), rest.to(device), None)
     gaussians.means.sum().backward()
     assert maps.rectification.grad.abs().sum() > 0
     with torch.no_grad():
-        assert not _fused(maps, vertices.to(device), binding.to(device), rest.to(device), None).means.requires_grad
+        assert not _pose_by_kernel(maps, vertices.to(device), binding.to(device), rest.to(device), None).means.requires_grad
