@@ -18,6 +18,7 @@ from deja_vu.training.gaussian_config import GaussianRegularizers
 from deja_vu.training.nelf_config import NelfRegularizers
 from deja_vu.training.nerf_config import NerfRegularizers
 from deja_vu.training.objective import ImageObjective, compensate, draw_window, head_window, is_due, loss_precision, term_weights
+from deja_vu.training.person_views import leave_out_head
 from deja_vu.training.prior_config import PriorRegularizers
 
 SIDE = 40
@@ -229,3 +230,18 @@ def test_frames_that_are_filmed_all_over_cost_the_same_either_way(perceptual) ->
     objective = ImageObjective(ImageLossWeights(), perceptual)
     plain, other = (objective.terms(rendered, batch, WHITE, window=WHOLE, filmed=filmed) for filmed in (None, batch.valid))
     assert all(torch.equal(plain[name], other[name]) for name in plain)
+
+
+def test_in_the_window_of_the_whole_person_the_torso_learns_and_the_head_does_not() -> None:
+    """The head's window teaches the head at twice the size: gradients of this one reach the torso and the ground beside it alone."""
+    frame = make_batch()
+    torso = (frame.foreground > 0.5) & (frame.head < 0.05) & (frame.valid > 0.5)
+    batch, weights = leave_out_head(frame), ImageLossWeights(perceptual=0.0)
+    picture = (batch.image + 0.2).requires_grad_()
+    rendered = RenderOutput(picture, batch.foreground.clone())
+    terms = ImageObjective(weights, None).terms(rendered, batch, WHITE, window=None, filmed=batch.valid)
+    torch.stack([*terms.values()]).sum().backward()
+    assert picture.grad is not None
+    moved = picture.grad.abs().amax(-1, keepdim=True) > 0
+    assert not moved[frame.head > 0.5].any()
+    assert moved[torso].float().mean() > 0.9
