@@ -154,8 +154,8 @@ def person_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
     rows |= {name: (row, body["baselines"][name]) for name, row in person.get("baselines", {}).items() if name in body.get("baselines", {})}
     table = []
     for name, pair in rows.items():
-        cells = [f"{row['psnr']:.2f} {row['st_lpips']:.4f}".split() for row in pair]
-        table.append([NAMES.get(name, name), *cells[0], *cells[1]])
+        cells = [cell for row in pair for cell in (f"{row['psnr']:.2f}", f"{row['st_lpips']:.4f}")]
+        table.append([NAMES.get(name, name), *cells])
     return table
 
 
