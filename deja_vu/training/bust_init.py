@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from scipy.spatial import cKDTree
 from torch import Tensor
-from torch.nn.functional import grid_sample, normalize
+from torch.nn.functional import grid_sample, max_pool2d, normalize
 
 from deja_vu.avatars import GaussianAvatar
 from deja_vu.core.batch import Batch
@@ -44,7 +44,7 @@ def lift_bust(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, b
     outlined, told = raise_to_outline(avatar, frames, config, bust)
     heights[texels] = continue_behind(avatar, outlined, told, bust)
     avatar.raise_surface(heights)
-    lift, filmed = lift_colors(avatar, frames, config)
+    lift, filmed, empty = lift_colors(avatar, frames, config, bust)
     count, rest = len(frames), avatar.rest_surface().part(texels)
     mirror = find_mirror_texels(rest.points[0])
     weight = lift.weight / count + bust.mirror_share * lift.weight[mirror] / count
@@ -56,7 +56,8 @@ def lift_bust(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, b
     avatar.unseen[texels] = find_unseen(lift.weight / count, told, config)
     firm = ((avatar.unseen[texels] - bust.held_from) / (1 - bust.held_from)).clamp(0, 1)
     avatar.held[texels] = firm[:, None].expand(-1, NUM_CHANNELS)  # what lies behind gets color through what lies before it
-    shown = fade_edge(stand_upright(rest, source.sequence.params), filmed / count > bust.filmed_share, bust)
+    upright, in_picture = stand_upright(rest, source.sequence.params), filmed / count > bust.filmed_share
+    shown = fade_edge(upright, in_picture, bust) * end_above_empty(upright, in_picture, empty / filmed.clamp_min(1), bust)
     full = ACTIVATIONS["opacity_logit"].forward(avatar.base[texels, CHANNELS["opacity_logit"]])
     avatar.base[texels, CHANNELS["opacity_logit"]] = torch.logit((full * shown[:, None]).clamp(bust.least_opacity, 1 - 1e-4))
 
@@ -86,7 +87,7 @@ def lift_neck(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, b
     normal = CHANNELS["position"].stop - 1
     wall = avatar.base[texels, normal] == 0  # the floor lies elsewhere
     avatar.base[texels, normal] += wall * raise_to_outline(avatar, frames, config, bust)[0].clamp_max(0)
-    lift, _ = lift_colors(avatar, frames, config)
+    lift, _, _ = lift_colors(avatar, frames, config, bust)
     color = bare_neck_colors(avatar, lift.total / lift.weight.clamp_min(1e-6)[:, None], lift.weight / len(frames), bust)
     avatar.base[texels, CHANNELS["color"]] = rgb_to_sh(color.clamp(0, 1))
     avatar.unseen[texels] = 1
@@ -94,17 +95,22 @@ def lift_neck(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, b
     avatar.held[texels] = (~wall | behind).float()[:, None]
 
 
-def lift_colors(avatar: GaussianAvatar, frames: Sequence[Batch], config: LiftConfig) -> tuple[ColorLift, Float[Tensor, " M"]]:
-    """Colors of the bust's raised texels, and in how many of the frames each lies in the picture."""
+def lift_colors(
+    avatar: GaussianAvatar, frames: Sequence[Batch], config: LiftConfig, bust: BustConfig
+) -> tuple[ColorLift, Float[Tensor, " M"], Float[Tensor, " M"]]:
+    """Colors of the bust's raised texels, in how many of the frames each lies in the picture, and in how many of these nobody is there."""
     layout, texels = avatar.charts.parts[1]
-    faces, lift, filmed = avatar.charts.binding.faces, ColorLift(len(layout), config.min_trust), torch.zeros(len(layout))
+    faces, lift = avatar.charts.binding.faces, ColorLift(len(layout), config.min_trust)
+    filmed, empty = torch.zeros(len(layout)), torch.zeros(len(layout))
     for batch in frames:
         depth = rasterize_mesh(avatar.vertices(avatar.correct_params(batch.params)), faces, batch.camera).depth
         surface = avatar.surface(batch.params).part(texels)
         raised = surface.points + (surface.frames @ avatar.base[texels, CHANNELS["position"], None])[..., 0]
         lift.add(replace(surface, points=raised), batch.camera, depth, batch.image, batch.foreground)
-        filmed += lies_in_picture(raised, batch)[0]
-    return lift, filmed
+        inside = lies_in_picture(raised, batch)[0]
+        filmed += inside
+        empty += inside & lies_apart(raised, batch, bust)[0]
+    return lift, filmed, empty
 
 
 def raise_to_outline(
@@ -197,6 +203,32 @@ def lies_in_picture(points: Float[Tensor, "B M 3"], batch: Batch) -> Bool[Tensor
     grid = pixels / torch.tensor([batch.camera.width / 2, batch.camera.height / 2]) - 1
     valid = grid_sample(batch.valid.movedim(-1, 1), grid[:, None], mode="nearest", align_corners=False)
     return valid[:, 0, 0] > 0.5
+
+
+def end_above_empty(rest: SurfaceFrames, filmed: Bool[Tensor, " M"], empty: Float[Tensor, " M"], bust: BustConfig) -> Float[Tensor, " M"]:
+    """How much of each texel is shown where pictures show nobody: of a film from which shoulders were cut away, the neck alone.
+
+    Args:
+        rest: the person's neutral bust [1 M], upright and facing +z.
+        filmed: texels that lay in the pictures.
+        empty: share of these pictures in which nobody was there.
+        bust: from which share on that counts, and width of the edge.
+    """
+    height, front = rest.points[0, :, 1], filmed & (rest.frames[0, :, 2, 2] > 0)
+    cut = front & (empty > bust.empty_share)
+    if cut.sum() <= bust.empty_part * front.sum():
+        return torch.ones_like(height)
+    share = ((height[cut].quantile(1 - bust.edge_quantile) - height) / bust.edge).clamp(0, 1)
+    return (1 - share * share * (3 - 2 * share)) * (empty <= bust.empty_share)
+
+
+def lies_apart(points: Float[Tensor, "B M 3"], batch: Batch, bust: BustConfig) -> Bool[Tensor, "B M"]:
+    """Whether points project to where the frame shows nothing of the person, nor near it."""
+    reach = round(bust.empty_reach * batch.camera.width)
+    near = max_pool2d(batch.foreground.movedim(-1, 1), 2 * reach + 1, stride=1, padding=reach)
+    pixels, _ = batch.camera.project(points)
+    grid = pixels / torch.tensor([batch.camera.width / 2, batch.camera.height / 2]) - 1
+    return grid_sample(near, grid[:, None], mode="nearest", align_corners=False)[:, 0, 0] < 0.5
 
 
 def stand_upright(rest: SurfaceFrames, params: HeadParams) -> SurfaceFrames:
