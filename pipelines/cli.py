@@ -1,4 +1,4 @@
-"""From a phone video to a 3D Gaussian avatar that you can drive: head, neck and shoulders, or the head alone."""
+"""From a phone video to a 3D Gaussian avatar that you can drive."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -98,18 +99,18 @@ class Performer:
         self.neutral = replace(facing, world_from_head=pose)
         self.actor = Actor(self.head)
         self._perform = Retargeter(self.head, self.actor.neutral, self.neutral, body=avatar.shows_person, acted=True)
-        self.surface = self._surface()
         self.filmed = subject.filmed
         self.fov = 2 * math.atan(max(camera.width, camera.height) / 2 / float(camera.intrinsics[1, 1]))
         """Angle of view of the tracked window's longer side, radians."""
         self._carried: dict[int, HeadParams] = {}
 
-    @torch.no_grad()
-    def _surface(self) -> Float[Tensor, "V 3"]:
+    @cached_property
+    def surface(self) -> Float[Tensor, "V 3"]:
         """Of the person at rest, with neck and torso where they are drawn, meters."""
         if not isinstance(self.avatar, GaussianAvatar):
             return self.head(self.neutral)[0]
-        return self.avatar.vertices(self.neutral.to(self.device))[0].cpu()
+        with torch.no_grad():
+            return self.avatar.vertices(self.neutral.to(self.device))[0].cpu()
 
     def center(self) -> Float[np.ndarray, "3"]:
         """Middle of the resting head, at the height at which it was filmed: so the view is framed as the video is. Meters."""
