@@ -53,24 +53,29 @@ def lift_bust(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, b
     known = (weight / bust.known_weight).clamp(0, 1)[:, None]
     color = ((color + color[mirror]) / 2).lerp(color, known)  # both halves of a guess are alike
     avatar.base[texels, CHANNELS["color"]] = rgb_to_sh(color.clamp(0, 1))
-    avatar.unseen[texels] = find_unseen(lift.weight / count, told, config)
-    firm = ((avatar.unseen[texels] - bust.held_from) / (1 - bust.held_from)).clamp(0, 1)
-    avatar.held[texels] = firm[:, None].expand(-1, NUM_CHANNELS)  # what lies behind gets color through what lies before it
+    avatar.unseen[texels] = torch.exp(-lift.weight / count / config.unseen_below)
+    avatar.held[texels] = hold_texels(avatar.unseen[texels], told, bust)
     upright, in_picture = stand_upright(rest, source.sequence.params), filmed / count > bust.filmed_share
     shown = fade_edge(upright, in_picture, bust) * end_above_empty(upright, in_picture, empty / filmed.clamp_min(1), bust)
     full = ACTIVATIONS["opacity_logit"].forward(avatar.base[texels, CHANNELS["opacity_logit"]])
     avatar.base[texels, CHANNELS["opacity_logit"]] = torch.logit((full * shown[:, None]).clamp(bust.least_opacity, 1 - 1e-4))
 
 
-def find_unseen(weight: Float[Tensor, " M"], told: Float[Tensor, " M"], config: LiftConfig) -> Float[Tensor, " M"]:
-    """How little frames show of each texel, in [0, 1]: those on the outline face nobody, but every picture shows where they end.
+def hold_texels(unseen: Float[Tensor, " M"], told: Float[Tensor, " M"], bust: BustConfig) -> Float[Tensor, "M C"]:
+    """How firmly training holds every channel of each texel to the base map, in [0, 1].
+
+    What lies behind would get color through what lies before it. Texels on the outline face nobody either, but every picture shows where
+    they end: their color is held, and their shape is not.
 
     Args:
-        weight: mean squared cosine between normal and direction to the camera over the frames that show it.
+        unseen: how little frames show each.
         told: how well the outline knows its height, in [0, 1].
-        config: weight at which a texel begins to count as seen.
+        bust: from which unseen share on it is held.
     """
-    return torch.exp(-weight / config.unseen_below) * (1 - told)
+    firm = ((unseen - bust.held_from) / (1 - bust.held_from)).clamp(0, 1)
+    held = (firm * (1 - told))[:, None].repeat(1, NUM_CHANNELS)
+    held[:, CHANNELS["color"]] = firm[:, None]
+    return held
 
 
 def lift_neck(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, bust: BustConfig) -> None:

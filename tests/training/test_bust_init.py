@@ -13,9 +13,10 @@ from deja_vu.avatars.gaussian.avatar import GaussianAvatar
 from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
+from deja_vu.core.gaussians import CHANNELS
 from deja_vu.heads.anny import load as load_anny
 from deja_vu.heads.skinning import axis_angle_to_matrix
-from deja_vu.training.bust_init import end_above_empty, fade_edge, find_unseen, limit_widening, raise_to_outline, stand_upright
+from deja_vu.training.bust_init import end_above_empty, fade_edge, hold_texels, limit_widening, raise_to_outline, stand_upright
 from deja_vu.training.gaussian_config import BustConfig, LiftConfig
 from deja_vu.uv.attach import SurfaceFrames
 from deja_vu.uv.lift import fill_from_nearest
@@ -132,13 +133,11 @@ def test_shoulders_go_on_beyond_the_picture_as_high_as_they_end_in_it() -> None:
     assert 0.006 < correction[further].median() < correction[ends].median()
 
 
-def test_training_may_move_what_faces_or_ends_in_the_pictures_and_nothing_else() -> None:
-    config, weight, told = LiftConfig(), torch.tensor([0.0, 0.0, 1.0, 0.0]), torch.tensor([0.0, 1.0, 0.0, 0.5])
-    behind, outline, front, near = find_unseen(weight, told, config).tolist()
-    assert behind == 1
-    assert outline == 0
-    assert front < 0.01
-    assert near == 0.5
+def test_training_may_move_what_faces_or_ends_in_the_pictures_and_color_what_faces_them() -> None:
+    unseen, told = torch.tensor([1.0, 1.0, 0.0, 1.0]), torch.tensor([0.0, 1.0, 0.0, 0.5])
+    held = hold_texels(unseen, told, BustConfig())
+    assert held[:, CHANNELS["position"]].mean(1).tolist() == pytest.approx([1.0, 0.0, 0.0, 0.5])
+    assert held[:, CHANNELS["color"]].mean(1).tolist() == pytest.approx([1.0, 1.0, 0.0, 1.0])
 
 
 def test_a_film_from_which_shoulders_were_cut_away_shows_a_neck_that_ends() -> None:
