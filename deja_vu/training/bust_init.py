@@ -25,7 +25,7 @@ from deja_vu.training.gaussian_config import BustConfig, LiftConfig
 from deja_vu.uv.attach import SurfaceFrames
 from deja_vu.uv.extend import extend_harmonic
 from deja_vu.uv.hull import HairHull
-from deja_vu.uv.lift import ColorLift
+from deja_vu.uv.lift import ColorLift, sample_plane
 from deja_vu.uv.mirror import find_mirror_texels
 
 
@@ -204,10 +204,14 @@ def lies_beside(avatar: GaussianAvatar, surface: SurfaceFrames, height: Float[Te
 
 def lies_in_picture(points: Float[Tensor, "B M 3"], batch: Batch) -> Bool[Tensor, "B M"]:
     """Whether points project to where something was filmed; what lies before them does not matter."""
-    pixels, _ = batch.camera.project(points)
-    grid = pixels / torch.tensor([batch.camera.width / 2, batch.camera.height / 2]) - 1
-    valid = grid_sample(batch.valid.movedim(-1, 1), grid[:, None], mode="nearest", align_corners=False)
-    return valid[:, 0, 0] > 0.5
+    return sample_plane(batch.valid, points, batch.camera) > 0.5
+
+
+def lies_apart(points: Float[Tensor, "B M 3"], batch: Batch, bust: BustConfig) -> Bool[Tensor, "B M"]:
+    """Whether points project to where the frame shows nothing of the person, nor near it."""
+    reach = round(bust.empty_reach * batch.camera.width)
+    near = max_pool2d(batch.foreground.movedim(-1, 1), 2 * reach + 1, stride=1, padding=reach).movedim(1, -1)
+    return sample_plane(near, points, batch.camera) < 0.5
 
 
 def end_above_empty(rest: SurfaceFrames, filmed: Bool[Tensor, " M"], empty: Float[Tensor, " M"], bust: BustConfig) -> Float[Tensor, " M"]:
@@ -224,16 +228,7 @@ def end_above_empty(rest: SurfaceFrames, filmed: Bool[Tensor, " M"], empty: Floa
     if cut.sum() <= bust.empty_part * front.sum():
         return torch.ones_like(height)
     share = ((height[cut].quantile(1 - bust.edge_quantile) - height) / bust.edge).clamp(0, 1)
-    return (1 - share * share * (3 - 2 * share)) * (empty <= bust.empty_share)
-
-
-def lies_apart(points: Float[Tensor, "B M 3"], batch: Batch, bust: BustConfig) -> Bool[Tensor, "B M"]:
-    """Whether points project to where the frame shows nothing of the person, nor near it."""
-    reach = round(bust.empty_reach * batch.camera.width)
-    near = max_pool2d(batch.foreground.movedim(-1, 1), 2 * reach + 1, stride=1, padding=reach)
-    pixels, _ = batch.camera.project(points)
-    grid = pixels / torch.tensor([batch.camera.width / 2, batch.camera.height / 2]) - 1
-    return grid_sample(near, grid[:, None], mode="nearest", align_corners=False)[:, 0, 0] < 0.5
+    return fade_out(share) * (empty <= bust.empty_share)
 
 
 def stand_upright(rest: SurfaceFrames, params: HeadParams) -> SurfaceFrames:
@@ -272,4 +267,9 @@ def fade_edge(rest: SurfaceFrames, filmed: Bool[Tensor, " M"], bust: BustConfig)
     front = points[:, :2].double().numpy()
     beyond = torch.from_numpy(cKDTree(front[filmed.numpy()]).query(front)[0]).float()
     share = (torch.minimum(below, beyond) / bust.edge).clamp(0, 1)
+    return fade_out(share)
+
+
+def fade_out(share: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
+    """Smooth step from 1 at 0 to 0 at 1."""
     return 1 - share * share * (3 - 2 * share)

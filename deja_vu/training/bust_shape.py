@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import grid_sample, normalize
+from torch.nn.functional import normalize
 
 from deja_vu.core.batch import Batch
 from deja_vu.core.sampling import evenly_spaced
@@ -14,6 +14,7 @@ from deja_vu.heads.bust import BustModel, load_bust
 from deja_vu.io.frames import FrameSource
 from deja_vu.training.gaussian_config import BustConfig, LiftConfig
 from deja_vu.uv.attach import vertex_normals
+from deja_vu.uv.lift import sample_plane
 
 
 def settle_shape(sequence: TrackedSequence, lift: LiftConfig, bust: BustConfig) -> Float[Tensor, " K"] | None:
@@ -39,13 +40,11 @@ def settle_shape(sequence: TrackedSequence, lift: LiftConfig, bust: BustConfig) 
 
 def shows_front(model: BustModel, own: Float[Tensor, " K"], batch: Batch, bust: BustConfig) -> Bool[Tensor, " V"]:
     """Vertices of a bust that lie in a frame's picture, towards the camera or on the outline; what lies before them does not matter."""
-    vertices, camera = model(batch.params, own[None]), batch.camera
+    vertices = model(batch.params, own[None])
     normals = vertex_normals(vertices, model.topology.faces)
     facing = -(normals * normalize(vertices, dim=-1)).sum(-1)
-    pixels, _ = camera.project(vertices)
-    grid = pixels / pixels.new_tensor([camera.width / 2, camera.height / 2]) - 1
-    valid = grid_sample(batch.valid.movedim(-1, 1), grid[:, None], mode="nearest", align_corners=False)[:, 0, 0]
-    return ((valid > 0.5) & (facing > -bust.shape_cosine))[0]
+    filmed = sample_plane(batch.valid, vertices, batch.camera) > 0.5
+    return (filmed & (facing > -bust.shape_cosine))[0]
 
 
 def keep_filmed(

@@ -40,6 +40,13 @@ class TexelView:
         return self.facing.clamp_min(0).square() * self.unhidden * (self.within > 0.95)
 
 
+def sample_plane(plane: Float[Tensor, "B H W 1"], points: Float[Tensor, "B M 3"], camera: Camera) -> Float[Tensor, "B M"]:
+    """What a plane of B pictures holds in the pixels to which points project, whatever lies before them; 0 beyond the pictures."""
+    pixels, _ = camera.project(points)
+    grid = (pixels / pixels.new_tensor([camera.width / 2, camera.height / 2]) - 1)[:, None]
+    return grid_sample(plane.movedim(-1, 1), grid, mode="nearest", align_corners=False)[:, 0, 0]
+
+
 def sample_texels(
     surface: SurfaceFrames,
     camera: Camera,

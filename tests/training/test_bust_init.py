@@ -78,21 +78,29 @@ def test_nothing_known_is_left_as_it_is() -> None:
     assert fill_from_nearest(values, torch.zeros(4), torch.rand(4, 3), known=0.5, neighbors=3).equal(values)
 
 
-def test_the_outline_says_how_far_clothes_stand_off() -> None:
-    """Pictures of a coat two centimeters thicker than usual: shoulders are raised by that much, and not by what they are already."""
+def film_coat(columns: slice) -> tuple[GaussianAvatar, Batch]:
+    """An avatar in usual clothes, and a frame of 256² of it in a coat two centimeters thicker, of which these columns were filmed."""
     head = load_anny()
     avatar = GaussianAvatar(head, torch.zeros(head.spec.num_shape), GaussianConfig(uv_size=64, blend_size=64, bust_size=96, blendmaps=0))
     camera = Camera.from_focal(420.0, 256, 256)
     pose = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))[None]
     pose[:, 1:3, 3] = torch.tensor([-0.1, 1.0])
-    params = replace(head.neutral((1,)), world_from_head=pose)
-    usual, (_, texels) = avatar.clothing_height(), avatar.charts.parts[1]
+    params, usual = replace(head.neutral((1,)), world_from_head=pose), avatar.clothing_height()
     avatar.raise_surface(usual + 0.02 * (usual > 0))
     with torch.no_grad():
         alpha = avatar.render(params, camera, torch.zeros(3)).alpha
-    empty, full = torch.zeros_like(alpha), torch.ones_like(alpha)
-    frame = Batch(torch.zeros(1, dtype=torch.long), empty.expand(-1, -1, -1, 3), empty, alpha, full, full, empty, params, camera)
     avatar.raise_surface(usual)
+    empty, valid = torch.zeros_like(alpha), torch.zeros_like(alpha)
+    valid[:, :, columns] = 1
+    return avatar, Batch(
+        torch.zeros(1, dtype=torch.long), empty.expand(-1, -1, -1, 3), empty, alpha * valid, valid, valid, empty, params, camera
+    )
+
+
+def test_the_outline_says_how_far_clothes_stand_off() -> None:
+    """Pictures of a coat two centimeters thicker than usual: shoulders are raised by that much, and not by what they are already."""
+    avatar, frame = film_coat(slice(None))
+    usual, (_, texels) = avatar.clothing_height(), avatar.charts.parts[1]
     height, known = raise_to_outline(avatar, [frame], LiftConfig(), BustConfig())
     assert avatar.bust is not None
     shoulder = avatar.bust.topology.regions["shoulder"][avatar.charts.parts[1][0].faces] & (usual[texels] > 0.004)
@@ -105,23 +113,11 @@ def test_the_outline_says_how_far_clothes_stand_off() -> None:
 
 def test_shoulders_go_on_beyond_the_picture_as_high_as_they_end_in_it() -> None:
     """Pictures that cut off a coat two centimeters thicker than usual at the middle of its shoulders."""
-    head = load_anny()
-    avatar = GaussianAvatar(head, torch.zeros(head.spec.num_shape), GaussianConfig(uv_size=64, blend_size=64, bust_size=96, blendmaps=0))
-    camera = Camera.from_focal(420.0, 256, 256)
-    pose = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))[None]
-    pose[:, 1:3, 3] = torch.tensor([-0.1, 1.0])
-    params = replace(head.neutral((1,)), world_from_head=pose)
+    avatar, frame = film_coat(slice(128 - 50, 128 + 50))
     usual, (_, texels) = avatar.clothing_height(), avatar.charts.parts[1]
-    avatar.raise_surface(usual + 0.02 * (usual > 0))
-    with torch.no_grad():
-        alpha = avatar.render(params, camera, torch.zeros(3)).alpha
-    empty, valid, middle = torch.zeros_like(alpha), torch.zeros_like(alpha), slice(128 - 50, 128 + 50)
-    valid[:, :, middle] = 1
-    frame = Batch(torch.zeros(1, dtype=torch.long), empty.expand(-1, -1, -1, 3), empty, alpha * valid, valid, valid, empty, params, camera)
-    avatar.raise_surface(usual)
     correction = raise_to_outline(avatar, [frame], LiftConfig(), BustConfig())[0] - usual[texels]
     rest = avatar.rest_surface().part(texels)
-    pixels, _ = camera.project(avatar.surface(params).part(texels).points)
+    pixels, _ = frame.camera.project(avatar.surface(frame.params).part(texels).points)
     aside, top = (pixels[0, :, 0] - 128).abs(), rest.frames[0, :, 1, 2] > 0.8
     shown = (aside < 50) & (pixels[0, :, 1] < 250)
     distance, nearest = cKDTree(rest.points[0, shown].numpy()).query(rest.points[0].numpy())

@@ -190,6 +190,19 @@ def test_a_step_moves_all_channels_alike_by_adams_rule(made_up: TrackedSequence,
         value = values[step - 1]
 
 
+@pytest.mark.parametrize("name", [*RECIPES, "paper-cpu"])
+def test_nothing_but_adam_moves_the_maps(made_up: TrackedSequence, tmp_path: Path, name: str) -> None:
+    """No bound on hair, cloth or what no frame shows: the paper has none."""
+    task = begin(made_up, small(name), tmp_path, stage=1)
+    task.avatar.unseen.fill_(1.0)
+    task.avatar.held.fill_(1.0)
+    outside = ~mouth_texels(task.avatar)  # which are fixed, as published
+    task.avatar.rectification.data.mul_(100)
+    before = task.avatar.rectification.detach().clone()
+    task.follow()
+    assert torch.equal(task.avatar.rectification[outside], before[outside])
+
+
 def test_the_perceptual_term_waits_for_fifty_steps_of_stage_one_only(made_up: TrackedSequence, tmp_path: Path) -> None:
     config = small("paper")
     weights = replace(config.loss, perceptual=0.05)
