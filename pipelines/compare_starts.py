@@ -31,15 +31,15 @@ FIGURES = "curves.json"
 RECIPE = "config.yaml"
 EVERY = 100
 """Steps from one look at the held-out frames to the next."""
-PLAIN = "grey"
+PLAIN = "gray"
 LIFTED = "lifted"
 NETWORK = "prior"
 QUICK = "prior, quick recipe"
 
 
 def variants(recipe: GaussianTrainConfig, quick: tuple[GaussianPhase, ...]) -> dict[str, GaussianTrainConfig]:
-    """What is compared: the recipe from a bald grey head, from lifted colors, from the network, and from the network in other phases."""
-    plain, lifted, network = replace(recipe, init="grey"), replace(recipe, init="lifted"), replace(recipe, init="prior")
+    """What is compared: the recipe from a bald gray head, from lifted colors, from the network, and from the network in other phases."""
+    plain, lifted, network = replace(recipe, init="gray"), replace(recipe, init="lifted"), replace(recipe, init="prior")
     return {PLAIN: plain, LIFTED: lifted, NETWORK: network, QUICK: replace(network, phases=quick)}
 
 

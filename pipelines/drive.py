@@ -131,7 +131,7 @@ def open_camera(motion: str, head: HeadModel, stack: ExitStack, own: GaussianAva
     camera = WEBCAM.fullmatch(motion)
     assert camera, motion
     webcam = stack.enter_context(Webcam(int(camera[1])))
-    live = LiveMotion(webcam.shots(), webcam.fps, head.spec.name, print, own=own)
+    live = LiveMotion(webcam.pictures(), webcam.fps, head.spec.name, print, own=own)
     stack.callback(live.close)
     return live
 

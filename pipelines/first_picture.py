@@ -42,7 +42,7 @@ LIFTED_SIDE = 256
 """Of the picture from which colors are lifted, pixels."""
 
 
-def show_first(video: Path, out: Path, recipe: Recipe) -> Path | None:
+def write_first_picture(video: Path, out: Path, recipe: Recipe) -> Path | None:
     """Write preview.png: the head of one frame beside the avatar that the shipped network makes of it, from there and from both sides.
 
     Args:

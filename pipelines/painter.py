@@ -22,7 +22,7 @@ from deja_vu.core.image import decode_picture, to_uint8
 
 Background: TypeAlias = Float[Tensor, "3"] | UInt8[np.ndarray, "H W 3"]
 """A color in [0, 1], or a picture."""
-COLORS = {"white": "ffffff", "black": "000000", "grey": "808080", "green": "00b140", "blue": "0047bb"}
+COLORS = {"white": "ffffff", "black": "000000", "gray": "808080", "green": "00b140", "blue": "0047bb"}
 """Backgrounds by name; green and blue are the usual key colors."""
 
 DRAWN_PIXELS = 1 << 24

@@ -16,7 +16,7 @@ import torch
 from deja_vu.avatars import Avatar, GaussianAvatar, load_avatar, save_avatar
 from deja_vu.bench.results import METRICS_FILE, RunFacts, write_result
 from deja_vu.bench.speed import measure_speed
-from deja_vu.core.ahead import run_beside
+from deja_vu.core.ahead import run_in_background
 from deja_vu.core.config import config_text
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.core.stopwatch import Stopwatch, command_begun
@@ -26,7 +26,7 @@ from deja_vu.io.files import write_atomic, write_json
 from deja_vu.io.images import write_png
 from deja_vu.pipelines.drive import show
 from deja_vu.pipelines.evaluate import evaluate_run, summary
-from deja_vu.pipelines.first_picture import show_first
+from deja_vu.pipelines.first_picture import write_first_picture
 from deja_vu.pipelines.identity import refuse_other_start, source_facts
 from deja_vu.pipelines.networks import network_facts, refuse_other_network
 from deja_vu.pipelines.own_files import read_record
@@ -116,11 +116,11 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
     if not (resume and (out / "config.yaml").is_file()):  # before anything is computed by it
         write_atomic(out / "config.yaml", config_text(recipe))
     watch.end("start")
-    tell_first(video, run, recipe, watch)
+    show_first_picture(video, run, recipe, watch)
     sequence = track_or_load(video, run, "track", recipe.track, watch, resume=resume, device=device)
     seconds = {"track": earlier + watch.seconds}
     provenance = run.note(tracked=str(run.place(sequence.folder).resolve()), track_seconds=f"{seconds['track']:.2f}")
-    with overlay_beside(sequence) if not video.is_dir() else nullcontext():
+    with overlay_in_background(sequence) if not video.is_dir() else nullcontext():
         learned = learn(sequence.train_part(), recipe, out, resume=resume, watch=watch)
     watch.end("overlay")
     avatar, subject = learned.avatar, subject_of(sequence, learned.avatar)
@@ -159,12 +159,12 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
     print(summary(metrics, run.out))
 
 
-def overlay_beside(sequence: TrackedSequence) -> AbstractContextManager[None]:
+def overlay_in_background(sequence: TrackedSequence) -> AbstractContextManager[None]:
     """While the block runs, a video that this run has tracked gets its overlay, unless an earlier attempt has written it."""
     path = sequence.folder / OVERLAY
     if path.is_file():
         return nullcontext()
-    return run_beside(partial(write_overlay, load_head(sequence.info.head_name), sequence, path))
+    return run_in_background(partial(write_overlay, load_head(sequence.info.head_name), sequence, path))
 
 
 def show_avatar(avatar: Avatar, subject: Subject, sequence: TrackedSequence, out: Path, device: torch.device) -> None:
@@ -237,11 +237,11 @@ def learn_teacher(sequence: TrackedSequence, recipe: Recipe, folder: Path, *, re
     return load_avatar(path), spent_seconds(folder / CHECKPOINT)
 
 
-def tell_first(video: Path, run: Run, recipe: Recipe, watch: Stopwatch) -> None:
+def show_first_picture(video: Path, run: Run, recipe: Recipe, watch: Stopwatch) -> None:
     """Show a first picture of the avatar, unless its video is tracked already."""
     if recipe.path != "gaussian" or video.is_dir() or (run.folder / "track" / "track.json").is_file():
         return
-    if (first := show_first(video, run.folder, recipe)) is not None:
+    if (first := write_first_picture(video, run.folder, recipe)) is not None:
         print(f"first picture, {watch.seconds:.0f} s after the start: {run.place(first)}; it gets better while training goes on")
     watch.end("first picture")
 

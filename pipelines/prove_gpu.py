@@ -74,7 +74,7 @@ def small_recipes() -> GpuRecipes:
     tiny = shipped_recipe("tiny")
     avatar = replace(tiny.gaussian.avatar, uv_size=64, blendmaps=2)
     phases = tuple(replace(phase, steps=2, resolution=48) for phase in tiny.gaussian.phases)
-    gaussian = replace(tiny.gaussian, avatar=avatar, bust=replace(tiny.gaussian.bust, size=64), phases=phases, init="grey")
+    gaussian = replace(tiny.gaussian, avatar=avatar, bust=replace(tiny.gaussian.bust, size=64), phases=phases, init="gray")
     batched = replace(gaussian, phases=tuple(replace(phase, batch=2) for phase in phases))
     return with_what_is_here(GpuRecipes(gaussian, batched, tiny.nerf, tiny.nelf))
 

@@ -122,7 +122,7 @@ def run_sections(sections: Mapping[str, Callable[[], Any]], tell: Callable[[str]
 
 def check_conformance(config: GaussianTrainConfig, train: TrackedSequence, device: torch.device, backend: str) -> dict[str, Any]:
     """Relative L2 errors of pictures and gradients: against the reference in float64, and of an avatar against the CPU's rasterizer."""
-    avatar = init_avatar(train, replace(config, init="grey")).eval()
+    avatar = init_avatar(train, replace(config, init="gray")).eval()
     camera = train.camera
     with torch.no_grad():
         scene = Scene("avatar", avatar.gaussians(train.params[:1])[0], camera)
@@ -150,7 +150,7 @@ def time_fields(plan: GpuPlan, recipes: GpuRecipes, train: TrackedSequence, devi
 
 def time_showing(plan: GpuPlan, config: GaussianTrainConfig, train: TrackedSequence, device: torch.device) -> dict[str, Any]:
     """Pictures a second from changing parameters to 8-bit pixels on the device, by their side, drawn one by one and many at once."""
-    avatar = init_avatar(train, replace(config, init="grey")).to(device).eval()
+    avatar = init_avatar(train, replace(config, init="gray")).to(device).eval()
     sizes = {(side, together) for side in plan.shown for together in (1, max(plan.batches))}
     return {f"{side}, {together} at once": show_frames(avatar, train, side, together, plan.seconds) for side, together in sorted(sizes)}
 

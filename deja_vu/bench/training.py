@@ -92,7 +92,7 @@ def one_phase(config: Any, size: TrainingSize, steps: int) -> Any:
     """A recipe of one phase like its last, without pictures on the way, from a start that takes no time where there is a choice."""
     phase = replace(config.phases[-1], steps=steps, resolution=size.side, batch=size.batch)
     chosen = replace(config, phases=(phase,), picture_every=steps)
-    return replace(chosen, init="grey") if isinstance(config, GaussianTrainConfig) else chosen
+    return replace(chosen, init="gray") if isinstance(config, GaussianTrainConfig) else chosen
 
 
 def train(path: PathKind, sequence: TrackedSequence, config: Any, run: Path, device: torch.device, on_step: Callable[[int], None]) -> None:
@@ -130,11 +130,11 @@ def step_parts(task: GaussianTask, phase: GaussianPhase, batch: Batch) -> dict[s
     avatar, config, device = task.avatar, task.config, task.device
     source = FrameSource(task.trained, phase.resolution, device=device)
     places, batch = batch.positions, batch.to(device)
-    generator, grey = torch.Generator().manual_seed(0), torch.full((3,), 0.5, device=device)
+    generator, gray = torch.Generator().manual_seed(0), torch.full((3,), 0.5, device=device)
     parameters = [parameter for group in avatar.param_groups().values() for parameter in group]
     posed = avatar.gaussians(batch.params)
     leaves = Gaussians(**{name: getattr(posed, name).detach().requires_grad_() for name in GAUSSIAN_AXES})
-    drawn = rasterize(leaves, batch.camera, grey, avatar.config.backend, depth=False)
+    drawn = rasterize(leaves, batch.camera, gray, avatar.config.backend, depth=False)
     shown = RenderOutput(drawn.rgb.detach().requires_grad_(), drawn.alpha.detach().requires_grad_())
     subject = avatar.subject(batch)
     optimizer = make_adam(avatar.param_groups(), task.rates, config.adam)
@@ -149,21 +149,21 @@ def step_parts(task: GaussianTask, phase: GaussianPhase, batch: Batch) -> dict[s
 
     def objective(*, perceptual: bool) -> None:
         window = head_window(batch.head, config.perceptual_window, generator) if perceptual else None
-        terms = task.objective.terms(shown, subject, grey, window=window)
+        terms = task.objective.terms(shown, subject, gray, window=window)
         chosen = terms["perceptual"] if perceptual else sum(terms.values(), torch.zeros(()))
         pull(chosen, [shown.rgb, shown.alpha])
 
     def update() -> None:
         optimizer.step()
-        task.follow()
+        task.after_step()
 
     leaf_list = [getattr(leaves, name) for name in GAUSSIAN_AXES]
     parts: dict[str, tuple[Callable[[], object], float]] = {
         "frames": (lambda: source.batch(places).to(device), 1),
         "pose forward": (lambda: avatar.gaussians(batch.params), 1),
         "pose both ways": (lambda: pull(avatar.gaussians(batch.params), parameters), 1),
-        "rasterize forward": (lambda: rasterize(leaves, batch.camera, grey, avatar.config.backend, depth=False), 1),
-        "rasterize both ways": (lambda: pull(rasterize(leaves, batch.camera, grey, avatar.config.backend, depth=False), leaf_list), 1),
+        "rasterize forward": (lambda: rasterize(leaves, batch.camera, gray, avatar.config.backend, depth=False), 1),
+        "rasterize both ways": (lambda: pull(rasterize(leaves, batch.camera, gray, avatar.config.backend, depth=False), leaf_list), 1),
         "losses": (lambda: objective(perceptual=False), 1),
         "regularizers": (lambda: pull(torch.stack(list(avatar.regularizers().values())).sum(), parameters), 1),
         "optimizer": (update, 1),
@@ -176,7 +176,7 @@ def step_parts(task: GaussianTask, phase: GaussianPhase, batch: Batch) -> dict[s
     person = task.person_views
     if person is not None and config.person_views.every:
         parts["person views"] = (
-            lambda: pull(person(avatar, phase.resolution, grey, generator), parameters),
+            lambda: pull(person(avatar, phase.resolution, gray, generator), parameters),
             1 / config.person_views.every,
         )
     return parts

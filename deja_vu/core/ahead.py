@@ -36,7 +36,7 @@ def compute_ahead(compute: Callable[[Item], Result], items: Iterable[Item], work
 
 
 @contextmanager
-def run_beside(job: Callable[[Event], None]) -> Iterator[None]:
+def run_in_background(job: Callable[[Event], None]) -> Iterator[None]:
     """Do a job in a thread while the block runs. The block's end waits for it, and raises what it raised.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-CONFIG_FORMAT = 3
+CONFIG_FORMAT = 4
 """Written into every recipe as `format`; a recipe without it, or with a lower one, may use older names."""
 
 RENAMED_KEYS: tuple[tuple[str, str | None], ...] = (
@@ -67,13 +67,17 @@ RENAMED_KEYS: tuple[tuple[str, str | None], ...] = (
     ("sides.strength", "novel_views.max_expression"),
     ("sides", "novel_views"),
     ("nelf.phases.enlarge", None),
+    ("detection.other_look", "detection.other_appearance"),
+    ("detection.same_look", "detection.same_appearance"),
+    ("detection.alone_look", "detection.alone_appearance"),
 )
 """Old name, with as many of its parents as tell it from others (a dot before it: none at all), and its new place beside them; None for
 what did nothing. Each rule sees what those before it made."""
 
 RENAMED_VALUES: tuple[tuple[str, Any, Any], ...] = (
     ("init", "network", "prior"),
-    ("init", "none", "grey"),
+    ("init", "none", "gray"),
+    ("init", "grey", "gray"),
 )
 """New name of a key, old value, new value."""
 

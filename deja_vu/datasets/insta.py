@@ -31,7 +31,7 @@ from deja_vu.heads.skinning import matrix_to_axis_angle
 PICTURES = ("images", "imgs", "input", "matted")
 """Folders in which the pictures are looked for: INSTA's, FlashAvatar's, the tracker's own."""
 MASKS = ("matted", "alpha", "mask", "masks")
-"""Folders in which masks are: pictures with alpha, or grey ones."""
+"""Folders in which masks are: pictures with alpha, or gray ones."""
 SUFFIXES = (".png", ".jpg", ".jpeg")
 _ARRAY, _SCALAR = np.zeros(1).__reduce__()[0], np.float64(1).__reduce__()[0]  # type: ignore[index]
 HARMLESS: list[Any] = [

@@ -22,7 +22,7 @@ from deja_vu.io.files import whole, write_atomic
 
 
 def write_picture(path: Path, image: UInt8[np.ndarray, "H W *C"], options: Sequence[int] = (), *, durable: bool = True) -> None:
-    """Write a picture in one step; grey, or in OpenCV's channel order. See `whole`.
+    """Write a picture in one step; gray, or in OpenCV's channel order. See `whole`.
 
     Raises:
         OutputError: it cannot be written; a former file is kept.

@@ -199,7 +199,7 @@ def _to_srgb(picture: Pillow.Image, coded: tuple[int, int] | None, notes: list[s
     if picture.mode == "F":
         raise ValueError("its pixels are floating-point numbers")
     if picture.mode.startswith("I"):
-        notes.append("16-bit grey was reduced to 8 bits.")
+        notes.append("16-bit gray was reduced to 8 bits.")
         return Pillow.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
         rgba = picture if picture.mode == "RGBA" else picture.convert("RGBA")
@@ -207,7 +207,7 @@ def _to_srgb(picture: Pillow.Image, coded: tuple[int, int] | None, notes: list[s
         notes.append("What was transparent is white now.")
         picture = Pillow.alpha_composite(white, rgba).convert("RGB")
     if picture.mode not in ("RGB", "CMYK", "LAB"):
-        profile = profile if picture.mode == "P" else None  # of its colors; of grey, the difference is a curve
+        profile = profile if picture.mode == "P" else None  # of its colors; of gray, the difference is a curve
         picture = picture.convert("RGB")
     if profile:
         try:
@@ -229,7 +229,7 @@ def _to_srgb(picture: Pillow.Image, coded: tuple[int, int] | None, notes: list[s
 
 
 def write_png(path: Path, image: UInt8[np.ndarray, "H W *C"]) -> None:
-    """Write a picture in one step: grey [H W], RGB [H W 3] or RGBA [H W 4].
+    """Write a picture in one step: gray [H W], RGB [H W 3] or RGBA [H W 4].
 
     Raises:
         OutputError: it cannot be written; a former file is kept.

@@ -106,7 +106,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Point:
-    """One labelled place."""
+    """One labeled place."""
 
     label: str
     x: float

@@ -166,7 +166,7 @@ def _coverage(run: ReportedRun) -> list[str]:
     charts = html.charts([line_chart(chart) for chart in course_charts(course, sequence)])
     return [
         html.section("What the video did not show", _lacks(lacks, sequence.info.warnings)),
-        html.section("What the person does", charts, lead="Over seconds. Grey: held-out frames."),
+        html.section("What the person does", charts, lead="Over seconds. Gray: held-out frames."),
     ]
 
 

@@ -80,16 +80,16 @@ class DetectionConfig:
     """Overlap of two boxes from which a face counts as the same one in the next frame."""
     face: str = "main"
     """Whom to follow where there are several: main (seen longest and largest), or by the first frame that shows several at once: left,
-    right, largest, the number from the left, or X,Y: a place in the face, pixels from the upper left corner, as an image viewer tells
-    them of a click, in the first frame with a face or in that one (stored as faces.png). From there on place and look decide, not size."""
+    right, largest, the number from the left, or X,Y: a place in the face, pixels from the upper left corner, as an image viewer shows
+    them, in the first frame with a face or in that one (stored as faces.png). From there on position and appearance decide, not size."""
     max_faces: Annotated[int, Range(1, 6)] = 6
     """Most faces looked for in a frame."""
-    other_look: Share = 0.07
+    other_appearance: Share = 0.07
     """Difference of color from frame to frame from which a face in the same place is first taken for another's: 0.02 and less are usual."""
-    same_look: Share = 0.12
+    same_appearance: Share = 0.12
     """Difference of the usual color up to which a face seen later may be the followed person's, where nobody seen beside that person looks
     more like it; two people have 0.02 to 0.14, one person in two recordings 0.01, and up to 0.15 in profile."""
-    alone_look: Share = 0.25
+    alone_appearance: Share = 0.25
     """The same where nobody is seen beside the followed person: light and profile change more than between two people."""
     neighbor_way: Rate = 1.0
     """Way of a face from one frame to the next, in its widths, from which it is not believed where the frame after contradicts it."""

@@ -16,9 +16,9 @@ from deja_vu.tracking.face_mesh import FaceMesh
 from deja_vu.tracking.runtimes import open_faces
 
 NUM_LANDMARKS = 478
-LOOKED_AT = (50, 280, 10, 151, 108, 337, 195, 152, 205, 425, 13, 105, 334)
+APPEARANCE_LANDMARKS = (50, 280, 10, 151, 108, 337, 195, 152, 205, 425, 13, 105, 334)
 """Landmarks on cheeks, forehead, nose, chin, lips and brows."""
-LOOK_REACH = 0.03
+APPEARANCE_REACH = 0.03
 """Half a side of the square about each whose color is averaged, widths of the face."""
 
 
@@ -34,8 +34,8 @@ class FaceObservation:
     """Pose of MediaPipe's canonical face in front of its own camera: centimeters, x right, y up, looking along -z."""
     num_faces: int = 1
     """Faces seen in this picture, this one included."""
-    look: Float[np.ndarray, " n"] = field(default_factory=lambda: np.zeros(3 * len(LOOKED_AT), np.float32))
-    """Colors in [0, 1] about `LOOKED_AT`: by them one person is told from another in the same video."""
+    appearance: Float[np.ndarray, " n"] = field(default_factory=lambda: np.zeros(3 * len(APPEARANCE_LANDMARKS), np.float32))
+    """Colors in [0, 1] about `APPEARANCE_LANDMARKS`: by them one person is told from another in the same video."""
 
     @property
     def box(self) -> Float[np.ndarray, "4"]:
@@ -119,7 +119,7 @@ class LandmarkDetector:
         assert rgb.dtype == np.uint8, rgb.dtype
         found = self._find(rgb)
         faces = [FaceObservation(mesh.landmarks, _scores(mesh), mesh.pose, len(found)) for mesh in found]
-        return [replace(face, look=_look(rgb, face)) for face in faces]
+        return [replace(face, appearance=_measure_appearance(rgb, face)) for face in faces]
 
 
 def _scores(mesh: FaceMesh) -> Float[np.ndarray, "52"]:
@@ -127,10 +127,10 @@ def _scores(mesh: FaceMesh) -> Float[np.ndarray, "52"]:
     return np.append(mesh.scores, np.zeros(len(ARKIT_NAMES) - len(mesh.scores), np.float32))
 
 
-def _look(rgb: Image, face: FaceObservation) -> Float[np.ndarray, " n"]:
-    reach = max(1, round(LOOK_REACH * face.width))
-    colors = np.zeros((len(LOOKED_AT), 3), np.float32)
-    for row, (x, y) in enumerate(face.landmarks[list(LOOKED_AT), :2].astype(int)):
+def _measure_appearance(rgb: Image, face: FaceObservation) -> Float[np.ndarray, " n"]:
+    reach = max(1, round(APPEARANCE_REACH * face.width))
+    colors = np.zeros((len(APPEARANCE_LANDMARKS), 3), np.float32)
+    for row, (x, y) in enumerate(face.landmarks[list(APPEARANCE_LANDMARKS), :2].astype(int)):
         part = rgb[max(0, y - reach) : max(0, y + reach + 1), max(0, x - reach) : max(0, x + reach + 1)]
         if part.size:
             colors[row] = part.reshape(-1, 3).mean(0) / 255

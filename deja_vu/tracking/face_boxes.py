@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from deja_vu.io.video import Image
-from deja_vu.tracking.lite_model import LiteModel, cut_corners
+from deja_vu.tracking.lite_model import LiteModel, warp_to_square
 
 SIDE = 128
 """Of the picture that the network sees, pixels."""
@@ -67,7 +67,7 @@ class FaceBoxes:
         side = max(width, height)
         low = np.array([width - side, height - side]) / 2
         corners = low + side * np.array([[0, 0], [1, 0], [0, 1]])
-        seen = cut_corners(rgb, corners, SIDE, repeat_border=False)
+        seen = warp_to_square(rgb, corners, SIDE, repeat_border=False)
         answers = self._model(seen * np.float32(2 / 255) - 1)
         logits = answers["classificators"][0, :, 0].astype(np.float64)
         scores = 1 / (1 + np.exp(-logits.clip(-100, 100)))

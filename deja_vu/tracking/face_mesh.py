@@ -11,7 +11,7 @@ from jaxtyping import Float
 from deja_vu.io.video import Image
 from deja_vu.tracking.face_boxes import MIN_SCORE, FaceBoxes, FaceSquare
 from deja_vu.tracking.face_pose import FacePose
-from deja_vu.tracking.lite_model import LiteModel, cut_corners, read_member
+from deja_vu.tracking.lite_model import LiteModel, read_member, warp_to_square
 
 SIDE = 256
 """Of the face that the network sees, pixels."""
@@ -67,7 +67,7 @@ class FaceMeshes:
         return [mesh for mesh in meshes if mesh is not None]
 
     def _look_at(self, rgb: Image, square: FaceSquare) -> FaceMesh | None:
-        seen = cut_corners(rgb, square.corners, SIDE, repeat_border=True)
+        seen = warp_to_square(rgb, square.corners, SIDE, repeat_border=True)
         answers = self._landmarks(seen * np.float32(1 / 255))
         if answers["Identity_1"].item() < MIN_PRESENCE:
             return None

@@ -63,7 +63,7 @@ class StoredWindow:
     """Of the small copies that the tracker looks at, pixels."""
 
 
-def say_memory(frames: int, windows: Sequence[StoredWindow]) -> tuple[str, ...]:
+def note_memory(frames: int, windows: Sequence[StoredWindow]) -> tuple[str, ...]:
     """What is to be said of the memory that the small copies of a long film take, if it is unusual."""
     gigabytes = frames * sum(4 * window.small_side**2 for window in windows) / 1e9
     if gigabytes < MUCH_MEMORY:
@@ -95,7 +95,7 @@ class FrameWriter:
         """
         indices = self.detections.index[self.detections.found]
         places = {int(index): place for place, index in enumerate(indices)}
-        storing = [_Storing(self, window, matting) for window, matting in zip(self.windows, mattings, strict=True)]
+        storing = [_WindowStore(self, window, matting) for window, matting in zip(self.windows, mattings, strict=True)]
         waiting: deque[Future[None]] = deque()
         with tqdm(total=len(places), desc="crop and matte", unit="frame") as bar, ThreadPoolExecutor(WORKERS) as pool:
             for index, _, image in read_turned(self.video, self.detections.turn, max_frames, warn=False):  # the detector said it all
@@ -160,7 +160,7 @@ class FrameWriter:
                     list(pool.map(finish, indices[chunk].tolist(), weights, eyes_mouth))
 
 
-class _Storing:
+class _WindowStore:
     """One window's pictures on their way to disk, and their small copies."""
 
     def __init__(self, writer: FrameWriter, window: StoredWindow, matting: Matting) -> None:

@@ -19,7 +19,7 @@ from deja_vu.tracking.crop import Crop, find_crop
 from deja_vu.tracking.detection_config import DetectionConfig
 from deja_vu.tracking.detector import NUM_LANDMARKS, FaceObservation, LandmarkDetector, overlap
 from deja_vu.tracking.letterbox import Filmed, LetterboxFinder
-from deja_vu.tracking.people import choose_person, crowded_frame, drop_impossible, from_the_left
+from deja_vu.tracking.people import choose_person, drop_outliers, find_crowded_frame, sort_from_left
 
 TURNED = {1: "on its side, to the right", 2: "upside down", 3: "on its side, to the left"}
 """How a face lies, by the quarter turns to the left that bring it upright."""
@@ -96,16 +96,16 @@ def detect_video(
     """
     mark, info, finder = FileMark.of(path), probe(path), FaceFinder(config)
     with finder:
-        found = _look_through(path, finder, 0, max_frames, progress)
+        found = _detect_faces(path, finder, 0, max_frames, progress)
         turn = find_turn(found.rolls)
         if turn:
             warnings.warn(f"{path}: the face lies {TURNED[turn]}, so that the video is turned upright.", InputWarning, stacklevel=2)
             info = replace(info, width=info.height, height=info.width) if turn % 2 else info
             finder.reset()
-            found = _look_through(path, finder, turn, max_frames, progress)
+            found = _detect_faces(path, finder, turn, max_frames, progress)
     refuse_changed(path, mark)
     index, faces = found.index, found.faces
-    chosen = drop_impossible(choose_person(path, faces, config), config)
+    chosen = drop_outliers(choose_person(path, faces, config), config)
     shown = [face for face in chosen if face is not None]
     _refuse_poor(path, len(index), shown, config)
     nothing = FaceObservation(
@@ -124,17 +124,17 @@ def detect_video(
         crop=find_crop(np.stack([face.landmarks for face in shown]), info.width, info.height, config.crop),
         filmed=found.letterbox.find_filmed(info.height, info.width),
         turn=turn,
-        crowd=_find_crowd(found, chosen) if _tell_crowd(path, faces, config) else None,
+        crowd=_find_crowd(found, chosen) if _warn_of_crowd(path, faces, config) else None,
         mark=mark,
     )
 
 
 def _find_crowd(found: _Found, chosen: Sequence[FaceObservation | None]) -> Crowd | None:
     """Who is seen in the first frame that shows several."""
-    place = crowded_frame(found.faces)
+    place = find_crowded_frame(found.faces)
     if place is None:
         return None
-    row = from_the_left(found.faces[place])
+    row = sort_from_left(found.faces[place])
     followed = next((number for number, face in enumerate(row) if face is chosen[place]), None)
     return Crowd(found.index[place], np.stack([face.box for face in row]), followed)
 
@@ -158,7 +158,7 @@ class _Found:
     """How far the face is turned to the right in some frames, degrees."""
 
 
-def _look_through(
+def _detect_faces(
     path: Path | str, finder: FaceFinder, turn: int, max_frames: int | None, progress: Callable[[int, int], None] | None
 ) -> _Found:
     """Look for faces in every frame of a video that is turned by quarters to the left."""
@@ -310,7 +310,7 @@ class FaceFinder:
         return [replace(face, landmarks=face.landmarks + shift) for face in self._detector.detect_all(part)]
 
 
-def _tell_crowd(path: Path | str, frames: list[list[FaceObservation]], config: DetectionConfig) -> bool:
+def _warn_of_crowd(path: Path | str, frames: list[list[FaceObservation]], config: DetectionConfig) -> bool:
     """Warn where several people are seen; returns whether there are."""
     crowded = sum(len(faces) > 1 for faces in frames)
     told = crowded > config.crowded * len(frames)

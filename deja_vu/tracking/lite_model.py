@@ -56,7 +56,7 @@ def read_member(bundle: Path, name: str) -> bytes:
         return archive.read(name)
 
 
-def cut_corners(rgb: Image, corners: Float[np.ndarray, "3 2"], side: int, *, repeat_border: bool) -> UInt8[np.ndarray, "s s 3"]:
+def warp_to_square(rgb: Image, corners: Float[np.ndarray, "3 2"], side: int, *, repeat_border: bool) -> UInt8[np.ndarray, "s s 3"]:
     """A parallelogram of a picture as a square one, interpolated between the four nearest pixels.
 
     Args:

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, UInt8
 from deja_vu.tracking.config import MatteCheckConfig
 
 
-def doubt_mattes(
+def check_mattes(
     alpha: UInt8[np.ndarray, "T H W"],
     valid: UInt8[np.ndarray, "H W"],
     index: Int[np.ndarray, " T"],

@@ -79,8 +79,8 @@ def draw(head: HeadModel, sequence: TrackedSequence, position: int) -> np.ndarra
     corners = faces[fragments.face_id[0].clamp_min(0).long()]
     shade = (facing[corners] * fragments.bary[0]).sum(-1).clamp(0, 1).numpy()
     covered = cv2.resize((fragments.face_id[0] >= 0).float().numpy(), image.shape[1::-1])[..., None] * COVER
-    grey = cv2.resize(shade, image.shape[1::-1])[..., None] * np.array(SHADE)
-    blended = (image * (1 - covered) + grey * covered).astype(np.uint8)
+    gray = cv2.resize(shade, image.shape[1::-1])[..., None] * np.array(SHADE)
+    blended = (image * (1 - covered) + gray * covered).astype(np.uint8)
     marks = head.topology.landmarks["mediapipe"]
     pixels, _ = sequence.camera.project(surface_points(vertices, faces[marks.faces], marks.bary))
     for x, y in pixels[0].numpy():

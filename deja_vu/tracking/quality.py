@@ -151,7 +151,7 @@ def any_fault(faults: list[Fault]) -> Bool[Tensor, " T"]:
     return torch.stack([fault.frames for fault in faults]).any(0)
 
 
-def tell_faults(faults: list[Fault], index: Int[Tensor, " T"]) -> tuple[str, ...]:
+def describe_faults(faults: list[Fault], index: Int[Tensor, " T"]) -> tuple[str, ...]:
     """What to tell the user of frames that are left out.
 
     Args:

@@ -12,7 +12,7 @@ from deja_vu.io.assets import locate
 from deja_vu.io.video import Image
 from deja_vu.tracking.detection_config import Runtime
 from deja_vu.tracking.face_mesh import FaceMesh, FaceMeshes
-from deja_vu.tracking.lite_model import LiteModel, cut_corners
+from deja_vu.tracking.lite_model import LiteModel, warp_to_square
 from deja_vu.tracking.mediapipe_tasks import MediapipeFaces, MediapipeSegmenter
 
 SEGMENTER_SIDE = 256
@@ -55,7 +55,7 @@ class LiteSegmenter:
     def __call__(self, rgb: Image) -> Float[np.ndarray, "H W"]:
         """How surely each pixel is a person's, in [0, 1]."""
         height, width = rgb.shape[:2]
-        seen = cut_corners(rgb, np.array([[0.0, 0.0], [width, 0.0], [0.0, height]]), SEGMENTER_SIDE, repeat_border=True)
+        seen = warp_to_square(rgb, np.array([[0.0, 0.0], [width, 0.0], [0.0, height]]), SEGMENTER_SIDE, repeat_border=True)
         (coverage,) = self._model(seen * np.float32(1 / 255)).values()
         return cv2.resize(coverage[0, ..., 0], (width, height), interpolation=cv2.INTER_LINEAR)
 

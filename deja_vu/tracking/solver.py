@@ -21,15 +21,15 @@ from deja_vu.tracking.normal_equations import NormalEquations
 from deja_vu.tracking.observations import Observations
 from deja_vu.tracking.priors import Priors
 from deja_vu.tracking.state import TrackState
-from deja_vu.tracking.terms import LandmarkPoints, LandmarkTerm, PricedTerm, Term
+from deja_vu.tracking.terms import CostTerm, LandmarkPoints, LandmarkTerm, Term
 
 FIRST_DAMPING = 1e-3
 """Damping after the first step that would raise the cost."""
-MOST_DAMPING = 1e4
+MAX_DAMPING = 1e4
 """Damping beyond which no step is tried."""
 DAMPING_RATIO = 10.0
 """Of the damping of one attempt to that of the last."""
-LEAST_DEPTH = 0.05
+MIN_START_DEPTH = 0.05
 """Nearest place of a head before the camera at which a fit begins, meters."""
 NEEDED_REGIONS = ("skin", "face", "scalp", "neck", "eye_left", "eye_right")
 """Regions that tracker and avatar ask for by name."""
@@ -97,7 +97,7 @@ class FaceSolver:
         change = self.priors.change(state)
         return self.priors.unknowns.update(state, *system.solve(self.priors.coupling(change), change))
 
-    def descend(self, state: TrackState, terms: Sequence[PricedTerm], steps: int, *, share_identity: bool) -> tuple[TrackState, float]:
+    def descend(self, state: TrackState, terms: Sequence[CostTerm], steps: int, *, share_identity: bool) -> tuple[TrackState, float]:
         """Gauss-Newton steps, damped (Levenberg and Marquardt) where they would raise the cost.
 
         Args:
@@ -121,13 +121,13 @@ class FaceSolver:
                     if lower <= cost:  # false for what is not a number
                         break
                 damping = max(FIRST_DAMPING, damping * DAMPING_RATIO)
-                if damping > MOST_DAMPING:
+                if damping > MAX_DAMPING:
                     return state, cost
             state, cost = moved, lower
             damping = damping / DAMPING_RATIO if damping > FIRST_DAMPING else 0.0
         return state, cost
 
-    def cost(self, state: TrackState, terms: Sequence[PricedTerm], *, share_identity: bool) -> float:
+    def cost(self, state: TrackState, terms: Sequence[CostTerm], *, share_identity: bool) -> float:
         """What `descend` lowers: half the sum of all squared deviations, robust where the terms are."""
         return sum(term.cost(state) for term in terms) + self.priors.cost(state, share_identity=share_identity)
 
@@ -164,7 +164,7 @@ class FaceSolver:
             _, rotation, translation = cv2.solvePnP(model, image, intrinsics, np.zeros(4), flags=cv2.SOLVEPNP_SQPNP)
             poses[frame, :3, :3] = torch.from_numpy(cv2.Rodrigues(rotation)[0])
             poses[frame, :3, 3] = torch.from_numpy(translation[:, 0])
-        poses[:, 2, 3] = poses[:, 2, 3].clamp_min(LEAST_DEPTH)
+        poses[:, 2, 3] = poses[:, 2, 3].clamp_min(MIN_START_DEPTH)
         return replace(state, world_from_head=poses.to(device))
 
     def landmark_term(self, config: FitConfig) -> LandmarkTerm:

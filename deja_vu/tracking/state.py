@@ -19,13 +19,13 @@ POSE = 6
 which keeps the head before the camera and lets distances scale with the focal length without moving any prior."""
 DEPTH = 5
 """Place of the depth among them."""
-BEYOND = 0.5
+EXPRESSION_OVERSHOOT = 0.5
 """How far an expression may go beyond the head's limits, so that noise at either end averages out."""
-NEAREST = 1e-3
+MIN_DEPTH = 1e-3
 """Least depth at which a point is projected, meters."""
 PER_FRAME = ("expression", "joints", "world_from_head", "torso")
 """Fields of `TrackState` that have a row for each frame."""
-LONGEST_STEP = 0.5
+MAX_STEP = 0.5
 """Largest turn of a frame's head (radians), and change of the logarithm of its depth or of the focal length, in one step."""
 JOINT_STEP = 1e-2
 """Finite-difference step for joint rotations, radians: truncation and float32 rounding both stay under 1 % of the slope."""
@@ -96,7 +96,7 @@ class Unknowns:
         """All expressions and every joint but the neck, which a head without a torso cannot tell from its pose."""
         turning = tuple(i for i, name in enumerate(head.spec.joint_names) if name != "neck")
         low, high = head.spec.expression_limits
-        return Unknowns(head.spec.num_expression, turning, (low - BEYOND, high + BEYOND))
+        return Unknowns(head.spec.num_expression, turning, (low - EXPRESSION_OVERSHOOT, high + EXPRESSION_OVERSHOOT))
 
     @property
     def size(self) -> int:
@@ -113,7 +113,7 @@ class Unknowns:
     def update(self, state: TrackState, step: Float[Tensor, "T D"], shared_step: Float[Tensor, " C"] | None = None) -> TrackState:
         """Apply a step of all frames' unknowns, and of identity and log focal length where they are solved for.
 
-        Expressions stay within `limits`; steps beyond `LONGEST_STEP` are shortened, those of all frames alike where the
+        Expressions stay within `limits`; steps beyond `MAX_STEP` are shortened, those of all frames alike where the
         focal length's is too long.
         """
         step = step * _shorten(torch.maximum(step[:, :3].norm(dim=1), step[:, DEPTH].abs()))[:, None]
@@ -136,8 +136,8 @@ class Unknowns:
 
 
 def _shorten(length: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-    """Factor that brings steps down to `LONGEST_STEP`."""
-    return LONGEST_STEP / length.clamp_min(LONGEST_STEP)
+    """Factor that brings steps down to `MAX_STEP`."""
+    return MAX_STEP / length.clamp_min(MAX_STEP)
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def project(points: SurfacePoints, params: HeadParams, camera: Camera, unknowns:
 def project_points(world: Float[Tensor, "B P 3"], camera: Camera) -> tuple[Float[Tensor, "B P 2"], Float[Tensor, "B P 2 3"]]:
     """Pixels of points before a camera at the world's origin, and their derivative by the points."""
     x, y, z = world.unbind(-1)
-    z = z.clamp_min(NEAREST)
+    z = z.clamp_min(MIN_DEPTH)
     focal, zero = camera.intrinsics[0, 0], torch.zeros_like(x)
     slope = torch.stack([torch.stack([focal / z, zero, -focal * x / z**2], -1), torch.stack([zero, focal / z, -focal * y / z**2], -1)], -2)
     return focal * world[..., :2] / z[..., None] + camera.intrinsics[:2, 2], slope

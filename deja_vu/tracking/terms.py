@@ -32,7 +32,7 @@ class Term(Protocol):
 
 
 @runtime_checkable
-class PricedTerm(Term, Protocol):
+class CostTerm(Term, Protocol):
     """A measurement that can say how well a state agrees with it."""
 
     def cost(self, state: TrackState) -> float:

@@ -30,14 +30,14 @@ from deja_vu.io.tracked_folder import write_sequence
 from deja_vu.tracking.config import TrackConfig
 from deja_vu.tracking.crop import find_person_crop
 from deja_vu.tracking.faces_picture import write_faces
-from deja_vu.tracking.frames import FrameWriter, StoredWindow, begin_track, say_memory
+from deja_vu.tracking.frames import FrameWriter, StoredWindow, begin_track, note_memory
 from deja_vu.tracking.landmarks import Detections, detect_video
 from deja_vu.tracking.masks import HeadMasks
 from deja_vu.tracking.matte import Matting
-from deja_vu.tracking.matte_check import doubt_mattes
+from deja_vu.tracking.matte_check import check_mattes
 from deja_vu.tracking.observations import Observations
 from deja_vu.tracking.photometric import PhotometricRefiner
-from deja_vu.tracking.quality import any_fault, find_landmark_faults, find_pixel_faults, landmark_shares, refuse_failed, tell_faults
+from deja_vu.tracking.quality import any_fault, describe_faults, find_landmark_faults, find_pixel_faults, landmark_shares, refuse_failed
 from deja_vu.tracking.solver import FaceSolver, fit_landmarks, refuse_untrackable
 from deja_vu.tracking.state import TrackState
 from deja_vu.tracking.surface import HeadSurface
@@ -77,10 +77,10 @@ def track_video(video: Path, out: Path, config: TrackConfig, watch: Stopwatch | 
     watch.end("fit to landmarks")
     begin_track(out)
     windows = choose_windows(detections, config)
-    _print_notes(long := say_memory(len(state.expression), windows))
+    _print_notes(long := note_memory(len(state.expression), windows))
     writer = FrameWriter(video, detections, out, windows)
     crops, person = _crop_and_matte(writer, config)
-    _print_notes(doubts := doubt_mattes(crops.alpha.numpy(), crops.valid.numpy(), detections.index[detections.found], config.matte_check))
+    _print_notes(doubts := check_mattes(crops.alpha.numpy(), crops.valid.numpy(), detections.index[detections.found], config.matte_check))
     watch.end("crop and matte")
     try:
         state, good, failed = refine_video(video, head, detections, state, crops, config, device)
@@ -168,7 +168,7 @@ def fit_video(
     print(f"fit to landmarks: median error {error:.2f} px of {config.resolution}, {time.monotonic() - started:.1f} s")
     faults = find_landmark_faults(solver, state, config.quality)
     refuse_failed(video, faults, landmark_shares(solver, state), config.quality)
-    bad, notes = any_fault(faults), tell_faults(faults, torch.from_numpy(detections.index[detections.found]))
+    bad, notes = any_fault(faults), describe_faults(faults, torch.from_numpy(detections.index[detections.found]))
     _print_notes(notes)
     _refuse_short(video, int((~bad).sum()), config)
     return detections.without(bad.numpy()), state.to(CPU).select(~bad), notes
@@ -206,7 +206,7 @@ def refine_video(
     faults = find_landmark_faults(solver, state, config.quality)
     faults += find_pixel_faults(surface, texture, crops, state, config.quality, config.photometric)
     refuse_failed(video, faults, landmark_shares(solver, state), config.quality)
-    good, notes = ~any_fault(faults), tell_faults(faults, torch.from_numpy(detections.index[detections.found]))
+    good, notes = ~any_fault(faults), describe_faults(faults, torch.from_numpy(detections.index[detections.found]))
     _print_notes(notes)
     _refuse_short(video, int(good.sum()), config)
     return state.to(CPU).select(good), good, notes

@@ -31,7 +31,7 @@ from deja_vu.tracking.terms import LandmarkPoints
 
 
 @dataclass(frozen=True)
-class Shot:
+class CameraPicture:
     """One picture of a camera."""
 
     image: Image
@@ -60,7 +60,7 @@ class Webcam:
                 "a recorded video can be given with --motion FILE instead."
             )
         self.fps = self._capture.get(cv2.CAP_PROP_FPS) or 30.0
-        self._latest: Shot | None = Shot(_to_rgb(first), time.monotonic())
+        self._latest: CameraPicture | None = CameraPicture(_to_rgb(first), time.monotonic())
         self._changed = threading.Condition()
         self._ended = False
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -74,22 +74,22 @@ class Webcam:
         self._thread.join(timeout=2)
         self._capture.release()
 
-    def shots(self) -> Iterator[Shot]:
+    def pictures(self) -> Iterator[CameraPicture]:
         """The latest picture each time one is asked for; ends when the camera is unplugged."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._latest is not None or self._ended)
-                shot, self._latest = self._latest, None
-            if shot is None:
+                picture, self._latest = self._latest, None
+            if picture is None:
                 return
-            yield shot
+            yield picture
 
     def _read(self) -> None:
         while not self._ended:
             working, picture = self._capture.read()
             with self._changed:
                 if working and picture is not None:
-                    self._latest = Shot(_to_rgb(picture), time.monotonic())
+                    self._latest = CameraPicture(_to_rgb(picture), time.monotonic())
                 else:
                     self._ended = True
                 self._changed.notify()
@@ -106,7 +106,7 @@ class LiveMotion(MotionSource):
 
     def __init__(
         self,
-        shots: Iterator[Shot],
+        pictures: Iterator[CameraPicture],
         fps: float,
         head_name: str,
         say: Callable[[str], None],
@@ -116,7 +116,7 @@ class LiveMotion(MotionSource):
         """Find the face and learn its rest.
 
         Args:
-            shots: pictures, as they are taken.
+            pictures: pictures, as they are taken.
             fps: their rate, 1/s.
             head_name: model of the avatar to be moved.
             say: told what the person before the camera is to do.
@@ -130,7 +130,7 @@ class LiveMotion(MotionSource):
         self._head = load_head(head_name)
         refuse_untrackable(self._head)
         self.head_name, self.fps, self.taken = head_name, fps, 0.0
-        self._shots, self._detector, self._config = shots, LandmarkDetector(), config
+        self._pictures, self._detector, self._config = pictures, LandmarkDetector(), config
         say("Look into the camera with a relaxed face, lips closed ...")
         (observations, rest), self._landmarks = self._calibrate(), LandmarkPoints.of(self._head, config.fit)
         solver = FaceSolver.of(self._head, observations, config.fit, self._landmarks)
@@ -148,14 +148,14 @@ class LiveMotion(MotionSource):
 
     def frames(self) -> Iterator[HeadParams]:
         """The face in every picture that shows it; `taken` then says when that picture was taken."""
-        for shot in self._shots:
-            face = self._detector.detect(shot.image)
+        for picture in self._pictures:
+            face = self._detector.detect(picture.image)
             if face is None:
                 continue
-            self.taken = shot.seconds
-            params = self._follow(face, shot)
+            self.taken = picture.seconds
+            params = self._follow(face, picture)
             if self._reader is not None:
-                params = self._reader.read(_join(shot, self._state, -1, self._observations))
+                params = self._reader.read(_join(picture, self._state, -1, self._observations))
             yield params
 
     def __len__(self) -> int:
@@ -165,22 +165,22 @@ class LiveMotion(MotionSource):
         """Free the detector."""
         self._detector.close()
 
-    def _calibrate(self) -> tuple[Observations, list[Shot]]:
-        found: deque[tuple[FaceObservation, Shot]] = deque()
+    def _calibrate(self) -> tuple[Observations, list[CameraPicture]]:
+        found: deque[tuple[FaceObservation, CameraPicture]] = deque()
         until = time.monotonic() + self._config.patience
-        for shot in self._shots:
-            face = self._detector.detect(shot.image)
+        for picture in self._pictures:
+            face = self._detector.detect(picture.image)
             if face is not None:
-                found.append((face, shot))
+                found.append((face, picture))
             if len(found) == self._config.calibration_frames:
-                shots = [shot for _, shot in found]
-                return self._observe([face for face, _ in found], shots), shots
+                pictures = [picture for _, picture in found]
+                return self._observe([face for face, _ in found], pictures), pictures
             if face is None and time.monotonic() > until:
                 raise InputError(f"The camera showed no face for {self._config.patience:.0f} s. Sit before it, with light on the face.")
         raise InputError("The camera's pictures ended before a face was found in enough of them.")
 
-    def _follow(self, face: FaceObservation, shot: Shot) -> HeadParams:
-        config, fresh = self._config, self._observe([face], [shot])
+    def _follow(self, face: FaceObservation, picture: CameraPicture) -> HeadParams:
+        config, fresh = self._config, self._observe([face], [picture])
         observations = self._observations.append(fresh)
         solver = FaceSolver.of(self._head, observations, config.fit, self._landmarks)
         state = _repeat_last(self._state)
@@ -192,20 +192,20 @@ class LiveMotion(MotionSource):
         self._state, self._observations = state.select(keep), observations.select(keep)
         return state.params(slice(-1, None))
 
-    def _observe(self, faces: list[FaceObservation], shots: list[Shot]) -> Observations:
-        height, width = shots[0].image.shape[:2]
+    def _observe(self, faces: list[FaceObservation], pictures: list[CameraPicture]) -> Observations:
+        height, width = pictures[0].image.shape[:2]
         return Observations.of(
             landmarks=np.stack([face.landmarks[:, :2] for face in faces]),
             scores=np.stack([face.blendshapes for face in faces]),
-            times=np.array([shot.seconds for shot in shots]),
+            times=np.array([picture.seconds for picture in pictures]),
             window=Camera.from_focal(self._config.fit.focal_ratio * max(width, height), width, height),
         )
 
 
-def _join(shot: Shot, state: TrackState, number: int, observations: Observations) -> LivePicture:
+def _join(picture: CameraPicture, state: TrackState, number: int, observations: Observations) -> LivePicture:
     """A picture with what was tracked there, in one of the state's frames."""
     frame = torch.arange(len(state.expression))[number, None]
-    return LivePicture(torch.from_numpy(shot.image), state.params(frame), state.camera(observations.window))
+    return LivePicture(torch.from_numpy(picture.image), state.params(frame), state.camera(observations.window))
 
 
 def _repeat_last(state: TrackState) -> TrackState:

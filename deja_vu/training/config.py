@@ -94,7 +94,7 @@ class TrainConfig:
     perceptual_window: Pixels = 192
     """Side of the random window on the head in which the perceptual term is measured, pixels."""
     random_background: Share = 0.5
-    """Share of the steps over a random grey instead of white, which teaches coverage."""
+    """Share of the steps over a random gray instead of white, which teaches coverage."""
     log_every: Positive = 20
     """Steps between scalars, which are means over these steps."""
     picture_every: Positive = 250

@@ -54,7 +54,7 @@ class FieldPriorTask(FieldTask[FieldBatch]):
         self.model = torch.nn.ModuleList([prior, self.best])
 
     def compute(self, batch: FieldBatch, step: int, generator: torch.Generator) -> StepResult:
-        """Make every person of the step from their sources, over one grey or white; the terms are means over people."""
+        """Make every person of the step from their sources, over one gray or white; the terms are means over people."""
         background = move(draw_background(self.config.random_background, generator), self.device)
         results = []
         for person in batch.people:

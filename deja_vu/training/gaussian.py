@@ -167,7 +167,7 @@ class GaussianTask(Task[GaussianPhase, Batch]):
         return cut_out(batch) if self.config.targets == "cut" else self.avatar.subject(batch)
 
     def compute(self, batch: Batch, step: int, generator: torch.Generator) -> StepResult:
-        """Render some frames over grey or white; compare them, and hold the maps and what no frame shows to the base map."""
+        """Render some frames over gray or white; compare them, and hold the maps and what no frame shows to the base map."""
         config, avatar = self.config, self.avatar
         refuse_broken_frames(batch, step)
         batch = batch.to(self.device)
@@ -198,7 +198,7 @@ class GaussianTask(Task[GaussianPhase, Batch]):
             terms["features"] = huber(out.rgb * mask, target * mask, delta=self.config.loss.huber_threshold)
         return terms
 
-    def follow(self) -> None:
+    def after_step(self) -> None:
         """Draw what no frame shows back to the base map, and what is fixed back to its place."""
         self.avatar.hold_unseen(self.config.held_decay)
         self.avatar.limit_hair(self.config.hair_reach)
@@ -226,7 +226,7 @@ class GaussianTask(Task[GaussianPhase, Batch]):
     def validate(self, logger: RunLogger, step: int) -> None:
         self.validation.log(logger, self.avatar, self.phase.resolution, step)
 
-    def leave(self, phase: GaussianPhase, number: int) -> None:
+    def end_phase(self, phase: GaussianPhase, number: int) -> None:
         """Keep the global map as it is before blendmaps join it; at the end, let the avatar learn to read."""
         if not phase.blendmaps and number < len(self.config.phases):
             save_avatar(self.avatar, self.run / "global_only.safetensors", {"phase": str(number)})

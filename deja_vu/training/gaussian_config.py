@@ -10,7 +10,7 @@ from deja_vu.core.ranges import BatchSize, Count, Pixels, Positive, Range, Rate,
 from deja_vu.training.config import AdamConfig, Phase, TrainConfig, ValidationConfig
 from deja_vu.uv.config import HullConfig, RimConfig, StrandConfig
 
-Init = Literal["auto", "prior", "lifted", "grey"]
+Init = Literal["auto", "prior", "lifted", "gray"]
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ class GaussianTrainConfig(TrainConfig):
     """What the avatar shows: head, neck, shoulders and clothes as far as they were filmed, or the head alone."""
     bust: BustConfig = field(default_factory=BustConfig)
     init: Init = "auto"
-    """What training begins with: colors and hair lifted from training frames and corrected by the prior, only lifted, or a bald grey
+    """What training begins with: colors and hair lifted from training frames and corrected by the prior, only lifted, or a bald gray
     head. auto takes the prior if it was trained for this head, map size and axes, else what is lifted, and says which."""
     prior: str | None = None
     """File of another prior than the one that ships, from `deja-vu generalize`."""

@@ -1,4 +1,4 @@
-"""What the training of a Gaussian avatar begins with: colors and hair lifted from frames, corrected by the prior, or a grey head."""
+"""What the training of a Gaussian avatar begins with: colors and hair lifted from frames, corrected by the prior, or a gray head."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from deja_vu.uv.strands import continue_hair
 BEGINNINGS = {
     "prior": "what the frames show, corrected by the network for photos",
     "lifted": "what the frames show",
-    "grey": "a bald grey head",
+    "gray": "a bald gray head",
 }
 """What an avatar is like before its first step, as whoever watches is told."""
 
@@ -57,7 +57,7 @@ def init_avatar(sequence: TrackedSequence, config: GaussianTrainConfig) -> Gauss
     avatar = make_blank(sequence, config)
     chosen = choose_init(avatar, config)
     print(f"training begins with {BEGINNINGS[chosen]} (init: {chosen})")
-    if chosen == "grey":
+    if chosen == "gray":
         return avatar
     source = FrameSource(sequence, config.lift.resolution)
     if chosen == "prior" and avatar.config.axes == "head":
@@ -74,7 +74,7 @@ def init_avatar(sequence: TrackedSequence, config: GaussianTrainConfig) -> Gauss
 
 
 def make_blank(sequence: TrackedSequence, config: GaussianTrainConfig) -> GaussianAvatar:
-    """A grey, bald avatar of the tracked identity, whose blend code knows the video; torsos that the picture cuts off are as usual."""
+    """A gray, bald avatar of the tracked identity, whose blend code knows the video; torsos that the picture cuts off are as usual."""
     sizes = choose_sizes(sequence, config)
     whole = sizes.bust_size > 0 and sizes.bust_part == "whole"
     torso = settle_shape(sequence, config.lift, config.bust) if whole else sequence.torso_shape
@@ -98,7 +98,7 @@ def choose_sizes(sequence: TrackedSequence, config: GaussianTrainConfig) -> Gaus
     return replace(config.avatar, bust_size=config.bust.size, bust_part="whole" if whole else "neck")
 
 
-def choose_init(avatar: GaussianAvatar, config: GaussianTrainConfig) -> Literal["prior", "lifted", "grey"]:
+def choose_init(avatar: GaussianAvatar, config: GaussianTrainConfig) -> Literal["prior", "lifted", "gray"]:
     """What `auto` comes to: the prior if one is named, or if the one that ships was trained for this head, map size and axes."""
     if config.init != "auto":
         return config.init

@@ -109,7 +109,7 @@ class NelfTask(Task[NelfPhase, Batch]):
         return FrameSource(self.trained, phase.resolution, device=self.device).stream(order)
 
     def compute(self, batch: Batch, step: int, generator: torch.Generator) -> StepResult:
-        """Draw a window of real or of a teacher's frames over grey or white; compare pictures before and after super-resolution."""
+        """Draw a window of real or of a teacher's frames over gray or white; compare pictures before and after super-resolution."""
         config, avatar, phase, weights = self.config, self.avatar, self.phase, self.weights
         refuse_broken_frames(batch, step)
         background = move(draw_background(config.random_background, generator), self.device)

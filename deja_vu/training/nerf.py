@@ -144,7 +144,7 @@ class NerfTask(FieldTask[Batch]):
         return FrameSource(self.trained, phase.resolution, device=self.device).stream(order)
 
     def compute(self, batch: Batch, step: int, generator: torch.Generator) -> StepResult:
-        """Draw some frames over grey or white, an encoder's planes from others of them."""
+        """Draw some frames over gray or white, an encoder's planes from others of them."""
         refuse_broken_frames(batch, step)
         background = move(draw_background(self.config.random_background, generator), self.device)
         if isinstance(self.avatar.planes, EncodedPlanes):

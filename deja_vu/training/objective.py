@@ -62,7 +62,7 @@ def loss_precision(device: torch.device) -> torch.dtype:
 
 
 def is_due(every: int, step: int) -> bool:
-    """Whether a term that is_due in every so-many-th step is_due in this one; never for 0."""
+    """Whether a term that occurs in every `every`-th step occurs in this one; never for 0."""
     return every > 0 and step % every == 0
 
 
@@ -172,7 +172,7 @@ def leave_out_unfilmed(out: RenderOutput, batch: Batch, filmed: Float[Tensor, "B
 
 
 def draw_background(share: float, generator: torch.Generator) -> Float[Tensor, "3"]:
-    """A random grey in so large a share of the draws, else white."""
+    """A random gray in so large a share of the draws, else white."""
     if torch.rand((), generator=generator) < share:
         return torch.rand((), generator=generator).expand(3)
     return torch.ones(3)

@@ -68,10 +68,10 @@ class PriorTask(Task[PriorPhase, PriorBatch]):
         return {"network": list(self.prior.parameters())}
 
     def compute(self, batch: PriorBatch, step: int, generator: torch.Generator) -> StepResult:
-        """Correct what is lifted, render it over grey or white, compare; the background is the same in every process."""
+        """Correct what is lifted, render it over gray or white, compare; the background is the same in every process."""
         config = self.config
-        grey, choice = torch.rand((), generator=generator), torch.rand((), generator=generator)
-        background = move(grey.expand(3) if choice < config.random_background else torch.ones(3), self.device)
+        gray, choice = torch.rand((), generator=generator), torch.rand((), generator=generator)
+        background = move(gray.expand(3) if choice < config.random_background else torch.ones(3), self.device)
         starts = [start.to(self.device) for start in batch.starts]
         perceptual = is_due(self.phase.perceptual_every, step)
         with self.processes.autocast():
@@ -116,7 +116,7 @@ class PriorTask(Task[PriorPhase, PriorBatch]):
         by_person = maps.unflatten(0, (people, -1))
         return (by_person - by_person.mean(1, keepdim=True)).square().mean()
 
-    def follow(self) -> None:
+    def after_step(self) -> None:
         self.averaged.follow(self.prior)
 
     def mean(self, values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:

@@ -102,11 +102,11 @@ class Task(ABC, Generic[AnyPhase, AnyBatch]):
         """Means over the processes that work on one step."""
         return values
 
-    def follow(self) -> None:
-        """What belongs to every update of the parameters."""
+    def after_step(self) -> None:
+        """Do what must follow every update of the parameters."""
 
-    def leave(self, phase: AnyPhase, number: int) -> None:
-        """What follows on a phase, the run's number-th, counted from one."""
+    def end_phase(self, phase: AnyPhase, number: int) -> None:
+        """Do what must follow a phase, the run's number-th, counted from one."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class Trainer:
                     result.total().backward()
                     with interrupts_wait():
                         optimizer.step()
-                        task.follow()
+                        task.after_step()
                         self.step += 1
                         logs = self.step % config.log_every == 0
                         saves = self.step % config.picture_every == 0 or self.step == end
@@ -199,7 +199,7 @@ class Trainer:
                     if on_step is not None:
                         on_step(self.step)
                 if done <= end:
-                    task.leave(phase, number)
+                    task.end_phase(phase, number)
         task.model.eval()
         return self._seconds()
 

@@ -27,7 +27,7 @@ def compare_starts_command(
     Args:
         clips: tracked folders, or runs that hold one.
         out: folder; gets curves.json, and a plot for each clip.
-        only: ways to train now: "grey", "lifted", "prior", "prior, quick recipe"; all of them by default.
+        only: ways to train now: "gray", "lifted", "prior", "prior, quick recipe"; all of them by default.
         reuse: keep the runs in `out` that are finished, and add to them.
         overwrite: replace the comparison in `out`, once the new one is whole; files that no comparison wrote stay.
         device: where to compute: auto (CUDA where it works, else the CPU), cpu, cuda, or of several GPUs cuda:1 and so on.

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from deja_vu.core.ahead import compute_ahead, run_beside
+from deja_vu.core.ahead import compute_ahead, run_in_background
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -72,7 +72,7 @@ def test_a_block_waits_for_the_job_beside_it():
         assert goes.wait(10)
         done.append(stopped.is_set())
 
-    with run_beside(job):
+    with run_in_background(job):
         assert done == []
         goes.set()
     assert done == [False]
@@ -83,7 +83,7 @@ def test_a_jobs_error_comes_at_the_end_of_the_block():
         raise ValueError("job")
 
     reached = []
-    with pytest.raises(ValueError, match="job"), run_beside(job):
+    with pytest.raises(ValueError, match="job"), run_in_background(job):
         reached.append(True)
     assert reached == [True]
 
@@ -97,7 +97,7 @@ def test_a_block_that_fails_stops_its_job_and_says_its_own_error(kind):
         ended.append(True)
         raise ValueError("job")
 
-    with pytest.raises(kind, match="block"), run_beside(job):
+    with pytest.raises(kind, match="block"), run_in_background(job):
         raise kind("block")
     assert ended == [True]
     assert threading.active_count() == before

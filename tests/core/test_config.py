@@ -93,7 +93,9 @@ OLDER = [
         "gaussian: {loss: {eyes_mouth: 7.0}, regularizers: {unseen: 2.0, novel_views: 3.0}}",
     ),
     ("personalize: {start: network, lift_frames: 3, network_frames: 4}", "gaussian: {init: prior, lift: {frames: 3, prior_frames: 4}}"),
-    ("personalize: {start: none, validation_share: 0.5}", "gaussian: {init: grey, validation: {share: 0.5}}"),
+    ("personalize: {start: none, validation_share: 0.5}", "gaussian: {init: gray, validation: {share: 0.5}}"),
+    ("gaussian: {init: grey}", "gaussian: {init: gray}"),
+    ("track: {detection: {same_look: 0.1, alone_look: 0.2}}", "track: {detection: {same_appearance: 0.1, alone_appearance: 0.2}}"),
     (
         "personalize: {sides: {every: 2, least: 0.1, most: 0.2, set_share: 0.3, strength: 0.4}}",
         "gaussian: {novel_views: {every: 2, min_yaw: 0.1, max_yaw: 0.2, random_expression_share: 0.3, max_expression: 0.4}}",
@@ -126,7 +128,7 @@ OLDER = [
 
 
 @pytest.mark.parametrize(("old", "new"), OLDER)
-@pytest.mark.parametrize("version", ["", "format: 2\n"], ids=["no format", "format 2"])
+@pytest.mark.parametrize("version", ["", "format: 2\n", "format: 3\n"], ids=["no format", "format 2", "format 3"])
 def test_names_of_older_versions_are_read(tmp_path: Path, old: str, new: str, version: str) -> None:
     recipe = load_config(Recipe, write(tmp_path, version + old))
     assert recipe == load_config(Recipe, write(tmp_path, f"format: {CONFIG_FORMAT}\n{new}"))

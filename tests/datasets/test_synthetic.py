@@ -128,9 +128,9 @@ def test_neck_and_shirt_leave_no_gap_from_any_side(subject):
 
 def test_the_shirt_is_patterned_in_both_directions(subject):
     frame = subject.render(0)
-    grey = cv2.GaussianBlur(frame.image.astype(np.float32).mean(2), (0, 0), 1.0)
+    gray = cv2.GaussianBlur(frame.image.astype(np.float32).mean(2), (0, 0), 1.0)
     inside = cv2.erode((frame.parts == PARTS.index("shirt")).astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
-    dy, dx = np.gradient(grey)
+    dy, dx = np.gradient(gray)
     tensor = np.cov(np.stack([dx[inside], dy[inside]]))
     assert inside.mean() > 0.05
     assert np.sqrt(np.linalg.eigvalsh(tensor)[0]) > 2  # of 255, a pixel; the sensor's noise leaves 0.2
@@ -158,11 +158,11 @@ def test_pupils_are_dark_and_lie_where_the_truth_says(subject):
     for index in (0, 4):
         image = subject.render(index)
         pixels, _ = subject.camera.project(subject.pupils(index))
-        grey = image.image.mean(2)
-        skin = np.median(grey[image.parts == PARTS.index("skin")])
+        gray = image.image.mean(2)
+        skin = np.median(gray[image.parts == PARTS.index("skin")])
         for x, y in pixels.long().tolist():
             assert image.parts[y, x] == PARTS.index("eyes")
-            around = grey[y - 1 : y + 2, x - 1 : x + 2]
+            around = gray[y - 1 : y + 2, x - 1 : x + 2]
             assert np.sort(around.ravel())[:2].mean() < 0.35 * skin  # a pupil is three pixels wide, and part of it mirrors the lamp
 
 

@@ -94,9 +94,9 @@ def test_a_gltf_file_shows_the_same_picture(suffix, exported, agreement, tmp_pat
 
 def test_viewers_without_the_extension_see_colored_points(exported, tmp_path):
     """COLOR_0 is in linear light: sRGB 0.7354 is 0.5 there, sRGB 0.5 is 0.214."""
-    grey = torch.zeros_like(exported.sh)
-    grey[0] = (0.7354 - 0.5) / SH_C0
-    write_gltf(type(exported)(exported.means, exported.quats, exported.scales, exported.opacities, grey), tmp_path / "a.glb", "someone")
+    gray = torch.zeros_like(exported.sh)
+    gray[0] = (0.7354 - 0.5) / SH_C0
+    write_gltf(type(exported)(exported.means, exported.quats, exported.scales, exported.opacities, gray), tmp_path / "a.glb", "someone")
     color = gltf_arrays(tmp_path / "a.glb")["COLOR_0"]
     assert color[0, :3].tolist() == [128] * 3  # IEC 61966-2-1
     assert color[1, :3].tolist() == [55] * 3

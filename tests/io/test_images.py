@@ -69,8 +69,8 @@ def test_ink_16_bits_and_transparency(tmp_path):
 
 
 def test_a_profile_is_applied(tmp_path):
-    grey = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    Image.new("RGB", (120, 120), RGB).save(tmp_path / "same.png", icc_profile=grey)
+    gray = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.new("RGB", (120, 120), RGB).save(tmp_path / "same.png", icc_profile=gray)
     np.testing.assert_allclose(read_picture(tmp_path / "same.png").rgb[0, 0], RGB, atol=1)
     Image.new("RGB", (120, 120), RGB).save(tmp_path / "bad.png", icc_profile=b"not a profile")
     bad = read_picture(tmp_path / "bad.png")

@@ -14,7 +14,7 @@ from deja_vu.core.errors import InputError, OutputError
 from deja_vu.io.video import InputWarning, VideoWriter, probe, read_frames, write_video
 from tests.helpers.videos import write_sound
 
-RED, GREEN, BLUE, GREY = (200, 30, 30), (30, 180, 30), (30, 30, 200), (128, 128, 128)
+RED, GREEN, BLUE, GRAY = (200, 30, 30), (30, 180, 30), (30, 30, 200), (128, 128, 128)
 
 
 def corners(height=48, width=64, shade=0):
@@ -63,7 +63,7 @@ def test_round_trip_keeps_count_order_times_and_colors(clip):
     for i, (_, _, image) in enumerate(frames):
         assert image.shape == (48, 64, 3)
         assert image.dtype == np.uint8
-        assert close(seen_corners(image), [RED, BLUE, GREEN, GREY])
+        assert close(seen_corners(image), [RED, BLUE, GREEN, GRAY])
         assert abs(int(image[24, 32, 0]) - 20 * i) < 12
 
 
@@ -76,7 +76,7 @@ def test_odd_sizes_are_padded_by_their_edge(tmp_path):
     write_video(tmp_path / "odd.mp4", [corners(47, 63)] * 2, fps=30)
     _, _, image = next(read_frames(tmp_path / "odd.mp4"))
     assert image.shape == (48, 64, 3)
-    assert close(image[-1, 30], GREY)
+    assert close(image[-1, 30], GRAY)
 
 
 @pytest.mark.parametrize(("rotation", "turns"), [(90, 1), (180, 2), (-90, 3)])

@@ -14,7 +14,7 @@ from deja_vu.heads.toy import load
 from deja_vu.losses.photometric import absolute_difference
 from deja_vu.losses.picture import psnr
 
-GREY = torch.full((3,), 0.25)
+GRAY = torch.full((3,), 0.25)
 
 
 def frames(count: int = 1) -> Batch:
@@ -36,24 +36,24 @@ def frames(count: int = 1) -> Batch:
     )
 
 
-def perfect(batch: Batch, background: Tensor = GREY) -> RenderOutput:
+def perfect(batch: Batch, background: Tensor = GRAY) -> RenderOutput:
     return RenderOutput(over(batch.image, batch.head, background), batch.head.clone())
 
 
 def test_a_perfect_render_has_no_difference() -> None:
-    assert absolute_difference(perfect(frames()), frames(), GREY, 0.2) == 0
-    assert psnr(perfect(frames()), frames(), GREY).tolist() == [pytest.approx(100.0)]
+    assert absolute_difference(perfect(frames()), frames(), GRAY, 0.2) == 0
+    assert psnr(perfect(frames()), frames(), GRAY).tolist() == [pytest.approx(100.0)]
 
 
 def test_differences_are_means_over_color_and_coverage_by_weight() -> None:
     out = perfect(frames())
     shifted = RenderOutput(out.rgb - 0.1, out.alpha)
-    assert absolute_difference(shifted, frames(), GREY, 1.0) == pytest.approx(0.075)  # three channels of four are off by 0.1
-    assert psnr(shifted, frames(), GREY).item() == pytest.approx(20.0, abs=1e-3)
+    assert absolute_difference(shifted, frames(), GRAY, 1.0) == pytest.approx(0.075)  # three channels of four are off by 0.1
+    assert psnr(shifted, frames(), GRAY).item() == pytest.approx(20.0, abs=1e-3)
     torso = RenderOutput(out.rgb.clone(), out.alpha)
     torso.rgb[:, 30:] -= 0.2
-    assert absolute_difference(torso, frames(), GREY, 0.0) == 0
-    assert absolute_difference(torso, frames(), GREY, 0.2) == pytest.approx(0.2 * 0.75 * 0.2 * 10 / (30 + 0.2 * 10), rel=1e-4)
+    assert absolute_difference(torso, frames(), GRAY, 0.0) == 0
+    assert absolute_difference(torso, frames(), GRAY, 0.2) == pytest.approx(0.2 * 0.75 * 0.2 * 10 / (30 + 0.2 * 10), rel=1e-4)
 
 
 @pytest.mark.usefixtures("unchecked_types")  # the benchmark's metrics without its network

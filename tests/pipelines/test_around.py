@@ -27,7 +27,7 @@ needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-L
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """A run whose avatar is the true head in grey, tracked without an error; the film and its truth lie beside it."""
+    """A run whose avatar is the true head in gray, tracked without an error; the film and its truth lie beside it."""
     folder = tmp_path_factory.mktemp("around")
     subject = write_sample(folder / "film.mp4", 3, size=SIDE)
     track = folder / "run" / "track"
@@ -55,7 +55,7 @@ def test_a_run_is_scored_from_all_sides_where_the_truth_is_given(run, tmp_path):
     around = json.loads(figures.read_text())["around"]
     assert list(around) == ["0", "30", "60", "90", "180"]
     for scores in around.values():
-        assert scores["psnr"] > 8, "grey on white"
+        assert scores["psnr"] > 8, "gray on white"
         assert scores["ssim"] > 0.4
     assert (seen / "around.png").is_file()
 

@@ -26,7 +26,7 @@ needs_perceptual = pytest.mark.skipif(find("stlpips_alex") is None, reason="ST-L
 
 
 def stripes(index: int) -> np.ndarray:
-    """A frame whose grey tells its index, 200 x 150, with a bright square where the crop is."""
+    """A frame whose gray tells its index, 200 x 150, with a bright square where the crop is."""
     image = np.full((150, 200, 3), 4 * index, np.uint8)
     image[20:116, 10:106] = 60 + 4 * index
     return image

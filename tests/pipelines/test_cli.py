@@ -313,10 +313,10 @@ def test_a_dumped_recipe_is_a_complete_config(tmp_path, small_recipe) -> None:
     [
         (["--start", "network"], "prior"),
         (["--start", "lifted"], "lifted"),
-        (["--start=none"], "grey"),
+        (["--start=none"], "gray"),
         (["--personalize.start", "network"], "prior"),
-        (["--init", "grey"], "grey"),
-        (["--gaussian.init", "grey"], "grey"),
+        (["--init", "gray"], "gray"),
+        (["--gaussian.init", "gray"], "gray"),
     ],
 )
 def test_flags_of_older_versions_mean_what_they_meant(flags, expected) -> None:

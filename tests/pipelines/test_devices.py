@@ -91,7 +91,7 @@ def step(task: Task, phase, number: int, device: torch.device) -> StepResult:
     assert moved
     assert {parameter.grad.device.type for parameter in moved} == {device.type}
     make_adam(task.param_groups(), task.rates, replace(task.config.adam, fused=False)).step()
-    task.follow()
+    task.after_step()
     return result
 
 

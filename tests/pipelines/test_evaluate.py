@@ -42,15 +42,15 @@ def mean_scores(sequence, predictors, keep=None):
 def test_the_person_in_the_video_scores_best_and_guesses_score_as_they_should(tracked, painted) -> None:
     """The true avatar reaches what JPEG and 8-bit masks leave; the mean image is far below; a copy of the target is perfect."""
     copy = Predictor("copy", lambda batch: over(batch.image, batch.head, WHITE)[0])
-    grey = Predictor("grey", lambda batch: torch.full((96, 96, 3), 0.5))
-    scores = mean_scores(tracked, [avatar_predictor("truth", painted), copy, grey, *baseline_predictors(tracked.train_part())])
-    assert set(scores) == {"truth", "copy", "grey", "mean_image", "nearest_frame"}
+    gray = Predictor("gray", lambda batch: torch.full((96, 96, 3), 0.5))
+    scores = mean_scores(tracked, [avatar_predictor("truth", painted), copy, gray, *baseline_predictors(tracked.train_part())])
+    assert set(scores) == {"truth", "copy", "gray", "mean_image", "nearest_frame"}
     assert scores["truth"]["psnr"] > 33
     assert scores["truth"]["ssim"] > 0.97
     assert scores["copy"]["psnr"] > 90
     assert scores["copy"]["l1"] == scores["copy"]["st_lpips"] == 0
     assert scores["copy"]["ssim"] == pytest.approx(1, abs=1e-5)
-    assert scores["grey"]["psnr"] < scores["mean_image"]["psnr"] < scores["nearest_frame"]["psnr"] < scores["truth"]["psnr"]
+    assert scores["gray"]["psnr"] < scores["mean_image"]["psnr"] < scores["nearest_frame"]["psnr"] < scores["truth"]["psnr"]
 
 
 @needs_perceptual

@@ -9,7 +9,7 @@ import pytest
 from deja_vu.io.assets import ASSETS, find
 from deja_vu.io.images import read_picture
 from deja_vu.io.video import write_video
-from deja_vu.pipelines.first_picture import SIDE, show_first
+from deja_vu.pipelines.first_picture import SIDE, write_first_picture
 from deja_vu.pipelines.recipes import Recipe
 
 FACES = Path(__file__).parents[1] / "data" / "faces"
@@ -21,7 +21,7 @@ def test_the_first_frame_with_a_face_is_guessed_from_and_shown_beside_the_guess(
     face = cv2.resize(read_picture(FACES / "male_49.jpg").rgb, (512, 512), interpolation=cv2.INTER_AREA)
     wall = np.full_like(face, 200)
     write_video(tmp_path / "film.mp4", iter([wall] * 12 + [face] * 4), 25.0)
-    found = show_first(tmp_path / "film.mp4", tmp_path, Recipe())
+    found = write_first_picture(tmp_path / "film.mp4", tmp_path, Recipe())
     assert found == tmp_path / "preview.png"
     sheet = cv2.imread(str(found))
     assert sheet.shape[1] == 4 * SIDE
@@ -35,5 +35,5 @@ def test_the_first_frame_with_a_face_is_guessed_from_and_shown_beside_the_guess(
 
 def test_without_a_face_or_for_another_head_there_is_no_picture_and_no_file(tmp_path) -> None:
     write_video(tmp_path / "film.mp4", iter([np.full((96, 96, 3), 200, np.uint8)] * 4), 25.0)
-    assert show_first(tmp_path / "film.mp4", tmp_path, Recipe()) is None
+    assert write_first_picture(tmp_path / "film.mp4", tmp_path, Recipe()) is None
     assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]

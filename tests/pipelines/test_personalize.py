@@ -92,8 +92,8 @@ def test_colors_are_lifted_onto_the_start(tracked, small_recipe) -> None:
     assert torch.equal(avatar.shape, tracked.params.shape[0])
 
 
-def test_a_start_without_the_video_is_grey(tracked, small_recipe) -> None:
-    avatar = init_avatar(tracked.train_part(), replace(small_recipe.gaussian, init="grey"))
+def test_a_start_without_the_video_is_gray(tracked, small_recipe) -> None:
+    avatar = init_avatar(tracked.train_part(), replace(small_recipe.gaussian, init="gray"))
     assert not avatar.base[:, CHANNELS["color"]].any()
     assert torch.equal(avatar.shape, tracked.params.shape[0])
 
@@ -135,7 +135,7 @@ def test_the_network_starts_what_it_was_trained_for(change, expected) -> None:
     head, config = load_head("anny"), GaussianTrainConfig()
     avatar = GaussianAvatar(head, torch.zeros(head.spec.num_shape), replace(config.avatar, **change))
     assert choose_init(avatar, config) == expected
-    assert choose_init(avatar, replace(config, init="grey")) == "grey"
+    assert choose_init(avatar, replace(config, init="gray")) == "gray"
     assert choose_init(avatar, replace(config, prior="mine.safetensors")) == "prior"
 
 

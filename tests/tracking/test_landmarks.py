@@ -26,7 +26,7 @@ def portrait():
 
 
 def scene(portrait, size, places, scale=1.0):
-    """Copies of the portrait at (x, y) on a grey ground of (width, height)."""
+    """Copies of the portrait at (x, y) on a gray ground of (width, height)."""
     canvas = np.full((size[1], size[0], 3), 110, np.uint8)
     part = cv2.resize(portrait, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     for x, y in places:

@@ -104,10 +104,10 @@ def test_only_filmed_pixels_speak_of_a_plain_background():
     textured = np.random.default_rng(0).random((SIDE, SIDE, 3), dtype=np.float32)
     in_white = np.where(filmed[..., None], textured, 1)
     assert plain_background(in_white, filmed, MatteConfig()) is None
-    grey_in_texture = np.where(filmed[..., None], np.float32(0.5), textured)
-    np.testing.assert_allclose(plain_background(grey_in_texture, filmed, MatteConfig()), 0.5)
+    gray_in_texture = np.where(filmed[..., None], np.float32(0.5), textured)
+    np.testing.assert_allclose(plain_background(gray_in_texture, filmed, MatteConfig()), 0.5)
     filmed[:120] = filmed[:, :80] = filmed[:, -80:] = False  # too little of the upper border to tell
-    assert plain_background(grey_in_texture, filmed, MatteConfig()) is None
+    assert plain_background(gray_in_texture, filmed, MatteConfig()) is None
 
 
 def test_color_that_nothing_is_known_of_counts_for_nothing():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from deja_vu.tracking.config import MatteCheckConfig
-from deja_vu.tracking.matte_check import doubt_mattes, find_jumps
+from deja_vu.tracking.matte_check import check_mattes, find_jumps
 
 SIDE, FRAMES = 128, 20
 
@@ -18,7 +18,7 @@ def head(row: int, radius: int = 30) -> np.ndarray:
 def notes(alpha: np.ndarray, top: int = 0) -> tuple[str, ...]:
     valid = np.full((SIDE, SIDE), 255, np.uint8)
     valid[:top] = 0
-    return doubt_mattes(np.where(valid, alpha, 0), valid, np.arange(FRAMES))
+    return check_mattes(np.where(valid, alpha, 0), valid, np.arange(FRAMES))
 
 
 def test_a_head_in_the_picture_is_not_doubted() -> None:

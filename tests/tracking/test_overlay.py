@@ -19,7 +19,7 @@ from deja_vu.heads import load_head
 from deja_vu.heads.bust import load_bust
 from deja_vu.io.tracked_folder import write_frame, write_masks
 from deja_vu.io.video import probe
-from deja_vu.pipelines.personalize import overlay_beside
+from deja_vu.pipelines.personalize import overlay_in_background
 from deja_vu.tracking.overlay import OVERLAY, draw_torso, write_overlay
 
 SIDE = 128
@@ -27,7 +27,7 @@ SIDE = 128
 
 @pytest.fixture
 def sequence(tmp_path: Path) -> TrackedSequence:
-    """Two frames of even grey; in the second one the torso has moved to the right."""
+    """Two frames of even gray; in the second one the torso has moved to the right."""
     head = load_head("anny")
     neutral = head.neutral((2,))
     pose = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0])).repeat(2, 1, 1)
@@ -85,11 +85,11 @@ def test_nothing_is_left_of_an_overlay_that_was_stopped(sequence: TrackedSequenc
 def test_a_run_draws_its_overlay_beside_its_training_once(sequence: TrackedSequence) -> None:
     path = sequence.folder / OVERLAY
     write_overlay(load_head("anny"), sequence, sequence.folder / "expected.mp4")
-    with overlay_beside(sequence):
+    with overlay_in_background(sequence):
         pass
     assert path.read_bytes() == (sequence.folder / "expected.mp4").read_bytes()
     path.write_bytes(b"of an earlier attempt")
-    with overlay_beside(sequence):
+    with overlay_in_background(sequence):
         pass
     assert path.read_bytes() == b"of an earlier attempt"
 
@@ -97,7 +97,7 @@ def test_a_run_draws_its_overlay_beside_its_training_once(sequence: TrackedSeque
 def test_an_overlay_that_cannot_be_written_ends_the_run_by_its_own_error(sequence: TrackedSequence) -> None:
     (sequence.folder / "masks").rename(sequence.folder / "gone")
     trained = []
-    with pytest.raises(FormatError, match="missing or damaged"), overlay_beside(sequence):
+    with pytest.raises(FormatError, match="missing or damaged"), overlay_in_background(sequence):
         trained.append(True)
     assert trained == [True]
     assert not (sequence.folder / OVERLAY).exists()

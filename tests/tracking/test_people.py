@@ -12,10 +12,10 @@ from deja_vu.io.assets import find
 from deja_vu.io.images import read_picture
 from deja_vu.io.video import InputWarning, write_video
 from deja_vu.tracking.detection_config import DetectionConfig
-from deja_vu.tracking.detector import LOOKED_AT, FaceObservation
+from deja_vu.tracking.detector import APPEARANCE_LANDMARKS, FaceObservation
 from deja_vu.tracking.faces_picture import FOLLOWED, write_faces
 from deja_vu.tracking.landmarks import detect_video, find_turn
-from deja_vu.tracking.people import choose_person, drop_impossible
+from deja_vu.tracking.people import choose_person, drop_outliers
 from tests.helpers.lenses import make_subject
 
 needs_model = pytest.mark.skipif(find("face_landmarker") is None, reason="the landmarker was not fetched: python -m deja_vu.io.assets")
@@ -27,8 +27,8 @@ def face_at(x: float, width: float = 100.0, color: float = 0.5) -> FaceObservati
     """A face of one color whose box begins at x."""
     points = np.tile(np.array([x, 20, 0], np.float32), (478, 1))
     points[1] = (x + width, 20 + 1.25 * width, 0)
-    look = np.full(3 * len(LOOKED_AT), color, np.float32)
-    return FaceObservation(points, np.zeros(52, np.float32), np.eye(4, dtype=np.float32), look=look)
+    appearance = np.full(3 * len(APPEARANCE_LANDMARKS), color, np.float32)
+    return FaceObservation(points, np.zeros(52, np.float32), np.eye(4, dtype=np.float32), appearance=appearance)
 
 
 def boxes(faces: list[FaceObservation | None]) -> list[float | None]:
@@ -94,10 +94,10 @@ def test_an_answer_that_cannot_be_is_not_believed() -> None:
     far, large = list(steady), list(steady)
     far[3], large[3] = face_at(900), face_at(30, 300)
     for faces in (far, large):
-        assert boxes(drop_impossible(faces, DetectionConfig())) == [0.0, 10.0, 20.0, None, 40.0, 50.0]
+        assert boxes(drop_outliers(faces, DetectionConfig())) == [0.0, 10.0, 20.0, None, 40.0, 50.0]
     cut = steady[:3] + [face_at(900 + t) for t in range(3)]
-    assert boxes(drop_impossible(cut, DetectionConfig())) == boxes(cut), "a cut is no mistake"
-    assert drop_impossible([None, steady[0], None], DetectionConfig()) == [None, steady[0], None]
+    assert boxes(drop_outliers(cut, DetectionConfig())) == boxes(cut), "a cut is no mistake"
+    assert drop_outliers([None, steady[0], None], DetectionConfig()) == [None, steady[0], None]
 
 
 @pytest.mark.parametrize(("rolls", "turn"), [([], 0), ([3, -20, 8], 0), ([-90, -85, 88, -92], 3), ([95, 80], 1), ([178, -175, 4], 2)])

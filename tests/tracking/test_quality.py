@@ -15,7 +15,7 @@ from deja_vu.heads.toy import load as load_toy
 from deja_vu.io.assets import find
 from deja_vu.io.video import write_video
 from deja_vu.tracking.config import FitConfig, PhotometricConfig, QualityConfig, TrackConfig
-from deja_vu.tracking.quality import any_fault, find_landmark_faults, find_pixel_faults, landmark_shares, refuse_failed, tell_faults
+from deja_vu.tracking.quality import any_fault, describe_faults, find_landmark_faults, find_pixel_faults, landmark_shares, refuse_failed
 from deja_vu.tracking.solver import FaceSolver
 from deja_vu.tracking.state import TrackState
 from deja_vu.tracking.surface import HeadSurface
@@ -43,7 +43,7 @@ def test_a_good_fit_has_no_fault(fitted) -> None:
     faults = find_landmark_faults(solver, state, CONFIG)
     assert not any_fault(faults).any()
     refuse_failed(Path("a.mp4"), faults, landmark_shares(solver, state), CONFIG)
-    assert tell_faults(faults, torch.arange(30)) == ()
+    assert describe_faults(faults, torch.arange(30)) == ()
 
 
 def test_each_way_to_fail_is_found_in_its_frames(fitted) -> None:
@@ -95,7 +95,7 @@ def test_frames_left_out_are_named(fitted) -> None:
     pose = state.world_from_head.clone()
     pose[[2, 9], 0, 3] += 0.2
     faults = find_landmark_faults(solver, replace(state, world_from_head=pose), CONFIG)[:1]
-    (note,) = tell_faults(faults, 10 + torch.arange(30))
+    (note,) = describe_faults(faults, 10 + torch.arange(30))
     assert note.startswith("2 of 30 frames are left out (12, 19): the fitted head misses")
 
 

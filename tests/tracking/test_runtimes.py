@@ -16,7 +16,7 @@ from deja_vu.io.assets import find, locate
 from deja_vu.tracking.face_boxes import FaceSquare
 from deja_vu.tracking.face_mesh import FaceMeshes
 from deja_vu.tracking.face_pose import FacePose
-from deja_vu.tracking.lite_model import LiteModel, cut_corners, read_member
+from deja_vu.tracking.lite_model import LiteModel, read_member, warp_to_square
 from deja_vu.tracking.runtimes import open_faces, open_segmenter
 
 DATA = Path(__file__).parents[1] / "data"
@@ -101,18 +101,18 @@ def test_a_square_is_cut_as_it_lies():
     picture = np.zeros((40, 60, 3), np.uint8)
     picture[10:20, 30:50, 0], picture[:, :, 1] = 200, np.arange(60)
     upright = FaceSquare(np.array([40.0, 15.0]), 20.0, 0.0)
-    cut = cut_corners(picture, upright.corners, 20, repeat_border=True)
+    cut = warp_to_square(picture, upright.corners, 20, repeat_border=True)
     np.testing.assert_array_equal(cut, picture[5:25, 30:50])
     turned = FaceSquare(np.array([40.0, 15.0]), 20.0, np.pi / 2)
     # A face whose crown points to the right; its first row lies at x = 50.
-    np.testing.assert_array_equal(cut_corners(picture, turned.corners, 20, repeat_border=True), np.rot90(picture[5:25, 31:51]))
+    np.testing.assert_array_equal(warp_to_square(picture, turned.corners, 20, repeat_border=True), np.rot90(picture[5:25, 31:51]))
 
 
 def test_beyond_the_border_all_is_black_or_as_the_border():
     white = np.full((10, 10, 3), 255, np.uint8)
     corners = np.array([[20.0, 20], [30, 20], [20, 30]])
-    assert cut_corners(white, corners, 8, repeat_border=False).max() == 0
-    assert cut_corners(white, corners, 8, repeat_border=True).min() == 255
+    assert warp_to_square(white, corners, 8, repeat_border=False).max() == 0
+    assert warp_to_square(white, corners, 8, repeat_border=True).min() == 255
 
 
 @needs_models

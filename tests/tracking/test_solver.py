@@ -15,7 +15,7 @@ from deja_vu.tracking.config import FitConfig
 from deja_vu.tracking.normal_equations import NormalEquations
 from deja_vu.tracking.observations import Observations
 from deja_vu.tracking.solver import FaceSolver, fit_landmarks, refuse_untrackable
-from deja_vu.tracking.state import LONGEST_STEP, TrackState, Unknowns, project
+from deja_vu.tracking.state import MAX_STEP, TrackState, Unknowns, project
 
 
 def truth(frames: int) -> tuple[object, TrackState, Camera]:
@@ -194,6 +194,6 @@ def test_a_step_is_never_longer_than_a_head_can_be_wrong() -> None:
     step[0, 0], step[1, 5] = 100.0, -100.0
     moved = unknowns.update(state, step)
     assert (moved.world_from_head[:, 2, 3] > 0).all()
-    assert float((moved.world_from_head[1, 2, 3] / state.world_from_head[1, 2, 3]).log()) == pytest.approx(-LONGEST_STEP)
+    assert float((moved.world_from_head[1, 2, 3] / state.world_from_head[1, 2, 3]).log()) == pytest.approx(-MAX_STEP)
     turned = moved.world_from_head[0, :3, :3] @ state.world_from_head[0, :3, :3].T
-    assert float(torch.acos((turned.trace() - 1) / 2)) == pytest.approx(LONGEST_STEP, abs=1e-3)
+    assert float(torch.acos((turned.trace() - 1) / 2)) == pytest.approx(MAX_STEP, abs=1e-3)

@@ -23,7 +23,7 @@ from deja_vu.tracking.landmarks import Detections, detect_video
 from deja_vu.tracking.letterbox import Filmed
 from deja_vu.tracking.masks import HeadMasks
 from deja_vu.tracking.matte import Matting
-from deja_vu.tracking.matte_check import doubt_mattes
+from deja_vu.tracking.matte_check import check_mattes
 from deja_vu.tracking.state import TrackState
 from deja_vu.tracking.tracker import BLOCK, BLOCK_PERIOD, choose_windows, split_frames, track_video
 
@@ -131,7 +131,7 @@ def test_in_a_close_film_the_person_is_what_was_drawn(tmp_path) -> None:
         assert not crops.alpha[index].numpy()[beyond].any()
         stored = cv2.imread(str(tmp_path / "out" / "frames" / f"{index:06d}.jpg"))[..., ::-1]
         assert cv2.absdiff(np.ascontiguousarray(stored), crops.rgb[index].numpy())[beyond].mean() < 4, "the border is repeated"
-    assert doubt_mattes(crops.alpha.numpy(), valid, np.arange(3)) == ()
+    assert check_mattes(crops.alpha.numpy(), valid, np.arange(3)) == ()
 
 
 @pytest.mark.skipif(find("face_landmarker") is None, reason="the landmarker is not here: python -m deja_vu.io.assets")

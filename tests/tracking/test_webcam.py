@@ -17,7 +17,7 @@ from deja_vu.heads import load_head
 from deja_vu.io.assets import find
 from deja_vu.motion.openings import Openings
 from deja_vu.tracking.config import LiveConfig
-from deja_vu.tracking.webcam import LiveMotion, Shot, Webcam
+from deja_vu.tracking.webcam import CameraPicture, LiveMotion, Webcam
 
 pytestmark = pytest.mark.skipif(find("face_landmarker") is None, reason="the landmarker is not here: python -m deja_vu.io.assets")
 
@@ -32,10 +32,10 @@ def images(subject) -> list[np.ndarray]:
     return list(subject.frames())
 
 
-def find_filmed(images: list[np.ndarray], still: int) -> Iterator[Shot]:
+def find_filmed(images: list[np.ndarray], still: int) -> Iterator[CameraPicture]:
     """A camera of 25 pictures a second before somebody who first keeps still."""
     for number, image in enumerate([images[0]] * still + images):
-        yield Shot(image, 100.0 + number / 25)
+        yield CameraPicture(image, 100.0 + number / 25)
 
 
 def joined(frames: list[HeadParams]) -> HeadParams:
@@ -104,13 +104,13 @@ def test_the_persons_own_avatar_reads_what_the_camera_shows(images) -> None:
 def test_pictures_without_a_face_are_passed_over(images) -> None:
     blank = np.full_like(images[0], 90)
 
-    def shots() -> Iterator[Shot]:
-        for number, shot in enumerate(find_filmed(images[:3], LiveConfig().calibration_frames)):
-            yield shot
+    def pictures() -> Iterator[CameraPicture]:
+        for number, picture in enumerate(find_filmed(images[:3], LiveConfig().calibration_frames)):
+            yield picture
             if number % 9 == 0:
-                yield Shot(blank, shot.seconds + 0.01)
+                yield CameraPicture(blank, picture.seconds + 0.01)
 
-    motion = LiveMotion(shots(), 25.0, "anny", lambda text: None)
+    motion = LiveMotion(pictures(), 25.0, "anny", lambda text: None)
     assert len(list(motion.frames())) == 3
     motion.close()
 
@@ -118,8 +118,8 @@ def test_pictures_without_a_face_are_passed_over(images) -> None:
 def test_a_camera_that_shows_nobody_is_refused() -> None:
     blank = np.full((128, 128, 3), 90, np.uint8)
     with pytest.raises(InputError, match="ended before a face was found"):
-        LiveMotion(iter([Shot(blank, 0.0)] * 3), 25.0, "anny", lambda text: None)
-    endless = (Shot(blank, time.monotonic()) for _ in iter(int, 1))
+        LiveMotion(iter([CameraPicture(blank, 0.0)] * 3), 25.0, "anny", lambda text: None)
+    endless = (CameraPicture(blank, time.monotonic()) for _ in iter(int, 1))
     with pytest.raises(InputError, match="no face for"):
         LiveMotion(endless, 25.0, "anny", lambda text: None, LiveConfig(patience=0.3))
 

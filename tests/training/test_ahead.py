@@ -52,7 +52,7 @@ def begin(kind: type[GaussianTask], made_up: TrackedSequence, run: Path) -> Gaus
     avatar = replace(config.avatar, uv_size=64, blend_size=64, blendmaps=3, code_network=replace(config.avatar.code_network, steps=50))
     phases = tuple(replace(phase, steps=5, resolution=64, perceptual_every=2, perceptual_from=0) for phase in config.phases)
     loss = replace(config.loss, perceptual=0.0)
-    config = replace(config, avatar=avatar, phases=phases, init="grey", perceptual_window=32, loss=loss)
+    config = replace(config, avatar=avatar, phases=phases, init="gray", perceptual_window=32, loss=loss)
     task = kind(init_avatar(made_up, config), made_up, config, run, CPU)
     task.objective = ImageObjective(replace(loss, perceptual=0.05), WatchedDistance())
     task.weights = task.weights | {"perceptual": 0.05}
@@ -82,7 +82,7 @@ def test_a_step_that_draws_another_window_than_was_looked_at_encodes_its_own(mad
 
 
 def test_frames_fitted_at_once_teach_the_same_reader(made_up: TrackedSequence, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = GaussianTrainConfig(init="grey", avatar=GaussianConfig(uv_size=64, blend_size=64, blendmaps=3))
+    config = GaussianTrainConfig(init="gray", avatar=GaussianConfig(uv_size=64, blend_size=64, blendmaps=3))
     learned = []
     for workers in (1, 3):
         monkeypatch.setattr(reading, "WORKERS", workers)

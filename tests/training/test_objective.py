@@ -63,12 +63,12 @@ def perceptual() -> PerceptualDistance:
     return PerceptualDistance(weights, [torch.zeros(o) for o, _, _ in KERNELS], [torch.ones(o) for o, _, _ in KERNELS])
 
 
-@pytest.mark.parametrize("grey", [1.0, 0.3])
-def test_a_perfect_render_over_any_background_costs_nothing(perceptual, grey) -> None:
-    batch, background = make_batch(), torch.full((3,), grey)
+@pytest.mark.parametrize("gray", [1.0, 0.3])
+def test_a_perfect_render_over_any_background_costs_nothing(perceptual, gray) -> None:
+    batch, background = make_batch(), torch.full((3,), gray)
     terms = ImageObjective(ImageLossWeights(), perceptual).terms(perfect(batch, background), batch, background, window=WHOLE)
     assert set(terms) == {"huber", "alpha", "dssim", "perceptual"}
-    # SSIM of a constant grey subtracts squares in float32, 1e-7 against its stabilizer of 1e-4.
+    # SSIM of a constant gray subtracts squares in float32, 1e-7 against its stabilizer of 1e-4.
     assert {name: value.item() for name, value in terms.items()} == pytest.approx(dict.fromkeys(terms, 0.0), abs=1e-5)
 
 

@@ -44,7 +44,7 @@ def small(name: str) -> GaussianTrainConfig:
     network = replace(config.avatar.code_network, steps=200)
     avatar = replace(config.avatar, uv_size=64, blend_size=64, blendmaps=MAPS, code_network=network)
     phases = tuple(replace(phase, steps=3, resolution=64, batch=2) for phase in config.phases)
-    return replace(config, avatar=avatar, phases=phases, init="grey", loss=replace(config.loss, perceptual=0.0))
+    return replace(config, avatar=avatar, phases=phases, init="gray", loss=replace(config.loss, perceptual=0.0))
 
 
 def begin(made_up: TrackedSequence, config: GaussianTrainConfig, run: Path, stage: int) -> GaussianTask:
@@ -199,7 +199,7 @@ def test_nothing_but_adam_moves_the_maps(made_up: TrackedSequence, tmp_path: Pat
     outside = ~mouth_texels(task.avatar)  # which are fixed, as published
     task.avatar.rectification.data.mul_(100)
     before = task.avatar.rectification.detach().clone()
-    task.follow()
+    task.after_step()
     assert torch.equal(task.avatar.rectification[outside], before[outside])
 
 
@@ -321,9 +321,9 @@ def test_it_begins_as_the_networks_mean_prediction(made_up: TrackedSequence) -> 
     camera: Camera = made_up.camera.resize(128, 128)
     with torch.no_grad():
         ours, theirs = (avatar.render(made_up.params[:1], camera, torch.ones(3)).rgb for avatar in (begun, reference))
-        plain = init_avatar(made_up, replace(config, init="grey")).render(made_up.params[:1], camera, torch.ones(3)).rgb
-    error, grey = (float((picture - theirs).square().mean()) for picture in (ours, plain))
-    assert error < 0.02 * grey
+        plain = init_avatar(made_up, replace(config, init="gray")).render(made_up.params[:1], camera, torch.ones(3)).rgb
+    error, gray = (float((picture - theirs).square().mean()) for picture in (ours, plain))
+    assert error < 0.02 * gray
     assert not begun.rectification.any()
 
 

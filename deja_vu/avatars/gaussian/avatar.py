@@ -70,7 +70,7 @@ class GaussianAvatar(Avatar):
     def __init__(
         self, head: HeadModel, shape: Float[Tensor, " S"], config: GaussianConfig, torso_shape: Float[Tensor, " K"] | None = None
     ) -> None:
-        """Start with Gaussians that follow texel spacing, grey and nearly opaque, at the height of clothing on the torso.
+        """Start with Gaussians that follow texel spacing, gray and nearly opaque, at the height of clothing on the torso.
 
         Args:
             head: parametric head; its identity is fixed to `shape`.
@@ -346,7 +346,7 @@ def _check_sizes(head: HeadModel, config: GaussianConfig) -> None:
 
 
 def init_map(rest: SurfaceFrames, layout: UVLayout, inner: Bool[Tensor, " M"]) -> Float[Tensor, "M 13"]:
-    """A raw map of scales that follow texel spacing, opacity 0.88 and mid grey.
+    """A raw map of scales that follow texel spacing, opacity 0.88 and mid gray.
 
     Args:
         rest: texels of the neutral surface [1 M].

@@ -13,7 +13,7 @@ class ChannelGains:
     """Raw change of each channel for one unit of a rectification parameter, so that one learning rate serves all."""
 
     position: Rate = 0.01
-    """Metres."""
+    """Meters."""
     log_scale: Rate = 2.0
     """Natural logarithm."""
     rotation: Rate = 1.0

@@ -80,7 +80,7 @@ class NerfAvatar(Avatar):
     vertices: Tensor
 
     def __init__(self, head: HeadModel, shape: Float[Tensor, " S"], config: NerfConfig) -> None:
-        """Start with an even grey head, or with nothing where there is no surface prior.
+        """Start with an even gray head, or with nothing where there is no surface prior.
 
         Args:
             head: parametric head; its identity is fixed to `shape`.

@@ -73,7 +73,7 @@ class HeadPrior(nn.Module):
         return replace(lifted, base=init_map(self.atlas.rest_surface(lifted.shape), self.atlas.layout, self.atlas.inner))
 
     def prepare_photos(self, photos: Batch) -> Float[Tensor, "N 4 h h"]:
-        """Head crops over grey with their coverage, as the network takes them; over white for the paper's network."""
+        """Head crops over gray with their coverage, as the network takes them; over white for the paper's network."""
         paper = self.config.architecture == "image"
         side = self.config.uv_size if paper else self.config.picture
         crop = torch.cat([over(photos.image, photos.head, 1.0 if paper else 0.5), photos.head], -1).movedim(-1, 1)

@@ -26,7 +26,7 @@ def toy_avatar(config: GaussianConfig) -> GaussianAvatar:
     return GaussianAvatar(head, torch.linspace(-1, 1, head.spec.num_shape), config)
 
 
-def test_it_starts_as_an_opaque_grey_head_where_the_mesh_is(config, params, camera) -> None:
+def test_it_starts_as_an_opaque_gray_head_where_the_mesh_is(config, params, camera) -> None:
     avatar = toy_avatar(config)
     with torch.no_grad():
         out = avatar.render(params, camera, WHITE)
@@ -37,7 +37,7 @@ def test_it_starts_as_an_opaque_grey_head_where_the_mesh_is(config, params, came
     inner = torch.nn.functional.avg_pool2d(kept.float()[:, None], 5, 1, 2)[:, 0] > 0.99  # pixels off the outline
     assert inner.sum() > 500
     assert out.alpha[..., 0][inner].min() > 0.9  # no holes
-    assert (out.rgb[inner] - 0.5).abs().max() < 0.06  # grey, and white through 1 - alpha
+    assert (out.rgb[inner] - 0.5).abs().max() < 0.06  # gray, and white through 1 - alpha
     away = torch.nn.functional.avg_pool2d((face >= 0).float()[:, None], 9, 1, 4)[:, 0] == 0
     assert out.alpha[..., 0][away].max() < 0.05
 

@@ -148,8 +148,8 @@ def test_codes_beyond_the_training_range_are_held_to_it(params, camera) -> None:
 def test_coverage_puts_another_background_behind(params, camera) -> None:
     avatar = build()
     with torch.no_grad():
-        black, grey = (avatar.render(params, camera, torch.full((3,), value)) for value in (0.0, 0.4))
-    assert torch.allclose(grey.rgb, black.rgb + (1 - black.alpha) * 0.4, atol=1e-6)
+        black, gray = (avatar.render(params, camera, torch.full((3,), value)) for value in (0.0, 0.4))
+    assert torch.allclose(gray.rgb, black.rgb + (1 - black.alpha) * 0.4, atol=1e-6)
     published = build(replace(SMALL, coverage=False, residual=False))
     assert published.render(params, camera, WHITE).alpha.min() == 1
     with pytest.raises(ValueError, match="no coverage"):

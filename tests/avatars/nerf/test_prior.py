@@ -36,11 +36,11 @@ LAID = replace(SMALL, rectify="surface", picture=True)
 def test_a_laid_picture_is_where_colors_begin() -> None:
     """An untrained field shows the picture itself on the plane, mixed of several as the plane is."""
     prior = build_field_prior(load(), LAID).eval()
-    grey, light = torch.full((1, 32, 32, 3), 0.3), torch.full((1, 32, 32, 3), 0.8)
-    alone = make_person(prior, prior.shape, grey).planes()
+    gray, light = torch.full((1, 32, 32, 3), 0.3), torch.full((1, 32, 32, 3), 0.8)
+    alone = make_person(prior, prior.shape, gray).planes()
     assert alone.shape == (3, 4, 32, 32)
     torch.testing.assert_close(alone[0, :3].sigmoid(), torch.full((3, 32, 32), 0.3), atol=0.1, rtol=0)
-    both = make_person(prior, prior.shape, torch.cat([grey, light])).planes()[0, :3]
+    both = make_person(prior, prior.shape, torch.cat([gray, light])).planes()[0, :3]
     assert ((both > alone[0, :3]) & (both < make_person(prior, prior.shape, light).planes()[0, :3])).float().mean() > 0.95
 
 

@@ -81,8 +81,8 @@ def test_what_lips_hide_has_the_colors_of_a_mouth_in_the_light_of_the_face():
     pose = torch.eye(4)[None].clone()
     pose[:, :3, :3] = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
     pose[:, 2, 3] = 0.6
-    grey = torch.full_like(portrait.image, 0.4)
-    photo = replace(portrait, image=grey, head=torch.ones_like(portrait.head), params=replace(portrait.params, world_from_head=pose))
+    gray = torch.full_like(portrait.image, 0.4)
+    photo = replace(portrait, image=gray, head=torch.ones_like(portrait.head), params=replace(portrait.params, world_from_head=pose))
     color = atlas.lift(photo).base[:, CHANNELS["color"]] * SH_C0 + 0.5
     regions = {name: head.topology.regions[name][atlas.layout.faces] for name in ("face", "tongue")}
     torch.testing.assert_close(color[regions["face"]].mean(0), torch.full((3,), 0.4), rtol=0, atol=0.01)
