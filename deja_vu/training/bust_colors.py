@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from deja_vu.avatars import GaussianAvatar
 from deja_vu.core.gaussians import ACTIVATIONS, CHANNELS
+from deja_vu.training.bust_back import mean_at_levels
 from deja_vu.training.gaussian_config import BustConfig
 from deja_vu.uv.attach import SurfaceFrames
 from deja_vu.uv.lift import fill_from_nearest
@@ -41,11 +43,26 @@ def find_parts(avatar: GaussianAvatar, weight: Float[Tensor, " M"], bust: BustCo
     layout, texels = avatar.charts.parts[1]
     assert avatar.bust is not None
     throat, nape = (avatar.bust.topology.regions[name][layout.faces] for name in ("neck_front", "nape"))
+    points = avatar.rest_surface().points[0, texels]
+    nape = nape.clone()
+    nape[~throat] = vote(points[~throat], nape[~throat], bust.border_voters)  # faces end in teeth
     clothed, height = avatar.clothing_height()[texels] > 0, avatar.base[texels, CHANNELS["position"].stop - 1]
     curtain = (nape | (throat & (weight < bust.known_weight))) & ~clothed & (height > bust.hair_height)
-    points = avatar.rest_surface().points[0, texels].double().numpy()
-    to_nape = torch.from_numpy(cKDTree(points[nape.numpy()]).query(points)[0]).float()
+    to_nape = torch.from_numpy(cKDTree(points[nape].double().numpy()).query(points.double().numpy())[0]).float()
     return BustParts(throat=throat, nape=nape, clothed=clothed, curtain=curtain, to_nape=to_nape)
+
+
+def vote(points: Float[Tensor, "n 3"], chosen: Bool[Tensor, " n"], voters: int) -> Bool[Tensor, " n"]:
+    """Whether most of the places nearest to each, itself among them, are chosen: a region's border without its teeth.
+
+    Args:
+        points: places, meters.
+        chosen: those of the region.
+        voters: how many are asked.
+    """
+    places = points.double().numpy()
+    nearest = cKDTree(places).query(places, k=[*range(1, min(voters, len(places)) + 1)])[1]
+    return chosen[torch.from_numpy(nearest)].float().mean(1) > 0.5
 
 
 def complete_colors(
@@ -53,7 +70,8 @@ def complete_colors(
 ) -> Float[Tensor, "M 3"]:
     """Colors of the bust's texels, those that no frame shows from the nearest that are known.
 
-    Behind the neck what is nearest in height counts: a collar ends there where it ends at the sides.
+    Behind the neck what is nearest in height counts: a collar ends there where it ends at the sides. Above it, a neck's hidden side is
+    skin, whatever is near; and whose shoulders are clothed, has a clothed back.
 
     Args:
         avatar: whose head has its colors already, and whose bust has its heights.
@@ -67,30 +85,62 @@ def complete_colors(
     head = ACTIVATIONS["color"].forward(avatar.base[:size, CHANNELS["color"]])
     face, hair = (_shown(avatar, part, bust) for part in (avatar.head.topology.regions["face"][avatar.layout.faces], avatar.scalp[:size]))
     like_face, like_hair = ((color - head[part].median(0).values).abs().mean(1) < bust.alike for part in (face, hair))
-    colors, nobody = torch.cat([head, color]), torch.zeros_like(face)
+    skin = like_face & (redness(color) > redness(head[face]).median() - bust.less_red)
+    colors, nobody, known = torch.cat([head, color]), torch.zeros_like(face), weight >= bust.known_weight
 
-    def fill(part: Bool[Tensor, " M"], known: Bool[Tensor, " M"], beside: Bool[Tensor, " H"], places: Float[Tensor, "N D"]) -> None:
-        trust = torch.cat([bust.known_weight * beside, weight * known])
+    def fill(part: Bool[Tensor, " M"], told: Bool[Tensor, " M"], beside: Bool[Tensor, " H"], places: Float[Tensor, "N D"]) -> None:
+        trust = torch.cat([bust.known_weight * beside, weight * told])
         asked = torch.cat([nobody, part])
         rows = asked | (trust > 0)
         colors[asked] = fill_from_nearest(colors[rows], trust[rows], places[rows], bust.known_weight, bust.neighbors)[asked[rows]]
 
     neck, flat = parts.throat | parts.nape, ~parts.curtain
-    fill(~neck, ~neck, nobody, spread_apart(rest, bust))
-    bare, slant = parts.throat & flat & ~parts.clothed, (weight < bust.known_weight) & ~like_face
-    fill(parts.throat & flat & parts.clothed, parts.throat & flat, face, points)
-    fill(bare, bare & ~slant, face, points)  # what is unlike skin, and hardly seen, is a shirt before or behind it
+    shoulders = ~neck & known & (rest.frames[0, texels, 1, 2] > bust.upward_cosine)
+    cloth = ~neck & ~(skin & (skin[shoulders].float().mean() < bust.bare_share))  # of bare shoulders, everything
+    fill(~neck & (cloth | ~known), cloth, nobody, spread_apart(rest, bust))
+    level = collar_level(points[texels], rest.frames[0, texels, :, 2], skin, known & neck & flat, bust)
+    bare = ~parts.clothed if level is None else points[texels, 1] > level
+    fill(parts.throat & flat & ~bare, parts.throat & flat, face, points)
+    throat = parts.throat & flat & bare  # what is unlike skin, and hardly seen or above a collar, is a shirt before or behind it
+    fill(throat & (like_face | ~known), throat & (like_face if level is not None else like_face | known), face, points)
     fill(parts.curtain, neck & like_hair & ~like_face, hair, points)
-    below = ~neck & (weight < bust.known_weight) & (parts.to_nape < bust.collar_width)
-    cloth, share = colors[size:][below], (parts.to_nape / bust.collar_width)[below, None]
+    below = ~neck & ~known & (parts.to_nape < bust.collar_width)
+    nearest, share = colors[size:][below], (parts.to_nape / bust.collar_width)[below, None]
     sides = rest.frames[0, texels, 2, 2] < bust.side_cosine
-    fill(below | (parts.nape & parts.clothed), sides, nobody, around)
-    colors[size:][below] = colors[size:][below].lerp(cloth, share)
-    fill(parts.nape & ~parts.clothed & flat, flat & (like_face | like_hair), face, around)
+    fill(below | (parts.nape & ~bare), sides & (cloth | (neck & ~skin)), nobody, around)
+    colors[size:][below] = colors[size:][below].lerp(nearest, share)
+    fill(parts.nape & bare & flat, flat & (like_face | like_hair), face, around)
     hem = torch.nonzero(parts.nape & (weight < bust.known_weight))[:, 0]
     share, nearest = hairline(points[texels][hem], points[:size][avatar.scalp[:size]], bust)
     colors[size + hem] = colors[size + hem].lerp(head[avatar.scalp[:size]][nearest], share[:, None])
     return colors[size:]
+
+
+def collar_level(
+    points: Float[Tensor, "M 3"], normals: Float[Tensor, "M 3"], skin: Bool[Tensor, " M"], known: Bool[Tensor, " M"], bust: BustConfig
+) -> float | None:
+    """Height at which a collar ends at both sides of a neck, meters: the lower one; none where frames do not show the sides.
+
+    Args:
+        points: texels of the bust, y upwards, meters.
+        normals: of these, x sideways.
+        skin: those that look like it.
+        known: texels of the neck whose colors are known.
+        bust: how many levels are looked at.
+
+    Returns:
+        Minus infinity if there is skin down to the lowest place that is known.
+    """
+    ends = []
+    for sign in (-1, 1):
+        side = known & (sign * normals[:, 0] > bust.collar_cosine)
+        if side.sum() < bust.collar_texels:
+            return None
+        at = points[side, 1]
+        levels = torch.linspace(float(at.min()), float(at.max()), bust.neck_levels)
+        covered = mean_at_levels((~skin[side]).float(), torch.ones_like(at), at, levels) > 0.5
+        ends.append(float(levels[covered.cumprod(0).sum() - 1]) if covered[0] else -math.inf)
+    return min(ends)
 
 
 def bare_neck_colors(

@@ -122,6 +122,16 @@ class BustConfig:
     """Most that texels of the face may be unseen to give their color to the neck."""
     alike: Share = 0.15
     """Mean difference from the color of face or hair up to which a texel of the nape is taken for skin or hair, in [0, 1]."""
+    border_voters: Positive = 64
+    """Nearest texels of which most decide whether one belongs to the nape or to the back."""
+    bare_share: Share = 0.5
+    """Part of the shoulders' known texels that must look like skin for the back to be bare too."""
+    upward_cosine: Share = 0.5
+    """Cosine between normal and upwards from which on texels of the torso are the shoulders'."""
+    collar_cosine: Share = 0.7
+    """Cosine between normal and sideways from which on texels of the neck tell where a collar ends."""
+    collar_texels: Count = 20
+    """Known ones on either side that it takes."""
     less_red: Share = 0.03
     """Most by which the share of red in a color may be below the face's for a head's own neck to take it."""
     mirror_share: Share = 0.02
@@ -204,14 +214,14 @@ class GaussianRates:
 
 @dataclass(frozen=True)
 class UnseenRanges:
-    """Most that the global rectification changes where no training frame shows the head; elsewhere the more, the better it is seen."""
+    """Most that the global rectification changes where no training frame shows the person; elsewhere the more, the better it is seen."""
 
     way: Rate = 0.004
     """Of skin along each axis, meters."""
     stretch: Rate = 0.5
     """Of its widths, natural logarithm."""
     color: Rate = 0.12
-    """Of colors of skin and hair, in [0, 1]."""
+    """Of colors, in [0, 1]."""
 
 
 @dataclass(frozen=True)

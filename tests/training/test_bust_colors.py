@@ -10,7 +10,7 @@ from deja_vu.avatars.gaussian.avatar import GaussianAvatar
 from deja_vu.avatars.gaussian.config import GaussianConfig
 from deja_vu.core.gaussians import CHANNELS, rgb_to_sh
 from deja_vu.heads.anny import load as load_anny
-from deja_vu.training.bust_colors import bare_neck_colors, complete_colors, find_parts, hairline
+from deja_vu.training.bust_colors import bare_neck_colors, collar_level, complete_colors, find_parts, hairline, vote
 from deja_vu.training.gaussian_config import BustConfig
 
 SKIN, HAIR, SHIRT = torch.tensor([0.8, 0.6, 0.5]), torch.tensor([0.1, 0.08, 0.06]), torch.tensor([0.2, 0.3, 0.9])
@@ -92,6 +92,61 @@ def test_a_shirt_seen_at_a_slant_beside_a_bare_neck_does_not_color_it(avatar: Ga
     completed = complete_colors(avatar, torch.where((side | parts.clothed)[:, None], SHIRT, color), weight, BUST)
     assert side.sum() > 10
     assert distance(completed[side], SKIN).max() < 0.1
+
+
+def test_whose_shoulders_are_clothed_has_a_clothed_back(avatar: GaussianAvatar) -> None:
+    """A wide neckline shows skin beside the neck, which is what is nearest to the spine."""
+    color, weight = filmed_from_the_front(avatar, 0.0)
+    points, parts = avatar.rest_surface().points[0, avatar.charts.parts[1][1]], find_parts(avatar, weight, BUST)
+    torso = ~(parts.throat | parts.nape)
+    neckline = torso & (parts.to_nape < 0.06)
+    color[torso & ~neckline] = SHIRT
+    completed = complete_colors(avatar, color, weight, BUST)
+    back = torso & (weight < 0.01)
+    assert (neckline & (weight > BUST.known_weight)).sum() > 20
+    assert (back & (points[:, 0].abs() < 0.02)).sum() > 30
+    assert distance(completed[back], SHIRT).max() < 0.02
+
+
+def test_whose_shoulders_are_bare_has_a_bare_back(avatar: GaussianAvatar) -> None:
+    weight = filmed_from_the_front(avatar, 0.0)[1]
+    parts, y = find_parts(avatar, weight, BUST), avatar.rest_surface().points[0, avatar.charts.parts[1][1], 1]
+    back = ~(parts.throat | parts.nape) & (weight < 0.01) & (y > -0.15)
+    completed = complete_colors(avatar, torch.where(y[:, None] > -0.25, SKIN, SHIRT), weight, BUST)
+    assert back.sum() > 100
+    assert distance(completed[back], SKIN).max() < 0.15
+
+
+def test_hidden_skin_above_a_collar_takes_nothing_of_its_color(avatar: GaussianAvatar) -> None:
+    collar = -0.09
+    color, weight = filmed_from_the_front(avatar, collar)
+    parts, rest = find_parts(avatar, weight, BUST), avatar.rest_surface().part(avatar.charts.parts[1][1])
+    points, known = rest.points[0], weight >= BUST.known_weight
+    level = collar_level(points, rest.frames[0, :, :, 2], points[:, 1] > collar, known & (parts.throat | parts.nape), BUST)
+    assert level == pytest.approx(collar, abs=0.006)  # texels lie 4 mm apart
+    hidden = parts.throat & ~known & (points[:, 1] > collar + 0.006)
+    completed = complete_colors(avatar, color, weight, BUST)
+    assert hidden.sum() > 10
+    assert distance(completed[hidden], SKIN).max() < 0.02
+
+
+def test_a_collar_is_found_where_both_sides_show_one(avatar: GaussianAvatar) -> None:
+    rest = avatar.rest_surface().part(avatar.charts.parts[1][1])
+    points, normals, neck = rest.points[0], rest.frames[0, :, :, 2], find_parts(avatar, torch.ones(len(rest.points[0])), BUST).throat
+    low, left = points[:, 1] < -0.09, points[:, 0] < 0
+    assert collar_level(points, normals, ~low, neck, BUST) == pytest.approx(-0.09, abs=0.006)
+    assert collar_level(points, normals, ~(low & left), neck, BUST) == -torch.inf
+    assert collar_level(points, normals, ~low, neck & left, BUST) is None
+
+
+def test_a_border_of_teeth_becomes_straight() -> None:
+    x, y = torch.meshgrid(torch.arange(60) * 0.002, torch.arange(40) * 0.002, indexing="ij")
+    points = torch.stack([x.flatten(), y.flatten(), torch.zeros(60 * 40)], 1)
+    teeth = points[:, 1] > 0.04 + 0.004 * (torch.arange(60) // 3 % 2 * 2 - 1).repeat_interleave(40)
+    inside = (points[:, 0] > 0.02) & (points[:, 0] < 0.1)
+    smooth = vote(points, teeth, 64)
+    assert (teeth != (points[:, 1] > 0.04))[inside].sum() > 50
+    assert bool((smooth == (points[:, 1] > 0.04))[inside & ((points[:, 1] - 0.04).abs() > 0.0025)].all())
 
 
 def test_a_hairline_ends_in_tips_of_unequal_lengths() -> None:

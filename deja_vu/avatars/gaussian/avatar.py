@@ -272,19 +272,21 @@ class GaussianAvatar(Avatar):
 
     @torch.no_grad()
     def limit_unseen(self, way: float, stretch: float, color: float) -> None:
-        """Keep the head near the base map where frames hardly show it, in place: few pixels at a slant would make spikes of skin.
+        """Keep the person near the base map where frames hardly show it, in place: few pixels at a slant would make spikes of skin.
 
-        Hair, whose way `limit_hair` bounds, keeps its color alone: behind an ear it would take the ear's. Each range is that of a texel
-        that no frame shows; in the others it is the larger the better they are seen.
+        Hair, whose way `limit_hair` bounds, keeps its color alone: behind an ear it would take the ear's. So do neck and clothes of a whole
+        person: a neck would take what stands before it. Each range is that of a texel that no frame shows; in the others it is the larger
+        the better they are seen.
 
         Args:
-            way: most that the global rectification moves such skin along each axis, meters.
+            way: most that the global rectification moves such skin of the head along each axis, meters.
             stretch: most by which it changes its widths, natural logarithm.
             color: most by which it changes its colors, in [0, 1].
         """
-        head = ~self.inner
-        head[len(self.charts.head) :] = False
-        ranges = (("position", way, head & ~self.scalp), ("log_scale", stretch, head & ~self.scalp), ("color", color / SH_C0, head))
+        skin, colored = ~self.inner & ~self.scalp, ~self.inner
+        skin[len(self.charts.head) :] = False
+        colored[len(self.charts.head) :] = self.shows_person
+        ranges = (("position", way, skin), ("log_scale", stretch, skin), ("color", color / SH_C0, colored))
         for name, most, part in ranges:
             share = torch.where(part, self.unseen, 0.0)[:, None].clamp_min(1e-6)
             values, limit = self.rectification[:, CHANNELS[name]], most / self.gains[CHANNELS[name]] / share

@@ -126,6 +126,21 @@ def test_skin_that_no_frame_shows_stays_near_its_base_and_what_is_seen_goes_furt
     avatar.unseen.zero_()
 
 
+@pytest.mark.parametrize(("part", "limited"), [("whole", True), ("neck", False)])
+def test_clothes_that_no_frame_shows_keep_their_color_but_not_the_neck_of_a_head_alone(part, limited):
+    """Of a head alone, all of the neck counts as unseen, and its front learns from the pictures."""
+    head = load_head("anny")
+    config = GaussianConfig(uv_size=64, blend_size=64, bust_size=64, bust_part=part, blendmaps=0)
+    person = GaussianAvatar(head, torch.zeros(head.spec.num_shape), config)
+    bust, color = person.charts.parts[1][1], CHANNELS["color"]
+    person.rectification.data.fill_(1000.0)
+    person.unseen.fill_(1.0)
+    person.limit_unseen(way=0.004, stretch=0.5, color=0.1)
+    change = (person.rectification.detach() * person.gains)[bust]
+    assert (change[:, color].max() <= 0.1 / SH_C0 + 1e-6) == limited
+    assert bool((person.rectification[bust, : color.start] == 1000.0).all())
+
+
 def test_what_is_held_returns_to_the_base_map_and_the_rest_stays(avatar):
     avatar.rectification.data.fill_(1.0)
     avatar.held.zero_()
