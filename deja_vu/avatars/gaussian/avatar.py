@@ -305,7 +305,8 @@ class GaussianAvatar(Avatar):
         base = torch.cat([init_map(rest.part(texels), layout, self.inner[texels]) for layout, texels in self.charts.parts])
         if self.bust is not None and not self.shows_person:
             texels, first = self.charts.parts[1][1], len(self.head.template)
-            base[texels] = end_neck(rest.part(texels), self.rest_vertices()[0, first:], self.bust.topology).shape(base[texels])
+            neck = end_neck(rest.part(texels), self.rest_vertices()[0, first:], self.bust.topology, self.config.neck)
+            base[texels] = neck.shape(base[texels])
         return base
 
     def position_weight(self) -> Float[Tensor, " M"]:

@@ -43,6 +43,26 @@ class CodeNetworkConfig:
 
 
 @dataclass(frozen=True)
+class NeckConfig:
+    """Shape of the neck that closes a head without shoulders: a wall that fades away downwards, and a floor inside it."""
+
+    end: Rate = 0.028
+    """Height above the plane of the neck's foot, from the pit of the throat to the nape's, at which nothing of the wall is left, meters."""
+    fade: Rate = 0.03
+    """Height over which the wall fades away above that, meters."""
+    floor_rise: Rate = 0.004
+    """Height of the floor above where the wall begins to fade, meters."""
+    floor_band: Rate = 0.006
+    """Distance from the floor's plane up to which the wall says how wide the floor is, meters."""
+    floor_sectors: Positive = 24
+    """Directions in which that width is measured."""
+    floor_share: Share = 0.85
+    """Share of the wall's width in which the floor's Gaussians are centered; their own width fills the rest."""
+    floor_opacity: Annotated[float, Range(0.01, 0.999)] = 0.98
+    """Opacity of the floor."""
+
+
+@dataclass(frozen=True)
 class GaussianConfig:
     """Size and kind of a Gaussian avatar."""
 
@@ -56,6 +76,8 @@ class GaussianConfig:
     """Texels a side of that map's blendmaps, at most `bust_size`."""
     bust_part: Literal["whole", "neck"] = "whole"
     """What the bust's map covers: all of it, or the neck, which closes a head that is shown alone. Training sets it."""
+    neck: NeckConfig = field(default_factory=NeckConfig)
+    """Shape of that neck."""
     blendmaps: Annotated[int, Range(0, 256)] = 16
     """Number of expression-aware rectification blendmaps; 0 keeps the global map only."""
     code: Literal["linear", "softmax", "components", "network"] = "linear"

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from deja_vu.avatars.gaussian.config import NeckConfig
 from deja_vu.core.gaussians import ACTIVATIONS, CHANNELS
 from deja_vu.core.head import HeadTopology
 from deja_vu.heads.regions import region_faces
@@ -20,20 +21,6 @@ from deja_vu.uv.attach import SurfaceFrames
 
 NECK_REGIONS = ("neck_front", "nape")
 """Regions of the bust that such an avatar has."""
-NECK_END = 0.028
-"""Height above the plane of the neck's foot, from the pit of the throat to the nape's, at which nothing of the wall is left, meters."""
-NECK_FADE = 0.03
-"""Height over which the wall fades away above that, meters."""
-FLOOR_RISE = 0.004
-"""Height of the floor above where the wall begins to fade, meters."""
-FLOOR_BAND = 0.006
-"""Distance from the floor's plane up to which the wall says how wide the floor is, meters."""
-FLOOR_SECTORS = 24
-"""Directions in which the width is measured."""
-FLOOR_SHARE = 0.85
-"""Share of the wall's width that the floor fills, with the width of its Gaussians all of it."""
-FLOOR_OPACITY = 0.98
-"""Opacity of the floor."""
 GOLDEN_ANGLE = math.pi * (3 - 5**0.5)
 """Turn from one point to the next that fills a disc evenly (Vogel, Mathematical Biosciences 1979), radians."""
 
@@ -50,6 +37,8 @@ class Neck:
     """Way of each from the surface, in its tangent frame, meters."""
     spacing: Float[Tensor, ""]
     """Distance between neighbors on the floor, meters."""
+    floor_opacity: float
+    """In (0, 1)."""
 
     def shape(self, base: Float[Tensor, "M 13"]) -> Float[Tensor, "M 13"]:
         """A raw map of the neck with its fading wall and its floor.
@@ -59,7 +48,7 @@ class Neck:
         """
         shaped, opacity = base.clone(), CHANNELS["opacity_logit"]
         full = ACTIVATIONS["opacity_logit"].forward(base[:, opacity])
-        shown = torch.where(self.floor[:, None], full.new_tensor(FLOOR_OPACITY), full * self.shown[:, None])
+        shown = torch.where(self.floor[:, None], full.new_tensor(self.floor_opacity), full * self.shown[:, None])
         shaped[:, opacity] = torch.logit(shown.clamp_min(1e-3))
         shaped[:, CHANNELS["position"]] += self.offset
         shaped[self.floor, CHANNELS["log_scale"]] = (0.7 * self.spacing).log()
@@ -71,13 +60,14 @@ def beyond_neck(bust: HeadTopology) -> Bool[Tensor, " F"]:
     return ~region_faces(bust, NECK_REGIONS)
 
 
-def end_neck(rest: SurfaceFrames, vertices: Float[Tensor, "V 3"], bust: HeadTopology) -> Neck:
+def end_neck(rest: SurfaceFrames, vertices: Float[Tensor, "V 3"], bust: HeadTopology, config: NeckConfig) -> Neck:
     """End the neck between the pit of the throat and the jaw.
 
     Args:
         rest: texels of the neutral neck in head space [1 M].
         vertices: of the same person's neutral bust, meters.
         bust: its surface.
+        config: where the neck ends.
     """
     outside, points = beyond_neck(bust), rest.points[0]
     neck = bust.faces[~outside].unique()
@@ -86,40 +76,43 @@ def end_neck(rest: SurfaceFrames, vertices: Float[Tensor, "V 3"], bust: HeadTopo
     slope = (front[1] - back[1]) / (front[2] - back[2])
     steep = (1 + slope.square()).sqrt()
     height = (points[:, 1] - back[1] - slope * (points[:, 2] - back[2])) / steep
-    share = ((height - NECK_END) / NECK_FADE).clamp(0, 1)
-    floor = height < NECK_END
-    level = NECK_END + NECK_FADE + FLOOR_RISE
-    wall = points[(height - level).abs() < FLOOR_BAND]
-    place, spacing = fill_disc(wall[:, [0, 2]], points[floor][:, [0, 2]])
+    share = ((height - config.end) / config.fade).clamp(0, 1)
+    floor = height < config.end
+    level = config.end + config.fade + config.floor_rise
+    wall = points[(height - level).abs() < config.floor_band]
+    place, spacing = fill_disc(wall[:, [0, 2]], points[floor][:, [0, 2]], config)
     on_floor = torch.stack([place[:, 0], back[1] + slope * (place[:, 1] - back[2]) + level * steep, place[:, 1]], 1)
     offset = torch.zeros_like(points)
     offset[floor] = (rest.frames[0, floor].transpose(-1, -2) @ (on_floor - points[floor])[..., None])[..., 0]
-    return Neck(share * share * (3 - 2 * share), floor, offset, spacing)
+    return Neck(share * share * (3 - 2 * share), floor, offset, spacing, config.floor_opacity)
 
 
-def fill_disc(outline: Float[Tensor, "n 2"], points: Float[Tensor, "m 2"]) -> tuple[Float[Tensor, "m 2"], Float[Tensor, ""]]:
+def fill_disc(
+    outline: Float[Tensor, "n 2"], points: Float[Tensor, "m 2"], config: NeckConfig
+) -> tuple[Float[Tensor, "m 2"], Float[Tensor, ""]]:
     """Places that fill the inside of an outline evenly, and their spacing; each point gets one that lies about as far front as it does.
 
     Args:
         outline: points on it, around the middle of their box; columns point sideways and to the front.
         points: to be placed.
+        config: in how many directions the outline is measured, and how much of it is filled.
     """
     middle = (outline.amin(0) + outline.amax(0)) / 2
     away = outline - middle
-    sector = _sector(away)
+    sector = _sector(away, config.floor_sectors)
     lengths = away.norm(dim=1)
-    radius = lengths.median().repeat(FLOOR_SECTORS)
+    radius = lengths.median().repeat(config.floor_sectors)
     radius[sector.unique()] = torch.stack([lengths[sector == one].amax() for one in sector.unique()])
     number = torch.arange(len(points))
     angle = number * GOLDEN_ANGLE
     toward = torch.stack([angle.cos(), angle.sin()], 1)
-    length = FLOOR_SHARE * radius[_sector(toward)] * ((number + 0.5) / max(len(points), 1)).sqrt()
+    length = config.floor_share * radius[_sector(toward, config.floor_sectors)] * ((number + 0.5) / max(len(points), 1)).sqrt()
     places = middle + length[:, None] * toward
     matched = torch.empty_like(places)
     matched[points[:, 1].argsort()] = places[places[:, 1].argsort()]
     return matched, (math.pi * radius.square().mean() / max(len(points), 1)).sqrt()
 
 
-def _sector(away: Float[Tensor, "n 2"]) -> Int[Tensor, " n"]:
+def _sector(away: Float[Tensor, "n 2"], sectors: int) -> Int[Tensor, " n"]:
     turn = torch.atan2(away[:, 1], away[:, 0]) / (2 * math.pi) % 1
-    return (turn * FLOOR_SECTORS).long().clamp_max(FLOOR_SECTORS - 1)
+    return (turn * sectors).long().clamp_max(sectors - 1)

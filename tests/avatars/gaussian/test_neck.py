@@ -12,7 +12,7 @@ from scipy.ndimage import binary_fill_holes, label
 from torch import Tensor
 
 from deja_vu.avatars.gaussian.avatar import GaussianAvatar
-from deja_vu.avatars.gaussian.config import GaussianConfig
+from deja_vu.avatars.gaussian.config import GaussianConfig, NeckConfig
 from deja_vu.avatars.gaussian.neck import fill_disc
 from deja_vu.avatars.io import load_avatar, save_avatar
 from deja_vu.core.camera import Camera
@@ -112,7 +112,7 @@ def test_a_disc_is_filled_evenly_and_front_stays_in_front() -> None:
     angle = torch.linspace(0, 2 * math.pi, 200)
     outline = 0.05 * torch.stack([angle.cos(), angle.sin()], 1)
     points = torch.randn(2000, 2, generator=torch.Generator().manual_seed(1))
-    places, spacing = fill_disc(outline, points)
+    places, spacing = fill_disc(outline, points, NeckConfig())
     reach = float(places.norm(dim=1).max())
     assert 0.04 < reach < 0.05
     half = reach / 2**0.5
