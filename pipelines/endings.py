@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from deja_vu.core.errors import DejaVuError, OutputError
+from deja_vu.core.errors import DejaVuError, OutputError, one_line
 
 REFUSED = 2
 """Exit code of everything that the user can put right."""
@@ -113,7 +113,7 @@ def ending(error: BaseException, command: str) -> tuple[str, int] | None:
             return "this process may not open more files. Raise the limit (ulimit -n 1024) and start it again.", REFUSED
     if isinstance(error, OSError):  # a full disk, a folder that cannot be written
         reason = error.strerror or str(error)[:200]
-        return f"{error.filename or 'A file'} cannot be used: {reason}. Make room or choose another place.", REFUSED
+        return one_line(f"{error.filename or 'A file'} cannot be used: {reason}. Make room or choose another place."), REFUSED
     return None
 
 

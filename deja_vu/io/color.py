@@ -37,6 +37,8 @@ LUMA: dict[int, tuple[float, float]] = {
 }
 """Shares of red and blue in the luma of each matrix."""
 RGB_MATRIX = 0
+ADOBE_RGB = 256
+"""Stands for Adobe RGB among primaries: no number of H.273, which are bytes."""
 PRIMARIES: dict[int, tuple[float, ...]] = {
     1: (0.640, 0.330, 0.300, 0.600, 0.150, 0.060, 0.3127, 0.3290),
     4: (0.67, 0.33, 0.21, 0.71, 0.14, 0.08, 0.310, 0.316),
@@ -47,10 +49,11 @@ PRIMARIES: dict[int, tuple[float, ...]] = {
     11: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.314, 0.351),
     12: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.3127, 0.3290),
     22: (0.630, 0.340, 0.295, 0.605, 0.155, 0.077, 0.3127, 0.3290),
+    ADOBE_RGB: (0.64, 0.33, 0.21, 0.71, 0.15, 0.06, 0.3127, 0.3290),
 }
 """Chromaticities x, y of red, green, blue and white."""
 GAMUT_NAMES = {1: "BT.709", 4: "NTSC", 5: "BT.601 (625 lines)", 9: "BT.2020", 11: "DCI-P3", 12: "Display P3", 22: "EBU 3213"}
-GAMUT_NAMES |= dict.fromkeys((6, 7), "BT.601 (525 lines)")
+GAMUT_NAMES |= dict.fromkeys((6, 7), "BT.601 (525 lines)") | {ADOBE_RGB: "Adobe RGB"}
 BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 """XYZ to the cone responses by which whites are adapted."""
 
@@ -126,7 +129,7 @@ def read_tags(frame: VideoFrame, name: str) -> ColorTags:
 
 
 def still_tags(primaries: int, transfer: int) -> ColorTags | None:
-    """The color of a photo by the numbers of H.273; None where it is sRGB, or not known."""
+    """The color of a photo by the numbers of H.273, or `ADOBE_RGB`; None where it is sRGB, or not known."""
     primaries = 1 if primaries == UNTAGGED else primaries
     if transfer not in TRANSFERS or primaries not in PRIMARIES:
         return None

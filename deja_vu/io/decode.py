@@ -58,7 +58,7 @@ def open_video(path: Path | str) -> Iterator[tuple[InputContainer, VideoStream]]
         raise InputError(f"{path} cannot be read: permission denied.") from error
     except (av.FFmpegError, OSError, ValueError) as error:
         raise InputError(
-            f"{path} is not a video that can be opened, or it is cut off before its index ({error.__class__.__name__}).\n"
+            f"{path} is not a video that can be opened, or it is cut off before its index ({error.__class__.__name__}). "
             "Expected MP4, MOV, MKV, WebM or AVI. If the recording was interrupted, export it again from its source."
         ) from error
     with container:

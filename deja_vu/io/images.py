@@ -19,7 +19,7 @@ from PIL import ImageChops, ImageCms, TiffImagePlugin, UnidentifiedImageError
 from deja_vu.core.errors import InputError
 from deja_vu.core.image import decode_picture
 from deja_vu.io.arrays import write_picture
-from deja_vu.io.color import gamma_table, rgb_to_srgb, still_tags
+from deja_vu.io.color import ADOBE_RGB, gamma_table, rgb_to_srgb, still_tags
 from deja_vu.io.video import Image
 
 MIN_SIDE = 96
@@ -36,6 +36,16 @@ EXIF_BLOCK = 0x8769
 """The block that holds it."""
 SHORTEST_FOCAL, LONGEST_FOCAL = 8, 800
 """Of lenses with which faces are taken, millimeters by EXIF's measure; what lies beyond is not believed."""
+COLOR_SPACE_TAG = 0xA001
+"""EXIF's ColorSpace: 1 is sRGB, 65535 none of EXIF's own; some cameras write 2 for Adobe RGB."""
+INTEROP_BLOCK = 0xA005
+"""The block within that one whose first entry says by which rule a camera wrote the file; R03 is the one for Adobe RGB (DCF 2.0)."""
+GAMMA_22 = 4
+"""H.273's number of the curve of Adobe RGB."""
+PREVIEW_TAG = 0x00FE
+"""TIFF's NewSubfileType; 1 is a picture of less resolution than another in the file."""
+DNG_TAG = 0xC612
+"""DNGVersion, which raw photos alone have."""
 ORIENTATION_TAG = 0x0112
 TURNS = {
     2: Pillow.Transpose.FLIP_LEFT_RIGHT,
@@ -93,13 +103,14 @@ def read_picture(path: Path) -> Picture:
             warnings.simplefilter("ignore")  # Pillow's, of metadata; the limit of size here is our own
             with Pillow.open(path) as file:
                 _refuse_size(path, file)
+                _refuse_raw(path, file)
                 if getattr(file, "n_frames", 1) > 1:
                     notes.append(f"{path.name} holds {getattr(file, 'n_frames', 1)} pictures; the first is used.")
                 if file.format == "JPEG":
                     file.draft(None, (2 * MAX_SIDE, 2 * MAX_SIDE))  # decodes at half, a quarter ... of the size, in that share of the time
                 size, (focal, turn) = file.size, _read_exif(path, file, notes)
                 turn = None if isinstance(file, TiffImagePlugin.TiffImageFile) else turn  # Pillow turns TIFF itself
-                rgb = _to_srgb(file, coded_color(path), notes)
+                rgb = _to_srgb(file, coded_color(path) or _exif_color(file), notes)
     except Pillow.DecompressionBombError as error:
         raise InputError(f"{path} is larger than {MAX_PIXELS // 10**6} megapixels. Reduce it first.") from error
     except UnidentifiedImageError as error:
@@ -158,6 +169,12 @@ def _refuse_size(path: Path, file: Pillow.Image) -> None:
         raise InputError(f"{path} has {width} x {height} pixels, more than {MAX_PIXELS // 10**6} megapixels. Reduce it first.")
 
 
+def _refuse_raw(path: Path, file: Pillow.Image) -> None:
+    """Refuse a raw photo, whose first picture is a small preview or no picture yet."""
+    if isinstance(file, TiffImagePlugin.TiffImageFile) and (file.tag_v2.get(PREVIEW_TAG) == 1 or DNG_TAG in file.tag_v2):
+        raise InputError(f"{path} is a raw photo, which has to be developed first. Export it as JPEG, TIFF or HEIC.")
+
+
 def _read_exif(path: Path, file: Pillow.Image, notes: list[str]) -> tuple[float | None, Pillow.Transpose | None]:
     """Focal length over the longer side, and the turn that makes a picture upright; None where EXIF does not say so credibly."""
     try:
@@ -171,6 +188,18 @@ def _read_exif(path: Path, file: Pillow.Image, notes: list[str]) -> tuple[float 
     if not isinstance(stated, int | float) or not SHORTEST_FOCAL <= stated <= LONGEST_FOCAL or not 1.25 < shape < 1.8:
         return None, turn  # a shape that no sensor has was cropped
     return float(stated) / FULL_FRAME_DIAGONAL * float(np.hypot(1, 1 / shape)), turn
+
+
+def _exif_color(file: Pillow.Image) -> tuple[int, int] | None:
+    """The same as of `coded_color` where EXIF says that a camera wrote Adobe RGB; what cannot be read says nothing."""
+    try:
+        exif = file.getexif()
+        space = exif.get_ifd(EXIF_BLOCK).get(COLOR_SPACE_TAG)
+        rule = exif.get_ifd(INTEROP_BLOCK).get(1) if space == 65535 else None
+    except DAMAGED:
+        return None
+    rule = rule.decode("latin-1") if isinstance(rule, bytes) else rule
+    return (ADOBE_RGB, GAMMA_22) if space == 2 or (isinstance(rule, str) and rule.startswith("R03")) else None
 
 
 def coded_color(path: Path) -> tuple[int, int] | None:
@@ -191,41 +220,51 @@ def coded_color(path: Path) -> tuple[int, int] | None:
 
 def _to_srgb(picture: Pillow.Image, coded: tuple[int, int] | None, notes: list[str]) -> Pillow.Image:
     """Three channels of 8 bits, colors converted by the embedded profile or the coded color where there is one, over white."""
-    profile = picture.info.get("icc_profile")
-    if picture.mode == "CMYK" and picture.format == "JPEG" and "adobe" not in picture.info:
+    info = picture.info
+    profile = info.get("icc_profile")
+    if picture.mode == "CMYK" and picture.format == "JPEG" and "adobe" not in info:
         picture = ImageChops.invert(picture)  # Pillow takes all for Adobe's, which count light in place of ink
     if picture.mode in ("RGB", "RGBA", "CMYK", "L", "LA", "LAB") and max(picture.size) >= 2 * MAX_SIDE:
         picture = picture.reduce(max(picture.size) // MAX_SIDE)  # before copies of all of it are made
     if picture.mode == "F":
         raise ValueError("its pixels are floating-point numbers")
     if picture.mode.startswith("I"):
+        deep = np.asarray(picture)
+        if deep.max() > 65535:
+            raise ValueError("its pixels are numbers of 32 bits")
         notes.append("16-bit gray was reduced to 8 bits.")
-        return Pillow.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+        return Pillow.fromarray((deep.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in info:
         rgba = picture if picture.mode == "RGBA" else picture.convert("RGBA")
-        white = Pillow.new("RGBA", rgba.size, "white")
-        notes.append("What was transparent is white now.")
-        picture = Pillow.alpha_composite(white, rgba).convert("RGB")
-    if picture.mode not in ("RGB", "CMYK", "LAB"):
-        profile = profile if picture.mode == "P" else None  # of its colors; of gray, the difference is a curve
-        picture = picture.convert("RGB")
-    if profile:
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if rgba.getchannel("A").getextrema() != (255, 255):
+            notes.append("What was transparent is white now.")
+            rgba = Pillow.alpha_composite(Pillow.new("RGBA", rgba.size, "white"), rgba)
+        picture = rgba.convert("RGB")
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile)) if profile else None
+        if picture.mode not in ("RGB", "CMYK", "LAB") and not (picture.mode == "L" and _is_gray(source)):
+            source = source if picture.mode == "P" else None  # of its colors; of gray, colors say nothing
+            picture = picture.convert("RGB")
+        if source:
             converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
             assert converted is not None
             return converted
-        except (ImageCms.PyCMSError, OSError) as error:
-            notes.append(f"Its color profile cannot be used ({_first_line(error)}); colors may be off.")
+    except (ImageCms.PyCMSError, OSError) as error:
+        notes.append(f"Its color profile cannot be used ({_first_line(error)}); colors may be off.")
     rgb = picture.convert("RGB")
     if not profile and coded is not None and (tags := still_tags(*coded)) is not None:
         notes.append(f"It was {tags.note}")
         return Pillow.fromarray(rgb_to_srgb(np.asarray(rgb), tags))
-    gamma = 0.0 if profile or "srgb" in picture.info else float(picture.info.get("gamma", 0))
+    gamma = 0.0 if profile or "srgb" in info else float(info.get("gamma", 0))
     if POSSIBLE_GAMMA[0] <= gamma <= POSSIBLE_GAMMA[1] and not USUAL_GAMMA[0] <= gamma <= USUAL_GAMMA[1]:
         notes.append(f"It states a gamma of {gamma:.3g}; brought to sRGB.")
         rgb = rgb.point(3 * gamma_table(gamma).tolist())
     return rgb
+
+
+def _is_gray(profile: ImageCms.ImageCmsProfile | None) -> bool:
+    """Whether a color profile is one of shades alone."""
+    return profile is not None and profile.profile.xcolor_space.strip() == "GRAY"
 
 
 def write_png(path: Path, image: UInt8[np.ndarray, "H W *C"]) -> None:

@@ -111,7 +111,7 @@ def read_frames(
                 size = (frame.width, frame.height)
             elif size != (frame.width, frame.height):
                 raise InputError(
-                    f"{path} changes its frame size at frame {index}: from {size[0]}x{size[1]} to {frame.width}x{frame.height}.\n"
+                    f"{path} changes its frame size at frame {index}: from {size[0]}x{size[1]} to {frame.width}x{frame.height}. "
                     "Expected one size throughout. Cut the video there, or re-encode it to one size."
                 )
             time = clock.read(index, frame)

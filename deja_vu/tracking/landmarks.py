@@ -198,13 +198,13 @@ def _refuse_poor(path: Path | str, frames: int, shown: list[FaceObservation], co
         raise InputError(f"{path}: no face was found in any of its {frames} frames. Expected one person, face to the camera, well lit.")
     if len(shown) < config.min_found * frames:
         raise InputError(
-            f"{path}: a face was found in only {len(shown)} of {frames} frames; at least {config.min_found:.0%} are needed.\n"
+            f"{path}: a face was found in only {len(shown)} of {frames} frames; at least {config.min_found:.0%} are needed. "
             "Cut the video to the part where the face is seen."
         )
     width = float(np.median([face.width for face in shown]))
     if width < config.min_face_px:
         raise InputError(
-            f"{path}: the face is {width:.0f} pixels wide; at least {config.min_face_px} are needed, 200 or more are good.\n"
+            f"{path}: the face is {width:.0f} pixels wide; at least {config.min_face_px} are needed, 200 or more are good. "
             "Record closer to the camera or at a higher resolution."
         )
 

@@ -220,7 +220,7 @@ class PhotoFitter:
         turn = math.degrees(math.acos(float(np.clip(face.transform[2, 2] / np.linalg.norm(face.transform[:3, 2]), -1, 1))))
         if turn > self.config.max_turn:
             raise InputError(
-                f"{name}: the head is turned {turn:.0f} degrees away; {self.config.max_turn:.0f} is the most.\n"
+                f"{name}: the head is turned {turn:.0f} degrees away; {self.config.max_turn:.0f} is the most. "
                 "Take a photo that shows both eyes."
             )
         rim = face.landmarks[list(RIM), :2]

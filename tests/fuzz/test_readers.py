@@ -79,6 +79,9 @@ def test_small_documents_that_ask_for_much_are_refused(tmp_path) -> None:
     path.write_text("\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9) if n else 'x'}]" for n in range(10)))
     with pytest.raises(FormatError, match="alias"):
         read_yaml(path)
+    path.write_text("track:\n  resolution: 512\ntrack: {resolution: 256}\n")
+    with pytest.raises(FormatError, match="'track' stands twice, again in line 3"):
+        read_yaml(path)
     path.write_bytes(b"a: " + b"[" * 100_000)
     with pytest.raises(FormatError, match="not valid YAML"):
         read_yaml(path)

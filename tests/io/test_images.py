@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
 from deja_vu.core.errors import InputError, OutputError
 from deja_vu.io.images import MAX_SIDE, read_picture, write_png
@@ -246,3 +246,73 @@ def test_a_png_says_in_what_curve_and_colors_it_is(tmp_path):
         bright = reached > 60  # a byte of light is too coarse below
         assert np.abs(picture.rgb.astype(int) - reached)[bright].max() < 8, (name, data)
         assert bool(picture.notes) == (stored is light)
+
+
+ADOBE_RGB = np.array([[0.57667, 0.18556, 0.18823], [0.29734, 0.62736, 0.07529], [0.02703, 0.07069, 0.99134]])
+SRGB = np.array([[0.41246, 0.35758, 0.18044], [0.21267, 0.71515, 0.07217], [0.01933, 0.11919, 0.95030]])
+"""To XYZ, as Adobe and IEC publish them."""
+
+
+@pytest.mark.parametrize(
+    ("space", "rule", "wide"),
+    [(65535, "R03", True), (2, None, True), (65535, "R98", False), (65535, None, False), (1, "R03", False), (None, None, False)],
+)
+def test_a_camera_that_says_adobe_rgb_in_exif_alone_is_believed(tmp_path, space, rule, wide):
+    """DCF 2.0: ColorSpace is none of EXIF's own, and the rule of interoperability is R03; no profile."""
+    value = gradient() / 255
+    light = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4) @ (np.linalg.inv(ADOBE_RGB) @ SRGB).T
+    exif = Image.Exif()
+    block = exif.get_ifd(0x8769)
+    if space is not None:
+        block[0xA001] = space
+    if rule is not None:
+        block[0xA005] = {1: rule}
+    stored = np.rint(255 * light.clip(0, 1) ** (256 / 563)).astype(np.uint8)
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=exif.tobytes())
+    picture = read_picture(tmp_path / "a.png")
+    np.testing.assert_allclose(picture.rgb.astype(int), gradient() if wide else stored, atol=16)  # dark bytes of another curve are coarse
+    assert [("Adobe RGB" in note) for note in picture.notes] == [True] * wide
+
+
+def gray_profile(gamma: float) -> bytes:
+    """An ICC profile, version 2, of shades with a curve."""
+    parts = {
+        b"wtpt": b"XYZ \0\0\0\0" + struct.pack(">iii", 63190, 65536, 54061),
+        b"kTRC": b"curv\0\0\0\0" + struct.pack(">IHH", 1, round(256 * gamma), 0),
+    }
+    table, data = struct.pack(">I", len(parts)), b""
+    for name, part in parts.items():
+        table += name + struct.pack(">II", 128 + 4 + 12 * len(parts) + len(data), len(part))
+        data += part
+    head = struct.pack(">IIIIII", 128 + len(table) + len(data), 0, 0x02100000, 0, 0, 0)
+    head = head[:12] + b"mntrGRAYXYZ " + bytes(12) + b"acsp" + bytes(28) + struct.pack(">iii", 63190, 65536, 54061) + bytes(48)
+    return head + table + data
+
+
+def test_a_profile_of_gray_is_applied(tmp_path):
+    shade = np.tile(np.arange(96, 224, dtype=np.uint8), (96, 1))
+    light = np.rint(255 * np.where(shade / 255 <= 0.04045, shade / 255 / 12.92, ((shade / 255 + 0.055) / 1.055) ** 2.4)).astype(np.uint8)
+    Image.fromarray(light).save(tmp_path / "a.png", icc_profile=gray_profile(1.0))
+    np.testing.assert_allclose(read_picture(tmp_path / "a.png").rgb[0, :, 1].astype(int), shade[0], atol=4)  # bytes of light are coarse
+
+
+def test_raw_photos_are_refused_in_place_of_their_preview(tmp_path):
+    for tag, value in ((254, 1), (0xC612, bytes([1, 4, 0, 0]))):
+        entries = TiffImagePlugin.ImageFileDirectory_v2()
+        entries[tag] = value
+        Image.fromarray(gradient()).save(tmp_path / "a.dng", format="TIFF", tiffinfo=entries)
+        with pytest.raises(InputError, match="is a raw photo"):
+            read_picture(tmp_path / "a.dng")
+
+
+def test_numbers_of_32_bits_are_not_taken_for_white(tmp_path):
+    Image.fromarray(np.full((120, 120), 1 << 30, np.int32)).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match="32 bits"):
+        read_picture(tmp_path / "a.tif")
+
+
+def test_alpha_that_hides_nothing_changes_nothing(tmp_path):
+    Image.fromarray(np.dstack([gradient(), np.full((120, 160), 255, np.uint8)])).save(tmp_path / "a.png")
+    picture = read_picture(tmp_path / "a.png")
+    np.testing.assert_array_equal(picture.rgb, gradient())
+    assert picture.notes == ()

@@ -17,6 +17,7 @@ import torch
 
 from deja_vu.core.errors import FormatError, MissingAssetError
 from deja_vu.io.files import LOCK
+from deja_vu.pipelines.cli import main
 from deja_vu.pipelines.endings import Stopped, ending, signals_stop
 from tests.pipelines.test_cli import snapshot
 from tests.pipelines.test_kills import run
@@ -109,6 +110,15 @@ def test_a_disk_that_fills_up_costs_nothing(limit, run, tmp_path) -> None:
         failed = start([*words, "--overwrite"], Path(os.devnull), prepare=limited)
         assert failed.code == 2
         assert snapshot(tmp_path) == before
+
+
+def test_a_name_with_line_breaks_and_commands_to_the_terminal_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for words in (["report", "a\nb\x1b[31m\x07\x9b"], ["track", "a\nb\x1b[31m\x07\x9b.mp4", "--out", str(tmp_path / "o")]):
+        with pytest.raises(SystemExit):
+            main(words)
+        said = capsys.readouterr().err
+        assert "a\\nb\\x1b[31m\\x07\\x9b" in said
+        assert said.removesuffix("\n").isprintable()
 
 
 def test_too_little_room_for_the_program_is_said_at_once() -> None:

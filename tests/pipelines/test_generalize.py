@@ -225,6 +225,23 @@ class TestPrepare:
         assert shards.read(1).identity == shards.entries[1].identity
         assert {entry.key for entry in ShardSet([tmp_path / "out"]).entries} == {"clip-clip-000000", "clip-clip-000005"}
 
+    def test_names_longer_than_an_archive_takes_are_cut_and_stay_apart(self, film, tmp_path):
+        """A tar file takes a hundred letters, a file system 255."""
+        data = [tmp_path / ("n" * 200 + end) for end in ("", "\n", "\n\u9854")]
+        for folder in data:
+            film(folder, 6)
+        config = PrepareConfig(head="toy", clip_frames=1, photo=replace(PrepareConfig().photo, resolution=96))
+        keys = {entry.key for entry in prepare(data, tmp_path / "out", config).entries}
+        assert len(keys) == 3
+        assert all(len(key) < 100 and key.isascii() for key in keys)
+
+    def test_where_nothing_can_be_used_the_reason_is_told_and_nothing_left(self, film, tmp_path):
+        film(tmp_path / "clip", 6)
+        config = PrepareConfig(head="toy", clip_frames=1, photo=replace(PrepareConfig().photo, resolution=128))
+        with pytest.raises(InputError, match=r"None of 1 could be prepared. The first: .* at 96 pixels; expected 'toy' at 128"):
+            prepare([tmp_path / "clip"], tmp_path / "out", config)
+        assert not (tmp_path / "out").exists()
+
     def test_made_up_people_are_cropped_as_photos_are_and_fitted_exactly(self, tmp_path):
         config = PrepareConfig(made_up=1, made_up_frames=2, photo=replace(PrepareConfig().photo, resolution=192))
         shards = prepare([], tmp_path / "out", config)
