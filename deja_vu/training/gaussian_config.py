@@ -56,6 +56,9 @@ class LiftConfig:
     """Unseen share from which on a place in the mouth is held to the base map."""
     unseen_below: Rate = 0.06
     """Mean squared facing cosine over the lifted frames around which a texel goes over from hardly seen to seen, in (0, 1]."""
+    hidden_below: Rate = 0.1
+    """Pixels of the lifted frames that a Gaussian covers, over what one that faces the camera does, around which it goes over from hidden
+    to shown, however it is turned."""
     example_unseen: Share = 0.2
     """Unseen share below which a texel of hair may pass its color on to hair that no frame shows."""
     strands: StrandConfig = field(default_factory=StrandConfig)

@@ -28,6 +28,7 @@ from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.training.bust_init import lift_bust, lift_neck
 from deja_vu.training.bust_shape import settle_shape
 from deja_vu.training.gaussian_config import GaussianTrainConfig, LiftConfig
+from deja_vu.training.visibility import measure_coverage
 from deja_vu.uv.binding import Resample
 from deja_vu.uv.hair import HairRim, load_hair_prior, scalp_directions, smooth_heights
 from deja_vu.uv.hull import HairHull
@@ -70,6 +71,7 @@ def init_avatar(sequence: TrackedSequence, config: GaussianTrainConfig) -> Gauss
         lift_neck(avatar, source, config.lift, config.bust)
     if chosen == "prior":
         add_prior(avatar, source, config)
+    free_covering(avatar, source, config.lift)
     return avatar
 
 
@@ -161,6 +163,23 @@ def raise_hair(avatar: GaussianAvatar, source: FrameSource, spread: Int[Tensor, 
     avatar.raise_surface(heights)
 
 
+def free_covering(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig) -> None:
+    """Let training move what covers pixels of the person, in place, however little it faces the camera: the rims of hair and ears do.
+
+    Colors that are held for being turned away stay held.
+
+    Args:
+        avatar: ready for training but for this.
+        source: frames.
+        config: from which coverage on.
+    """
+    texels = avatar.charts.parts[0][1]
+    coverage = measure_coverage(avatar, source, evenly_spaced(config.frames, len(source.sequence)))[texels]
+    facing = (avatar.unseen[texels] < config.example_unseen) & (coverage > 0)
+    if facing.any():
+        avatar.unseen[texels] *= torch.exp(-coverage / (config.hidden_below * coverage[facing].median()))
+
+
 def hold_hidden(avatar: GaussianAvatar, facing: Float[Tensor, " M"], config: LiftConfig) -> Float[Tensor, "M 13"]:
     """How firmly each value of the head keeps to the base map.
 
@@ -211,8 +230,7 @@ def add_prior(avatar: GaussianAvatar, source: FrameSource, config: GaussianTrain
             "Set the avatar's uv_size and axes to these, or init: lifted."
         )
     learned = mean_prediction(prior, source, config.lift.prior_frames)
-    color = CHANNELS["color"]
-    texels = avatar.charts.parts[0][1]
+    color, texels = CHANNELS["color"], avatar.charts.parts[0][1]
     set_colors(avatar, sh_to_rgb(learned[:, color]), config.lift)
     avatar.rectification[texels] = (learned - avatar.base[texels]) / avatar.gains * (1 - avatar.held[texels])
 
