@@ -204,7 +204,7 @@ class GaussianTask(Task[GaussianPhase, Batch]):
         self.avatar.limit_hair(self.config.hair_reach)
         self.avatar.limit_cloth(self.config.cloth_width)
         ranges = self.config.unseen_ranges
-        self.avatar.limit_unseen(way=ranges.way, stretch=ranges.stretch, color=ranges.color)
+        self.avatar.limit_unseen(way=ranges.way, stretch=ranges.stretch, color=ranges.color, hue=ranges.hue)
         if self.mouth is not None:
             fix_mouth(self.avatar, self.mouth)
 

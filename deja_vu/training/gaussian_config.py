@@ -225,6 +225,8 @@ class UnseenRanges:
     """Of its widths, natural logarithm."""
     color: Rate = 0.12
     """Of colors, in [0, 1]."""
+    hue: Rate = 0.03
+    """Of the difference of a channel of these from their mean, in [0, 1]."""
 
 
 @dataclass(frozen=True)

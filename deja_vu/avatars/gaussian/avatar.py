@@ -271,7 +271,7 @@ class GaussianAvatar(Avatar):
         self.rectification[texels, scale] = torch.minimum(self.rectification[texels, scale], most.clamp_min(0))
 
     @torch.no_grad()
-    def limit_unseen(self, way: float, stretch: float, color: float) -> None:
+    def limit_unseen(self, *, way: float, stretch: float, color: float, hue: float) -> None:
         """Keep the person near the base map where frames hardly show it, in place: few pixels at a slant would make spikes of skin.
 
         Hair, whose way `limit_hair` bounds, keeps its color alone: behind an ear it would take the ear's. So do neck and clothes of a whole
@@ -281,15 +281,18 @@ class GaussianAvatar(Avatar):
         Args:
             way: most that the global rectification moves such skin of the head along each axis, meters.
             stretch: most by which it changes its widths, natural logarithm.
-            color: most by which it changes its colors, in [0, 1].
+            color: most by which it changes its colors, in [0, 1]: what is hidden may lie in shadow,
+            hue: and most by which one channel's change differs from their mean: but black hair is not red.
         """
         skin, colored = ~self.inner & ~self.scalp, ~self.inner
         skin[len(self.charts.head) :] = False
         colored[len(self.charts.head) :] = self.shows_person
-        ranges = (("position", way, skin), ("log_scale", stretch, skin), ("color", color / SH_C0, colored))
-        for name, most, part in ranges:
+        for name, most, part in (("position", way, skin), ("log_scale", stretch, skin), ("color", color / SH_C0, colored)):
             share = torch.where(part, self.unseen, 0.0)[:, None].clamp_min(1e-6)
             values, limit = self.rectification[:, CHANNELS[name]], most / self.gains[CHANNELS[name]] / share
+            if name == "color":
+                light = values.mean(1, keepdim=True)
+                values.copy_(light + (values - light).clamp(-limit * hue / color, limit * hue / color))
             values.copy_(values.clamp(-limit, limit))
 
     def clothing_height(self) -> Float[Tensor, " M"]:

@@ -112,7 +112,7 @@ def test_skin_that_no_frame_shows_stays_near_its_base_and_what_is_seen_goes_furt
     avatar.rectification.data.fill_(-1000.0)
     avatar.unseen.zero_()
     avatar.unseen[first], avatar.unseen[half], avatar.unseen[~skin] = 1.0, 0.5, 1.0
-    avatar.limit_unseen(way=0.004, stretch=0.5, color=0.1)
+    avatar.limit_unseen(way=0.004, stretch=0.5, color=0.1, hue=0.02)
     change = avatar.rectification.detach() * avatar.gains
     for name, most in (("position", 0.004), ("log_scale", 0.5), ("color", 0.1 / SH_C0)):
         assert torch.allclose(change[first, CHANNELS[name]], torch.tensor(-most))
@@ -126,6 +126,20 @@ def test_skin_that_no_frame_shows_stays_near_its_base_and_what_is_seen_goes_furt
     avatar.unseen.zero_()
 
 
+def test_colors_that_no_frame_shows_change_in_light_more_than_in_hue(avatar):
+    """Hidden hair grows darker, but not red."""
+    color, texel = CHANNELS["color"], int(avatar.scalp.nonzero()[0])
+    gain = avatar.gains[color] * SH_C0
+    for change, kept in (((-0.3, -0.3, -0.3), (-0.1, -0.1, -0.1)), ((0.12, -0.06, -0.06), (0.02, -0.02, -0.02)), ((0.05, 0.04, 0.03),) * 2):
+        avatar.rectification.data.zero_()
+        avatar.rectification.data[texel, color] = torch.tensor(change) / gain
+        avatar.unseen.fill_(1.0)
+        avatar.limit_unseen(way=0.004, stretch=0.5, color=0.1, hue=0.02)
+        assert torch.allclose(avatar.rectification.detach()[texel, color] * gain, torch.tensor(kept), atol=1e-6)
+    avatar.rectification.data.zero_()
+    avatar.unseen.zero_()
+
+
 @pytest.mark.parametrize(("part", "limited"), [("whole", True), ("neck", False)])
 def test_clothes_that_no_frame_shows_keep_their_color_but_not_the_neck_of_a_head_alone(part, limited):
     """Of a head alone, all of the neck counts as unseen, and its front learns from the pictures."""
@@ -135,7 +149,7 @@ def test_clothes_that_no_frame_shows_keep_their_color_but_not_the_neck_of_a_head
     bust, color = person.charts.parts[1][1], CHANNELS["color"]
     person.rectification.data.fill_(1000.0)
     person.unseen.fill_(1.0)
-    person.limit_unseen(way=0.004, stretch=0.5, color=0.1)
+    person.limit_unseen(way=0.004, stretch=0.5, color=0.1, hue=0.02)
     change = (person.rectification.detach() * person.gains)[bust]
     assert (change[:, color].max() <= 0.1 / SH_C0 + 1e-6) == limited
     assert bool((person.rectification[bust, : color.start] == 1000.0).all())
