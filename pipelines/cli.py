@@ -16,23 +16,23 @@ from deja_vu.pipelines.endings import ending, files_fail_once, refuse_too_little
 from deja_vu.pipelines.help_text import overview
 
 COMMANDS = {
-    "personalize": "From a video to a drivable avatar, tracking included.",
-    "reconstruct": "From one photo, or several of one person, to a drivable avatar, in seconds.",
+    "personalize": "Make a drivable avatar from a video.",
+    "reconstruct": "Make a drivable avatar from one photo, or several of one person, in seconds.",
     "view": "Look at avatars in the browser: turn them, move their faces, play motions.",
-    "drive": "Drive an avatar with somebody's motion.",
-    "export": "Write an avatar as a file, or a page, that other programs show.",
-    "report": "Write report.html again: one page that shows a run to somebody who was not there.",
+    "drive": "Animate an avatar with somebody's motion.",
+    "export": "Export an avatar as a file for other programs, or as a web page.",
+    "report": "Write report.html again: one page with the scores and pictures of a run.",
     "evaluate": "Score an avatar on its held-out frames.",
     "track": "Track a video into a folder that other commands read.",
-    "import": "Bring another program's data set into the layout that other commands read.",
-    "demo": "Everything once: a made-up person's video (or yours) becomes an avatar, and a sample motion drives it.",
-    "sample": "Write a video of a made-up person, with known ground truth, to try everything on.",
-    "doctor": "Say what is available here, and how to get what is missing.",
-    "prepare": "Find, cut out and fit the heads in folders of photos, for `deja-vu generalize`.",
+    "import": "Convert another program's data set to the layout that other commands read.",
+    "demo": "Try everything once: make an avatar from a synthetic person's video (or yours), and animate it.",
+    "sample": "Write a video of a synthetic person, with its exact ground truth.",
+    "doctor": "Show what is installed here, and how to get what is missing.",
+    "prepare": "Find, crop and fit the heads in folders of photos, for `deja-vu generalize`.",
     "generalize": "Train the network that turns one photo into a head, on photos of many people.",
-    "evaluate-prior": "Score networks of the generalize stage on people they never saw, beside lifting alone.",
-    "benchmark": "The main job on several clips, beside other systems' renders; or several kinds of avatar, with --paths.",
-    "compare-starts": "Quality by time of a personalization that begins from the network, beside one that does not.",
+    "evaluate-prior": "Score networks trained by `deja-vu generalize` on people they never saw.",
+    "benchmark": "Make and score avatars from several clips; with --paths, compare several kinds of avatar.",
+    "compare-starts": "Compare, over time, trainings that start from the network with others that do not.",
 }
 """Every command and its one line. Its file is the one of that name in `pipelines/commands`, which is loaded when it is asked for."""
 

@@ -28,29 +28,29 @@ TRUTH_SUFFIX = ".truth.safetensors"
 
 @dataclass(frozen=True)
 class DriveConfig:
-    """How a motion is carried over and shown."""
+    """How a motion is retargeted and shown."""
 
-    transfer: Annotated[RetargetConfig, FLAT] = field(default_factory=RetargetConfig)
+    retarget: Annotated[RetargetConfig, FLAT] = field(default_factory=RetargetConfig)
     smooth: Literal["auto", "on", "off"] = "auto"
     """One-euro smoothing; auto smooths what comes from a camera or a phone only, as tracked videos are smooth."""
     filter: OneEuroConfig = field(default_factory=OneEuroConfig)
     neutral_at: Annotated[float, Range(0)] | None = None
-    """Moment at which the mover's face is at rest, seconds from the start; None finds one."""
+    """Moment at which the mover's face is at rest, seconds from the start; by default one is found."""
     fit: bool = False
     """The motion shows the avatar's own person: fit expression, jaw and eyes of every frame to its pixels through the avatar, about a third
     of a second each."""
     read: bool = False
-    """The same as far as the avatar has learned to read it from a picture, tens of times faster; from a camera's, too."""
+    """The same by what the avatar has learned to read from a picture, tens of times faster; also with a camera."""
     background: str | None = None
     """A color (name or RRGGBB) or a picture; without it WebM and picture folders are transparent, and all else is white."""
     size: tuple[Pixels, ...] | None = None
-    """Side of the pictures, or width and height, pixels; None takes the tracked video's."""
+    """Side of the pictures, or width and height, pixels; by default those of the tracked video."""
     fps: Annotated[float, Range(1, 240)] | None = None
-    """Frames a second; where the motion has others they are repeated or left out. None takes the motion's."""
+    """Frames a second, for which frames of the motion are repeated or left out; by default as in the motion."""
     frames: Positive | None = None
     """Stop after so many frames."""
     sound: Literal["keep", "none"] = "keep"
-    """Whether the sound of a driving video goes into the one that is written."""
+    """Whether the sound of a driving video is kept."""
 
     def misfit(self) -> str:
         """What does not go together, if anything."""
@@ -124,7 +124,7 @@ class SetRule:
     identity: str = r"\g<0>"
     """Whom it shows, with the groups of `match` filled in; photos of one identity stay together."""
     test: str | None = None
-    """Regular expression of held-out identities; None holds out a fixed tenth, by the identity's digest."""
+    """Regular expression of held-out identities; by default a fixed tenth, by the identity's digest."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class ImportConfig:
     """How a data set of others is brought into this project's layout."""
 
     head: Literal["flame2020", "flame2023"] | None = None
-    """Version of FLAME that its parameters are for; None takes the usual one of its kind."""
+    """Version of FLAME that its parameters are for; by default the usual one of its kind."""
     camera: Count | None = None
     """Which of several cameras (vhap), by its number."""
     resolution: Pixels = 512

@@ -50,7 +50,7 @@ def run() -> int:
         if not finding.available and finding.fix:
             print(f"{'':36}-> {finding.fix}")
         missing += finding.needed and not finding.available
-    print(f"\n{missing} needed part(s) missing." if missing else "\nAll that a video needs to become an avatar is here; - marks extras.")
+    print(f"\n{missing} needed part(s) missing." if missing else "\nAll that is needed for videos is here; - marks optional parts.")
     return 1 if missing else 0
 
 
@@ -112,7 +112,7 @@ def _heads() -> Iterator[Finding]:
             head = load_head(name)
         except DejaVuError as error:
             if name.startswith("flame") and isinstance(error, MissingAssetError):
-                yield Finding(f"head {name}", False, "not set up; for those with their own copy of FLAME, see data/README.md")
+                yield Finding(f"head {name}", False, "not set up (optional; needs your own copy of FLAME, see data/README.md)")
             else:
                 yield Finding(f"head {name}", False, *_reason_and_way(error), needed=name == "anny")
         else:
@@ -126,7 +126,7 @@ def _network() -> Finding:
         facts = network_facts(None)
     except FormatError as error:
         return Finding("network for photos", False, str(error), "pip install --force-reinstall . in the source folder", needed=True)
-    return Finding("network for photos", True, f"weights {facts['prior_sha256'][:16]}..., trained by commit {facts['prior_commit']}")
+    return Finding("network for photos", True, f"weights {facts['prior_sha256'][:16]}..., trained with Déjà-vu {facts['prior_commit']}")
 
 
 def _model_files() -> Iterator[Finding]:

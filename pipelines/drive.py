@@ -243,14 +243,14 @@ def at_rate(frames: Iterator[HeadParams], fps: float, wanted: float | None) -> I
 
 def perform(subject: Subject, source: MotionSource, config: DriveConfig, avatar: Avatar) -> Iterator[HeadParams]:
     """The person's frames: the source's, carried over and smoothed."""
-    transfer = config.transfer
-    if transfer.torso != "still" and not avatar.shows_person:
-        print(f"note: the avatar is a head alone; --torso {transfer.torso} moves nothing.")
-    elif transfer.torso == "source" and not source.has_torso:
+    retarget = config.retarget
+    if retarget.torso != "still" and not avatar.shows_person:
+        print(f"note: the avatar is a head alone; --torso {retarget.torso} moves nothing.")
+    elif retarget.torso == "source" and not source.has_torso:
         print("note: this motion has no torso of its own; the person's stays still.")
-        transfer = replace(transfer, torso="still")
+        retarget = replace(retarget, torso="still")
     body, acted = avatar.shows_person, source.acted
-    carry = Retargeter(avatar.host_head, source.neutral, subject.neutral, transfer, body=body, acted=acted, fps=source.fps)
+    carry = Retargeter(avatar.host_head, source.neutral, subject.neutral, retarget, body=body, acted=acted, fps=source.fps)
     smooth = config.smooth == "on" or (config.smooth == "auto" and isinstance(source, LiveMotion | ArkitCsvMotion))
     steady = OneEuro(source.fps, config.filter)
     before: float | None = None

@@ -146,7 +146,7 @@ def retarget_motion(motion: str, avatar: Avatar, subject: Subject, torso: TorsoM
         source = open_motion(motion, avatar.host_head, None, stack, device)
         for note in source.notes:
             print(f"note: {note}")
-        frames = list(perform(subject, source, DriveConfig(transfer=RetargetConfig(torso=torso)), avatar))
+        frames = list(perform(subject, source, DriveConfig(retarget=RetargetConfig(torso=torso)), avatar))
     return HeadParams.cat(frames), source.fps
 
 

@@ -57,14 +57,28 @@ def command_help(
     about = inspect.cleandoc(function.__doc__ or "").split("\n\nArgs:")[0]
     lines = [*textwrap.wrap(" ".join(["usage: deja-vu", command, *words, *required, "[flags]"]), columns()), ""]
     lines += [*(line for part in about.split("\n") for line in textwrap.wrap(part, columns()) or [""]), ""]
-    heading = ""
+    for heading, members in group_options(options, main).items():
+        lines += ["", f"{heading}:"] if heading else []
+        for option in members:
+            lines += row(left_of(option, main.get(option.name)), f"{document_of(option)} {default_of(option, value_of)}".strip())
+    return "\n".join([*lines, "", f"Example: {example}"])
+
+
+def group_options(options: Sequence[Option], main: Mapping[str, str]) -> dict[str, list[Option]]:
+    """Options by their heading, in order; those under "", which come first, have none.
+
+    Args:
+        options: to be shown.
+        main: options with a short name, which make no heading of their own.
+    """
+    groups: dict[str, list[Option]] = {"": []}
+    for option in options:
+        if option.name not in main:
+            groups.setdefault(option.name.rpartition(".")[0], [])
     for option in options:
         above = option.name.rpartition(".")[0]
-        if above != heading and option.name not in main:
-            heading = above
-            lines += ["", f"{heading}:"]
-        lines += row(left_of(option, main.get(option.name)), f"{document_of(option)} {default_of(option, value_of)}".strip())
-    return "\n".join([*lines, "", f"Example: {example}"])
+        groups[above if above in groups else ""].append(option)
+    return groups
 
 
 def left_of(option: Option, short: str | None) -> str:

@@ -16,12 +16,12 @@ class RetargetConfig:
     """Strength and parts of the retargeted motion."""
 
     gain: Annotated[float, Range(0, 10)] = 1.0
-    """Strength of the expressions: 1 as they are, 0 none, above 1 exaggerated. Eyes open and shut as the mover's in any case."""
+    """Strength of the expressions: 1 as they are, 0 none, above 1 exaggerated. Eyes open and shut as the driving person's in any case."""
     turn: bool = True
-    """Retarget the turning and the shifting of the head, too."""
+    """Retarget the rotation and the translation of the head, too."""
     torso: TorsoMode = "still"
-    """What the torso does: still stays as far as the neck reaches, follow goes a part of the head's way and late, source does as the
-    mover's own."""
+    """What the torso does: still rests as far as the neck allows, follow goes part of the way with the head, late, source moves as the
+    driving person's torso does."""
 
 
 @dataclass(frozen=True)

@@ -245,7 +245,7 @@ def split_frames(count: int, split: str) -> Bool[Tensor, " T"]:
 
 def _detect(video: Path, config: TrackConfig) -> tuple[Detections, tuple[str, ...]]:
     """The followed face, and what the user should know of the file."""
-    with warnings.catch_warnings(record=True) as caught, tqdm(desc="find face", unit="frame") as bar:
+    with warnings.catch_warnings(record=True) as caught, tqdm(desc="find face", unit="frame", delay=0.5) as bar:
         warnings.simplefilter("always")
 
         def advance(done: int, total: int) -> None:

@@ -68,7 +68,7 @@ class NerfTrainConfig(TrainConfig):
     avatar: NerfConfig = field(default_factory=NerfConfig)
     """Sizes; with a prior only `sources` is read, and the others are the prior's."""
     prior: str | None = None
-    """File of `deja-vu generalize --path nerf` that makes the planes to start from, of `avatar.sources` frames; None starts without."""
+    """File of `deja-vu generalize --path nerf` that makes the planes to start from, of `avatar.sources` frames; by default none."""
     phases: tuple[NerfPhase, ...] = (
         NerfPhase(steps=250, resolution=512, learning_rate=0.005, final_rate=0.5, window=256, enlarge=False, perceptual_every=0),
         NerfPhase(steps=600, resolution=512, learning_rate=0.003, final_rate=0.1, window=256),

@@ -23,18 +23,18 @@ def benchmark_command(
     global_only: bool = False,
     recipe: Recipe = Recipe(),
 ) -> None:
-    """The main job on several clips, beside other systems' renders; or several kinds of avatar, with --paths.
+    """Make and score avatars from several clips; with --paths, compare several kinds of avatar.
 
     Args:
-        clips: videos, or folders with gt.mp4 and other systems' renders of the same frames (*.mp4); with --paths tracked folders too.
-        out: folder for one run a clip (and path), and table.md.
+        clips: videos, or folders with gt.mp4 and other systems' renders of the same frames (*.mp4); with --paths also tracked folders.
+        out: folder for one run per clip (and path), and table.md.
         paths: gaussian, gaussian-paper, nerf, nelf, nelf-real, nelf-pseudo: compare these, with costs, curves and sheets.
         frames: with --paths, further renders of the one clip by other systems.
-        drive: with --paths, let every avatar follow the other clips' motion too (a single clip's: a made-up person's).
-        config: recipe by name or path of a YAML file; flags override it.
-        reuse: score finished runs in `out` instead of computing them again.
+        drive: with --paths, also drive every avatar by the motion of the other clips (with a single clip, by a synthetic person's).
+        config: name of a recipe or path of a YAML file; flags override it.
+        reuse: score the finished runs in `out` instead of computing them again.
         overwrite: compute and replace runs that are in `out` already.
-        global_only: leave the blendmaps out, as an ablation.
+        global_only: train without blendmaps, as an ablation.
         recipe: every value of the recipe.
     """
     refuse_absent_all(clips, "a video or of a tracked folder")

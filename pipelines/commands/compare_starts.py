@@ -22,16 +22,16 @@ def compare_starts_command(
     config: str | None = None,
     recipe: GaussianTrainConfig = GaussianTrainConfig(),
 ) -> None:
-    """Quality by time of a personalization that begins from the network, beside one that does not.
+    """Compare, over time, trainings that start from the network with others that do not.
 
     Args:
         clips: tracked folders, or runs that hold one.
         out: folder; gets curves.json, and a plot for each clip.
-        only: ways to train now: "gray", "lifted", "prior", "prior, quick recipe"; all of them by default.
+        only: which to train now: "gray", "lifted", "prior", "prior, quick recipe"; all of them by default.
         reuse: keep the runs in `out` that are finished, and add to them.
-        overwrite: replace the comparison in `out`, once the new one is whole; files that no comparison wrote stay.
-        device: where to compute: auto (CUDA where it works, else the CPU), cpu, cuda, or of several GPUs cuda:1 and so on.
-        config: recipe by name or path of a YAML file; flags override it.
+        overwrite: replace the comparison in `out` once the new one is complete; files that no comparison wrote stay.
+        device: where to compute: auto (CUDA if it works, else the CPU), cpu, cuda, or with several GPUs cuda:1 and so on.
+        config: name of a recipe or path of a YAML file; flags override it.
         recipe: every value of the personalization.
     """
     refuse_absent_all(clips, "a video or of a tracked folder")

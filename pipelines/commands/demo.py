@@ -18,14 +18,14 @@ def demo_command(
     config: str | None = None,
     recipe: Recipe = Recipe(),
 ) -> None:
-    """Everything once: a made-up person's video (or yours) becomes an avatar, and a sample motion drives it.
+    """Try everything once: make an avatar from a synthetic person's video (or yours), and animate it.
 
     Args:
         out: run folder.
-        video: your own video instead of a made-up person's.
+        video: your own video instead of a synthetic person's.
         resume: continue the run in `out` exactly where it stopped.
-        overwrite: replace the run in `out`, once the new one is whole; files that no run wrote stay.
-        config: recipe by name (quick, gpu, paper; tiny to try things out) or path of a YAML file; flags override it.
+        overwrite: replace the run in `out` once the new one is complete; files that no run wrote stay.
+        config: name of a recipe (quick, gpu, paper; tiny to try things out) or path of a YAML file; flags override it.
         recipe: every value of the recipe.
     """
     refuse_idle_recipe(config, recipe)

@@ -8,12 +8,12 @@ from deja_vu.pipelines.command import Command
 
 
 def doctor_command(*, speed: bool = False) -> None:
-    """Say what is available here, and how to get what is missing.
+    """Show what is installed here, and how to get what is missing.
 
-    It looks at heads, landmarker, rasterizers, device, codecs and optional parts.
+    It checks heads, landmarker, rasterizers, device, codecs and optional parts.
 
     Args:
-        speed: measure how fast the processor is instead, in some seconds: times of different machines can then be compared.
+        speed: instead measure how fast the processor is, which takes some seconds, so that times of different machines can be compared.
     """
     from deja_vu.pipelines.doctor import run, tell_speed
 

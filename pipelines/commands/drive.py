@@ -19,7 +19,7 @@ def drive_command(
     device: str = "auto",
     config: DriveConfig = DriveConfig(),
 ) -> None:
-    """Drive an avatar with somebody's motion.
+    """Animate an avatar with somebody's motion.
 
     Args:
         run: run folder of `deja-vu personalize`.
@@ -27,8 +27,8 @@ def drive_command(
             webcam:0.
         out: .mp4, .webm (transparent), a folder for transparent pictures, or virtual-camera.
         overwrite: replace the video, or the pictures of an earlier drive, that `out` names.
-        device: where to compute: auto (CUDA where it works, else the CPU), cpu, cuda, or of several GPUs cuda:1 and so on.
-        config: how the motion is carried over and shown.
+        device: where to compute: auto (CUDA if it works, else the CPU), cpu, cuda, or with several GPUs cuda:1 and so on.
+        config: how the motion is retargeted and shown.
     """
     read = [find_avatar(run), *([] if WEBCAM.fullmatch(motion) else [Path(motion)])]
     refuse_absent_motion(motion)

@@ -29,10 +29,10 @@ def evaluate_command(
         frames: how many held-out frames are scored, evenly spread, or all.
         json: file for the metrics; they are printed in any case.
         save_frames: folder for render_, target_, head_ and person_ PNGs of every scored frame, and frames.json.
-        truth: file beside the video of `deja-vu sample` that the avatar was learned from; with it, the avatar is scored from all sides
-            too (`around`, by the degrees that the camera has gone round the head), and --save-frames gets around.png.
+        truth: file next to the video of `deja-vu sample` that the avatar was learned from; with it, the avatar is scored from all sides
+            too (`around`, by the angle that the camera has gone round the head), and --save-frames gets around.png.
         overwrite: replace the file, and the frames of an earlier evaluation, that the other flags name.
-        device: where to compute: auto (CUDA where it works, else the CPU), cpu, cuda, or of several GPUs cuda:1 and so on.
+        device: where to compute: auto (CUDA if it works, else the CPU), cpu, cuda, or with several GPUs cuda:1 and so on.
     """
     find_avatar(run)
     if json is not None:

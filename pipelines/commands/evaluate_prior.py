@@ -22,7 +22,7 @@ def evaluate_prior_command(
     overwrite: bool = False,
     device: str = "auto",
 ) -> None:
-    """Score networks of the generalize stage on people they never saw, beside lifting alone.
+    """Score networks trained by `deja-vu generalize` on people they never saw.
 
     Args:
         out: JSON file for the figures.
@@ -33,7 +33,7 @@ def evaluate_prior_command(
         photos: most held-out photos that are measured.
         counts: from how many frames of a clip a head is made; several (1 3) make several heads, compared on the same other frames.
         overwrite: replace the JSON file if it is there.
-        device: where to compute: auto (CUDA where it works, else the CPU), cpu, cuda, or of several GPUs cuda:1 and so on.
+        device: where to compute: auto (CUDA if it works, else the CPU), cpu, cuda, or with several GPUs cuda:1 and so on.
     """
     for path in (*shards, *clips, *priors):
         refuse_absent(path, "shards, a tracked folder or a network")

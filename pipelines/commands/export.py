@@ -13,7 +13,7 @@ from deja_vu.pipelines.run_folder import find_avatar
 def export_command(
     run: Path, *, format: Format, out: Path, overwrite: bool = False, device: str = "auto", config: ExportConfig = ExportConfig()
 ) -> None:
-    """Write an avatar as a file, or a page, that other programs show.
+    """Export an avatar as a file for other programs, or as a web page.
 
     Args:
         run: run folder of `deja-vu personalize`.

@@ -24,9 +24,9 @@ def generalize_command(
     Args:
         data: folders of photos or tracked videos, or folders that `deja-vu prepare` made.
         out: run folder; gets prior.safetensors, metrics.json, curves, and shards/ where photos are given.
-        config: recipe by name (faces, paper; full for radiance fields) or path of a YAML file; flags override it.
+        config: name of a recipe (faces, paper; full for radiance fields) or path of a YAML file; flags override it.
         resume: continue the run in `out` exactly where it stopped.
-        overwrite: replace the run in `out`, once the new one is whole; its shards are kept.
+        overwrite: replace the run in `out` once the new one is complete; its shards are kept.
         recipe: every value of the recipe.
     """
     for folder in data:

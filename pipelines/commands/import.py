@@ -18,7 +18,7 @@ def import_command(
     overwrite: bool = False,
     recipe: ImportConfig = ImportConfig(),
 ) -> None:
-    """Bring another program's data set into the layout that other commands read.
+    """Convert another program's data set to the layout that other commands read.
 
     Pictures, masks, cameras and FLAME's parameters stay as they lie on disk; nothing in the files is run.
 
@@ -27,7 +27,7 @@ def import_command(
             flame-head-tracker become a tracked folder, which needs your own copy of FLAME; ffhq and vfhq become shards of photos.
         source: folder of the data set, or of one of its clips.
         out: folder to fill.
-        overwrite: replace what `out` holds, once the new folder is whole.
+        overwrite: replace what is in `out` once the new folder is complete.
         recipe: every value of the import.
     """
     refuse_absent(source, "a folder of a data set")

@@ -29,15 +29,15 @@ def personalize_command(
     global_only: bool = False,
     recipe: Recipe = Recipe(),
 ) -> None:
-    """From a video to a drivable avatar, tracking included.
+    """Make a drivable avatar from a video.
 
     Args:
         video: the video, or a folder that `deja-vu track` made.
-        out: run folder; gets avatar.safetensors, metrics.json, compare.png, turntable.mp4, curves.
-        config: recipe by name (quick, gpu, paper; tiny to try things out) or path of a YAML file; flags override it.
+        out: run folder; gets avatar.safetensors, metrics.json, compare.png, turntable.mp4, report.html, training curves.
+        config: name of a recipe (quick, gpu, paper; tiny to try things out) or path of a YAML file; flags override it.
         resume: continue the run in `out` exactly where it stopped.
-        overwrite: replace the run in `out`, once the new one is whole; files that no run wrote stay.
-        global_only: leave the blendmaps out, as an ablation.
+        overwrite: replace the run in `out` once the new one is complete; files that no run wrote stay.
+        global_only: train without blendmaps, as an ablation.
         recipe: every value of the recipe.
     """
     refuse_idle_recipe(config, recipe)

@@ -20,15 +20,15 @@ def prepare_command(
     device: str = "auto",
     recipe: PrepareConfig = PrepareConfig(),
 ) -> None:
-    """Find, cut out and fit the heads in folders of photos, for `deja-vu generalize`.
+    """Find, crop and fit the heads in folders of photos, for `deja-vu generalize`.
 
     Args:
         data: folders of photos or tracked videos.
         out: folder of shards; report.json in it says which photos were refused and why.
-        resume: go on where an earlier preparation of the same photos stopped.
-        overwrite: replace the shards in `out`, once the new ones are whole; files that no preparation wrote stay.
-        config: recipe by name (faces, paper) or path of a YAML file; flags override it.
-        device: where to fit heads: auto (CUDA where there is one, else the CPU), cpu, cuda, or of several GPUs cuda:1 and so on.
+        resume: continue where an earlier preparation of the same photos stopped.
+        overwrite: replace the shards in `out` once the new ones are complete; files that no preparation wrote stay.
+        config: name of a recipe (faces, paper) or path of a YAML file; flags override it.
+        device: where to fit heads: auto (CUDA if there is one, else the CPU), cpu, cuda, or with several GPUs cuda:1 and so on.
         recipe: every value of the preparation.
     """
     for folder in data:

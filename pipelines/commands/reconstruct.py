@@ -12,13 +12,13 @@ from deja_vu.pipelines.requests import refuse_absent_all, refuse_device, refuse_
 def reconstruct_command(
     photos: list[Path], *, out: Path, overwrite: bool = False, device: str = "auto", config: ReconstructConfig = ReconstructConfig()
 ) -> None:
-    """From one photo, or several of one person, to a drivable avatar, in seconds.
+    """Make a drivable avatar from one photo, or several of one person, in seconds.
 
     Args:
-        photos: pictures of one person's face; more of them, from other sides, show more of it.
+        photos: pictures of one person's face; more of them, from other sides, show more.
         out: run folder; gets avatar.safetensors, compare.png, expressions.png, turntable.mp4; drive, view and export read it.
-        overwrite: replace the run in `out`, once the new one is whole; files that no run wrote stay.
-        device: where to compute: auto (CUDA where it works, else the CPU), cpu, cuda, or of several GPUs cuda:1 and so on.
+        overwrite: replace the run in `out` once the new one is complete; files that no run wrote stay.
+        device: where to compute: auto (CUDA if it works, else the CPU), cpu, cuda, or with several GPUs cuda:1 and so on.
         config: every value of the recipe.
     """
     refuse_folder(out, "reconstruct", photos, overwrite=overwrite)

@@ -11,15 +11,15 @@ from deja_vu.pipelines.run_folder import find_avatar
 
 
 def report_command(run: Path, *, out: Path | None = None, overwrite: bool = False, device: str = "auto") -> None:
-    """Write report.html again: one page that shows a run to somebody who was not there.
+    """Write report.html again: one page with the scores and pictures of a run.
 
-    It has scores, pictures, curves, and advice for a better video.
+    It shows scores, pictures and training curves, and says how to film a better video.
 
     Args:
         run: run folder of `deja-vu personalize`.
-        out: page to write; without it report.html in the run folder, where the run's own page is made anew.
+        out: page to write; by default the report.html of the run folder, which is replaced.
         overwrite: replace the page that `out` names.
-        device: where to compute: auto (CUDA where it works, else the CPU), cpu, cuda, or of several GPUs cuda:1 and so on.
+        device: where to compute: auto (CUDA if it works, else the CPU), cpu, cuda, or with several GPUs cuda:1 and so on.
     """
     find_avatar(run)
     if out is not None:

@@ -11,13 +11,13 @@ from deja_vu.pipelines.own_files import hold_output
 
 
 def sample_command(out: Path, *, frames: Frames = 150, close: bool = False, overwrite: bool = False) -> None:
-    """Write a video of a made-up person, with known ground truth, to try everything on.
+    """Write a video of a synthetic person, with its exact ground truth.
 
     Args:
         out: .mp4 file to write.
         frames: length of the video at 25 frames a second.
-        close: let the head fill the picture, before a beige wall.
-        overwrite: replace the video, and the truth beside it, if they are there.
+        close: let the head fill the picture, in front of a beige wall.
+        overwrite: replace the video and the truth next to it if they exist.
     """
     with hold_output(out, overwrite=overwrite), hold_output(out.with_suffix(TRUTH_SUFFIX), overwrite=overwrite):
         from deja_vu.pipelines.sample import write_sample

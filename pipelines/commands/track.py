@@ -23,10 +23,10 @@ def track_command(
 
     Args:
         video: the video.
-        out: folder to fill; overlay.mp4 in it shows how well tracking holds.
-        config: recipe by name or path of a YAML file; flags override it.
-        overwrite: replace the tracked video in `out`, once the new one is whole.
-        device: where to fit the head: auto (CUDA where there is one, else the CPU), cpu, cuda, or of several GPUs cuda:1 and so on.
+        out: folder to fill; overlay.mp4 in it shows how well tracking worked.
+        config: name of a recipe or path of a YAML file; flags override it.
+        overwrite: replace the tracked video in `out` once the new one is complete.
+        device: where to fit the head: auto (CUDA if there is one, else the CPU), cpu, cuda, or with several GPUs cuda:1 and so on.
         recipe: every value of the tracker's recipe.
     """
     refuse_folder(out, "track", [video, *config_file(config)], overwrite=overwrite)

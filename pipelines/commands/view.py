@@ -18,7 +18,7 @@ def view_command(
     Args:
         runs: run folders of `deja-vu personalize`; several stand side by side.
         motion: further motions to choose from: videos, tracked folders, .csv captures, .yaml scripts.
-        device: where to compute: auto (CUDA where it works, else the CPU), cpu, cuda, or of several GPUs cuda:1 and so on.
+        device: where to compute: auto (CUDA if it works, else the CPU), cpu, cuda, or with several GPUs cuda:1 and so on.
         config: where the page is.
     """
     for run in runs:

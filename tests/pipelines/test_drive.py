@@ -107,7 +107,7 @@ def test_a_persons_own_torso_comes_back_from_the_film(tmp_path) -> None:
 
 
 def drive_config(torso: TorsoMode) -> DriveConfig:
-    return DriveConfig(transfer=RetargetConfig(torso=torso))
+    return DriveConfig(retarget=RetargetConfig(torso=torso))
 
 
 def whole_person() -> tuple[GaussianAvatar, Subject]:

@@ -30,6 +30,13 @@ def test_every_command_explains_itself(name, capsys) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
+def test_every_heading_has_a_name_and_stands_once(name, capsys) -> None:
+    headings = [line for line in printed(capsys, name, "--help-all").splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert ":" not in headings
+    assert len(headings) == len(set(headings)), headings
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_flag_is_documented_and_every_number_has_a_range(name) -> None:
     options = options_of(load_command(name).run)
     assert [option.name for option in options if not document_of(option)] == []
