@@ -115,7 +115,7 @@ def read_subject(truth: Path) -> SyntheticSubject:
             frames = len(file.get_tensor("expression"))
         size, seed, fps, close = int(facts["size"]), int(facts["seed"]), float(facts["fps"]), facts["close"] == "True"
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{truth} is no truth of this version's `deja-vu sample` ({type(error).__name__}: {error}).") from error
+        raise FormatError(f"{truth} is not a truth file of this version's `deja-vu sample` ({type(error).__name__}: {error}).") from error
     return SyntheticSubject(frames, size, seed, fps, close=close)
 
 

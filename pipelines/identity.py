@@ -55,10 +55,10 @@ def refuse_other_source(run: Path, source: Path) -> None:
     """
     begun = read_record(run)
     if "source_sha256" not in begun:
-        raise InputError(f"{run} was begun by an older version, which did not note with what. Add --overwrite to start anew.")
+        raise InputError(f"{run} was started by an older version, which did not record its video. Add --overwrite to start anew.")
     if begun["source_sha256"] != source_facts(source)["source_sha256"]:
         raise InputError(
-            f"{run} was begun with {begun['source']}, and {source} has another content. "
+            f"{run} was begun with {begun['source']}, and the content of {source} differs. "
             "Resume it with what it was begun with, or add --overwrite to start anew."
         )
 

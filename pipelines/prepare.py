@@ -233,7 +233,7 @@ def identify(source: str, config: PrepareConfig, below: str | None = None) -> tu
                     return identity, "test" if re.fullmatch(rule.test, identity) else "train"
                 break
     except re.error as error:
-        raise ConfigError(f"A set's rule is no regular expression: {error}.") from error
+        raise ConfigError(f"A set's rule is not a regular expression: {error}.") from error
     return identity, "test" if int(_digest(identity)[:8], 16) / 16**8 < config.test_share else "train"
 
 

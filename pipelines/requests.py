@@ -88,7 +88,7 @@ def refuse_absent_motion(motion: str) -> None:
         refuse_absent(path, MOTIONS.get(suffix, "a video"))
         if suffix in NO_MOTIONS:
             raise InputError(
-                f"{path} is no motion. Expected a video, a folder of `deja-vu track`, a .csv of Live Link Face, "
+                f"{path} is not a motion. Expected a video, a folder of `deja-vu track`, a .csv of Live Link Face, "
                 "an expression script (.yaml), or webcam:0."
             )
 

@@ -99,7 +99,7 @@ def read_header(path: Path) -> dict[str, str]:
         with open_tensors(path) as file:
             header = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise FormatError(f"{path} is damaged or no safetensors file ({in_short(error)}).") from error
+        raise FormatError(f"{path} is damaged or not a safetensors file ({in_short(error)}).") from error
     if header.get("format") != "deja-vu avatar":
         raise FormatError(f"{path} holds no avatar: its header has no 'deja-vu avatar' mark.")
     refuse_other_version(f"{path} has avatar format", header.get("version"), FORMAT_VERSION, "Personalize again with this version.")

@@ -35,4 +35,4 @@ def read_npz(path: Path, advice: str) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             return dict(archive)
     except DAMAGE as error:
-        raise FormatError(f"{path} is no archive of plain arrays ({in_short(error)}). {advice}") from error
+        raise FormatError(f"{path} is not an archive of plain arrays ({in_short(error)}). {advice}") from error

@@ -32,7 +32,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:  # of two values the last would count, and nobody would be told
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise yaml.YAMLError(f"'{key.value[:40]}' stands twice, again in line {key.start_mark.line + 1}; leave one out")
+                    raise yaml.YAMLError(f"'{key.value[:40]}' occurs twice, again in line {key.start_mark.line + 1}; leave one out")
                 seen.add(key.value)
         return node
 
@@ -59,7 +59,7 @@ def parse_json(text: str | bytes, where: str) -> Any:
     try:
         return json.loads(text)
     except UNREADABLE as error:
-        raise FormatError(f"{where} is damaged or no JSON ({in_short(error)}).") from error
+        raise FormatError(f"{where} is damaged or not JSON ({in_short(error)}).") from error
 
 
 def read_yaml(path: Path) -> Any:
@@ -91,4 +91,4 @@ def _read_text(path: Path, most: int) -> str:
     except OSError as error:
         raise FormatError(f"{path} cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
-        raise FormatError(f"{path} is no text in UTF-8 ({in_short(error)}). Save it as UTF-8.") from error
+        raise FormatError(f"{path} is not text in UTF-8 ({in_short(error)}). Save it as UTF-8.") from error

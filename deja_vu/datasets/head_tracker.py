@@ -28,7 +28,7 @@ def read_head_tracker(folder: Path) -> Recording:
     """
     files = sorted((path for path in folder.glob("*.npz") if path.stem.isdecimal()), key=lambda path: int(path.stem))
     if not files:
-        raise InputError(f"{folder} is no export of flame-head-tracker: expected files such as 0.npz, one a frame, in it.")
+        raise InputError(f"{folder} is not an export of flame-head-tracker: expected files such as 0.npz, one a frame, in it.")
     arrays = [_without_pictures(path) for path in files]
     shape = take_all(files, arrays, "shape", (1, None))[:, 0]
     expression = take_all(files, arrays, "exp", (1, None))[:, 0]

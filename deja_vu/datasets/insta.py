@@ -56,12 +56,12 @@ def read_insta(folder: Path) -> Recording:
     """
     files = sorted((folder / "checkpoint").glob("*.frame"))
     if not files:
-        raise InputError(f"{folder} is no recording of metrical-tracker or INSTA: expected checkpoint/*.frame in it.")
+        raise InputError(f"{folder} is not a recording of metrical-tracker or INSTA: expected checkpoint/*.frame in it.")
     pictures = [_find(folder, PICTURES, file.stem) for file in files]
     masks = [_find(folder, MASKS, file.stem) for file in files]
     for file, picture in zip(files, pictures, strict=True):
         if picture is None:
-            raise InputError(f"{folder}: {file.name} has no picture of its name in {', '.join(PICTURES)}. Fetch the pictures, too.")
+            raise InputError(f"{folder}: {file.name} has no picture with its name in {', '.join(PICTURES)}. Fetch the pictures, too.")
         if not file.stem.isdecimal():
             raise InputError(f"{file}: expected a number for a name, as 00012.frame.")
     frames = [_read_frame(file) for file in files]
@@ -129,7 +129,7 @@ def _read_frame(file: Path) -> dict[str, Any]:
             f"{file} is damaged, or names code that only its own program would run ({why}). Track the recording again."
         ) from error
     if not isinstance(content, dict):
-        raise FormatError(f"{file} is no checkpoint of metrical-tracker: expected a dictionary. Track the recording again.")
+        raise FormatError(f"{file} is not a checkpoint of metrical-tracker: expected a dictionary. Track the recording again.")
     return {
         name: {key: value.numpy() if isinstance(value, torch.Tensor) else value for key, value in part.items()}
         if isinstance(part, dict)
@@ -148,5 +148,5 @@ def _read(picture: Path, mask: Path | None) -> RecordedFrame:
     if image[..., 3].min() < 255:
         return RecordedFrame(image[..., :3], image[..., 3])
     if mask is None or mask == picture:
-        raise InputError(f"{picture} has no alpha, and there is no mask of its name in {', '.join(MASKS)}. Every frame needs one.")
+        raise InputError(f"{picture} has no alpha, and there is no mask with its name in {', '.join(MASKS)}. Every frame needs one.")
     return RecordedFrame(image[..., :3], read_plane(mask, image.shape[:2]))

@@ -136,7 +136,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
         TypeError,
         ValueError,
     ) as error:
-        raise FormatError(f"{path} is damaged or no pickle of arrays ({error}). Download it again from its publisher.") from error
+        raise FormatError(f"{path} is damaged or not a pickle of arrays ({error}). Download it again from its publisher.") from error
 
 
 def _decode(value: Any) -> Any:

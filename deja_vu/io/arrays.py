@@ -56,7 +56,7 @@ def read_tensors(path: Path | str) -> tuple[dict[str, str], dict[str, Tensor]]:
         with open_tensors(path) as file:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
-        raise FormatError(f"{path} is damaged or no safetensors file ({in_short(error)}).") from error
+        raise FormatError(f"{path} is damaged or not a safetensors file ({in_short(error)}).") from error
 
 
 WEIGHTS_SHA256 = "weights_sha256"

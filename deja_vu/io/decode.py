@@ -70,7 +70,7 @@ def open_video(path: Path | str) -> Iterator[tuple[InputContainer, VideoStream]]
             held = "only sound" if container.streams.audio else "no picture track"
             raise InputError(f"{path} holds {held}. Expected a video with frames.")
         if streams[0].codec_context is None:
-            raise InputError(f"{path} is coded in a way that nobody knows, or damaged. Export it again as MP4 (H.264).")
+            raise InputError(f"{path} uses an unknown codec, or is damaged. Export it again as MP4 (H.264).")
         width, height = streams[0].codec_context.width, streams[0].codec_context.height
         if width * height > MAX_PIXELS:
             raise InputError(f"{path} has frames of {width} x {height} pixels. Reduce them to 8192 x 4320 or less.")

@@ -178,7 +178,7 @@ def _lock(file: Path, shown: Path) -> int:
         lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         if os.fstat(lock).st_size and not _owner(file):
             os.close(lock)
-            raise OutputError(f"{file} is no file of this program, and stands where it notes who uses {shown}. Move it away.")
+            raise OutputError(f"{file} was not written by this program, which needs that name for its lock on {shown}. Move it away.")
         if not _try(lock):
             os.close(lock)
             raise OutputError(_holder(file, shown))

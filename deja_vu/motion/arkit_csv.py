@@ -130,7 +130,7 @@ def _read(path: Path) -> _Table:
     try:
         lines = list(csv.reader(written, delimiter=delimiter))
     except csv.Error as error:
-        raise InputError(f"{path} is no CSV file that can be read ({error}). Export the capture again.") from error
+        raise InputError(f"{path} is not a CSV file that can be read ({error}). Export the capture again.") from error
     if len(lines) < 2:
         raise InputError(f"{path} holds no motion: expected a line of column names, and a line for every frame.")
     header = [cell.strip() for cell in lines[0]]
@@ -258,7 +258,7 @@ def _to_seconds(times: Float[np.ndarray, " R"], path: Path, notes: list[str]) ->
                     notes.append(f"{path.name}: times count {unit}, as their steps of {step:g} tell.")
                 return (times - times[0]) * length
     raise InputError(
-        f"{path}: from line to line the time grows by {step:g}, which is no frame's time in seconds, milli-, micro- or nanoseconds. "
+        f"{path}: from line to line the time grows by {step:g}, not the time of a frame in seconds, milli-, micro- or nanoseconds. "
         "Export the capture with times in seconds."
     )
 

@@ -86,7 +86,7 @@ def _read(path: Path) -> tuple[float, list[Any]]:
     except FormatError as error:
         raise InputError(str(error)) from error
     if not isinstance(script, dict) or not isinstance(script.get("keyframes"), list) or not script["keyframes"]:
-        raise InputError(f"{path} is no script: expected a mapping with a list `keyframes`, such as: keyframes: [{{at: 0, face: smile}}]")
+        raise InputError(f"{path} is not a script: expected a mapping with a list `keyframes`, as: keyframes: [{{at: 0, face: smile}}]")
     _refuse_unknown(script, ("fps", "keyframes"), f"{path}")
     rate = _read_number(script.get("fps", 30.0), f"{path}: fps", 1.0, 240.0)
     return rate, script["keyframes"]

@@ -59,7 +59,7 @@ def _read_entry(line: str, where: str) -> dict[str, tuple[float, float]]:
         raise FormatError(f"{where} has no step. Continue the run with --resume, which mends its log.")
     named = {name: value for name, value in entry.items() if name not in ("step", "seconds")}
     if wrong := [name for name, value in named.items() if value is not None and not _is_number(value)]:
-        raise FormatError(f"{where}: {wrong[0]} is no number. Continue the run with --resume, which mends its log.")
+        raise FormatError(f"{where}: {wrong[0]} is not a number. Continue the run with --resume, which mends its log.")
     return {name: (float(entry["step"]), math.nan if value is None else float(value)) for name, value in named.items()}
 
 

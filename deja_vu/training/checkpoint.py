@@ -109,7 +109,7 @@ def load_checkpoint(
         _refuse_unfit(content["optimizer"]["state"], optimizer)
         optimizer.load_state_dict(content["optimizer"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FormatError(f"{path} is no readable checkpoint ({str(error)[:200]}). Start the run anew with --overwrite.") from error
+        raise FormatError(f"{path} is not a readable checkpoint ({str(error)[:200]}). Start the run anew with --overwrite.") from error
     model.load_state_dict(content["model"])
     torch.set_rng_state(content["random"])
     if torch.cuda.is_available() and content["random_cuda"]:
@@ -157,13 +157,13 @@ def _read(path: Path, expected: Mapping[str, type]) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
-        raise FormatError(f"{path} is no readable checkpoint ({in_short(error)}). Start the run anew with --overwrite.") from error
+        raise FormatError(f"{path} is not a readable checkpoint ({in_short(error)}). Start the run anew with --overwrite.") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         version = content.get("format") if isinstance(content, dict) else None
         raise FormatError(f"{path} is a checkpoint of format {version}, this version reads {FORMAT}. Start the run anew with --overwrite.")
     kinds = {"whose": dict, "step": int, "model": dict, "optimizer": dict, "random": Tensor, "random_cuda": list, "extra": dict}
     if not _holds(content, kinds) or not _holds(content["extra"], expected) or not _is_random_state(content["random"]):
-        raise FormatError(f"{path} is no readable checkpoint: entries are missing or of another kind. Start the run anew with --overwrite.")
+        raise FormatError(f"{path} is not a readable checkpoint: entries are missing or wrong. Start the run anew with --overwrite.")
     return content
 
 

@@ -132,7 +132,7 @@ def test_files_that_are_no_avatar_are_refused(saved, tmp_path) -> None:
         load_avatar(other)
     for content in (b"", b"no safetensors at all", saved.read_bytes()[:-1000], saved.read_bytes()[:50]):
         other.write_bytes(content)
-        with pytest.raises(FormatError, match="damaged or no safetensors"):
+        with pytest.raises(FormatError, match="damaged or not a safetensors"):
             load_avatar(other)
 
 

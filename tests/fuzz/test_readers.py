@@ -80,7 +80,7 @@ def test_small_documents_that_ask_for_much_are_refused(tmp_path) -> None:
     with pytest.raises(FormatError, match="alias"):
         read_yaml(path)
     path.write_text("track:\n  resolution: 512\ntrack: {resolution: 256}\n")
-    with pytest.raises(FormatError, match="'track' stands twice, again in line 3"):
+    with pytest.raises(FormatError, match="'track' occurs twice, again in line 3"):
         read_yaml(path)
     path.write_bytes(b"a: " + b"[" * 100_000)
     with pytest.raises(FormatError, match="not valid YAML"):
@@ -92,7 +92,7 @@ def test_small_documents_that_ask_for_much_are_refused(tmp_path) -> None:
     with pytest.raises(FormatError, match="UTF-8"):
         read_yaml(path)
     path.write_bytes(b"[" * 200_000)
-    with pytest.raises(FormatError, match="damaged or no JSON"):
+    with pytest.raises(FormatError, match="damaged or not JSON"):
         read_json(path)
 
 

@@ -136,7 +136,7 @@ def test_a_file_of_the_users_in_the_locks_place_is_not_written(tmp_path) -> None
         pass
     (tmp_path / LOCK).unlink()
     (tmp_path / LOCK).write_text("mine")
-    with pytest.raises(OutputError, match="is no file of this program"), hold(tmp_path):
+    with pytest.raises(OutputError, match="was not written by this program"), hold(tmp_path):
         pass
     assert (tmp_path / "notes").read_text() == (tmp_path / LOCK).read_text() == "mine"
 

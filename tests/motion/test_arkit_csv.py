@@ -229,7 +229,7 @@ def test_steps_that_are_no_frame_s_are_refused(anny, tmp_path) -> None:
     """A column of frame numbers that is called time."""
     renamed = lambda lines: [lines[0].replace("Timecode", "time"), *lines[1:]]  # noqa: E731
     path = write(tmp_path / "a.csv", times=[str(frame) for frame in range(90)], edit=renamed)
-    with pytest.raises(InputError, match="the time grows by 1, which is no frame's"):
+    with pytest.raises(InputError, match="the time grows by 1, not the time of a frame"):
         ArkitCsvMotion(path, anny)
 
 
@@ -269,7 +269,7 @@ def test_dates_and_times_of_day_are_read(anny, tmp_path, form) -> None:
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
-        (lambda lines: [*lines[:3], '"' + "9" * 200_000 + '"'], "no CSV file that can be read"),
+        (lambda lines: [*lines[:3], '"' + "9" * 200_000 + '"'], "not a CSV file that can be read"),
         (lambda lines: [*lines[:3], lines[3].rpartition(",")[0] + ",1e300"], "nothing that can be measured"),
         (lambda lines: [*lines[:3], lines[3].rpartition(",")[0] + "," + "x" * 5000], "not a number"),
     ],

@@ -54,8 +54,8 @@ def test_one_keyframe_is_a_still_picture(written) -> None:
 
 BAD = {
     "no yaml": ("keyframes: [", "not valid YAML"),
-    "no mapping": ("[1, 2]", "is no script"),
-    "no keyframes": ("fps: 30", "is no script"),
+    "no mapping": ("[1, 2]", "is not a script"),
+    "no keyframes": ("fps: 30", "is not a script"),
     "unknown top key": ("fps: 30\nspeed: 2\nkeyframes: [{at: 0}]", "unknown name 'speed'"),
     "fps": ("fps: fast\nkeyframes: [{at: 0}]", "fps is 'fast'"),
     "no time": ("keyframes: [{face: smile}]", "keyframe 1 must be a mapping with its time"),

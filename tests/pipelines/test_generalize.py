@@ -185,7 +185,7 @@ class TestPrepare:
         assert identify("neutral/912_03.jpg", config)[1] == "test"
         share = sum(identify(f"any/{k}.jpg", config)[1] == "test" for k in range(500)) / 500
         assert 0.06 < share < 0.14
-        with pytest.raises(ConfigError, match="no regular expression"):
+        with pytest.raises(ConfigError, match="not a regular expression"):
             identify("x", PrepareConfig(sets=(SetRule("("),)))
 
     def test_no_photo_and_no_clip_is_lost_where_names_are_alike(self, film, tmp_path):

@@ -230,7 +230,7 @@ def test_a_run_goes_on_with_what_it_was_begun_with_alone(refused, film, small_re
     begin_run(out, first.folder)
     before = snapshot(out)
     said = refused("personalize", second.folder, "--out", out, "--config", config, "--resume")
-    assert f"was begun with {first.folder}, and {second.folder} has another content" in said
+    assert f"was begun with {first.folder}, and the content of {second.folder} differs" in said
     assert "There is no file" in refused("personalize", tmp_path / "none.mp4", "--out", out, "--config", config, "--resume")
     assert {name: content for name, content in snapshot(out).items() if name != ".deja-vu-lock"} == {"run.json": before["run.json"]}
     # A checkpoint that the model would fit, of another recipe or another video, does not pass for this run's own.

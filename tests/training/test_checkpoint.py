@@ -82,12 +82,12 @@ def test_a_truncated_file_and_another_version_are_refused(tmp_path: Path) -> Non
     path = tmp_path / "last.pt"
     save_checkpoint(path, 1, *build(), whose=MINE)
     path.write_bytes(path.read_bytes()[:-500])
-    with pytest.raises(FormatError, match="no readable checkpoint"):
+    with pytest.raises(FormatError, match="not a readable checkpoint"):
         load_checkpoint(path, *build(), whose=MINE)
     torch.save({"format": 99}, path)
     with pytest.raises(FormatError, match="format 99"):
         load_checkpoint(path, *build(), whose=MINE)
-    with pytest.raises(FormatError, match="no readable checkpoint"):
+    with pytest.raises(FormatError, match="not a readable checkpoint"):
         load_checkpoint(tmp_path / "missing.pt", *build(), whose=MINE)
 
 

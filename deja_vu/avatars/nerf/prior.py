@@ -85,13 +85,13 @@ def load_field_prior(path: Path) -> NerfAvatar:
     """
     header, tensors = read_weights(path)
     if header.get("format") != FORMAT:
-        raise FormatError(f"{path} is no field's network: its header says {header.get('format')}. Train one with generalize --path nerf.")
+        raise FormatError(f"{path} is not a field's network: its header says {header.get('format')}. Train one: generalize --path nerf.")
     refuse_other_version(f"{path} has format", header.get("version"), FORMAT_VERSION, "Train it again with this version.")
     try:
         described = parse_json(header["config"], f"{path}: its config")
         config = dacite.from_dict(NerfConfig, described, dacite.Config(strict=True))
         prior = build_field_prior(load_head(header["head"]), config)
     except (KeyError, TypeError, dacite.DaciteError) as error:
-        raise FormatError(f"{path} is damaged or no field's network ({error}).") from error
+        raise FormatError(f"{path} is damaged or not the network of a field ({error}).") from error
     load_weights(prior, tensors, path)
     return prior.eval()

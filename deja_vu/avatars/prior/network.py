@@ -186,12 +186,12 @@ def load_prior(path: Path | None = None) -> HeadPrior:
     header, tensors = read_weights(path)
     try:
         if (header.get("format"), header.get("version")) != (FORMAT, str(FORMAT_VERSION)):
-            raise FormatError(f"{path} is no network of this version: its header says {header.get('format')} {header.get('version')}.")
+            raise FormatError(f"{path} is not a network of this version: its header says {header.get('format')} {header.get('version')}.")
         described = parse_json(header["config"], f"{path}: its config")
         config = dacite.from_dict(PriorConfig, described, dacite.Config(strict=True, cast=[tuple]))
         prior = build_prior(config)
     except (KeyError, TypeError, dacite.DaciteError) as error:
-        raise FormatError(f"{path} is damaged or no network's file ({error}).") from error
+        raise FormatError(f"{path} is damaged or not a network file ({error}).") from error
     if header["uv_hash"] != prior.atlas.layout.hash:
         raise FormatError(f"{path} was trained on another UV chart of head '{config.head}'. Train it again with this version.")
     load_weights(prior, tensors, path)
