@@ -1,4 +1,4 @@
-"""Examples of later steps, drawn by threads while a step is computed."""
+"""Training examples of later steps, drawn by threads while a step is computed."""
 
 from __future__ import annotations
 

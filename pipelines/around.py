@@ -1,4 +1,4 @@
-"""Measure an avatar of a made-up person from all sides, from the truth that lies beside the sample video."""
+"""Score an avatar of a synthetic person from all sides, by the ground truth next to the sample video."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The main job on several clips, beside rendered videos of other systems, as one table."""
+"""Make and score avatars from several clips, compared with other systems' renders, as one table."""
 
 from __future__ import annotations
 

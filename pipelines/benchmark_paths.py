@@ -1,4 +1,4 @@
-"""Every path on one tracked clip, by one protocol: one JSON a run, and a report made from these alone.
+"""Every path on one tracked clip, by one protocol: one JSON per run, and a report made from these alone.
 
 Frozen before the first run: the tracked clip (its hash goes into every JSON) and its split. At test time a path gets the tracked
 parameters and the camera of a frame, nothing else.

@@ -1,4 +1,4 @@
-"""A command of `deja-vu`: its function, and how its flags are shown and filled."""
+"""A command of `deja-vu`: its function, and how its flags are shown and parsed."""
 
 from __future__ import annotations
 

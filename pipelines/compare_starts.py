@@ -1,4 +1,4 @@
-"""How much sooner a personalization is done that begins from the network: quality by time, with it and without, on tracked videos."""
+"""Quality over time of personalizations that start from the network, and of others that do not, on tracked videos."""
 
 from __future__ import annotations
 

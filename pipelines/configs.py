@@ -1,4 +1,4 @@
-"""Settings of the commands, apart from what does the work: the command line reads them without loading any of it."""
+"""Settings of the commands, separate from the code so that the command line need not load it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first five minutes: a video, an avatar of it, and the avatar driven by somebody else's motion."""
+"""The first five minutes: a video, an avatar made from it, and the avatar driven by somebody else's motion."""
 
 from __future__ import annotations
 

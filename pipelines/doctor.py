@@ -1,4 +1,4 @@
-"""What this machine has: heads, model files, rasterizers, device, codecs, optional parts; and the command that adds what is missing."""
+"""What is installed: heads, model files, rasterizers, device, codecs, optional parts; and the command that adds what is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drive an avatar: somebody's motion in, pictures out. Also the turntable that shows an avatar off."""
+"""Drive an avatar: from a motion to pictures. Also the turntable of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a command ends that the system stops: one line that says what was missing and what to do, and an exit code."""
+"""How a command ends when something stops it: one line that says what was missing and what to do, and an exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the console script starts: settings that must stand before torch is loaded, then the command line."""
+"""The console script: settings that must be made before torch is loaded, then the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Score an avatar on the frames it never saw, beside what a mean image or the nearest training frame would score."""
+"""Score an avatar on frames it never saw, with the mean image and the nearest training frame as baselines."""
 
 from __future__ import annotations
 

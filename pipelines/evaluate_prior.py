@@ -1,4 +1,4 @@
-"""How good networks of the generalize stage are on people they never saw, beside each other and beside lifting alone."""
+"""Score networks of the generalize stage on people they never saw, compared with each other and with lifting alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Take an avatar away: splat files of one pose or of a motion, its raw maps, or a page that animates it in the browser."""
+"""Export an avatar: splat files of one pose or of a motion, its raw maps, or a page that animates it in the browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first picture of an avatar, seconds after its video was named: what one frame tells the network for photos."""
+"""The first picture of an avatar, seconds after the start: what the network for photos makes of one frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flags out of a signature: what is positional, what is a flag, and how words of a command line become arguments.
+"""Flags from a signature: which arguments are positional, which are flags, and how a command line becomes arguments.
 
 A command is a function. Its positional parameters are what stands without a flag, its keyword parameters are flags, and a parameter that
 is a dataclass gives a flag for each of its values: `recipe.track.fit.steps` is `--track.fit.steps`. Items of a tuple of dataclasses are

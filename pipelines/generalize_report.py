@@ -1,4 +1,4 @@
-"""What a finished generalize stage leaves beside its network: where it comes from, and once, at the end, its scores on held-out people."""
+"""The report of a finished generalize stage: provenance of the network, and its scores on held-out people."""
 
 from __future__ import annotations
 

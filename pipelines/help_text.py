@@ -1,4 +1,4 @@
-"""What `--help` prints: every command, one command with the flags that matter, or with all of them."""
+"""What `--help` prints: all commands, the main flags of one command, or all of its flags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run was begun with, and that it goes on with the same."""
+"""What a run was started with, so that it is only resumed with the same."""
 
 from __future__ import annotations
 

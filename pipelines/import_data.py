@@ -1,4 +1,4 @@
-"""Other people's data sets become this project's own folders: recordings tracked folders, collections of photos shards."""
+"""Convert other people's data sets: recordings to tracked folders, collections of photos to shards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks of the generalize stage by their files, of either kind."""
+"""Network files of the generalize stage, of either kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files are ours: what a run of ours is known to have written, and may therefore replace or remove.
+"""Which files a run has written, and may therefore replace or remove.
 
 A finished run lists its files with their digests in run.json; ours is what stands there and has not changed since. A run that did not
 finish, or that an older version made, has no such list; it began in an empty folder, so there ours is what has a name that its command

@@ -1,4 +1,4 @@
-"""A film of the avatar's own person as its motion, with expressions taken from the pixels through the avatar."""
+"""A video of the avatar's own person as its motion, with expressions taken from the pixels through the avatar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An avatar with whom it is of, from a run folder or from its file alone: what commands show, and what a notebook renders."""
+"""An avatar together with its person, from a run folder or its file alone: what commands show and notebooks render."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a video to an avatar: track, learn, score, show."""
+"""From a video to an avatar: track, train, score, show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From folders of photos to shards: find, crop, cut out and fit every head; say what was refused and why."""
+"""From folders of photos to shards: find, crop, matte and fit every head; report what was refused and why."""
 
 from __future__ import annotations
 

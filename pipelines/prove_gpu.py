@@ -1,4 +1,4 @@
-"""`make gpu`: one command that proves and measures everything on a machine with a GPU, and tells it in docs/results/gpu_NAME.json.
+"""`make gpu`: check and measure everything on a machine with a GPU, into docs/results/gpu_NAME.json.
 
 `make gpu DRY=1` runs the same on a CPU at tiny sizes.
 """

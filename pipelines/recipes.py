@@ -1,4 +1,4 @@
-"""The recipe of the main job; recipes that come with the package, or that a user names."""
+"""The recipe of personalization, and recipes by name or file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From one or several photos to an avatar that can be driven: fit, lift, let the network correct, look at it from all sides.
+"""From one or several photos to an avatar: fit, lift, correct by the network, show from all sides.
 
 The first photo is a tracked video of one frame, so every command that takes a run (drive, view, export) takes this one.
 """

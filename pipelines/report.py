@@ -1,4 +1,4 @@
-"""One page about a run, in its folder or elsewhere."""
+"""Write the report on a run, in its folder or elsewhere."""
 
 from __future__ import annotations
 

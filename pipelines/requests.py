@@ -1,4 +1,4 @@
-"""What is asked for, looked at before anything is loaded that takes time: whether the inputs are there, and the place for the result."""
+"""Cheap checks of a request before anything slow is loaded: whether inputs exist, and whether the result can be written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run folder: whose it is, which of its files are ours, and how a new run takes the place of an old one.
+"""A run folder: who uses it, which of its files a run wrote, and how a new run replaces an old one.
 
   run.json        program, version, command, machine, and where the run comes from; of a finished run also `files`: every file that it
                   wrote, with its digest

@@ -1,4 +1,4 @@
-"""The sample subject on disk: a video of a made-up person, and the truth about it."""
+"""The sample subject on disk: a video of a synthetic person, and its ground truth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A video tracked into a run folder of its own."""
+"""Track a video into a folder of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The interface of every representation: a trainer, a viewer and a benchmark cannot tell which they hold."""
+"""The interface of every representation, so that trainer, viewer and benchmark need not know which one they hold."""
 
 from __future__ import annotations
 

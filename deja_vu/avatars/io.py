@@ -1,4 +1,4 @@
-"""Avatars on disk: one safetensors file that says in its header what it is, and is refused where it does not fit."""
+"""Avatars on disk: one safetensors file whose header describes it, and which is refused if it does not fit."""
 
 from __future__ import annotations
 

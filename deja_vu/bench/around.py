@@ -1,4 +1,4 @@
-"""An avatar from all sides, compared with a truth that is known from all sides: that of a made-up person.
+"""Compare an avatar from all sides with a ground truth that is known from all sides: that of a synthetic person.
 
 A camera goes round the head from where a frame was filmed. Truth and avatar do not stand in one world: a video leaves size and distance
 open, and a tracker errs. So each has its own camera, the truth's that which filmed, the avatar's that which was tracked. Both begin with

@@ -1,4 +1,4 @@
-"""What an avatar costs: time, size, arithmetic."""
+"""The cost of an avatar: time, size, arithmetic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quality by time of training."""
+"""Quality over training time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The protocol by which everything is scored; metrics.json of a run and result.json of a benchmark come from here alike.
+"""The protocols of scoring, used alike for metrics.json of a run and result.json of a benchmark.
 
 * Three protocols. `head`: the head alone, in its own window. `person`: all that was filmed of the person, in the window that holds neck and
   torso. `body`: the same window, of which only neck, torso and clothes count.

@@ -1,4 +1,4 @@
-"""What a GPU is to prove: that it draws what the CPU draws, and how fast it trains and shows; a section for each question.
+"""Checks and measurements on a GPU: that it draws what the CPU draws, and how fast it trains and renders.
 
 On a CPU the same code runs at tiny sizes, so that no minute on a GPU is lost to a mistake in it.
 """

@@ -1,4 +1,4 @@
-"""A made-up person as a tracked folder without tracking: what training is timed on, on machines that have no tracker too."""
+"""A synthetic person as a tracked folder without tracking, to time training on machines without a tracker."""
 
 from __future__ import annotations
 

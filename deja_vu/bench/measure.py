@@ -1,4 +1,4 @@
-"""What a benchmark measures of one avatar on one clip: its quality, with pictures, and its cost."""
+"""What a benchmark measures of one avatar on one clip: quality, with pictures, and cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image metrics over the pixels that count: head and true background, over white; neck and torso count for nobody."""
+"""Image metrics over head and background, over white; neck and torso are left out."""
 
 from __future__ import annotations
 

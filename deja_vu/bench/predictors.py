@@ -1,4 +1,4 @@
-"""What is scored: avatars, and guesses that cost nothing."""
+"""Predictors of test frames: avatars, and baselines that need no learning."""
 
 from __future__ import annotations
 

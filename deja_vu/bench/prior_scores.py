@@ -1,4 +1,4 @@
-"""How good networks are on people they never saw, beside lifting alone."""
+"""Scores of networks on people that they never saw, compared with lifting alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs and benchmarks write down about themselves, as dataclasses; one function turns them into JSON."""
+"""The results of runs and benchmarks, as dataclasses that one function turns into JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much work a picture is, and the least time its arithmetic can take on this processor."""
+"""The arithmetic of a picture, and the least time it can take on this processor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Means with an honest interval: neighboring frames of a video are not independent."""
+"""Means with intervals that account for the dependence of neighboring frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images a second of training, and where a step's time goes: `python -m deja_vu.bench.training --device cpu|cuda`."""
+"""Training throughput, and where the time of a step goes: `python -m deja_vu.bench.training --device cpu|cuda`."""
 
 from __future__ import annotations
 

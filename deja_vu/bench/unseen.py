@@ -1,4 +1,4 @@
-"""What a benchmark shows without a truth: other people's motion, and poses and expressions that were never filmed."""
+"""Pictures without a ground truth: other people's motion, and poses and expressions that were never filmed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work in threads beside the main one: results in order, ahead of whoever uses them, and jobs that a block waits for."""
+"""Run work in threads: results in order, computed ahead of their use, and jobs in the background of a block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The 52 names under which phones, landmarkers and the default head speak of facial expressions."""
+"""The 52 names of facial expressions that phones, landmarkers and the default head use."""
 
 from __future__ import annotations
 

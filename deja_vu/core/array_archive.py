@@ -1,4 +1,4 @@
-"""Archives of plain arrays (.npz), read so that nothing in them is run and none takes the machine's memory."""
+"""Archives of plain arrays (.npz), read so that nothing in them is executed and none exhausts the machine's memory."""
 
 from __future__ import annotations
 

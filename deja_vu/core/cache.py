@@ -1,4 +1,4 @@
-"""The folder of what can be made or fetched again: the compiled library and downloaded models."""
+"""The folder of things that can be made or fetched again: the compiled library and downloaded models."""
 
 from __future__ import annotations
 

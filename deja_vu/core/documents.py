@@ -1,4 +1,4 @@
-"""JSON and YAML that others wrote: read within a budget, or refused in one line."""
+"""JSON and YAML written by others: read within a size limit, or refused in one line."""
 
 from __future__ import annotations
 

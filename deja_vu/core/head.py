@@ -1,4 +1,4 @@
-"""Values that all head models share: names and sizes of parameters, the surface, the parameters themselves."""
+"""Values shared by all head models: names and sizes of parameters, the surface, the parameters themselves."""
 
 from __future__ import annotations
 

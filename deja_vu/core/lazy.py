@@ -1,4 +1,4 @@
-"""Names of a package that are loaded when they are first used (PEP 562), so that what is light in it loads alone."""
+"""Names of a package that are loaded when they are first used (PEP 562), so that importing the package stays cheap."""
 
 from __future__ import annotations
 

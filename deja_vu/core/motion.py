@@ -1,4 +1,4 @@
-"""A source of motion: head parameters frame by frame, and the mover's neutral face."""
+"""A source of motion: head parameters frame by frame, and the moving person's neutral face."""
 
 from __future__ import annotations
 

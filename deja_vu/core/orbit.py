@@ -1,4 +1,4 @@
-"""Cameras about a head: how far round it one may look, where that is from, and whether it was filmed from there."""
+"""Cameras around a head: how far they may go, where they are, and whether the video shows the head from there."""
 
 from __future__ import annotations
 

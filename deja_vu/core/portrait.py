@@ -1,4 +1,4 @@
-"""A photo of a head and the head fitted to it: what a video's frame is, without the video."""
+"""A photo of a head with the head fitted to it: what a frame is to a video."""
 
 from __future__ import annotations
 

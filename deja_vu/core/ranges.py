@@ -1,4 +1,4 @@
-"""Which numbers an option takes: written beside its type, checked in one place for recipes and flags alike.
+"""Which numbers an option takes: written next to its type, checked in one place for recipes and flags alike.
 
     size: Annotated[int, Range(1, 8192)] = 512
 

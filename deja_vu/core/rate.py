@@ -1,4 +1,4 @@
-"""Frames in a second, from when they were taken."""
+"""Frame rates from timestamps."""
 
 from __future__ import annotations
 

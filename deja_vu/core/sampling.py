@@ -1,4 +1,4 @@
-"""Choice of a few indices that represent many."""
+"""A few indices that represent many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a command's time goes: every moment from its start belongs to one stage."""
+"""Where the time of a command goes: every moment from its start belongs to one stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose avatar it is, as far as one needs to know to show and drive it; no picture of the person is in it."""
+"""Facts about the person of an avatar that are needed to show and drive it; no picture of the person is among them."""
 
 from __future__ import annotations
 

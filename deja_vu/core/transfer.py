@@ -1,4 +1,4 @@
-"""Tensors from one device to another."""
+"""Copying tensors from one device to another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that older versions wrote into recipes, brought to today's: two tables, applied when a file of an older format is read."""
+"""Names used by older versions, translated to current ones when a file of an older format is read."""
 
 from __future__ import annotations
 

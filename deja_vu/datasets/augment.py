@@ -1,4 +1,4 @@
-"""Augmentation of portraits: light and color, blur, noise, compression, cut borders, occluders before the face."""
+"""Augmentation of portraits: light and color, blur, noise, compression, cut borders, occluders in front of the face."""
 
 from __future__ import annotations
 

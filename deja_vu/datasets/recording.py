@@ -1,4 +1,4 @@
-"""A recording as another program's files have it: one person before one camera, in FLAME's parameters and this project's axes."""
+"""A recording by another program: one person in front of one camera, in FLAME's parameters and this project's axes."""
 
 from __future__ import annotations
 

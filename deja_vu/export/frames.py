@@ -1,4 +1,4 @@
-"""Where rendered frames go besides a video file: a folder of transparent pictures, or a camera that other programs see."""
+"""Other destinations of rendered frames than a video file: a folder of transparent pictures, or a virtual camera."""
 
 from __future__ import annotations
 

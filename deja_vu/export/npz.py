@@ -1,4 +1,4 @@
-"""An avatar's raw maps, and all that moves them, as one NumPy archive."""
+"""An avatar's raw maps, and everything that moves them, as one NumPy archive."""
 
 from __future__ import annotations
 

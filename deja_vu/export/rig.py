@@ -1,4 +1,4 @@
-"""An avatar as plain named arrays: everything a player in another language needs to move and draw it.
+"""An avatar as plain named arrays: everything that a player in another language needs to move and draw it.
 
 How a pose becomes Gaussians, with the names of the arrays (docs/guide/export.md lists them):
     features  f = [expression, 2 joints, 1.5 turn];  turn = half the skew part of (world_from_head rest_rotation^T)

@@ -1,4 +1,4 @@
-"""Where exported Gaussians stand: in the head space of the person at rest, turned to the axes of each format.
+"""Where exported Gaussians are: in the head space of the person at rest, in the axes of each format.
 
 format  axes                                      of a face that looks at the viewer
 glTF    x to the subject's left, y up, z forward  as head space (the front of a glTF asset faces +z)

@@ -1,4 +1,4 @@
-"""The bust below the default head: neck, shoulders and chest as a second surface that bends between the torso's pose and the head's.
+"""The bust below the default head: neck, shoulders and chest as a second surface that bends between the poses of torso and head.
 
 Nothing of anny is needed to use it; `pipelines/bake/bust.py` made the file, which carries its provenance as metadata.
 

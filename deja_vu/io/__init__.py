@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, held by one process at a time; videos, images, assets, frames of a tracked video; provenance."""
+"""Files, written completely or not at all and by one process at a time; videos, images, assets, tracked frames; provenance."""

@@ -1,4 +1,4 @@
-"""Pictures and tensors as files, written whole or not at all, and read back."""
+"""Pictures and tensors as files, written completely or not at all, and read back."""
 
 from __future__ import annotations
 

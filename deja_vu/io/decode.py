@@ -1,4 +1,4 @@
-"""Decoding of video files: the stream of pictures, its frames one field order and one way up, and its stamps."""
+"""Decoding of video files: a stream of upright, progressive frames with their timestamps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and a folder or a file is written by one process at a time."""
+"""Atomic file writes, and locks so that a folder or file is written by one process at a time."""
 
 from __future__ import annotations
 

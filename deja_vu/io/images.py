@@ -1,4 +1,4 @@
-"""Photo files in: whatever a phone, a camera or a program writes, as upright 8-bit sRGB. PNG files out."""
+"""Reading of photo files, from phones, cameras and programs, as upright 8-bit sRGB; writing of PNG files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Short names for inputs, no two alike."""
+"""Short, distinct names for inputs."""
 
 from __future__ import annotations
 

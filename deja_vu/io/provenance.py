@@ -1,4 +1,4 @@
-"""What a result says of its origin: which code, on which machine. Imports nothing but the standard library, as installation runs it."""
+"""Where a result comes from: which code, on which machine. Only imports the standard library, as installation runs it."""
 
 from __future__ import annotations
 

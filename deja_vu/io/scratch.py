@@ -1,4 +1,4 @@
-"""Temporary folders, which hold filmed faces: private, removed at their end, and where a process was killed, by the next one."""
+"""Temporary folders for filmed faces: private, removed at their end, or by the next process if one was killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sound of a film, carried into another one at its own pace."""
+"""Copying of the sound of one video into another, in sync."""
 
 from __future__ import annotations
 

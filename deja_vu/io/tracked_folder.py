@@ -1,4 +1,4 @@
-"""Write a tracked folder, whose layout stands in `deja_vu.core.sequence`: frames and masks first, then what makes it whole."""
+"""Write a tracked folder, as laid out in `deja_vu.core.sequence`: frames and masks first, then the files that complete it."""
 
 from __future__ import annotations
 

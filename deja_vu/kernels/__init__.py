@@ -1,4 +1,4 @@
-"""Fused kernels in Triton for CUDA, each with a twin in plain torch that says what it computes; imported where they are used.
+"""Fused kernels in Triton for CUDA, each with a counterpart in plain torch that defines its result; imported when they are used.
 
 `DEJA_VU_TRITON=off` in the environment leaves everything to the twins.
 """

@@ -1,4 +1,4 @@
-"""Losses between two images: Huber, structural similarity; and of a render beside a batch: absolute difference."""
+"""Losses between two images (Huber, structural similarity), and between a render and a batch (absolute difference)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The terms of a picture, and its PSNR, in native passes over its pixels.
+"""The loss terms of a picture, and its PSNR, in native passes over its pixels.
 
 Plain torch repeats each pixel's weight for its three colors, term by term: half of a training step went there.
 """

@@ -1,4 +1,4 @@
-"""A person in the poses and expressions by which one judges a head at a glance."""
+"""Poses and expressions in which a head can be judged at a glance."""
 
 from __future__ import annotations
 

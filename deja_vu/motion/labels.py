@@ -1,4 +1,4 @@
-"""Words for everything that a person moves: one table for the exported page and the viewer, so that both say the same."""
+"""Labels of everything that can be moved: one table for the exported page and the viewer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The neutral face of a person, from which every motion is measured."""
+"""The neutral face of a person, relative to which every motion is measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames at uneven times brought to an even rate."""
+"""Resampling of frames at uneven times to an even rate."""
 
 from __future__ import annotations
 

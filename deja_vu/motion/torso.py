@@ -1,4 +1,4 @@
-"""How head and torso of a whole person go together: the head turns on the neck, the torso stays, follows, or does as the mover's."""
+"""How a whole person's torso moves with the head: it stays, follows, or moves as the driving person's torso."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The turntable: a camera goes once round a person, who makes faces while it is before them."""
+"""The turntable: a camera goes once round a person, who makes faces while in front of it."""
 
 from __future__ import annotations
 

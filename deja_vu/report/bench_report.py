@@ -1,4 +1,4 @@
-"""From the runs' JSON files alone: a Markdown table, plots, and comparison sheets."""
+"""A Markdown table, plots and comparison sheets, made from the JSON files of runs alone."""
 
 from __future__ import annotations
 

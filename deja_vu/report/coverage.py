@@ -1,4 +1,4 @@
-"""What a video showed of a person, and so what an avatar can have learned; what it did not show, with advice for the next one."""
+"""What a video shows of a person, which limits what an avatar can learn; what it does not show, with advice for the next one."""
 
 from __future__ import annotations
 

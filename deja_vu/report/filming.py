@@ -1,4 +1,4 @@
-"""What is wrong with a video's light and framing, from some of its frames."""
+"""Faults in a video's light and framing, found in some of its frames."""
 
 from __future__ import annotations
 

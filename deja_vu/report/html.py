@@ -1,4 +1,4 @@
-"""One self-contained HTML page: pictures, clips and curves are inside it, and it asks the network for nothing."""
+"""One self-contained HTML page, with its pictures, videos and curves inside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run's metrics.json may hold: what the page reads, and nothing of another kind."""
+"""Reading of a run's metrics.json: the fields that the report uses, checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plots as SVG, written by hand: lines, points in a plane, and bars. They stand in a page, or in a file of their own."""
+"""Plots as SVG: lines, scatter plots and bars, inside a page or in files of their own."""
 
 from __future__ import annotations
 

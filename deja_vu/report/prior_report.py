@@ -1,4 +1,4 @@
-"""What one is shown of a trained prior: a table of its scores, and pictures of heads."""
+"""The report on a trained prior: a table of its scores, and pictures of heads."""
 
 from __future__ import annotations
 

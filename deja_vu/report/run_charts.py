@@ -1,4 +1,4 @@
-"""Curves of a run: what the person does, and how the avatar learned."""
+"""Curves of a run: what the person does, and how training went."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One page about a run: how good it is, what the video did not show, how to film a better one, how it was learned."""
+"""The report on a run: how good it is, what the video did not show, how to film a better one, how it was trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of several clips beside baselines and other systems, as one table."""
+"""Scores of several clips, with baselines and other systems, as one table."""
 
 from __future__ import annotations
 

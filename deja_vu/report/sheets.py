@@ -1,4 +1,4 @@
-"""Pictures of pictures, each with what it shows written above it."""
+"""Sheets of labeled pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the figures of a run mean, in sentences."""
+"""The figures of a run explained in sentences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where an avatar follows its person worst: windows of held-out frames, beside what they should show."""
+"""Where an avatar matches its person worst: windows of held-out frames next to the renders."""
 
 from __future__ import annotations
 

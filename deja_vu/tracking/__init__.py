@@ -1,4 +1,4 @@
-"""A head followed through a video, a photo or a webcam's pictures.
+"""Tracking of a head in a video, a photo or the pictures of a webcam.
 
 `track_video` makes a tracked folder of a video, `fit_photo` a portrait of a photo, `LiveMotion` a motion of a webcam. All three move
 one `FaceSolver`; they differ in the terms that they pass to it.

@@ -1,4 +1,4 @@
-"""Settings of the tracker, apart from its code: the command line reads them without loading any of it."""
+"""Settings of the tracker, separate from its code so that the command line need not load it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of finding, following and cropping a face, apart from their code."""
+"""Settings of finding, tracking and cropping a face, separate from their code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One person's face through a video: found, followed, cropped."""
+"""One person's face through a video: found, tracked, cropped."""
 
 from __future__ import annotations
 

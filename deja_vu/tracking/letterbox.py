@@ -1,4 +1,4 @@
-"""Bars at the picture's border: letterboxes and painted-over strips, behind which a head may go on unseen."""
+"""Bars at the picture's border: letterboxes and painted-over strips, behind which a head may continue unseen."""
 
 from __future__ import annotations
 

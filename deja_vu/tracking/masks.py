@@ -1,4 +1,4 @@
-"""Where the head ends and where to look: the neck's border and the regions of eyes and mouth, from the fitted head."""
+"""Masks drawn from the fitted head: where it ends at the neck, and the regions of eyes and mouth."""
 
 from __future__ import annotations
 

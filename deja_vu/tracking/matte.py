@@ -1,4 +1,4 @@
-"""Person matte at video rate: a coarse segmenter, refined to the edge by the local colors of both sides.
+"""Person matting at video rate: a coarse segmentation, refined at the edge by the local colors on both sides.
 
 The segmenter (MediaPipe selfie segmentation, 256x256) says roughly where the person is. Between what is surely person and surely
 background, alpha follows from the compositing equation I = a F + (1 - a) B with F and B taken from the sure pixels

@@ -1,4 +1,4 @@
-"""Signs that the mattes of a video cannot be right."""
+"""Signs that the mattes of a video are wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fitted head and torso drawn over the video, to see at a glance whether tracking holds."""
+"""The fitted head and torso drawn over the video, to see at a glance whether tracking worked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The head in one photo: found, cropped, cut out, and fitted to its landmarks and its silhouette; the torso below it if asked for."""
+"""The head in one photo: found, cropped, matted, and fitted to its landmarks and its silhouette; on request also the torso."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tracker believes before it sees a landmark or a pixel."""
+"""What the tracker assumes before it sees a landmark or a pixel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a fit succeeded: numbers that say it of every frame, and of the whole video."""
+"""Whether a fit succeeded: measures for every frame and for the whole video."""
 
 from __future__ import annotations
 

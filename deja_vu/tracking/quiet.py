@@ -1,4 +1,4 @@
-"""Native libraries that talk."""
+"""Silence native libraries that print."""
 
 from __future__ import annotations
 

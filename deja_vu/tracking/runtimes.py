@@ -1,4 +1,4 @@
-"""Which program runs the networks that find faces and persons."""
+"""Which program runs the networks that find faces and people."""
 
 from __future__ import annotations
 

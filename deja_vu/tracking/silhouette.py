@@ -1,4 +1,4 @@
-"""The head's outline: how far the fitted head's contour lies from the matte's border.
+"""The distance of the fitted head's contour from the border of the matte.
 
 Pixels inside the face say little about a head that turns while the mouth is pulled aside; hair, temples and ears against the
 background do.

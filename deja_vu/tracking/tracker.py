@@ -46,11 +46,11 @@ from deja_vu.tracking.torso import track_torso
 
 CPU = torch.device("cpu")
 TEST_SHARE = 0.2
-"""Share of the frames that split `tail` keeps for the test."""
+"""Share of the frames that split `tail` reserves for the test."""
 BLOCK = 16
 """Frames of a block in split `blocks`."""
 BLOCK_PERIOD = 5
-"""Every how manieth block is for the test."""
+"""One block in so many is for the test."""
 
 
 def track_video(video: Path, out: Path, config: TrackConfig, watch: Stopwatch | None = None, device: torch.device = CPU) -> TrackedSequence:

@@ -1,4 +1,4 @@
-"""A camera as a motion: a face followed as it moves, a few hundredths of a second behind."""
+"""A camera as a source of motion: a face is tracked live, a few hundredths of a second late."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What every trainer shares: where it runs, what it logs, and how it resumes."""
+"""Training: tasks and their loop, objectives, logging, checkpoints."""

@@ -1,4 +1,4 @@
-"""Settings that the training of every path has, apart from what does the work: the command line reads them without loading any of it."""
+"""Settings shared by the training of every path, separate from the code so that the command line need not load it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a command computes."""
+"""The device on which a command computes."""
 
 from __future__ import annotations
 

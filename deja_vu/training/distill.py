@@ -1,4 +1,4 @@
-"""A teacher's frames: codes and poses drawn around those of a video, rendered by an avatar that is there already."""
+"""Frames drawn by a teacher: codes and poses around those of a video, rendered by an existing avatar."""
 
 from __future__ import annotations
 

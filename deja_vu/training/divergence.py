@@ -1,4 +1,4 @@
-"""Values that are not finite stop a run by name."""
+"""Stop a run when a value is not finite, and name the value."""
 
 from __future__ import annotations
 

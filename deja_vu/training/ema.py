@@ -1,4 +1,4 @@
-"""Exponential moving average of a model's weights: what is kept of a noisy descent."""
+"""Exponential moving average of a model's weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a face's features are in a picture: brows, eyes, nose and mouth, as the published method weighs them."""
+"""Where brows, eyes, nose and mouth are in a picture, as the published method weights them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What trainings of a radiance field have in common, on one person or on many: how its pictures are compared with theirs."""
+"""What the training of a radiance field has in common for one person and for many: how pictures are compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train a radiance field for many people (GPAvatar, ICLR 2024): an encoder makes planes of a person's pictures, other pictures judge them.
+"""Train a radiance field for many people (GPAvatar, ICLR 2024): an encoder makes planes from some pictures, others supervise them.
 
 Everything random follows from the recipe's seed, the step and the place in the batch, so a run resumes exactly. Which people come when, and
 with which pictures, is for the pipelines to say (`FieldPriorTask.batches`).

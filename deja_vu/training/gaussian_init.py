@@ -1,4 +1,4 @@
-"""What the training of a Gaussian avatar begins with: colors and hair lifted from frames, corrected by the prior, or a gray head."""
+"""The initial Gaussian avatar: colors and hair lifted from frames, corrected by the prior, or a gray head."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from deja_vu.uv.hull import HairHull
 from deja_vu.uv.lift import ColorLift
 from deja_vu.uv.strands import continue_hair
 
-BEGINNINGS = {
+INIT_NOTES = {
     "prior": "what the frames show, corrected by the network for photos",
     "lifted": "what the frames show",
     "gray": "a bald gray head",
 }
-"""What an avatar is like before its first step, as whoever watches is told."""
+"""What is printed about each init."""
 
 
 @torch.no_grad()
@@ -57,7 +57,7 @@ def init_avatar(sequence: TrackedSequence, config: GaussianTrainConfig) -> Gauss
     """
     avatar = make_blank(sequence, config)
     chosen = choose_init(avatar, config)
-    print(f"training begins with {BEGINNINGS[chosen]} (init: {chosen})")
+    print(f"training begins with {INIT_NOTES[chosen]} (init: {chosen})")
     if chosen == "gray":
         return avatar
     source = FrameSource(sequence, config.lift.resolution)
@@ -132,8 +132,8 @@ def lift_frames(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig)
 def raise_hair(avatar: GaussianAvatar, source: FrameSource, spread: Int[Tensor, " n"], config: LiftConfig) -> None:
     """Raise the base map over the scalp to the height of the person's hair, in place.
 
-    Beside and behind the face hair stands as is usual beside the outline that frames show. Of the crown, which makes the outline in other
-    frames when the head nods, it fills the visual hull, rounded: where that ends being bounded, it has a crest.
+    At the sides and behind the face, hair gets its usual height next to the outline that frames show. The crown, which forms the outline
+    when the head nods, is filled to the visual hull, rounded off where the hull is unbounded and would form a crest.
 
     Args:
         avatar: bald.

@@ -1,4 +1,4 @@
-"""Ctrl-C, or another request to end, between two steps, never in the middle of one."""
+"""Let Ctrl-C, or another request to end, take effect between two steps, never within one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One place for a run's numbers: JSON lines, and the same curves with pictures and texts in TensorBoard where it is installed."""
+"""The numbers of a run: as JSON lines and, if TensorBoard is installed, as its curves with pictures and texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train a light field avatar on one tracked video and on what a teacher draws."""
+"""Train a light field avatar on one tracked video and on frames drawn by a teacher."""
 
 from __future__ import annotations
 

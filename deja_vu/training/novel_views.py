@@ -1,4 +1,4 @@
-"""Views that no frame shows: from there, a Gaussian avatar is held to its base map, which is solid and has one color a place."""
+"""Views that no frame shows, in which a Gaussian avatar is kept close to its base map, which is solid and has one color per place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every path minimizes of a picture: named terms over the pixels that count."""
+"""The loss of a picture on every path: named terms over the pixels that count."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def is_due(every: int, step: int) -> bool:
 
 
 class ImageObjective:
-    """Terms of pictures beside their targets."""
+    """Loss terms of pictures compared with their targets."""
 
     def __init__(self, weights: ImageLossWeights, perceptual: PerceptualDistance | None) -> None:
         self.weights, self.perceptual = weights, perceptual
@@ -92,8 +92,8 @@ class ImageObjective:
             out: render over `background`.
             batch: frames.
             background: color behind render and target.
-            window: rows and columns on which the perceptual term, the dearest, is measured; None leaves it out in this step.
-            wanted: what `encode_target` says of that window, if it was computed before.
+            window: rows and columns on which the perceptual term, the most expensive, is measured; None leaves it out in this step.
+            wanted: the result of `encode_target` for that window, if it was computed before.
             filmed: 1 where the frames show something, else 0: see `leave_out_unfilmed`.
         """
         weights = self.weights
@@ -101,8 +101,8 @@ class ImageObjective:
         color_mask = loss_mask * (1 + weights.eyes_mouth * batch.eyes_mouth)
         terms, target = self._common_terms(out, batch, background, color_mask, loss_mask, filmed)
         if weights.perceptual and window is not None and self.perceptual is not None:
-            beside, rgb, counts = (cut_window(picture, *window) for picture in (target, out.rgb, batch.loss_mask))
-            shown = torch.where(counts > 0.5, rgb, beside)
+            goal, rgb, counts = (cut_window(picture, *window) for picture in (target, out.rgb, batch.loss_mask))
+            shown = torch.where(counts > 0.5, rgb, goal)
             features = self.encode_target(batch, background, window) if wanted is None else wanted
             terms["perceptual"] = self.perceptual.distance(self.perceptual.encode(shown), features).mean()
         if weights.l1:
@@ -154,9 +154,9 @@ class ImageObjective:
 
 
 def leave_out_unfilmed(out: RenderOutput, batch: Batch, filmed: Float[Tensor, "B H W 1"]) -> tuple[RenderOutput, Batch]:
-    """Renders and frames that agree where nothing was filmed, without gradient there.
+    """Renders and frames made equal where nothing was filmed, without gradient there.
 
-    Structural similarity looks at the pixels around each: what is white beyond the picture's border would draw a bright line along it.
+    Structural similarity uses the pixels around each: white beyond the picture's border would draw a bright line along it.
 
     Args:
         out: renders.

@@ -1,4 +1,4 @@
-"""Frames of the window that holds neck and torso, which the head's window cuts off: every few steps one of them is rendered too."""
+"""Loss in the window that holds neck and torso, which the window of the head cuts off; one of its frames every few steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train the prior: from many people's photos to a network that corrects what one photo of another person lifts.
+"""Train the prior: from photos of many people to a network that corrects the head lifted from one photo of another person.
 
 Everything random follows from the recipe's seed, the step and the place in the batch, whoever computes it: so a run resumes exactly, and
 two processes do what one does with a batch twice as large. Which people come when is for the pipelines to say (`PriorTask.batches`).

@@ -1,4 +1,4 @@
-"""One run on several processes, machines or GPUs: what each of them needs to know, through `accelerate`."""
+"""One run on several processes, machines or GPUs, through `accelerate`."""
 
 from __future__ import annotations
 

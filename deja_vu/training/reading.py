@@ -1,4 +1,4 @@
-"""Let an avatar learn to read: its training frames' codes are fitted through it, and its reader learns what the tracker missed there."""
+"""Train the reader of an avatar: codes of training frames are fitted through the avatar, and the reader learns the tracker's errors."""
 
 from __future__ import annotations
 

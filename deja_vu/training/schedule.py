@@ -1,4 +1,4 @@
-"""When a run does what: phases one after another, each with its resolution and a learning rate that decays."""
+"""The schedule of a run: phases in order, each with its resolution and a decaying learning rate."""
 
 from __future__ import annotations
 

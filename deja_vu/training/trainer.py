@@ -1,4 +1,4 @@
-"""The loop of every path. A path is a `Task`: its parameters, its batches, and `compute`, which is one training step."""
+"""The training loop of every path. A path is a `Task`: its parameters, its batches, and `compute`, which is one training step."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ CHECKPOINT = "checkpoint.pt"
 
 @runtime_checkable
 class Positioned(Protocol):
-    """What one step is computed from."""
+    """The data of one step."""
 
     @property
     def positions(self) -> Int[Tensor, " B"]:
-        """Frames or portraits that a message about this step names."""
+        """Frames or portraits, which messages about this step name."""
 
 
 AnyBatch = TypeVar("AnyBatch", bound=Positioned)
@@ -64,14 +64,14 @@ class StepResult:
 
 
 class Task(ABC, Generic[AnyPhase, AnyBatch]):
-    """What a path brings to the loop."""
+    """What the loop needs from a path."""
 
     label: str
     """Shown before the progress bar."""
     model: nn.Module
     """All that is trained, as checkpoints hold it."""
     phase: AnyPhase
-    """Where it is now: set by `batches`."""
+    """The current phase, set by `batches`."""
     learned_from: str
     """Fingerprint of the video or the photos."""
     rates: Any
@@ -106,12 +106,12 @@ class Task(ABC, Generic[AnyPhase, AnyBatch]):
         """Do what must follow every update of the parameters."""
 
     def end_phase(self, phase: AnyPhase, number: int) -> None:
-        """Do what must follow a phase, the run's number-th, counted from one."""
+        """Do what must follow a phase; `number` is its place in the schedule, from one."""
 
 
 @dataclass(frozen=True)
 class StepValues:
-    """What a step came to, wherever it was computed."""
+    """The values of a step, on the device that computed them."""
 
     number: int
     positions: Int[Tensor, " B"]
@@ -121,16 +121,16 @@ class StepValues:
 
 
 class Trainer:
-    """One run of a task: its optimizer, how far it is, where it writes."""
+    """One run of a task: its optimizer, its progress, its folder."""
 
     def __init__(
         self, task: Task, config: TrainConfig, run: Path, *, resume: bool, lead: bool = True, started: float | None = None
     ) -> None:
-        """Begin, or go on from the run's checkpoint.
+        """Begin, or continue from the run's checkpoint.
 
         Args:
             task: path, trained in place.
-            config: phases, optimizer, how often what is written.
+            config: phases, optimizer, how often to log and save.
             run: folder for curves and the checkpoint.
             resume: continue from the run's checkpoint, if there is one.
             lead: this process, one of several perhaps, writes into the run.
@@ -223,7 +223,7 @@ class Trainer:
         return found
 
     def _batches(self, phase: Phase, begin: int, number: int) -> Iterator[Positioned]:
-        """Batches of the steps that are left of the number-th phase, behind a progress bar."""
+        """Batches of the remaining steps of a phase, behind a progress bar."""
         if self.step < begin + phase.steps:
             batches = self.task.batches(phase, begin, self.step)
             label = f"{self.task.label} {number}/{len(self.config.phases)}, {phase.resolution}²"

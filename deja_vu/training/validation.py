@@ -1,4 +1,4 @@
-"""What is looked at in training and not trained on: frames held out, their score, pictures."""
+"""Validation during training: frames held out, their scores and pictures."""
 
 from __future__ import annotations
 

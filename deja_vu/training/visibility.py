@@ -1,4 +1,4 @@
-"""How much of each Gaussian of an avatar the frames show."""
+"""How much the frames show of each Gaussian of an avatar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of what was seen, continued over a surface to what was not: smooth at the border, nothing far away."""
+"""Continue values over a surface to places that were not seen: smoothly at the border, and with no effect far away."""
 
 from __future__ import annotations
 

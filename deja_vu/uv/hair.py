@@ -1,4 +1,4 @@
-"""Height of the hair all over the scalp, from what silhouettes show of it and from what is usual where none does.
+"""Height of the hair all over the scalp, from silhouettes where they show it and from statistics where they do not.
 
 Silhouettes tell the height only along the rim of the head. A head that turns a little shows a band of rims over the crown; how high the
 hair stands elsewhere follows by regression (a Gaussian process over directions from the middle of the scalp, on the logarithm of the

@@ -1,4 +1,4 @@
-"""Colors of texels from images that show them, and by push-pull for texels that none shows."""
+"""Colors of texels, from images that show them, and by push-pull for texels that no image shows."""
 
 from __future__ import annotations
 

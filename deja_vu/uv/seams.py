@@ -1,4 +1,4 @@
-"""Where a chart is cut: texels on both sides of a seam are neighbors on the surface, but not in the chart."""
+"""Seams of a chart: texels on both sides of a cut are neighbors on the surface, but not in the chart."""
 
 from __future__ import annotations
 

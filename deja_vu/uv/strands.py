@@ -1,4 +1,4 @@
-"""Color of hair that no picture shows: that of the hair beside it, with as much of a strand's contrast, drawn out along the strands."""
+"""Color of hair that no picture shows: that of the nearest hair, with a share of its contrast, drawn out along strands."""
 
 from __future__ import annotations
 

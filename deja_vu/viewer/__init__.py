@@ -1,1 +1,1 @@
-"""A page in the browser on which avatars are looked at and moved."""
+"""A page in the browser to look at avatars and move them."""

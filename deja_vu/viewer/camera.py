@@ -1,4 +1,4 @@
-"""The visitor's camera: where it first stands, how far it may go, and what it sees as a camera of ours."""
+"""A visitor's camera: its starting place, its limits, and its conversion to `Camera`."""
 
 from __future__ import annotations
 

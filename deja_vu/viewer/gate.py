@@ -1,4 +1,4 @@
-"""Whom the page answers: nobody who was led here by another page, or by a name that only pretends to be this machine's."""
+"""Which requests the page answers: none that another page sent, and none under a name that is not this machine's."""
 
 from __future__ import annotations
 

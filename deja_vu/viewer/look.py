@@ -1,4 +1,4 @@
-"""How the page looks where viser leaves it open: its title, its colors, its layout on phones."""
+"""The style of the page: its title, its colors, its layout on phones."""
 
 from __future__ import annotations
 

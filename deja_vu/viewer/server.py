@@ -1,4 +1,4 @@
-"""The page itself: for each visitor a panel, a camera and a thread that draws what they last asked for, and nothing older."""
+"""The server: for each visitor a panel, a camera, and a thread that draws the latest request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Avatars on a stage: what sliders, motions and a camera say, as parameters and pictures. Knows nothing of browsers."""
+"""Avatars on a stage: turns sliders, motions and a camera into parameters and pictures. Knows nothing of browsers."""
 
 from __future__ import annotations
 

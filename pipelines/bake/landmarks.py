@@ -1,4 +1,4 @@
-"""Find where a landmark detector's points lie on the head by showing it painted renderings (last step of `bake_head`)."""
+"""Find where a landmark detector's points lie on the head by showing it painted renderings (last step of `bake.head`)."""
 
 from __future__ import annotations
 

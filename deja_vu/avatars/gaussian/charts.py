@@ -1,4 +1,4 @@
-"""The surface that carries an avatar's Gaussians: the head's chart, and the bust's behind it, as one list of texels."""
+"""The surface of an avatar's Gaussians: the texels of the head's chart and then of the bust's, as one list."""
 
 from __future__ import annotations
 

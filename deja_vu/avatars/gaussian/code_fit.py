@@ -1,4 +1,4 @@
-"""Fit expression and joints of a frame to its pixels, through the avatar: what the tracker could not see, the person's own avatar can.
+"""Fit expression and joints of a frame to its pixels through the avatar, which shows what the tracker could not see.
 
 Every part of the face is looked at in a window of the frame at full resolution, and moved by what moves it: how its pixels change with each
 expression is measured by drawing the part alone once more for each. From these differences follows a Gauss-Newton step over all parts at

@@ -1,4 +1,4 @@
-"""A person's reader of codes: linear maps from how a frame differs from the avatar, drawn as tracked, to what the tracker missed.
+"""The reader of a person's codes: linear maps from the residual of a frame to the error of its tracked code.
 
 It is learned from training frames, whose codes were fitted through the avatar, and used on frames that it has never seen. Where c was
 fitted to a frame, the picture at c - d differs from the frame by the residual r at c and by J d, where J says how the picture changes with

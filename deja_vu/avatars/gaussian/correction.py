@@ -1,4 +1,4 @@
-"""A correction of tracked pose and expression, learned with the avatar: what the tracker gets wrong in the same way every time.
+"""A correction of tracked pose and expression, learned with the avatar, for errors that the tracker makes consistently.
 
 A correction of each training frame on its own would fit them better and help no other frame. This one is a linear function of the
 blend code's coordinates, which every frame has, so it carries over to frames and motions that were never trained on.

@@ -1,4 +1,4 @@
-"""What moves a face as one row of numbers, and where in a picture it shows: what codes are fitted and read by."""
+"""The code: expressions and joint angles as one row of numbers, and where in a picture they show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read codes of a person's frames at camera rate: the face alone is posed, and drawn no finer than the reader looks."""
+"""Read codes from frames of a person at camera rate: only the face is posed, and drawn no finer than the reader needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read codes of a person before a camera: its colors are not the film's, and the head lies where landmarks say, a pixel or two beside.
+"""Read codes in front of a camera, whose colors are not those of the video, and where landmarks place the head a pixel or two off.
 
 The reader in an avatar's file has learned from frames whose pose was refined by their pixels, and takes a shift of the whole face for an
 expression. From pictures of the first second follow the gain of every color channel, and how the avatar's picture changes with the pose:

@@ -1,4 +1,4 @@
-"""The mouth's walls, drawn in so that they are seen through the lips alone.
+"""The mouth's walls, moved inwards so that they are seen only between the lips.
 
 A throat that reaches to the nape shows from behind and below.
 """

@@ -1,4 +1,4 @@
-"""The neck of an avatar that shows the head alone: it closes jaw and nape, ends above the shoulders, and is shut below.
+"""The neck of an avatar that shows only the head: it closes jaw and nape, ends above the shoulders, and has a floor.
 
 The wall of the neck fades away downwards. What of its surface lies below that makes a floor inside, without which one would look into
 the mouth from behind and below.

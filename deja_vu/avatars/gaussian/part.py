@@ -1,4 +1,4 @@
-"""A part of a Gaussian avatar that poses in a fraction of the whole's time: what is near the lips, an eye, a brow."""
+"""A part of a Gaussian avatar (around lips, an eye, a brow) that poses in a fraction of the time of the whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Gaussian Deja-vu as published does with an avatar's maps, where this project does otherwise by default."""
+"""Parts of Gaussian Deja-vu as published that differ from the defaults of this project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blend weights as Gaussian Deja-vu publishes them: a softmax of the face's code, which nothing changes once it is fitted."""
+"""Blend weights as published in Gaussian Deja-vu: a softmax of the code, fixed once it is fitted."""
 
 from __future__ import annotations
 

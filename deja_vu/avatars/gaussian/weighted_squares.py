@@ -1,4 +1,4 @@
-"""Sums of squares of a map by texel and channel, several at once: the regularizers of an avatar, in a few passes over its map."""
+"""Weighted sums of squares of a map, for the regularizers of an avatar, in few passes over the map."""
 
 from __future__ import annotations
 

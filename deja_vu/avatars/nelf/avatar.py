@@ -1,4 +1,4 @@
-"""A head as a light field: no surface, no marching; pose enters through the camera's place beside the head."""
+"""A head as a light field: no surface, no ray marching; the pose enters through the camera's place relative to the head."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The light field: rays and a code in, colors out, with a bank of features that is computed once a frame."""
+"""The network of the light field: from rays and a code to colors, with a bank of features that is computed once a frame."""
 
 from __future__ import annotations
 

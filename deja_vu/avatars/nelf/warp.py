@@ -1,4 +1,4 @@
-"""The warping field: models the tracking error of each training frame, and is dropped after training."""
+"""The warping field: models the tracking error of each training frame, and is discarded after training."""
 
 from __future__ import annotations
 

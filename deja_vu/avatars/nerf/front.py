@@ -1,4 +1,4 @@
-"""A photo on the front of the head's expressionless surface: the same texel shows the same point of the face, whatever it does."""
+"""A photo on the front of the head's expressionless surface, where the same texel shows the same point of the face in every expression."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A radiance field for many people: encoder, attention, field and super-resolution, and what they make of one person's pictures."""
+"""A radiance field for many people: encoder, attention, field and super-resolution, and the avatars that it makes."""
 
 from __future__ import annotations
 

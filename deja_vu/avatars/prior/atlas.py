@@ -1,4 +1,4 @@
-"""The texels that all Gaussian avatars of a head model share, and lifting of a few photos onto them, completed by symmetry.
+"""The texels shared by all Gaussian avatars of a head model, and lifting of a few photos onto them, completed by symmetry.
 
 A lifted start comes with the evidence it was made from, texel by texel, which the prior's network reads.
 """

@@ -1,4 +1,4 @@
-"""The prior's network: learned from many people, it predicts the residual of a start lifted from a few photos of another."""
+"""The network of the prior: it predicts the residual of a head lifted from a few photos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A made-up person on video, with known ground truth: for the demo and the tests."""
+"""Videos of a synthetic person, with ground truth, for the demo and the tests."""
 
 from deja_vu.datasets.synthetic.subject import PARTS, SyntheticFrame, SyntheticSubject
 
