@@ -9,7 +9,7 @@ from deja_vu.core.ranges import Count, Pixels, Positive, Rate, Share, Weight
 
 @dataclass(frozen=True)
 class Phase:
-    """One stretch of a training; what else a path varies between phases is a field of its own phase."""
+    """One phase of a training; paths that vary more between phases add fields of their own."""
 
     steps: Positive
     """Optimizer steps."""
@@ -20,7 +20,7 @@ class Phase:
     final_rate: Rate = 0.2
     """Fraction of the rate that is left at the end; the decay is exponential."""
     stairs: Count = 0
-    """Equal stretches of the phase between which the rate falls, and stays meanwhile; 0 lets it fall in every step."""
+    """Number of equal parts of the phase within which the rate is constant; 0 lets it decay in every step."""
     perceptual_every: Count = 2
     """Steps from one perceptual term to the next; its weight is multiplied accordingly. 0 leaves it out."""
 
@@ -32,7 +32,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class ImageLossWeights:
-    """Weight of every term of a picture; 0 leaves a term out. The last three say how pixels count in them."""
+    """Weight of every loss term of a picture; 0 leaves a term out. The last three fields weight pixels within the terms."""
 
     huber: Weight = 10.0
     """Huber distance over all channels."""
@@ -49,37 +49,37 @@ class ImageLossWeights:
     eyes_mouth: Weight = 3.0
     """Extra Huber weight of a pixel on eyes and mouth."""
     neck: Weight = 0.2
-    """Weight of a pixel on neck and torso, where nothing should be drawn, beside one that counts."""
+    """Weight of a pixel on neck and torso, where nothing should be drawn, relative to other pixels."""
     huber_threshold: Rate = 0.1
-    """Difference at which the Huber distance goes over from a parabola into straight lines, in (0, 1]."""
+    """Difference at which the Huber distance changes from quadratic to linear, in (0, 1]."""
 
 
 PIXEL_WEIGHTS = ("eyes_mouth", "neck", "huber_threshold")
-"""Fields of `ImageLossWeights` that are no terms."""
+"""Fields of `ImageLossWeights` that are not terms."""
 
 
 @dataclass(frozen=True)
 class AdamConfig:
-    """Kingma and Ba's numbers."""
+    """Parameters of Adam (Kingma and Ba, 2015)."""
 
     beta1: Share = 0.9
     """Decay of the mean gradient."""
     beta2: Share = 0.99
     """Decay of the mean squared gradient."""
     eps: Rate = 1e-8
-    """Added to the root of the mean squared gradient: gradients far below it move nothing."""
+    """Added to the root of the mean squared gradient: much smaller gradients change nothing."""
     fused: bool = True
     """Update in one kernel; the result differs from that of the other in the last bits."""
 
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """Frames that are only watched: their curve turns down where training overfits."""
+    """Validation frames, which are not trained on; their score falls when training overfits."""
 
     share: Share = 0.04
-    """Share of the training frames, one block in their middle; 0 watches none."""
+    """Share of the training frames, one block in their middle; 0 for none."""
     frames: Positive = 8
-    """Most of them that are rendered each time."""
+    """Number of them that are rendered each time, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +94,10 @@ class TrainConfig:
     perceptual_window: Pixels = 192
     """Side of the random window on the head in which the perceptual term is measured, pixels."""
     random_background: Share = 0.5
-    """Share of the steps over a random gray instead of white, which teaches coverage."""
+    """Share of the steps with a random gray background instead of white, from which coverage is learned."""
     log_every: Positive = 20
     """Steps between scalars, which are means over these steps."""
     picture_every: Positive = 250
-    """Steps between pictures, scores of the frames that are only watched, and checkpoints; each phase ends with all three."""
+    """Steps between pictures, validation scores and checkpoints; each phase ends with all three."""
     seed: Count = 0
-    """Of everything random: which frames come when, noise, what starts at random."""
+    """Seed of all random numbers: order of the frames, noise, random initial values."""

@@ -15,7 +15,7 @@ Init = Literal["auto", "prior", "lifted", "gray"]
 
 @dataclass(frozen=True)
 class LiftConfig:
-    """How many frames are looked at before training, and how closely."""
+    """How colors and hair are lifted from frames before training."""
 
     resolution: Pixels = 256
     """Side of the frames from which hair height and colors are taken, pixels."""
@@ -26,48 +26,47 @@ class LiftConfig:
     rim: RimConfig = field(default_factory=RimConfig)
     """Height of the hair."""
     visible_deviations: Weight = 1.5
-    """Deviations from its middle to which a Gaussian of a dense surface is seen: a hull of the middles alone would be that much too
-    large."""
+    """Deviations from its center up to which a Gaussian of a dense surface is visible, by which a hull of centers would be too large."""
     crown_from: Annotated[float, Range(-1, 1)] = 0.5
-    """Height of a direction from the middle of the scalp, from which on hair fills more and more of the visual hull."""
+    """Vertical component of a direction from the middle of the scalp above which hair begins to fill the visual hull."""
     crown_to: Annotated[float, Range(-1, 1)] = 0.7
-    """The same from which on it fills it."""
+    """The same above which it fills the hull completely."""
     hull_from: Annotated[float, Range(-1, 1)] = -0.6
-    """Largest cosine between normal and direction to the camera in the lifted frames from which on it does so less and less: the hull of
-    small turns is a box."""
+    """Largest cosine between normal and direction to the camera in the lifted frames below which it does so less and less, because the
+    hull of small turns is a box."""
     hull_to: Annotated[float, Range(-1, 1)] = -0.85
-    """The same to which it does so no more."""
+    """The same below which it does not."""
     crown_angle: Rate = 0.14
-    """Angle over which the crown is rounded where no outline measured it, radians."""
+    """Angle over which the crown is rounded where no outline shows it, radians."""
     min_trust: Share = 0.1
-    """Squared cosine between normal and view from which on a texel's color is taken: at the rim, the background shines through."""
+    """Squared cosine between normal and view above which a texel's color is taken; at the rim, the background shines through."""
     prior_frames: Positive = 12
-    """Training frames that the prior is shown, two at a time."""
+    """Training frames given to the prior, two at a time."""
     averted_from: Annotated[float, Range(-1, 1)] = -0.6
-    """Largest cosine between normal and direction to the camera in the lifted frames from which on hair is held more and more firmly to
-    the base map, as it is turned away from all of them."""
+    """Largest cosine between normal and direction to the camera in the lifted frames below which hair, being turned away from all of them,
+    is held more and more firmly to the base map."""
     averted_to: Annotated[float, Range(-1, 1)] = -0.85
-    """The same to which it is held firmly."""
+    """The same below which it is held completely."""
     color_averted_from: Annotated[float, Range(-1, 1)] = -0.25
-    """As `averted_from`, of the hair's color, which frames blend with what lies behind."""
+    """As `averted_from`, for the hair's color, which frames blend with the background."""
     color_averted_to: Annotated[float, Range(-1, 1)] = -0.5
-    """As `averted_to`, of the hair's color."""
+    """As `averted_to`, for the hair's color."""
     mouth_unseen: Share = 0.9
-    """Unseen share from which on a place in the mouth is held to the base map."""
+    """Value of `unseen` above which a place in the mouth is held to the base map."""
     unseen_below: Rate = 0.06
-    """Mean squared facing cosine over the lifted frames around which a texel goes over from hardly seen to seen, in (0, 1]."""
+    """Mean squared facing cosine over the lifted frames around which a texel changes from hardly seen to seen, in (0, 1]."""
     hidden_below: Rate = 0.1
     """Pixels of the lifted frames that a Gaussian covers, over what one that faces the camera does, around which it goes over from hidden
     to shown, however it is turned."""
     example_unseen: Share = 0.2
-    """Unseen share below which a texel of hair may pass its color on to hair that no frame shows."""
+    """Value of `unseen` below which a texel of hair may pass its color on to hair that no frame shows."""
     strands: StrandConfig = field(default_factory=StrandConfig)
     """Colors of such hair."""
 
 
 @dataclass(frozen=True)
 class NovelViewConfig:
-    """Which views, and how often."""
+    """Views that no frame shows, in which the avatar is compared with its base map."""
 
     every: Count = 4
     """Steps from one novel view to the next; the term's weight is multiplied accordingly. 0 leaves them out."""
@@ -82,7 +81,7 @@ class NovelViewConfig:
     max_expression: Weight = 1.2
     """Largest value of such an expression."""
     huber_threshold: Rate = 0.1
-    """Difference at which the Huber distance goes over from a parabola into straight lines."""
+    """Difference at which the Huber distance changes from quadratic to linear."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +178,7 @@ class BustConfig:
 
 @dataclass(frozen=True)
 class PersonViewConfig:
-    """How often the window that holds neck and torso is trained on, and how closely."""
+    """Training on the window with neck and torso."""
 
     every: Count = 4
     """Steps from one frame of that window to the next; the term's weight is multiplied accordingly. 0 leaves them out."""
@@ -189,12 +188,12 @@ class PersonViewConfig:
 
 @dataclass(frozen=True)
 class GaussianPhase(Phase):
-    """Its rates are in units of the avatar's gains."""
+    """A phase; its rates are in units of the avatar's gains."""
 
     batch: BatchSize = 1
     """Frames a step."""
     blendmaps: bool = False
-    """Whether blendmaps and their code are trained; else the global map alone."""
+    """Whether blendmaps and their code are trained; else only the global map."""
     perceptual_every: Count = 4
     """Steps from one perceptual term to the next; its weight is multiplied accordingly. 0 leaves it out."""
     perceptual_from: Count = 0
@@ -203,7 +202,7 @@ class GaussianPhase(Phase):
 
 @dataclass(frozen=True)
 class GaussianRates:
-    """Learning rate of every parameter group over that of the phase."""
+    """Learning rate of every parameter group, relative to that of the phase."""
 
     rectification: Weight = 1.0
     """Of the global map."""
@@ -231,10 +230,10 @@ class UnseenRanges:
 
 @dataclass(frozen=True)
 class GaussianRegularizers:
-    """Weight of every term beside the picture's; 0 leaves a term out."""
+    """Weights of all terms that are not of the picture; 0 leaves a term out."""
 
     position: Weight = 0.007
-    """Squared position rectification, where skin must hold."""
+    """Squared position rectification of skin."""
     scale: Weight = 0.01
     """Squared log-scale rectification."""
     opacity: Weight = 0.0005
@@ -267,7 +266,7 @@ class GaussianTrainConfig(TrainConfig):
     """What the avatar shows: head, neck, shoulders and clothes as far as they were filmed, or the head alone."""
     bust: BustConfig = field(default_factory=BustConfig)
     init: Init = "auto"
-    """What training begins with: colors and hair lifted from training frames and corrected by the prior, only lifted, or a bald gray
+    """What training starts from: colors and hair lifted from training frames and corrected by the prior, only lifted, or a bald gray
     head. auto takes the prior if it was trained for this head, map size and axes, else what is lifted, and says which."""
     prior: str | None = None
     """File of another prior than the one that ships, from `deja-vu generalize`."""
@@ -281,7 +280,7 @@ class GaussianTrainConfig(TrainConfig):
     """Stage 1 (the global map), then stage 2 (blendmaps on top of it) from coarse to fine."""
     regularizers: GaussianRegularizers = field(default_factory=GaussianRegularizers)
     novel_views: NovelViewConfig = field(default_factory=NovelViewConfig)
-    """Views from the side, which hold what no frame shows."""
+    """Views from the side, which keep what no frame shows close to the base map."""
     person_views: PersonViewConfig = field(default_factory=PersonViewConfig)
     """Frames of the window that holds neck and torso."""
     learning_rates: GaussianRates = field(default_factory=GaussianRates)
@@ -291,28 +290,28 @@ class GaussianTrainConfig(TrainConfig):
     code_noise: Weight = 0.2
     """Deviation of the noise added to the blend code's coordinates in training."""
     hair_reach: Rate = 0.008
-    """Most that training moves hair from the height that silhouettes gave it, meters."""
+    """Largest change by training of the hair's height given by silhouettes, meters."""
     cloth_width: Rate = 0.01
-    """Largest deviation of a Gaussian of neck, torso and clothes, meters: one that fills the picture's border would reach far beyond it."""
+    """Largest deviation of a Gaussian of neck, torso and clothes, meters; at the picture's border it would reach far beyond."""
     unseen_ranges: UnseenRanges = field(default_factory=UnseenRanges)
-    """How far training may change the head where frames hardly show it."""
+    """Largest changes by training where frames hardly show the person."""
     held_decay: Share = 0.2
-    """Share of the global rectification that is lost in every step where it is held to the base map."""
+    """Share of the global rectification that decays in every step where it is held to the base map."""
     global_map: Literal["trained", "folded"] = "trained"
-    """What becomes of the global map when blendmaps begin: it is trained on beside blendmaps that begin at zero; or, as published, every
-    blendmap begins as it is and takes its place, which needs weights that sum to one."""
+    """What happens to the global map when blendmaps are added: it is trained further, with blendmaps that start at zero; or, as published,
+    every blendmap starts as a copy of it and replaces it, which needs weights that sum to one."""
     fixed_mouth: bool = False
-    """As published: what lies in the mouth stays where the head model has it."""
+    """As published: the inside of the mouth stays where the head model has it."""
     targets: Literal["matte", "cut"] = "matte"
     """What pictures are compared with: the head by its matte over any background, where neck and torso hardly count; or, as published, the
     head cut out by a hard mask over white, where every pixel counts."""
     rare_share: Share = 0.2
-    """Share of the training frames, those with the rarest pose and expression, that are shown three times as often: blinks are few."""
+    """Share of the training frames, those with the rarest pose and expression, that are used three times as often: blinks are rare."""
     reader: ReaderConfig = field(default_factory=ReaderConfig)
-    """How the avatar learns at the end to read from its person's frames what the tracker missed; only with tangent axes."""
+    """How the avatar's reader is trained at the end; only with tangent axes."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     picture_every: Positive = 200
-    """Steps between pictures, scores of the frames that are only watched, and checkpoints; each phase ends with all three."""
+    """Steps between pictures, validation scores and checkpoints; each phase ends with all three."""
 
     def misfit(self) -> str:
         """What does not go together, if anything."""
