@@ -93,7 +93,10 @@ def drive_run(run: Path, motion: str, out: Path, config: DriveConfig, *, overwri
             pictures = stack.enter_context(open_run(out, "drive", inputs=[run, *read], overwrite=overwrite))
             pictures.note()
             place = pictures.folder
-        sound = stack.enter_context(Sound(source.film, source.begins)) if source.film and config.sound == "keep" else None
+        film = None if source.shortened or config.sound == "none" else source.film
+        sound = stack.enter_context(Sound(film, source.begins)) if film else None
+        if source.shortened and source.film:
+            print("note: the film's sound is left out, as it has the pause.")
         sink = stack.enter_context(open_sink(place, config.fps or source.fps, sound))
         drive(person.avatar, person.subject, source, sink, config, None if transparent else background)
     print(f"written: {out}" if str(out) != VIRTUAL_CAMERA else "The camera is closed.")

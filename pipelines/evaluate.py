@@ -59,7 +59,7 @@ def score_run(
     person = None if truth is None else load_person(run, truth)
     with ExitStack() as stack:
         if json_path is not None:
-            stack.enter_context(hold_output(json_path, overwrite=overwrite, inputs=list_drawing_inputs(run)))
+            stack.enter_context(hold_output(json_path, overwrite=overwrite, inputs=list_drawing_inputs(run), suffix=".json"))
         folder = None
         if save_frames is not None:
             inputs = [run, *([truth] if truth else [])]

@@ -132,34 +132,35 @@ def kind_of(folder: Path) -> str | None:
     return None
 
 
-def claim(path: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
+def claim(path: Path, *, overwrite: bool, inputs: Iterable[Path] = (), suffix: str = "") -> None:
     """Refuse, before anything long, to write a file where one is that must stay, or that another process is about to write.
 
     Args:
         path: file to be written.
         overwrite: the user allows it to be replaced.
         inputs: files and folders that the command reads.
+        suffix: of files that may be replaced; any where the command has looked at it already.
 
     Raises:
-        OutputError: a folder, an input, a run's file, any other without the flag, or one that is in use.
+        OutputError: a folder, an input, a run's file, any other without the flag, one of another suffix, or one that is in use.
     """
-    with hold_output(path, overwrite=overwrite, inputs=inputs):
+    with hold_output(path, overwrite=overwrite, inputs=inputs, suffix=suffix):
         return
 
 
 @contextlib.contextmanager
-def hold_output(path: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> Iterator[None]:
+def hold_output(path: Path, *, overwrite: bool, inputs: Iterable[Path] = (), suffix: str = "") -> Iterator[None]:
     """Hold a file that a command will write while the block runs; see `claim`.
 
     Raises:
         OutputError: it must stay, or another process is about to write it.
     """
     with hold_file(path):
-        _refuse_taken(path, overwrite=overwrite, inputs=inputs)
+        _refuse_taken(path, overwrite=overwrite, inputs=inputs, suffix=suffix)
         yield
 
 
-def _refuse_taken(path: Path, *, overwrite: bool, inputs: Iterable[Path]) -> None:
+def _refuse_taken(path: Path, *, overwrite: bool, inputs: Iterable[Path], suffix: str) -> None:
     """Refuse to write a file where one is that must stay; see `claim`."""
     if path.is_dir():
         raise OutputError(f"{path} is a folder. Expected a file to write.")
@@ -173,6 +174,8 @@ def _refuse_taken(path: Path, *, overwrite: bool, inputs: Iterable[Path]) -> Non
                 raise OutputError(f"{path} belongs to the run in {folder}. Choose another name to write to.")
     if not overwrite:
         raise OutputError(f"{path} exists already. Add --overwrite to replace it, or choose another name.")
+    if suffix and path.suffix.lower() != suffix:
+        raise OutputError(f"{path} exists, and is no {suffix} file, as this command writes. Choose another name to write to.")
 
 
 def _is_written(folder: Path, name: str) -> bool:

@@ -32,7 +32,7 @@ def report(run: Path, out: Path | None = None, *, overwrite: bool = False, devic
         OutputError: the page cannot be written.
     """
     if out is not None:
-        with hold_output(out, overwrite=overwrite, inputs=list_drawing_inputs(run)):
+        with hold_output(out, overwrite=overwrite, inputs=list_drawing_inputs(run), suffix=".html"):
             return write_report(run, out, device=pick_device(device))
     with amend_run(run, REPORT) as page_of_run:
         return write_report(run, page_of_run, device=pick_device(device))

@@ -34,9 +34,10 @@ def load_config(kind: type[Config], path: Path) -> Config:
     if not path.is_file():
         raise ConfigError(f"There is no config file {path}.")
     try:
-        overrides = read_yaml(path) or {}
+        overrides = read_yaml(path)
     except FormatError as error:
         raise ConfigError(str(error)) from error
+    overrides = {} if overrides is None else overrides  # an empty file
     if not isinstance(overrides, dict):
         raise ConfigError(f"{path} must hold a mapping of option names to values, not {type(overrides).__name__}.")
     version = overrides.pop("format", None)

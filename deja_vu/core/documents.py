@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ MAX_YAML = 256 << 10
 """Largest YAML file, bytes; it is read at 100 kB a second. A recipe has 8 kB, a script of an hour 100."""
 UNREADABLE = (ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError, yaml.YAMLError)
 """What parsers of text raise at what they did not expect: PyYAML's constructors of dates and numbers raise any of these."""
+OCTAL = re.compile(r"[-+]?0[0-9_]+")
+"""Whole numbers that YAML 1.1 reads in eights."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -26,6 +29,12 @@ class _Loader(yaml.SafeLoader):
             raise yaml.YAMLError("it holds an alias (*name); write the value out")
         return super().compose_node(parent, index)
 
+    def construct_yaml_int(self, node: Any) -> int:
+        """A number in tens: 0100 means 64 to YAML 1.1, a hundred to nearly everybody, and a text to YAML 1.2."""
+        if OCTAL.fullmatch(node.value):
+            raise yaml.YAMLError(f"'{node.value[:40]}' begins with a zero in line {node.start_mark.line + 1}; write it without")
+        return int(super().construct_yaml_int(node))
+
     def compose_mapping_node(self, anchor: Any) -> Any:
         node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
@@ -35,6 +44,9 @@ class _Loader(yaml.SafeLoader):
                     raise yaml.YAMLError(f"'{key.value[:40]}' occurs twice, again in line {key.start_mark.line + 1}; leave one out")
                 seen.add(key.value)
         return node
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def read_json(path: Path) -> Any:

@@ -28,6 +28,8 @@ class MotionSource(ABC):
     """Moment of the first frame in the film that the motion was taken from, seconds."""
     film: Path | None = None
     """That film, where it is at hand: its sound goes with the motion."""
+    shortened: bool = False
+    """Whether long pauses were taken out, so that the film's sound does not go with the motion."""
     neutral: HeadParams
     """The mover's neutral face [1]; a motion is retargeted relative to it."""
 

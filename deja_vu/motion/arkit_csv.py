@@ -23,6 +23,7 @@ from deja_vu.core.motion import MotionSource
 from deja_vu.heads.base import HeadModel
 from deja_vu.motion.actor import Actor, Angles
 from deja_vu.motion.neutral import mean_rotation, take_neutral
+from deja_vu.motion.resample import close_pauses
 
 ANGLE_NAMES = tuple(f"{part}{axis}" for part in ("Head", "LeftEye", "RightEye") for axis in ("Yaw", "Pitch", "Roll"))
 """Radians; yaw to the actor's own left, pitch up, roll towards the right shoulder."""
@@ -43,6 +44,8 @@ MOST = 1e20
 """Largest number of any column: nanoseconds since 1970 are a hundredth of it."""
 MOST_TURN = 3600.0
 """Largest angle: ten turns in degrees, which some programs count up."""
+MOST_BYTES = 512 << 20
+"""Largest file: an hour at 60 lines a second has 120 MB."""
 MAX_GAP = 0.5
 """Seconds without a face, or without a line, beyond which the motion is said to be bridged."""
 UNITS = {1.0: "seconds", 1e-3: "milliseconds", 1e-6: "microseconds", 1e-7: "ticks of 100 nanoseconds", 1e-9: "nanoseconds"}
@@ -119,6 +122,8 @@ def _read(path: Path) -> _Table:
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise InputError(f"{path} has {path.stat().st_size >> 20} MB, more than four hours of capture. Cut it first.")
         text = path.read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, PermissionError) as error:
         raise InputError(f"{path} cannot be read as text ({error}). Expected a CSV file.") from error
@@ -161,6 +166,9 @@ def _read(path: Path) -> _Table:
         notes.append(f"{path.name}: decimal commas are read as points.")
     times = _parse_times([(number, cells[clock]) for number, cells in kept], header[clock], path, notes)
     times, values = _drop_repeats(times, values, [number for number, _ in kept], path, notes)
+    closed, pauses = close_pauses(torch.from_numpy(times), path.name)
+    times = closed.numpy()
+    notes += pauses
     if len(times) > 1 and (gap := float(np.diff(times).max())) > MAX_GAP:
         notes.append(f"{path.name}: {gap:.1f} s without a line; the motion is bridged there.")
     return _Table(times - times[0], values, tuple(notes))

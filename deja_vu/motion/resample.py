@@ -15,6 +15,8 @@ from deja_vu.heads.skinning import axis_angle_to_matrix, invert_motion, matrix_t
 
 MAX_GAP = 0.5
 """Seconds without a frame beyond which the motion is said to be bridged."""
+LONGEST_BRIDGE = 600.0
+"""Seconds over which a motion is bridged; clocks that jump, and recordings of several days in one file, have longer pauses."""
 SHOWN_GAPS = 3
 """Gaps that are named."""
 
@@ -28,21 +30,41 @@ class EvenMotion:
     """1/s."""
     notes: tuple[str, ...]
     """On gaps that were bridged."""
+    shortened: bool = False
+    """Whether pauses were taken out."""
 
 
 def play_evenly(sequence: TrackedSequence) -> EvenMotion:
     """The frames of a tracked video at its usual rate, in its own time: between frames, and over gaps, the motion is interpolated."""
-    times = sequence.times.double()
+    times, pauses = close_pauses(sequence.times.double(), sequence.info.source)
     rate = usual_rate(times, sequence.info.fps)
     if len(times) < 2 or is_even(times, rate):
-        return EvenMotion(sequence.params, rate, ())
+        return EvenMotion(sequence.params, rate, pauses, bool(pauses))
     gaps = times.diff()
     long = torch.nonzero(gaps > MAX_GAP).flatten().tolist()
     where = ", ".join(f"{float(gaps[place]):.1f} s at {float(times[place] - times[0]):.1f} s" for place in long[:SHOWN_GAPS])
     more = f" and {len(long) - SHOWN_GAPS} times more" if len(long) > SHOWN_GAPS else ""
-    notes = (f"{sequence.info.source}: no face for {where}{more}; the motion is bridged there.",) if long else ()
+    bridged = (f"{sequence.info.source}: no face for {where}{more}; the motion is bridged there.",) if long else ()
     grid = times[0] + torch.arange(int((times[-1] - times[0]) * rate + 1e-6) + 1) / rate
-    return EvenMotion(interpolate(sequence.params, times, grid), rate, notes)
+    return EvenMotion(interpolate(sequence.params, times, grid), rate, pauses + bridged, bool(pauses))
+
+
+def close_pauses(times: Float[Tensor, " T"], name: str) -> tuple[Float[Tensor, " T"], tuple[str, ...]]:
+    """Growing times in which pauses longer than `LONGEST_BRIDGE` last a moment each, and what is to be said of them.
+
+    Args:
+        times: of frames, seconds.
+        name: of the file, for the note.
+    """
+    steps = times.diff()
+    long = steps > LONGEST_BRIDGE
+    if not bool(long.any()):
+        return times, ()
+    first = int(long.nonzero()[0])
+    many = f" (and {int(long.sum()) - 1} times more)" if long.sum() > 1 else ""
+    note = f"{name}: nothing for {float(steps[first]):.0f} s after {float(times[first] - times[0]):.1f} s{many}; "
+    closed = torch.cat([times[:1], times[0] + torch.where(long, MAX_GAP / 2, steps).cumsum(0)])
+    return closed, (f"{note}the motion goes on there without the pause.",)
 
 
 def interpolate(params: HeadParams, times: Float[Tensor, " T"], moments: Float[Tensor, " M"]) -> HeadParams:

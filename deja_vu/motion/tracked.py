@@ -30,6 +30,7 @@ class TrackedMotion(MotionSource):
         """
         even = play_evenly(sequence)
         self.head_name, self.fps, self.notes, self._params = sequence.info.head_name, even.fps, even.notes, even.params
+        self.shortened = even.shortened
         self.begins = float(sequence.times[0])
         self.has_torso = not torch.equal(sequence.params.torso, torch.eye(4).expand_as(sequence.params.torso))
         if neutral is not None:

@@ -36,7 +36,7 @@ def evaluate_command(
     """
     find_avatar(run)
     if json is not None:
-        claim(json, overwrite=overwrite)
+        claim(json, overwrite=overwrite, suffix=".json")
     refuse_device(device)
     from deja_vu.pipelines.evaluate import score_run
 

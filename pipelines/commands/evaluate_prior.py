@@ -37,7 +37,7 @@ def evaluate_prior_command(
     """
     for path in (*shards, *clips, *priors):
         refuse_absent(path, "shards, a tracked folder or a network")
-    claim(out, overwrite=overwrite)
+    claim(out, overwrite=overwrite, suffix=".json")
     refuse_device(device)
     from deja_vu.pipelines.evaluate_prior import evaluate_prior
 

@@ -23,7 +23,7 @@ def report_command(run: Path, *, out: Path | None = None, overwrite: bool = Fals
     """
     find_avatar(run)
     if out is not None:
-        claim(out, overwrite=overwrite)
+        claim(out, overwrite=overwrite, suffix=".html")
     refuse_device(device)
     from deja_vu.pipelines.report import report
 

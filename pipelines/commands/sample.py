@@ -19,7 +19,8 @@ def sample_command(out: Path, *, frames: Frames = 150, close: bool = False, over
         close: let the head fill the picture, in front of a beige wall.
         overwrite: replace the video and the truth next to it if they exist.
     """
-    with hold_output(out, overwrite=overwrite), hold_output(out.with_suffix(TRUTH_SUFFIX), overwrite=overwrite):
+    truth = out.with_suffix(TRUTH_SUFFIX)
+    with hold_output(out, overwrite=overwrite, suffix=".mp4"), hold_output(truth, overwrite=overwrite):
         from deja_vu.pipelines.sample import write_sample
 
         write_sample(out, frames, close=close)

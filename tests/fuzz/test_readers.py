@@ -82,6 +82,11 @@ def test_small_documents_that_ask_for_much_are_refused(tmp_path) -> None:
     path.write_text("track:\n  resolution: 512\ntrack: {resolution: 256}\n")
     with pytest.raises(FormatError, match="'track' occurs twice, again in line 3"):
         read_yaml(path)
+    path.write_text("steps: 0100\n")
+    with pytest.raises(FormatError, match="'0100' begins with a zero in line 1"):
+        read_yaml(path)
+    path.write_text("{a: 0, b: 100, c: -7, d: 0x10, e: '0100', f: 0.5}\n")
+    assert read_yaml(path) == {"a": 0, "b": 100, "c": -7, "d": 16, "e": "0100", "f": 0.5}
     path.write_bytes(b"a: " + b"[" * 100_000)
     with pytest.raises(FormatError, match="not valid YAML"):
         read_yaml(path)

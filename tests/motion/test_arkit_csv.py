@@ -279,3 +279,19 @@ def test_cells_that_no_program_writes_are_refused_in_short(anny, tmp_path, edit,
     with pytest.raises(InputError, match=reason) as refused:
         ArkitCsvMotion(write(tmp_path / "a.csv", edit=edit), anny)
     assert len(str(refused.value).replace(str(tmp_path), "")) < 500
+
+
+def test_a_clock_that_is_set_while_it_records_makes_no_motion_of_years(anny, tmp_path) -> None:
+    """The first line at 0, the others in seconds since 1970: bridged, a hundred billion frames."""
+    times = ["0", *(f"{1.7e9 + frame / 60:.4f}" for frame in range(60))]
+    path = write(tmp_path / "a.csv", times=times, edit=lambda lines: [lines[0].replace("Timecode", "time"), *lines[1:]])
+    motion = ArkitCsvMotion(path, anny)
+    assert 60 <= len(motion) <= 80
+    assert "the motion goes on there without the pause" in motion.notes[-1]
+
+
+def test_a_capture_beyond_every_length_is_refused_unread(anny, tmp_path) -> None:
+    with (tmp_path / "a.csv").open("wb") as file:
+        file.truncate(600 << 20)  # takes no space on the disk
+    with pytest.raises(InputError, match="600 MB, more than four hours"):
+        ArkitCsvMotion(tmp_path / "a.csv", anny)

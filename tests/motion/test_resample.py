@@ -54,6 +54,15 @@ def test_uneven_frames_are_played_in_their_own_time():
     torch.testing.assert_close(params.world_from_torso, torch.eye(4).expand(len(params), 4, 4), atol=1e-5, rtol=0)
 
 
+def test_a_pause_of_hours_is_taken_out_and_said():
+    """As where a recorder's clock jumps: 26.5 hours at 30 frames a second would be three million frames."""
+    times = torch.cat([torch.arange(30) / 30, 95444.0 + torch.arange(30) / 30]).double()
+    motion = TrackedMotion(filmed(times, 30.0))
+    assert motion.shortened
+    assert 60 <= len(motion) <= 75
+    assert motion.notes == ("a.mp4: nothing for 95443 s after 1.0 s; the motion goes on there without the pause.",)
+
+
 def test_even_frames_are_left_as_they_are():
     sequence = filmed(torch.arange(50) / 25 + 0.04, 25.0)
     even = play_evenly(sequence)

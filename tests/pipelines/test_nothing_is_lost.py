@@ -150,6 +150,21 @@ def test_no_command_writes_a_file_over_its_input_or_another_file(refused, run, t
         assert snapshot(tmp_path) == before
 
 
+def test_files_of_another_kind_are_not_replaced_whatever_the_flag(refused, run, tmp_path) -> None:
+    """A slip of the pen would cost a photo: what these commands write has one suffix."""
+    photo = tmp_path / "me.jpg"
+    photo.write_text("mine")
+    before = snapshot(tmp_path)
+    for command, suffix in (
+        (["report", run, "--out", photo], ".html"),
+        (["evaluate", run, "--json", photo], ".json"),
+        (["evaluate-prior", "--clips", run, "--out", photo], ".json"),
+        (["sample", photo, "--frames", "1"], ".mp4"),
+    ):
+        assert f"exists, and is no {suffix} file" in refused(*command, "--overwrite"), command
+        assert snapshot(tmp_path) == before
+
+
 def test_what_the_user_means_to_replace_is_replaced(run, tmp_path) -> None:
     script, out = tmp_path / "script.yaml", tmp_path / "out.mp4"
     script.write_text("fps: 10\nkeyframes: [{at: 0}, {at: 0.2, weights: {jawOpen: 1}}]\n")
