@@ -37,22 +37,22 @@ class NormalEquations:
         """How many unknowns the frames share; 0 where identity and focal length are fixed."""
         return len(self.video_rhs)
 
-    def add(self, frames: slice, by_frame: Tensor, by_video: Tensor | None, residual: Tensor, weight: Tensor) -> None:
+    def add(self, frames: slice, frame_jacobian: Tensor, video_jacobian: Tensor | None, residual: Tensor, weight: Tensor) -> None:
         """Add whitened residual rows of some frames, in place.
 
         Args:
             frames: which frames.
-            by_frame: derivatives [B, R, D].
-            by_video: derivatives [B, R, C], or None where nothing is shared.
+            frame_jacobian: derivatives [B, R, D].
+            video_jacobian: derivatives [B, R, C], or None where nothing is shared.
             residual: [B, R].
             weight: squared inverse deviation of each row [B, R].
         """
         root = weight.sqrt()[..., None]
-        rows, value = by_frame * root, residual[..., None] * root
+        rows, value = frame_jacobian * root, residual[..., None] * root
         self.frame[frames] += rows.transpose(1, 2) @ rows
         self.frame_rhs[frames] -= (rows.transpose(1, 2) @ value)[..., 0]
-        if by_video is not None:
-            common = by_video * root
+        if video_jacobian is not None:
+            common = video_jacobian * root
             self.cross[frames] += rows.transpose(1, 2) @ common
             flat = common.flatten(0, 1)
             self.video += flat.T @ flat

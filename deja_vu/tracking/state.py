@@ -28,7 +28,7 @@ PER_FRAME = ("expression", "joints", "world_from_head", "torso")
 MAX_STEP = 0.5
 """Largest turn of a frame's head (radians), and change of the logarithm of its depth or of the focal length, in one step."""
 JOINT_STEP = 1e-2
-"""Finite-difference step for joint rotations, radians: truncation and float32 rounding both stay under 1 % of the slope."""
+"""Finite-difference step for joint rotations, radians: truncation and float32 rounding both stay under 1 % of the jacobian."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ class Unknowns:
     @staticmethod
     def of(head: SkinnedModel) -> Unknowns:
         """All expressions and every joint but the neck, which a head without a torso cannot tell from its pose."""
-        turning = tuple(i for i, name in enumerate(head.spec.joint_names) if name != "neck")
+        movable = tuple(i for i, name in enumerate(head.spec.joint_names) if name != "neck")
         low, high = head.spec.expression_limits
-        return Unknowns(head.spec.num_expression, turning, (low - EXPRESSION_OVERSHOOT, high + EXPRESSION_OVERSHOOT))
+        return Unknowns(head.spec.num_expression, movable, (low - EXPRESSION_OVERSHOOT, high + EXPRESSION_OVERSHOOT))
 
     @property
     def size(self) -> int:
@@ -145,9 +145,9 @@ class Projection:
     """Image of P surface points in B frames, and its derivatives."""
 
     pixels: Float[Tensor, "B P 2"]
-    by_frame: Float[Tensor, "B P 2 D"]
+    frame_jacobian: Float[Tensor, "B P 2 D"]
     """Derivative by each frame's unknowns, in the order of `Unknowns`."""
-    by_video: Float[Tensor, "B P 2 C"] | None
+    video_jacobian: Float[Tensor, "B P 2 C"] | None
     """Derivative by identity coefficients, then the logarithm of the focal length."""
 
 
@@ -163,17 +163,17 @@ def project(points: SurfacePoints, params: HeadParams, camera: Camera, unknowns:
     """
     rest = points.rest(params)
     world, linear = points.skin(rest, params)
-    pixels, slope = project_points(world, camera)
-    by_rest = slope @ linear
-    by_place = by_pose(world, params.world_from_head[:, :3, 3], slope)
+    pixels, jacobian = project_points(world, camera)
+    by_rest = jacobian @ linear
+    by_place = pose_jacobian(world, params.world_from_head[:, :3, 3], jacobian)
     by_place[..., DEPTH] *= params.world_from_head[:, None, None, 2, 3]
-    columns = [by_place, basis_slope(by_rest, points.expression_basis)]
+    columns = [by_place, basis_jacobian(by_rest, points.expression_basis)]
     for joint in unknowns.joints:
-        columns.append(slope @ _joint_slope(points, rest, params, world, joint))
-    by_video = None
+        columns.append(jacobian @ _joint_jacobian(points, rest, params, world, joint))
+    video_jacobian = None
     if share_identity:
-        by_video = torch.cat([basis_slope(by_rest, points.shape_basis), (pixels - camera.intrinsics[:2, 2])[..., None]], -1)
-    return Projection(pixels, torch.cat(columns, -1), by_video)
+        video_jacobian = torch.cat([basis_jacobian(by_rest, points.shape_basis), (pixels - camera.intrinsics[:2, 2])[..., None]], -1)
+    return Projection(pixels, torch.cat(columns, -1), video_jacobian)
 
 
 def project_points(world: Float[Tensor, "B P 3"], camera: Camera) -> tuple[Float[Tensor, "B P 2"], Float[Tensor, "B P 2 3"]]:
@@ -181,34 +181,38 @@ def project_points(world: Float[Tensor, "B P 3"], camera: Camera) -> tuple[Float
     x, y, z = world.unbind(-1)
     z = z.clamp_min(MIN_DEPTH)
     focal, zero = camera.intrinsics[0, 0], torch.zeros_like(x)
-    slope = torch.stack([torch.stack([focal / z, zero, -focal * x / z**2], -1), torch.stack([zero, focal / z, -focal * y / z**2], -1)], -2)
-    return focal * world[..., :2] / z[..., None] + camera.intrinsics[:2, 2], slope
+    jacobian = torch.stack(
+        [torch.stack([focal / z, zero, -focal * x / z**2], -1), torch.stack([zero, focal / z, -focal * y / z**2], -1)], -2
+    )
+    return focal * world[..., :2] / z[..., None] + camera.intrinsics[:2, 2], jacobian
 
 
-def by_pose(world: Float[Tensor, "B P 3"], pivot: Float[Tensor, "B 3"], slope: Float[Tensor, "B P 2 3"]) -> Float[Tensor, "B P 2 6"]:
+def pose_jacobian(
+    world: Float[Tensor, "B P 3"], pivot: Float[Tensor, "B 3"], jacobian: Float[Tensor, "B P 2 3"]
+) -> Float[Tensor, "B P 2 6"]:
     """Derivative of pixels by a rigid pose: rotation (world axes, about the pivot), then translation.
 
     Args:
         world: points that the pose moves.
         pivot: about which it turns.
-        slope: derivative of pixels by points.
+        jacobian: derivative of pixels by points.
     """
-    return torch.cat([slope @ turning(world - pivot[:, None]), slope], -1)
+    return torch.cat([jacobian @ rotation_jacobian(world - pivot[:, None]), jacobian], -1)
 
 
-def turning(arm: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
+def rotation_jacobian(arm: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
     """Derivative of points by a turn about world axes through their pivot, from which the arms point."""
     x, y, z = arm.unbind(-1)
     zero = torch.zeros_like(x)
     return torch.stack([zero, z, -y, -z, zero, x, y, -x, zero], -1).unflatten(-1, (3, 3))
 
 
-def basis_slope(by_rest: Float[Tensor, "B P 2 3"], basis: Float[Tensor, "E P 3"]) -> Float[Tensor, "B P 2 E"]:
+def basis_jacobian(by_rest: Float[Tensor, "B P 2 3"], basis: Float[Tensor, "E P 3"]) -> Float[Tensor, "B P 2 E"]:
     """Derivative of pixels by coefficients of displacements at rest, from that by the points at rest."""
     return by_rest @ basis.permute(1, 2, 0)
 
 
-def _joint_slope(points: SurfacePoints, rest: Tensor, params: HeadParams, world: Tensor, joint: int) -> Float[Tensor, "B P 3 3"]:
+def _joint_jacobian(points: SurfacePoints, rest: Tensor, params: HeadParams, world: Tensor, joint: int) -> Float[Tensor, "B P 3 3"]:
     columns = []
     for axis in range(3):
         nudged = params.joints.clone()

@@ -81,8 +81,8 @@ class LandmarkTerm:
             residual = projection.pixels - observations.landmarks[frames][:, self.landmarks.ids]
             distance = residual.norm(dim=-1, keepdim=True) / (self.robust_px * scale)
             weight = self.landmarks.weight[:, None] / (self.deviation_px * scale) ** 2 / (1 + distance**2)
-            by_video = None if projection.by_video is None else projection.by_video.flatten(1, 2)
-            system.add(frames, projection.by_frame.flatten(1, 2), by_video, residual.flatten(1), weight.expand_as(residual).flatten(1))
+            shared = None if projection.video_jacobian is None else projection.video_jacobian.flatten(1, 2)
+            system.add(frames, projection.frame_jacobian.flatten(1, 2), shared, residual.flatten(1), weight.expand_as(residual).flatten(1))
 
     def cost(self, state: TrackState) -> float:
         """Half the sum of the residuals' robust squares (Cauchy's)."""
@@ -135,9 +135,9 @@ class ColorTerm:
         dx, dy = view.pixels.new_tensor([1.0, 0.0]), view.pixels.new_tensor([0.0, 1.0])
         across, down = ((sample_pixels(images, view.pixels + step) - sample_pixels(images, view.pixels - step)) / 2 for step in (dx, dy))
         root, whitened = fold_channels(torch.stack([across, down], -1), residual)
-        rows = (root @ projection.by_frame).flatten(1, 2)
-        by_video = None if projection.by_video is None else (root @ projection.by_video).flatten(1, 2)
-        system.add(frames, rows, by_video, whitened.flatten(1), weight[..., None].expand_as(whitened).flatten(1))
+        rows = (root @ projection.frame_jacobian).flatten(1, 2)
+        video_jacobian = None if projection.video_jacobian is None else (root @ projection.video_jacobian).flatten(1, 2)
+        system.add(frames, rows, video_jacobian, whitened.flatten(1), weight[..., None].expand_as(whitened).flatten(1))
 
 
 def fold_channels(
@@ -188,11 +188,11 @@ class SilhouetteTerm:
             if self.at_least is not None:
                 residual = torch.where(self.at_least[contour.index], residual.clamp_max(0), residual)
             weight = contour.trusted / (1 + (residual / config.robust) ** 2) ** 2 / config.correlation
-            by_frame = _differentiate_distance(contour, places, projection.by_frame) / config.pixels
-            by_video = None
-            if projection.by_video is not None:
-                by_video = _differentiate_distance(contour, places, projection.by_video) / config.pixels
-            system.add(frames, by_frame, by_video, residual, weight)
+            frame_jacobian = _differentiate_distance(contour, places, projection.frame_jacobian) / config.pixels
+            video_jacobian = None
+            if projection.video_jacobian is not None:
+                video_jacobian = _differentiate_distance(contour, places, projection.video_jacobian) / config.pixels
+            system.add(frames, frame_jacobian, video_jacobian, residual, weight)
 
 
 def _differentiate_distance(

@@ -13,7 +13,7 @@ from deja_vu.heads.base import HeadModel
 from deja_vu.heads.skinning import axis_angle_to_matrix, invert_motion, matrix_to_axis_angle
 from deja_vu.tracking.config import TorsoConfig
 from deja_vu.tracking.normal_equations import NormalEquations
-from deja_vu.tracking.state import POSE, TrackState, turning
+from deja_vu.tracking.state import POSE, TrackState, rotation_jacobian
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,9 @@ class TorsoPriors:
 
     def _add_neck(self, system: NormalEquations, head: Float[Tensor, "T 4 4"], torso: Float[Tensor, "T 4 4"]) -> None:
         joint = _carry(torso, self.joint)
-        by_frame = torch.cat([turning(joint - _carry(torso, self.base)), torch.eye(3).expand(len(torso), 3, 3)], -1)
-        none = by_frame.new_zeros(len(torso), 3, system.num_shared)
-        _add(system, by_frame, none, joint - _carry(head, self.joint), torch.full((3,), self.config.neck))
+        frame_jacobian = torch.cat([rotation_jacobian(joint - _carry(torso, self.base)), torch.eye(3).expand(len(torso), 3, 3)], -1)
+        none = frame_jacobian.new_zeros(len(torso), 3, system.num_shared)
+        _add(system, frame_jacobian, none, joint - _carry(head, self.joint), torch.full((3,), self.config.neck))
 
     def _add_video(self, system: NormalEquations, state: TorsoState) -> None:
         config, start = self.config, self.start
@@ -143,7 +143,7 @@ def _compare(first: Float[Tensor, "T 4 4"], second: Float[Tensor, "T 4 4"]) -> t
     back = first[:, :3, :3].mT
     turn = matrix_to_axis_angle(back @ second[:, :3, :3])
     angle = turn.norm(dim=-1)[:, None, None].clamp_min(1e-3)
-    skew = turning(turn).mT
+    skew = rotation_jacobian(turn).mT
     # Inverse of the left Jacobian of the exponential map.
     second_order = angle**-2 - (1 + angle.cos()) / (2 * angle * angle.sin())
     return turn, (torch.eye(3) - skew / 2 + second_order * (skew @ skew)) @ back
@@ -156,5 +156,5 @@ def _pad(by_mean: Float[Tensor, "T 3 3"], start: int, system: NormalEquations) -
     return padded
 
 
-def _add(system: NormalEquations, by_frame: Tensor, by_video: Tensor, residual: Tensor, deviation: Float[Tensor, " 3"]) -> None:
-    system.add(slice(None), by_frame, by_video, residual, (deviation**-2).expand_as(residual))
+def _add(system: NormalEquations, frame_jacobian: Tensor, video_jacobian: Tensor, residual: Tensor, deviation: Float[Tensor, " 3"]) -> None:
+    system.add(slice(None), frame_jacobian, video_jacobian, residual, (deviation**-2).expand_as(residual))

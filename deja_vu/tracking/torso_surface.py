@@ -14,7 +14,7 @@ from deja_vu.heads.base import HeadModel, surface_points
 from deja_vu.heads.bust import BustModel
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.tracking.config import TorsoConfig
-from deja_vu.tracking.state import POSE, Projection, TrackState, basis_slope, by_pose, project_points
+from deja_vu.tracking.state import POSE, Projection, TrackState, basis_jacobian, pose_jacobian, project_points
 from deja_vu.tracking.surface import SurfaceView
 from deja_vu.tracking.texture import CHUNK_FRAMES, sample_pixels
 from deja_vu.uv.attach import vertex_normals
@@ -107,14 +107,14 @@ class TorsoSurface:
         """
         pose = state.params(frames).world_from_torso
         world = _move(pose, self.rest(state)[0][points])
-        pixels, slope = project_points(world, camera)
-        by_frame = by_pose(world, _move(pose, self.pivot[None])[:, 0], slope)
+        pixels, jacobian = project_points(world, camera)
+        frame_jacobian = pose_jacobian(world, _move(pose, self.pivot[None])[:, 0], jacobian)
         if num_shared == 0:
-            return Projection(pixels, by_frame, None)
-        by_video = by_frame.new_zeros(*by_frame.shape[:-1], num_shared)
+            return Projection(pixels, frame_jacobian, None)
+        video_jacobian = frame_jacobian.new_zeros(*frame_jacobian.shape[:-1], num_shared)
         if num_shared > POSE:
-            by_video[..., POSE:] = basis_slope(slope @ pose[:, None, :3, :3], self.own_basis[:, points])
-        return Projection(pixels, by_frame, by_video)
+            video_jacobian[..., POSE:] = basis_jacobian(jacobian @ pose[:, None, :3, :3], self.own_basis[:, points])
+        return Projection(pixels, frame_jacobian, video_jacobian)
 
     def _interpolate(self, values: Float[Tensor, "V 3"]) -> Float[Tensor, "P 3"]:
         return surface_points(values, self.layout.corners, self.layout.bary)

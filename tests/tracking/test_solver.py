@@ -54,9 +54,9 @@ def test_derivatives_agree_with_differences_of_the_projection() -> None:
         there = state.camera(window).project(points(unknowns.update(state, step).params()))[0]
         back = state.camera(window).project(points(unknowns.update(state, -step).params()))[0]
         # Joints are differentiated one-sidedly with a step of 0.01 rad: half a percent of slopes that reach 300 pixels a radian.
-        torch.testing.assert_close(found.by_frame[..., column], (there - back) / 4e-3, rtol=2e-2, atol=2.0)
+        torch.testing.assert_close(found.frame_jacobian[..., column], (there - back) / 4e-3, rtol=2e-2, atol=2.0)
     wider = replace(state, log_focal=state.log_focal + 1e-3).camera(window).project(points(state.params()))[0]
-    torch.testing.assert_close(found.by_video[..., -1], (wider - found.pixels) / 1e-3, rtol=1e-2, atol=0.1)
+    torch.testing.assert_close(found.video_jacobian[..., -1], (wider - found.pixels) / 1e-3, rtol=1e-2, atol=0.1)
 
 
 def test_fit_recovers_a_known_motion_without_noise() -> None:

@@ -203,11 +203,11 @@ def test_points_move_as_their_derivatives_say(head: HeadModel, bust: BustModel) 
             video[unknown] = 100 * step
         return surface.project(priors.step(state, frames, video).track, slice(None), camera)[:, points]
 
-    assert projection.by_video is not None
-    assert not projection.by_video[..., :POSE].any()  # the mean pose moves no point by itself
+    assert projection.video_jacobian is not None
+    assert not projection.video_jacobian[..., :POSE].any()  # the mean pose moves no point by itself
     for unknown in (*range(POSE), POSE, shared - 1):
         slope = (pixels(unknown, size) - pixels(unknown, -size)) / (2 * size * (1 if unknown < POSE else 100))
-        ours = projection.by_frame[..., unknown] if unknown < POSE else projection.by_video[..., unknown]
+        ours = projection.frame_jacobian[..., unknown] if unknown < POSE else projection.video_jacobian[..., unknown]
         assert (slope - ours).abs().max() < 0.01 * ours.abs().max() + 0.02, unknown
 
 
