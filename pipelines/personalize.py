@@ -48,24 +48,24 @@ from deja_vu.training.nerf import init_nerf, train_nerf
 from deja_vu.training.trainer import CHECKPOINT
 
 SPEED_SECONDS = 0.15
-"""For each figure about the machine that a run notes."""
+"""Time for each measurement of the machine's speed, seconds."""
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A trained avatar, and what is to be told of its training."""
+    """A trained avatar, and facts about its training."""
 
     avatar: Avatar
     seconds: float
-    """For what it begins with and its training, over all attempts of a run that was resumed; without its teacher."""
+    """Seconds of initialization and training, over all attempts of a resumed run; without the teacher."""
     teacher_seconds: float = 0.0
-    """The same of the teacher, where one was trained."""
+    """The same for the teacher, if one was trained."""
     auxiliary: int = 0
     """Parameters that were trained and are not part of the avatar."""
 
 
 def personalize(video: Path, out: Path, recipe: Recipe, *, resume: bool, overwrite: bool, read: Sequence[Path] = ()) -> None:
-    """The main job, from a video (or a tracked folder) to an avatar with its scores and pictures, in a run folder.
+    """Make an avatar from a video (or a tracked folder), with its scores and pictures, in a run folder.
 
     Args:
         video: file, or folder made by `track_video`.
@@ -104,7 +104,7 @@ def network(recipe: Recipe) -> list[Path]:
 
 
 def named_network_facts(recipe: Recipe) -> dict[str, str]:
-    """What a run notes of the network that its recipe names, if it names one."""
+    """Facts about the network that a recipe names, for the record of the run; none if it names no network."""
     return {name: fact for file in network(recipe) for name, fact in network_facts(file).items()}
 
 
@@ -160,7 +160,7 @@ def make_avatar(video: Path, run: Run, recipe: Recipe, *, resume: bool) -> None:
 
 
 def overlay_in_background(sequence: TrackedSequence) -> AbstractContextManager[None]:
-    """While the block runs, a video that this run has tracked gets its overlay, unless an earlier attempt has written it."""
+    """Write the overlay of a video tracked by this run while the block runs, unless an earlier attempt has written it."""
     path = sequence.folder / OVERLAY
     if path.is_file():
         return nullcontext()
@@ -168,7 +168,7 @@ def overlay_in_background(sequence: TrackedSequence) -> AbstractContextManager[N
 
 
 def show_avatar(avatar: Avatar, subject: Subject, sequence: TrackedSequence, out: Path, device: torch.device) -> None:
-    """Write what a run shows of its avatar: the comparison with held-out frames, the turntable, the page."""
+    """Write the pictures of a run: the comparison with held-out frames, the turntable, the report."""
     write_png(out / "compare.png", comparison_sheet(sequence, avatar))
     show(avatar, subject, out / "turntable.mp4")
     write_report(out, device=device)
@@ -188,14 +188,14 @@ def learn(
     on_step: Callable[[Avatar, int], None] | None = None,
     watch: Stopwatch | None = None,
 ) -> TrainResult:
-    """Begin and train the avatar that the recipe's path asks for.
+    """Initialize and train the avatar of the recipe's path.
 
     Args:
         sequence: training frames.
         recipe: what to compute.
         out: run folder; a light field's teacher is trained in its folder `teacher`, or read from there.
         resume: continue an interrupted run.
-        teacher: of a light field, if it is there already.
+        teacher: of a light field, if there is one already.
         on_step: called after every step with the avatar and the number of steps done.
         watch: gets the seconds of every stage.
     """
@@ -225,12 +225,12 @@ def learn(
 
 
 def teacher_recipe(recipe: Recipe, path: Literal["gaussian", "nerf"]) -> Recipe:
-    """Of a light field's teacher of a kind, which shows the head alone, as the light field does."""
+    """The recipe of a light field's teacher, which shows only the head, as the light field does."""
     return replace(recipe, path=path, gaussian=replace(recipe.gaussian, crop="head"))
 
 
 def learn_teacher(sequence: TrackedSequence, recipe: Recipe, folder: Path, *, resume: bool) -> tuple[Avatar, float]:
-    """The avatar that draws a light field's other frames, and the seconds that its training took."""
+    """The teacher of a light field, trained or loaded, and the seconds that its training took."""
     path = folder / "avatar.safetensors"
     if not (resume and path.is_file()):
         save_avatar(learn(sequence, recipe, folder, resume=resume).avatar, path, {"role": "teacher"})
@@ -249,7 +249,7 @@ def show_first_picture(video: Path, run: Run, recipe: Recipe, watch: Stopwatch) 
 def track_or_load(
     video: Path, run: Run, name: str, config: TrackConfig, watch: Stopwatch | None = None, *, resume: bool, device: torch.device
 ) -> TrackedSequence:
-    """A tracked sequence of a run, in a folder of this name: read where it is there, made where it is not, without its overlay."""
+    """Load the tracked sequence of a run from its folder `name`, or track the video into it; the overlay is left out."""
     if video.is_dir():
         return TrackedSequence.load(video)
     folder = run.folder / name

@@ -113,14 +113,14 @@ def track_video(video: Path, out: Path, config: TrackConfig, watch: Stopwatch | 
 
 
 def _crop_and_matte(writer: FrameWriter, config: TrackConfig) -> list[Crops]:
-    """Small copies of each window, whose pictures are stored."""
+    """Store the pictures of each window; returns small copies of them."""
     with ExitStack() as open_mattings:
         mattings = [open_mattings.enter_context(Matting(config.matte, closed_form=config.closed_form_matte)) for _ in writer.windows]
         return writer.write_crops(mattings, config.max_frames)
 
 
 def choose_windows(detections: Detections, config: TrackConfig) -> tuple[StoredWindow, StoredWindow]:
-    """The head's window, and the one that holds neck and torso."""
+    """The stored windows: the head's, and the person's with neck and torso."""
     info, side = detections.info, config.resolution
     person = find_person_crop(detections.crop, detections.filmed, config.person_window)
     cameras = [crop.camera(config.fit.focal_ratio, info.width, info.height, side) for crop in (detections.crop, person)]
@@ -131,7 +131,7 @@ def choose_windows(detections: Detections, config: TrackConfig) -> tuple[StoredW
 
 
 def observe(detections: Detections, config: TrackConfig) -> Observations:
-    """What the solver needs of the frames in which a face was found."""
+    """The solver's input from the frames in which a face was found."""
     info, crop, found = detections.info, detections.crop, detections.found
     return Observations.of(
         landmarks=crop.map_points(detections.landmarks[found, :, :2], config.resolution),
@@ -154,7 +154,7 @@ def fit_video(
         device: where to fit; the state comes back to the host.
 
     Returns:
-        The frames that are used, their state, and what to tell the user of the others.
+        The frames that are used, their state, and notes about the others.
 
     Raises:
         InputError: too few frames.
@@ -189,7 +189,7 @@ def refine_video(
         device: where to refine; the state comes back to the host.
 
     Returns:
-        State of the frames that succeeded, which these are, and what to tell the user of the others.
+        State of the frames that succeeded, which these are, and notes about the others.
 
     Raises:
         TrackingError: the fit failed.
@@ -221,7 +221,7 @@ def add_torso(
     observations: Observations,
     config: TrackConfig,
 ) -> tuple[TrackState, tuple[str, ...]]:
-    """The same video with the torso's motion and shape, and what to tell the user of it."""
+    """Track the torso; returns the state with its motion and shape, and notes about it."""
     started = time.monotonic()
     widened = state.widen(windows[1].crop.size / windows[0].crop.size)
     found, remarks = track_torso(head, widened, crops, train, observations.times, config.torso)
@@ -236,7 +236,7 @@ def _refuse_short(video: Path, frames: int, config: TrackConfig) -> None:
 
 
 def split_frames(count: int, split: str) -> Bool[Tensor, " T"]:
-    """Which of the frames are for test only."""
+    """Which of the frames are test frames."""
     place = torch.arange(count)
     if split == "blocks":
         return (place // BLOCK) % BLOCK_PERIOD == BLOCK_PERIOD - 1
@@ -244,7 +244,7 @@ def split_frames(count: int, split: str) -> Bool[Tensor, " T"]:
 
 
 def _detect(video: Path, config: TrackConfig) -> tuple[Detections, tuple[str, ...]]:
-    """The followed face, and what the user should know of the file."""
+    """Detect and follow the face; returns it with notes about the file."""
     with warnings.catch_warnings(record=True) as caught, tqdm(desc="find face", unit="frame", delay=0.5) as bar:
         warnings.simplefilter("always")
 

@@ -67,7 +67,7 @@ def train_gaussian(
         resume: continue from the run's checkpoint.
         started: `time.monotonic()` when the work on this avatar began.
         on_step: called after every step with the number of steps done.
-        watch: gets the seconds of training, and of teaching the avatar to read.
+        watch: gets the seconds of training, and of training the reader.
 
     Raises:
         DivergedError: a value is not finite.
@@ -79,17 +79,17 @@ def train_gaussian(
 
 @dataclass(frozen=True)
 class DrawnView:
-    """How one step looks at its frames."""
+    """The random choices of one step: background and window."""
 
     background: Float[Tensor, "3"]
     """Color behind render and target."""
     window: tuple[Lines, Lines] | None
     """Rows and columns in which the perceptual distance is measured; None in steps without it."""
     wanted: list[Tensor] | None = None
-    """Perceptual features of what that window should show, where they are known."""
+    """Perceptual features of the target in that window, if they are computed already."""
 
     def agrees(self, other: DrawnView) -> bool:
-        """Whether both look at the same window over the same background, on a CPU."""
+        """Whether both choose the same window and background, on a CPU."""
         return self.window == other.window and torch.equal(self.background, other.background)
 
 
@@ -124,7 +124,7 @@ class GaussianTask(Task[GaussianPhase, Batch]):
         self.folds = config.global_map == "folded" and avatar.config.blendmaps > 0
         self.mouth = mouth_texels(avatar) if config.fixed_mouth else None
         self.ahead: dict[int, DrawnView] = {}
-        """How coming steps look at their frames, by number of the step; see `look_ahead`."""
+        """Choices and target features of coming steps, by number of the step; see `look_ahead`."""
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
         return self.avatar.param_groups()
@@ -147,7 +147,7 @@ class GaussianTask(Task[GaussianPhase, Batch]):
         return compute_ahead(self.look_ahead, zip(count(start), stream)) if self.on_host else stream
 
     def look_ahead(self, coming: tuple[int, Batch]) -> Batch:
-        """A coming step's batch; perceptual features of what it should show are computed while the steps before it run."""
+        """A coming step's batch; the perceptual features of its target are computed while earlier steps run."""
         step, batch = coming
         view = self.draw_view(batch, step, torch.Generator().manual_seed(step_seed(self.config, step)))
         if view.window is not None:
@@ -156,18 +156,18 @@ class GaussianTask(Task[GaussianPhase, Batch]):
         return batch
 
     def draw_view(self, batch: Batch, step: int, generator: torch.Generator) -> DrawnView:
-        """How a step looks at its frames: the first of its draws, from a generator that is at the step's seed."""
+        """The random choices of a step: its first draws, from a generator at the step's seed."""
         background = move(draw_background(self.config.random_background, generator), self.device)
         perceptual = is_due(self.phase.perceptual_every, step) and step - self.begin >= self.phase.perceptual_from
         window = head_window(batch.head, self.config.perceptual_window, generator) if perceptual else None
         return DrawnView(background, window)
 
     def subject(self, batch: Batch) -> Batch:
-        """Frames of what is learned: the head, cut out or matted, or the person."""
+        """The frames as targets: the head, cut out or matted, or the person."""
         return cut_out(batch) if self.config.targets == "cut" else self.avatar.subject(batch)
 
     def compute(self, batch: Batch, step: int, generator: torch.Generator) -> StepResult:
-        """Render some frames over gray or white; compare them, and hold the maps and what no frame shows to the base map."""
+        """Render some frames over gray or white and compare them; regularize the maps, and what no frame shows, towards the base map."""
         config, avatar = self.config, self.avatar
         refuse_broken_frames(batch, step)
         batch = batch.to(self.device)
@@ -188,7 +188,7 @@ class GaussianTask(Task[GaussianPhase, Batch]):
         return StepResult(terms, weights, psnr(out, batch, background).mean(), len(batch.positions))
 
     def published_terms(self, batch: Batch, out: RenderOutput, background: Float[Tensor, "3"]) -> dict[str, Float[Tensor, ""]]:
-        """Terms of the published recipe that stand for some of ours: none by default."""
+        """Terms of the published recipe that replace some of ours: none by default."""
         terms: dict[str, Tensor] = {}
         if self.weights["position_norm"] or self.weights["scale_norm"]:
             terms |= offset_norms(self.avatar, batch.params)
@@ -199,7 +199,7 @@ class GaussianTask(Task[GaussianPhase, Batch]):
         return terms
 
     def after_step(self) -> None:
-        """Draw what no frame shows back to the base map, and what is fixed back to its place."""
+        """Pull what no frame shows back to the base map, and what is fixed back to its place."""
         self.avatar.hold_unseen(self.config.held_decay)
         self.avatar.limit_hair(self.config.hair_reach)
         self.avatar.limit_cloth(self.config.cloth_width)
@@ -227,7 +227,7 @@ class GaussianTask(Task[GaussianPhase, Batch]):
         self.validation.log(logger, self.avatar, self.phase.resolution, step)
 
     def end_phase(self, phase: GaussianPhase, number: int) -> None:
-        """Keep the global map as it is before blendmaps join it; at the end, let the avatar learn to read."""
+        """Save the avatar before blendmaps are added; at the end, train its reader."""
         if not phase.blendmaps and number < len(self.config.phases):
             save_avatar(self.avatar, self.run / "global_only.safetensors", {"phase": str(number)})
         if number == len(self.config.phases):
