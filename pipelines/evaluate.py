@@ -71,7 +71,7 @@ def score_run(
             write_json(json_path, metrics)
     print(json.dumps(metrics, indent=2))
     if "frames_scored" not in metrics:
-        print("A photo's run has no held-out frames: input_view is how well the photo itself is met.", file=sys.stderr)
+        print("A photo's run has no held-out frames: input_view says how well the photo itself is matched.", file=sys.stderr)
 
 
 def evaluate_run(

@@ -123,7 +123,7 @@ def fill(photos: Sequence[Path], run: Run, config: ReconstructConfig, device: to
     )
     write_result(out / METRICS_FILE, facts)
     which = "its photo" if len(photos) == 1 else f"the first of {len(photos)} photos"
-    print(f"avatar in {seconds:.1f} s, with its pictures {total:.1f} s; {which} is met to {scores['psnr']:.2f} dB")
+    print(f"avatar in {seconds:.1f} s, with its pictures {total:.1f} s; {which} is matched with {scores['psnr']:.2f} dB")
     names = ["compare.png", "expressions.png", *(["turntable.mp4"] if config.turntable_frames else [])]
     print(f"look at {' and '.join(str(run.out / name) for name in names)}")
     print(next_steps(run.out, page=config.path == "gaussian"))

@@ -3,7 +3,7 @@
 A camera goes round the head from where a frame was filmed. Truth and avatar do not stand in one world: a video leaves size and distance
 open, and a tracker errs. So each has its own camera, the truth's that which filmed, the avatar's that which was tracked. Both begin with
 the filmed view, and turn by the same angle about points that they see in one pixel, and that face and distance say are one point of the
-head. Pixels count where the truth shows head or nothing at all; neck and shirt count for nobody.
+head. Pixels count where the truth shows head or nothing at all; neck and shirt are ignored.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
   says how well it is met and nothing about other views.
 * A predictor gets a frame's tracked parameters and camera. Its picture is compared with the frame's head over white, or with the whole
   person over white if that is what it shows, both at the resolution of the tracked video.
-* In protocol `head` pixels count by `Batch.loss_mask`: head and true background; neck, torso and what was not filmed count for nobody. In
+* In protocol `head` pixels count by `Batch.loss_mask`: head and true background; neck, torso and what was not filmed are ignored. In
   `person` all that was filmed counts; in `body` the person does where it is no head.
 * Pictures are compared as they are computed, not rounded to 8 bits. Rounding adds the error of the file format to that of the avatar,
   and the more the better the avatar is: 0.008 dB at 35 dB, measured; calculated, 0.013 dB at 37.6 and, for other systems' videos, which

@@ -117,7 +117,7 @@ class PhotoScores:
     """The part of metrics.json that is measured for a photo's avatar, which has no held-out frame."""
 
     input_view: Mapping[str, float]
-    """How well the photo itself is met, by metric."""
+    """How well the photo itself is matched, by metric."""
 
 
 @dataclass(frozen=True, kw_only=True)

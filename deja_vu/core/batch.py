@@ -34,7 +34,7 @@ class Batch:
     valid: Float[Tensor, "B H W 1"]
     """1 where the frame shows what was filmed, 0 beyond its border and behind bars."""
     loss_mask: Float[Tensor, "B H W 1"]
-    """1 on the head and the true background, 0 on neck, torso and what is not known, which count for nobody."""
+    """1 on the head and the true background, 0 on neck, torso and what is not known, which are ignored."""
     eyes_mouth: Float[Tensor, "B H W 1"]
     """1 on eyes and mouth."""
     params: HeadParams

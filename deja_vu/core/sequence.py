@@ -39,7 +39,7 @@ Window = Literal["head", "person"]
 WINDOW_FOLDERS: dict[Window, tuple[str, str]] = {"head": ("frames", "masks"), "person": ("person", "person_masks")}
 """Folders of a window's pictures and of its masks."""
 BORDER_SHARE = 0.04
-"""Distance from the border of what was filmed up to which a translucent torso counts for nothing, sides of the window."""
+"""Distance from the border of what was filmed up to which a translucent torso is ignored, sides of the window."""
 UNDECIDED = (12, 243)
 """Alpha between which it is translucent, of 255."""
 

@@ -27,7 +27,7 @@ def nearest(
         points: to choose from.
         queries: to look around; one that is not finite, or over a million units away, has no neighbors.
         count: points for each query, 1 to 16.
-        radius: beyond it a point counts for nothing; may be infinite.
+        radius: beyond it a point is ignored; may be infinite.
 
     Returns:
         Index of each neighbor, and the square of its distance; 0 and infinity where there are fewer than `count`.

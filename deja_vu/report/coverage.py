@@ -110,8 +110,8 @@ def find_shortcomings(course: Course, test: Bool[Tensor, " T"], seconds: float) 
             if beyond > BEYOND:
                 found.append(
                     Shortcoming(
-                        f"The test frames turn {beyond:.0f}° further {name} than anything in training, so the scores are those of a guess.",
-                        "For a fair score spread all movements over the whole video, or test on blocks: --split blocks.",
+                        f"The test frames turn {beyond:.0f}° further {name} than any training frame, so they score guesses.",
+                        "For fair scores, spread all movements over the whole video, or test on blocks: --split blocks.",
                     )
                 )
     if int(train.sum()) < FEWEST_FRAMES or seconds < SHORTEST:
@@ -156,7 +156,8 @@ def _faces(course: Course, train: Bool[Tensor, " T"]) -> list[Shortcoming]:
     if course.eyes is not None and count_blinks(course.eyes[train]) == 0:
         found.append(
             Shortcoming(
-                "The eyes never shut. Closed lids are stretched from open ones.", "Blink a few times, and keep the eyes shut for a second."
+                "The eyes never close. Closed lids are stretched from open ones.",
+                "Blink a few times, and keep the eyes closed for a second.",
             )
         )
     if course.smile is not None and float(course.smile[train].max()) < SMILE:

@@ -43,7 +43,7 @@ def find_filming_faults(sequence: TrackedSequence) -> list[Shortcoming]:
     if brightness and np.std(brightness) / np.mean(brightness) > UNSTEADY_LIGHT:
         found.append(Shortcoming("The light on the face changes.", "Lock the exposure, and stay where the light is even."))
     if burnt and np.mean(burnt) > BURNT:
-        found.append(Shortcoming(f"{np.mean(burnt):.0%} of the face is burnt out.", "Use less light, or expose darker."))
+        found.append(Shortcoming(f"{np.mean(burnt):.0%} of the face is overexposed.", "Use less light, or a shorter exposure."))
     if touching > CUT_OFF * len(places):
         lack = f"The head is cut by the border in {touching} of {len(places)} frames."
         found.append(Shortcoming(lack, "Leave room around the hair."))

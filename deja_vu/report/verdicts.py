@@ -9,13 +9,13 @@ from deja_vu.report.html import Verdict
 
 MEANING = (
     "PSNR compares pixel by pixel, in decibels: 6 dB more is half the error. SSIM compares local structure, 1 being identical. ST-LPIPS is "
-    "how different two pictures look to a network that forgives small shifts, 0 being identical. All three count head and true background; "
-    "neck, torso and what was not filmed count for nobody."
+    "how different two pictures look to a network that forgives small shifts, 0 being identical. All three are measured on head and "
+    "background; neck, torso and what was not filmed are left out."
 )
-"""Of the figures, for whoever reads them for the first time."""
+"""Explanation of the figures for first-time readers."""
 PERSON_HEADER = ["held-out frames", "person dB", "ST-LPIPS", "body dB", "ST-LPIPS"]
-PERSON_MEANING = "Of a whole person: person counts all that was filmed, body counts neck, torso and clothes without the head."
-"""Of the figures that count the torso."""
+PERSON_MEANING = "Of a whole person: person covers all that was filmed, body covers neck, torso and clothes without the head."
+"""Explanation of the figures that include the torso."""
 NAMES = {
     "test": "avatar",
     "fitted": "avatar, its expression fitted to these very frames",
@@ -25,7 +25,7 @@ NAMES = {
     "teacher": "teacher",
     "still_torso": "avatar with a torso that stands still",
 }
-"""Rows of the scores, as a reader is told them."""
+"""Names of the rows of scores in the report."""
 
 
 def judge_run(metrics: Mapping[str, Any]) -> list[Verdict]:
@@ -43,7 +43,7 @@ def _judge_scores(metrics: Mapping[str, Any]) -> list[Verdict]:
     detail = f"Its typical error is {error:.1f} % of full brightness."
     low, high = metrics.get("intervals", {}).get("test", {}).get("psnr", (0.0, 0.0))
     if high > low:
-        detail += f" Other frames like these would have a mean from {low:.1f} to {high:.1f} dB, 95 times in 100."
+        detail += f" The 95 % interval of the mean is between {low:.1f} and {high:.1f} dB."
     nearest = baselines.get("nearest_frame")
     worse = nearest is not None and ours["psnr"] < nearest["psnr"]
     found = [Verdict("note" if worse else "good", f"{scored} that training never saw, the avatar reaches {ours['psnr']:.1f} dB.", detail)]
@@ -51,8 +51,10 @@ def _judge_scores(metrics: Mapping[str, Any]) -> list[Verdict]:
         found += _judge_against_copy(ours, nearest)
     if "global_only" in baselines:
         gain = ours["psnr"] - baselines["global_only"]["psnr"]
-        claim = f"The part that follows the expression gives {gain:+.1f} dB over the one map that it began with."
-        found.append(Verdict("good" if gain > 0 else "bad", claim, "" if gain > 0 else "It learned what does not return: film for longer."))
+        claim = f"Blending by expression and pose gains {gain:+.1f} dB over one map for all frames."
+        found.append(
+            Verdict("good" if gain > 0 else "bad", claim, "" if gain > 0 else "It learned what does not occur again: film for longer.")
+        )
     return found
 
 
@@ -85,12 +87,12 @@ def _judge_photo(metrics: Mapping[str, Any]) -> list[Verdict]:
         ),
         Verdict(
             "good" if view["psnr"] >= 20 else "bad",
-            f"Its own photo is met to {view['psnr']:.1f} dB.",
-            "That is the view it was made from, and says nothing about others. One photo leaves no frame to test on.",
+            f"It matches its own photo with {view['psnr']:.1f} dB.",
+            "That is the view it was made from, which says nothing about other views. One photo leaves no frame to test on.",
         ),
     ]
     if "landmark_error_px" in metrics:
-        found.append(Verdict("note", f"The face is fitted to {metrics['landmark_error_px']:.1f} pixels."))
+        found.append(Verdict("note", f"The face is fitted with an error of {metrics['landmark_error_px']:.1f} pixels."))
     return found
 
 
@@ -100,7 +102,7 @@ def _judge_cost(metrics: Mapping[str, Any]) -> list[Verdict]:
     if total is None:
         return []
     claim = f"It took {duration(total)}" + (f" on {metrics['device']}." if "device" in metrics else ".")
-    parts = {"tracking": seconds.get("track"), "learning": seconds.get("personalize"), "its teacher": seconds.get("teacher")}
+    parts = {"tracking": seconds.get("track"), "training": seconds.get("personalize"), "its teacher": seconds.get("teacher")}
     detail = ", ".join(f"{name} {duration(value)}" for name, value in parts.items() if value is not None and value > 1)
     if "peak_mb" in metrics:
         detail += f"{'; ' if detail else ''}at most {metrics['peak_mb'] / 1000:.1f} GB of memory"
@@ -108,7 +110,7 @@ def _judge_cost(metrics: Mapping[str, Any]) -> list[Verdict]:
 
 
 def duration(seconds: float) -> str:
-    """A time as one says it."""
+    """A time in words."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -116,7 +118,7 @@ def duration(seconds: float) -> str:
 
 
 def headline(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """The numbers that one asks for first, by what they are."""
+    """The most important numbers, by name."""
     scores = metrics.get("test", metrics.get("input_view"))
     shown: dict[str, str] = {}
     if scores is not None:
@@ -160,5 +162,5 @@ def person_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
 
 
 def score_regions(metrics: Mapping[str, Any]) -> list[str]:
-    """Parts of the face that were scored besides the whole picture."""
+    """Parts of the face that were scored separately."""
     return list(metrics.get("test", {}).get("regions", {}))

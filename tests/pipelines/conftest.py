@@ -57,7 +57,7 @@ def acted(frames: int) -> HeadParams:
 
 @pytest.fixture(scope="session")
 def film(painted: GaussianAvatar) -> Callable[..., TrackedSequence]:
-    """Write a tracked folder of the painted head, with a torso below it and a strip that was not filmed, which count for nobody."""
+    """Write a tracked folder of the painted head, with a torso below it and a strip that was not filmed, which are ignored."""
 
     def write(folder: Path, frames: int = 15, split: str = "tail") -> TrackedSequence:
         params = acted(frames)

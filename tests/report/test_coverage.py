@@ -43,7 +43,7 @@ def test_nothing_is_said_of_a_video_that_shows_everything() -> None:
         ({"yaw": torch.zeros(FRAMES)}, "0° to the left and 0° to the right"),
         ({"pitch": 3 * torch.sin(torch.linspace(0, 12, FRAMES))}, "hardly looks up or down (3° up, 3° down)"),
         ({"lips": torch.full((FRAMES,), 0.1)}, "never opens wide (10% of its width)"),
-        ({"eyes": torch.ones(FRAMES)}, "eyes never shut"),
+        ({"eyes": torch.ones(FRAMES)}, "eyes never close"),
         ({"smile": torch.zeros(FRAMES)}, "no smile"),
         ({"brows": torch.zeros(FRAMES)}, "brows are never raised"),
     ],

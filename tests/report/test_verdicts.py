@@ -34,10 +34,10 @@ def test_figures_become_sentences() -> None:
     text = said(metrics())
     assert "[good] On 12 frames that training never saw, the avatar reaches 40.0 dB." in text
     assert "typical error is 1.0 % of full brightness" in text  # 40 dB
-    assert "from 39.0 to 41.0 dB" in text
+    assert "between 39.0 and 41.0 dB" in text
     assert "10.0 dB closer than the most similar training frame" in text
-    assert "gives +2.0 dB" in text
-    assert "It took 4 min 0 s on two cores. Tracking 1 min 40 s, learning 2 min 20 s; at most 2.4 GB of memory." in text
+    assert "gains +2.0 dB" in text
+    assert "It took 4 min 0 s on two cores. Tracking 1 min 40 s, training 2 min 20 s; at most 2.4 GB of memory." in text
     assert "[bad]" not in text
     assert "better ST-LPIPS" not in text
 
@@ -48,15 +48,15 @@ def test_a_better_baseline_is_explained() -> None:
     assert "[note] The most similar training frame has the better ST-LPIPS (0.0176 against 0.0300). It is a photograph" in sharper
     worse = said(metrics(baselines={"nearest_frame": nearest | {"psnr": 41.0}}))
     assert "[bad] The most similar training frame scores higher than the avatar (41.0 dB against 40.0)." in worse
-    assert "[bad] The part that follows the expression gives -1.0 dB" in said(metrics(baselines={"global_only": OURS | {"psnr": 41.0}}))
+    assert "[bad] Blending by expression and pose gains -1.0 dB" in said(metrics(baselines={"global_only": OURS | {"psnr": 41.0}}))
 
 
 def test_a_photos_run_has_other_figures() -> None:
     photo = {"photo": "me.jpg", "input_view": OURS | {"psnr": 27.0}, "landmark_error_px": 2.13, "seconds": {"avatar": 5.2, "total": 9.0}}
     text = said(photo)
     assert "made from one photo" in text
-    assert "[good] Its own photo is met to 27.0 dB." in text
-    assert "fitted to 2.1 pixels" in text
+    assert "[good] It matches its own photo with 27.0 dB." in text
+    assert "fitted with an error of 2.1 pixels" in text
     assert "It took 5 s." in text
     assert headline(photo)["dB PSNR"] == "27.00"
     assert score_rows(photo) == []
