@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from deja_vu.core.errors import ConfigError
 from deja_vu.core.stopwatch import command_begins
 from deja_vu.pipelines.command import Command
-from deja_vu.pipelines.endings import ending, files_fail_once, refuse_too_little_space, signals_stop
+from deja_vu.pipelines.endings import ending, files_fail_once, refuse_gone_folder, refuse_too_little_space, signals_stop
 from deja_vu.pipelines.help_text import overview
 
 COMMANDS = {
@@ -75,6 +75,7 @@ def dispatch(words: Sequence[str]) -> None:
         print(version_line())
     elif first in COMMANDS:
         refuse_too_little_space()
+        refuse_gone_folder()
         load_command(first)(first, words[1:])
     else:
         close = difflib.get_close_matches(first, COMMANDS, n=1)

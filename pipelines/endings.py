@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import resource
 import signal
 import threading
@@ -86,6 +87,18 @@ def refuse_too_little_space() -> None:
         raise OutputError(
             f"A process may have {limit >> 20} MB of memory here (ulimit -v). Expected at least {LEAST_SPACE >> 20}: raise it."
         )
+
+
+def refuse_gone_folder() -> None:
+    """Refuse to start in a folder that was removed: libraries find nothing from there, and say so in words of their own.
+
+    Raises:
+        OutputError: it is gone.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise OutputError("The folder in which this was started is gone. Change to another one (cd) and start it again.") from error
 
 
 def ending(error: BaseException, command: str) -> tuple[str, int] | None:

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pwd
 import subprocess
 import sys
 import tempfile
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -126,7 +128,7 @@ def test_two_processes_fetch_together(index):
 def test_without_a_home_the_cache_is_a_private_temporary_folder(monkeypatch, tmp_path):
     for name in ("DEJA_VU_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # what it does for a user without HOME and without a name
+    monkeypatch.setenv("HOME", str(tmp_path / "not there"))  # as services have it
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     folder = cache_folder()
     assert folder.parent == tmp_path
@@ -134,6 +136,21 @@ def test_without_a_home_the_cache_is_a_private_temporary_folder(monkeypatch, tmp
     os.chown(folder, 12345, -1) if os.geteuid() == 0 else pytest.skip("only root can give a folder away")
     with pytest.raises(OutputError, match="belongs to somebody else"):
         cache_folder()
+
+
+@pytest.mark.parametrize("home", ["", "here", "~"])
+def test_relative_places_in_the_environment_count_for_nothing(monkeypatch, tmp_path, home):
+    """They would be another folder, in the midst of the user's files, wherever a command is started."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DEJA_VU_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "caches")
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    found = cache_folder()
+    assert found.is_absolute()
+    assert found == Path(pwd.getpwuid(os.getuid()).pw_dir) / ".cache" / "deja-vu" or found.parent == tmp_path / "tmp"
+    assert [path.name for path in tmp_path.iterdir()] == ["tmp"]
 
 
 def test_the_cache_follows_the_environment(monkeypatch, tmp_path):

@@ -121,6 +121,15 @@ def test_a_name_with_line_breaks_and_commands_to_the_terminal_is_one_line(capsys
         assert said.removesuffix("\n").isprintable()
 
 
+def test_a_folder_that_was_removed_is_said_to_be_gone(tmp_path: Path) -> None:
+    place = tmp_path / "gone"
+    place.mkdir()
+    command = f"cd {place} && rmdir {place} && exec {sys.executable} -m deja_vu.pipelines.entry track {tmp_path}/a.mp4 --out {tmp_path}/out"
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == "deja-vu: The folder in which this was started is gone. Change to another one (cd) and start it again.\n"
+
+
 def test_too_little_room_for_the_program_is_said_at_once() -> None:
     """With less, OpenBLAS asks for its buffer again and again."""
     command = f"ulimit -v 1000000; exec {sys.executable} -m deja_vu.pipelines.entry track none.mp4 --out none"
