@@ -150,7 +150,7 @@ def open_film(motion: str, head: HeadModel, stack: ExitStack, device: torch.devi
     path = Path(motion)
     if WEBCAM.fullmatch(motion) or path.suffix.lower() in (".csv", ".yaml", ".yml"):
         raise InputError(
-            f"--fit and --read need a video of the person, which {motion} is not. Give a video or a tracked folder, or --read a camera."
+            f"--fit and --read need a video of the person, which {motion} is not. Give a video or a tracked folder; --read takes a camera."
         )
     if path.is_dir():
         track = find_track(path)

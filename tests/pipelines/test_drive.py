@@ -186,7 +186,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(refused, run,
     assert "has not. Personalize again" in says("--motion", run, "--read", "--out", tmp_path / "a.mp4")
     assert "need a video of the person" in says("--motion", script, "--fit", "--out", tmp_path / "a.mp4")
     assert "has not. Personalize again" in says("--motion", "webcam:77", "--read", "--out", tmp_path / "a.mp4")
-    assert "or to --read a camera" in says("--motion", "webcam:77", "--fit", "--out", tmp_path / "a.mp4")
+    assert "--read takes a camera" in says("--motion", "webcam:77", "--fit", "--out", tmp_path / "a.mp4")
     assert "give one of them" in says("--motion", run, "--fit", "--read", "--out", tmp_path / "a.mp4")
     assert "from 0 to" in says("--motion", run, "--neutral-at", "99", "--out", tmp_path / "a.mp4")
 
