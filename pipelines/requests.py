@@ -13,7 +13,7 @@ from deja_vu.pipelines.configs import ExportConfig, Format
 from deja_vu.pipelines.own_files import claim, hold_output
 from deja_vu.pipelines.run_folder import find_track, list_drawing_inputs, open_run
 
-WEBCAM = re.compile(r"webcam:(\d+)")
+WEBCAM = re.compile(r"webcam:([0-9]{1,4})")
 """A motion that is a camera's."""
 VIRTUAL_CAMERA = "virtual-camera"
 """Name of the output that is a camera."""

@@ -181,6 +181,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(refused, run,
     assert "Expected the path of an expression script" in says("--motion", tmp_path / "none.yml", "--out", tmp_path / "a.mp4")
     assert "ARKit's 52 expressions" in says("--motion", tmp_path / "bad.csv", "--out", tmp_path / "a.mp4")
     assert "There is no camera 77" in says("--motion", "webcam:77", "--out", tmp_path / "a.mp4")
+    assert "There is no file webcam:99999999999999999999" in says("--motion", "webcam:9" + 19 * "9", "--out", tmp_path / "a.mp4")
     for motion in ("webcam:77", script):
         assert "--neutral-at is for recordings" in says("--motion", motion, "--neutral-at", "1", "--out", tmp_path / "a.mp4")
     assert "has not. Personalize again" in says("--motion", run, "--read", "--out", tmp_path / "a.mp4")
