@@ -71,7 +71,7 @@ def init_avatar(sequence: TrackedSequence, config: GaussianTrainConfig) -> Gauss
         lift_neck(avatar, source, config.lift, config.bust)
     if chosen == "prior":
         add_prior(avatar, source, config)
-    free_covering(avatar, source, config.lift)
+    find_uncovered(avatar, source, config.lift)
     return avatar
 
 
@@ -163,21 +163,25 @@ def raise_hair(avatar: GaussianAvatar, source: FrameSource, spread: Int[Tensor, 
     avatar.raise_surface(heights)
 
 
-def free_covering(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig) -> None:
-    """Let training move what covers pixels of the person, in place, however little it faces the camera: the rims of hair and ears do.
-
-    Colors that are held for being turned away stay held.
+def find_uncovered(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig) -> None:
+    """Find what neither faces the camera nor covers filmed pixels, in place; what does need not keep its shape.
 
     Args:
         avatar: ready for training but for this.
         source: frames.
         config: from which coverage on.
     """
-    texels = avatar.charts.parts[0][1]
-    coverage = measure_coverage(avatar, source, evenly_spaced(config.frames, len(source.sequence)))[texels]
-    facing = (avatar.unseen[texels] < config.example_unseen) & (coverage > 0)
-    if facing.any():
-        avatar.unseen[texels] *= torch.exp(-coverage / (config.hidden_below * coverage[facing].median()))
+    windows = [source]
+    if avatar.shows_person:
+        windows.append(FrameSource(source.sequence.person_window(), source.resolution))
+    for window, (_, texels) in zip(windows, avatar.charts.parts[: len(windows)], strict=True):
+        coverage = measure_coverage(avatar, window, evenly_spaced(config.frames, len(source.sequence)))[texels]
+        facing = (avatar.unseen[texels] < config.example_unseen) & (coverage > 0)
+        usual = coverage[facing].median() if facing.any() else torch.inf
+        hidden = torch.exp(-coverage / (config.hidden_below * usual))
+        avatar.uncovered[texels] = avatar.unseen[texels] * hidden
+        if window is not source:
+            avatar.held[texels, : CHANNELS["color"].start] *= hidden[:, None]
 
 
 def hold_hidden(avatar: GaussianAvatar, facing: Float[Tensor, " M"], config: LiftConfig) -> Float[Tensor, "M 13"]:

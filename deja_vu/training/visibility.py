@@ -15,7 +15,7 @@ from deja_vu.render.base import rasterize
 
 
 def measure_coverage(avatar: GaussianAvatar, source: FrameSource, frames: Int[Tensor, " n"]) -> Float[Tensor, " M"]:
-    """Pixels of the person that each Gaussian covers, as it is composited, mean over frames.
+    """Filmed pixels that each Gaussian covers, as it is composited, mean over frames.
 
     A pixel's color is a sum of the Gaussians' colors, weighted by opacity and transmittance: the sum of a Gaussian's weights is the
     derivative of all pixels by its color.
@@ -32,6 +32,6 @@ def measure_coverage(avatar: GaussianAvatar, source: FrameSource, frames: Int[Te
         color = torch.zeros_like(gaussians.sh).requires_grad_()
         with torch.enable_grad():
             drawn = rasterize(replace(gaussians, sh=color), batch.camera, color.new_zeros(3), backend=avatar.config.backend)
-            (weights,) = torch.autograd.grad((drawn.rgb[..., 0] * batch.foreground[..., 0] * batch.valid[..., 0]).sum(), color)
+            (weights,) = torch.autograd.grad((drawn.rgb[..., 0] * batch.valid[..., 0]).sum(), color)
         covered += weights[0, :, 0, 0] / SH_C0
     return covered / len(frames)

@@ -13,7 +13,7 @@ from deja_vu.core.gaussians import CHANNELS
 from deja_vu.core.sequence import TrackedSequence
 from deja_vu.io.frames import FrameSource
 from deja_vu.training.gaussian_config import GaussianTrainConfig, LiftConfig
-from deja_vu.training.gaussian_init import free_covering, init_avatar
+from deja_vu.training.gaussian_init import find_uncovered, init_avatar
 from deja_vu.training.visibility import measure_coverage
 
 FRAMES = torch.tensor([0, 3])
@@ -32,14 +32,14 @@ def avatar(made_up: TrackedSequence) -> GaussianAvatar:
 
 
 def covered(avatar: GaussianAvatar, source: FrameSource, channel: str) -> float:
-    """Sum of a picture's channel over the person's pixels, mean over frames."""
+    """Sum of a picture's channel over the filmed pixels, mean over frames."""
     sums = []
     for position in FRAMES:
         batch = source.batch(position[None])
         with torch.no_grad():
             drawn = avatar.render(batch.params, batch.camera, torch.zeros(3))
         picture = drawn.alpha if channel == "alpha" else drawn.rgb[..., :1]
-        sums.append(float((picture * batch.foreground * batch.valid).sum()))
+        sums.append(float((picture * batch.valid).sum()))
     return sum(sums) / len(sums)
 
 
@@ -62,15 +62,30 @@ def test_what_covers_the_person_may_move_and_what_is_hidden_may_not(avatar, sour
     texels = avatar.charts.parts[0][1]
     coverage = measure_coverage(avatar, source, torch.arange(4))[texels]
     avatar.unseen[texels] = torch.where(torch.arange(len(coverage)) % 2 == 0, 0.1, 1.0)
-    before, held = avatar.unseen[texels].clone(), avatar.held.clone()
-    free_covering(avatar, source, LiftConfig(resolution=64, frames=4))
-    after, odd = avatar.unseen[texels], before == 1
-    assert after[odd & (coverage == 0)].eq(1).all()
-    assert after[odd][coverage[odd].argmax()] < 1e-3
-    assert torch.equal(avatar.held, held)
+    averted = avatar.unseen[texels] == 1
+    find_uncovered(avatar, source, LiftConfig(resolution=64, frames=4))
+    uncovered, rectification = avatar.uncovered[texels], avatar.rectification
+    assert uncovered[averted & (coverage == 0)].eq(1).all()
+    rim = int((coverage * averted).argmax())
+    assert uncovered[rim] < 1e-3
+    # Of two texels that face nobody, the one that makes the outline keeps its new shape and brightness, and neither keeps a new hue.
+    skin = averted & ~avatar.scalp[texels] & ~avatar.inner[texels]
+    hidden = int(torch.where(skin, coverage, torch.inf).argmin())
+    assert uncovered[hidden] > 0.5
+    avatar.scalp[rim] = avatar.inner[rim] = False
+    place, color = CHANNELS["position"], CHANNELS["color"]
+    gain = avatar.gains[color] * SH_C0
+    with torch.no_grad():
+        rectification[[rim, hidden]] = 1
+        rectification[rim, color] += torch.tensor([0.5, 0.0, -0.5])
+    avatar.limit_unseen(way=1e-3, stretch=0.1, color=0.1, hue=0.03)
+    assert rectification[rim, place].eq(1).all()
+    torch.testing.assert_close(rectification[rim, color], 1 + torch.tensor([0.03, 0.0, -0.03]) / gain)
+    torch.testing.assert_close(rectification[hidden, place] * avatar.gains[place], (1e-3 / uncovered[hidden]).expand(3))
+    torch.testing.assert_close(rectification[hidden, color] * gain, (0.1 / uncovered[hidden]).expand(3))
 
 
-def test_a_film_that_shows_no_texel_squarely_frees_none(avatar, source) -> None:
+def test_where_no_texel_faces_the_camera_nothing_counts_as_covering(avatar, source) -> None:
     avatar.unseen.fill_(1)
-    free_covering(avatar, source, LiftConfig(resolution=64, frames=4))
-    assert avatar.unseen.eq(1).all()
+    find_uncovered(avatar, source, LiftConfig(resolution=64, frames=4))
+    assert avatar.uncovered[avatar.charts.parts[0][1]].eq(1).all()

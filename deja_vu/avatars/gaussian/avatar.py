@@ -60,6 +60,8 @@ class GaussianAvatar(Avatar):
     rest_stretch: Tensor
     unseen: Tensor
     """Share of each texel that the training frames do not show, in [0, 1]; such texels are held to the base map."""
+    uncovered: Float[Tensor, " M"]
+    """The same of texels that cover no filmed pixels either, as the rims of hair and ears do, which face nobody."""
     held: Float[Tensor, "M 13"]
     """How firmly each value of the global map keeps to the base map, because no training frame shows it, in [0, 1]."""
     scalp: Bool[Tensor, " M"]
@@ -98,6 +100,7 @@ class GaussianAvatar(Avatar):
         self.register_buffer("scalp", on_scalp, persistent=False)
         self.register_buffer("rest_stretch", rest.stretch[0], persistent=False)
         self.register_buffer("unseen", torch.zeros(len(self.charts)), persistent=False)
+        self.register_buffer("uncovered", torch.zeros(len(self.charts)), persistent=False)
         self.register_buffer("held", torch.zeros(len(self.charts), NUM_CHANNELS), persistent=False)
         inner = torch.zeros_like(on_scalp)
         if config.axes == "tangent":
@@ -276,7 +279,7 @@ class GaussianAvatar(Avatar):
 
         Hair, whose way `limit_hair` bounds, keeps its color alone: behind an ear it would take the ear's. So do neck and clothes of a whole
         person: a neck would take what stands before it. Each range is that of a texel that no frame shows; in the others it is the larger
-        the better they are seen.
+        the better they are seen and, but for hues, the more pixels they cover: what makes the outline may be turned away.
 
         Args:
             way: most that the global rectification moves such skin of the head along each axis, meters.
@@ -288,12 +291,12 @@ class GaussianAvatar(Avatar):
         skin[len(self.charts.head) :] = False
         colored[len(self.charts.head) :] = self.shows_person
         for name, most, part in (("position", way, skin), ("log_scale", stretch, skin), ("color", color / SH_C0, colored)):
-            share = torch.where(part, self.unseen, 0.0)[:, None].clamp_min(1e-6)
-            values, limit = self.rectification[:, CHANNELS[name]], most / self.gains[CHANNELS[name]] / share
+            unseen, uncovered = (torch.where(part, share, 0.0)[:, None].clamp_min(1e-6) for share in (self.unseen, self.uncovered))
+            values, limit = self.rectification[:, CHANNELS[name]], most / self.gains[CHANNELS[name]]
             if name == "color":
-                light = values.mean(1, keepdim=True)
-                values.copy_(light + (values - light).clamp(-limit * hue / color, limit * hue / color))
-            values.copy_(values.clamp(-limit, limit))
+                light, tint = values.mean(1, keepdim=True), limit * hue / color / unseen
+                values.copy_(light + (values - light).clamp(-tint, tint))
+            values.copy_(values.clamp(-limit / uncovered, limit / uncovered))
 
     def clothing_height(self) -> Float[Tensor, " M"]:
         """Height at which clothing begins over every texel, meters; 0 on a head, and on its bare neck."""

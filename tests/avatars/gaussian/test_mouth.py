@@ -112,6 +112,7 @@ def test_skin_that_no_frame_shows_stays_near_its_base_and_what_is_seen_goes_furt
     avatar.rectification.data.fill_(-1000.0)
     avatar.unseen.zero_()
     avatar.unseen[first], avatar.unseen[half], avatar.unseen[~skin] = 1.0, 0.5, 1.0
+    avatar.uncovered.copy_(avatar.unseen)
     avatar.limit_unseen(way=0.004, stretch=0.5, color=0.1, hue=0.02)
     change = avatar.rectification.detach() * avatar.gains
     for name, most in (("position", 0.004), ("log_scale", 0.5), ("color", 0.1 / SH_C0)):
@@ -124,6 +125,7 @@ def test_skin_that_no_frame_shows_stays_near_its_base_and_what_is_seen_goes_furt
     assert bool((avatar.rectification[:, CHANNELS["opacity_logit"]] == -1000.0).all())
     avatar.rectification.data.zero_()
     avatar.unseen.zero_()
+    avatar.uncovered.zero_()
 
 
 def test_colors_that_no_frame_shows_change_in_light_more_than_in_hue(avatar):
@@ -134,10 +136,12 @@ def test_colors_that_no_frame_shows_change_in_light_more_than_in_hue(avatar):
         avatar.rectification.data.zero_()
         avatar.rectification.data[texel, color] = torch.tensor(change) / gain
         avatar.unseen.fill_(1.0)
+        avatar.uncovered.fill_(1.0)
         avatar.limit_unseen(way=0.004, stretch=0.5, color=0.1, hue=0.02)
         assert torch.allclose(avatar.rectification.detach()[texel, color] * gain, torch.tensor(kept), atol=1e-6)
     avatar.rectification.data.zero_()
     avatar.unseen.zero_()
+    avatar.uncovered.zero_()
 
 
 @pytest.mark.parametrize(("part", "limited"), [("whole", True), ("neck", False)])
@@ -149,6 +153,7 @@ def test_clothes_that_no_frame_shows_keep_their_color_but_not_the_neck_of_a_head
     bust, color = person.charts.parts[1][1], CHANNELS["color"]
     person.rectification.data.fill_(1000.0)
     person.unseen.fill_(1.0)
+    person.uncovered.fill_(1.0)
     person.limit_unseen(way=0.004, stretch=0.5, color=0.1, hue=0.02)
     change = (person.rectification.detach() * person.gains)[bust]
     assert (change[:, color].max() <= 0.1 / SH_C0 + 1e-6) == limited
