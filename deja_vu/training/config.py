@@ -101,3 +101,7 @@ class TrainConfig:
     """Steps between pictures, validation scores and checkpoints; each phase ends with all three."""
     seed: Count = 0
     """Seed of all random numbers: order of the frames, noise, random initial values."""
+
+    def misfit(self) -> str:
+        """What does not go together, if anything."""
+        return "" if self.phases else "phases is empty, so that nothing would be trained. Expected at least one, or no `phases` at all."

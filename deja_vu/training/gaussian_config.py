@@ -315,6 +315,8 @@ class GaussianTrainConfig(TrainConfig):
 
     def misfit(self) -> str:
         """What does not go together, if anything."""
+        if empty := super().misfit():
+            return empty
         fine = self.avatar.blend_size == self.avatar.uv_size and (self.crop == "head" or self.avatar.axes == "head")
         if (self.global_map == "folded" or self.fixed_mouth) and self.avatar.blendmaps and not fine:
             return (
