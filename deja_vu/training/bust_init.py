@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from scipy.spatial import cKDTree
 from torch import Tensor
-from torch.nn.functional import grid_sample, max_pool2d, normalize
+from torch.nn.functional import grid_sample, normalize
 
 from deja_vu.avatars import GaussianAvatar
 from deja_vu.core.batch import Batch
@@ -44,7 +44,7 @@ def lift_bust(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, b
     outlined, told = raise_to_outline(avatar, frames, config, bust)
     heights[texels] = continue_behind(avatar, outlined, told, bust)
     avatar.raise_surface(heights)
-    lift, filmed, empty = lift_colors(avatar, frames, config, bust)
+    lift, filmed = lift_colors(avatar, frames, config, bust)
     count, rest = len(frames), avatar.rest_surface().part(texels)
     mirror = find_mirror_texels(rest.points[0])
     weight = lift.weight / count + bust.mirror_share * lift.weight[mirror] / count
@@ -56,7 +56,7 @@ def lift_bust(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, b
     avatar.unseen[texels] = torch.exp(-lift.weight / count / config.unseen_below)
     avatar.held[texels] = hold_texels(avatar.unseen[texels], told, bust)
     upright, in_picture = stand_upright(rest, source.sequence.params), filmed / count > bust.filmed_share
-    shown = fade_edge(upright, in_picture, bust) * end_above_empty(upright, in_picture, empty / filmed.clamp_min(1), bust)
+    shown = fade_edge(upright, in_picture, bust)
     full = ACTIVATIONS["opacity_logit"].forward(avatar.base[texels, CHANNELS["opacity_logit"]])
     avatar.base[texels, CHANNELS["opacity_logit"]] = torch.logit((full * shown[:, None]).clamp(bust.least_opacity, 1 - 1e-4))
 
@@ -92,7 +92,7 @@ def lift_neck(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, b
     normal = CHANNELS["position"].stop - 1
     wall = avatar.base[texels, normal] == 0  # the floor lies elsewhere
     avatar.base[texels, normal] += wall * raise_to_outline(avatar, frames, config, bust)[0].clamp_max(0)
-    lift, _, _ = lift_colors(avatar, frames, config, bust)
+    lift, _ = lift_colors(avatar, frames, config, bust)
     color = bare_neck_colors(avatar, lift.total / lift.weight.clamp_min(1e-6)[:, None], lift.weight / len(frames), bust)
     avatar.base[texels, CHANNELS["color"]] = rgb_to_sh(color.clamp(0, 1))
     avatar.unseen[texels] = 1
@@ -102,20 +102,18 @@ def lift_neck(avatar: GaussianAvatar, source: FrameSource, config: LiftConfig, b
 
 def lift_colors(
     avatar: GaussianAvatar, frames: Sequence[Batch], config: LiftConfig, bust: BustConfig
-) -> tuple[ColorLift, Float[Tensor, " M"], Float[Tensor, " M"]]:
-    """Colors of the bust's raised texels, in how many of the frames each lies in the picture, and in how many of these nobody is there."""
+) -> tuple[ColorLift, Float[Tensor, " M"]]:
+    """Colors of the bust's raised texels, and in how many of the frames each lies in the picture."""
     layout, texels = avatar.charts.parts[1]
     faces, lift = avatar.charts.binding.faces, ColorLift(len(layout), config.min_trust)
-    filmed, empty = torch.zeros(len(layout)), torch.zeros(len(layout))
+    filmed = torch.zeros(len(layout))
     for batch in frames:
         depth = rasterize_mesh(avatar.vertices(avatar.correct_params(batch.params)), faces, batch.camera).depth
         surface = avatar.surface(batch.params).part(texels)
         raised = surface.points + (surface.frames @ avatar.base[texels, CHANNELS["position"], None])[..., 0]
         lift.add(replace(surface, points=raised), batch.camera, depth, batch.image, batch.foreground)
-        inside = lies_in_picture(raised, batch)[0]
-        filmed += inside
-        empty += inside & lies_apart(raised, batch, bust)[0]
-    return lift, filmed, empty
+        filmed += lies_in_picture(raised, batch)[0]
+    return lift, filmed
 
 
 def raise_to_outline(
@@ -205,30 +203,6 @@ def lies_beside(avatar: GaussianAvatar, surface: SurfaceFrames, height: Float[Te
 def lies_in_picture(points: Float[Tensor, "B M 3"], batch: Batch) -> Bool[Tensor, "B M"]:
     """Whether points project to where something was filmed; what lies before them does not matter."""
     return sample_plane(batch.valid, points, batch.camera) > 0.5
-
-
-def lies_apart(points: Float[Tensor, "B M 3"], batch: Batch, bust: BustConfig) -> Bool[Tensor, "B M"]:
-    """Whether points project to where the frame shows nothing of the person, nor near it."""
-    reach = round(bust.empty_reach * batch.camera.width)
-    near = max_pool2d(batch.foreground.movedim(-1, 1), 2 * reach + 1, stride=1, padding=reach).movedim(1, -1)
-    return sample_plane(near, points, batch.camera) < 0.5
-
-
-def end_above_empty(rest: SurfaceFrames, filmed: Bool[Tensor, " M"], empty: Float[Tensor, " M"], bust: BustConfig) -> Float[Tensor, " M"]:
-    """How much of each texel is shown where pictures show nobody: of a film from which shoulders were cut away, the neck alone.
-
-    Args:
-        rest: the person's neutral bust [1 M], upright and facing +z.
-        filmed: texels that lay in the pictures.
-        empty: share of these pictures in which nobody was there.
-        bust: from which share on that counts, and width of the edge.
-    """
-    height, front = rest.points[0, :, 1], filmed & (rest.frames[0, :, 2, 2] > 0)
-    cut = front & (empty > bust.empty_share)
-    if cut.sum() <= bust.empty_part * front.sum():
-        return torch.ones_like(height)
-    share = ((height[cut].quantile(1 - bust.edge_quantile) - height) / bust.edge).clamp(0, 1)
-    return fade_out(share) * (empty <= bust.empty_share)
 
 
 def stand_upright(rest: SurfaceFrames, params: HeadParams) -> SurfaceFrames:

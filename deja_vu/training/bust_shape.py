@@ -1,11 +1,14 @@
-"""The torso's shape where a film cuts it off: tracked shoulders that end beyond the picture are a guess, which usual torsos know better."""
+"""What a film shows of the torso: whether there is one, and its shape where the picture cuts it off.
+
+Tracked shoulders that end beyond the picture are a guess, which usual torsos know better.
+"""
 
 from __future__ import annotations
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import max_pool2d, normalize
 
 from deja_vu.core.batch import Batch
 from deja_vu.core.sampling import evenly_spaced
@@ -36,6 +39,37 @@ def settle_shape(sequence: TrackedSequence, lift: LiftConfig, bust: BustConfig) 
     own, spread = sequence.torso_shape, evenly_spaced(lift.frames, len(sequence))
     filmed = torch.stack([shows_front(model, own, source.batch(position[None]), bust) for position in spread]).float().mean(0) > 0.5
     return keep_filmed(model.own_basis, own, filmed, bust)
+
+
+def has_shoulders(sequence: TrackedSequence, lift: LiftConfig, bust: BustConfig) -> bool:
+    """Whether the film shows a torso: data sets cut shoulders away and leave a head, or head and neck, on an empty ground.
+
+    Where no torso was tracked, nothing can say that it does not.
+
+    Args:
+        sequence: training frames that have the wider window.
+        lift: how many are looked at, and how closely.
+        bust: how much of the front of the torso may lie where nobody is.
+    """
+    own = sequence.torso_shape
+    if own is None:
+        return True
+    source, model = FrameSource(sequence.person_window(), lift.resolution), load_bust()
+    shown, empty = torch.zeros(len(model.template)), torch.zeros(len(model.template))
+    for position in evenly_spaced(lift.frames, len(sequence)):
+        batch = source.batch(position[None])
+        front = shows_front(model, own, batch, bust)
+        shown += front
+        empty += front & lies_apart(model(batch.params, own[None]), batch, bust)[0]
+    cut = empty > bust.empty_share * shown
+    return int(cut.sum()) <= bust.empty_part * int((shown > 0).sum())
+
+
+def lies_apart(points: Float[Tensor, "B M 3"], batch: Batch, bust: BustConfig) -> Bool[Tensor, "B M"]:
+    """Whether points project to where the frame shows nothing of the person, nor near it."""
+    reach = round(bust.empty_reach * batch.camera.width)
+    near = max_pool2d(batch.foreground.movedim(-1, 1), 2 * reach + 1, stride=1, padding=reach).movedim(1, -1)
+    return sample_plane(near, points, batch.camera) < 0.5
 
 
 def shows_front(model: BustModel, own: Float[Tensor, " K"], batch: Batch, bust: BustConfig) -> Bool[Tensor, " V"]:

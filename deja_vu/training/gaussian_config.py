@@ -160,8 +160,8 @@ class BustConfig:
     """Share of the lifted frames in which a texel must lie in the picture to count as filmed."""
     empty_share: Share = 0.5
     """Share of the pictures in which a texel lies that show nobody there, from which on it was cut away."""
-    empty_part: Share = 0.1
-    """Part of the filmed front that must be cut away for the bust to end above it; less is a pose that is a little wrong."""
+    empty_part: Share = 0.06
+    """Part of the filmed front that must be cut away for a film to have no shoulders; less is a pose that is a little wrong."""
     empty_reach: Share = 0.03
     """Distance from the person within which a picture is not taken for empty, sides of the picture."""
     edge: Rate = 0.03

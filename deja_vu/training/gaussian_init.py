@@ -26,7 +26,7 @@ from deja_vu.heads.bust import BUST_HEAD
 from deja_vu.io.frames import FrameSource
 from deja_vu.render.mesh import rasterize_mesh
 from deja_vu.training.bust_init import lift_bust, lift_neck
-from deja_vu.training.bust_shape import settle_shape
+from deja_vu.training.bust_shape import has_shoulders, settle_shape
 from deja_vu.training.gaussian_config import GaussianTrainConfig, LiftConfig
 from deja_vu.training.visibility import measure_coverage
 from deja_vu.uv.binding import Resample
@@ -95,6 +95,9 @@ def choose_sizes(sequence: TrackedSequence, config: GaussianTrainConfig) -> Gaus
     whole = config.crop == "person" and sequence.shows_person and sequence.info.head_name == BUST_HEAD
     if config.crop == "person" and not whole:
         print("note: the tracked folder holds the head alone, and so will the avatar")
+    if whole and not has_shoulders(sequence, config.lift, config.bust):
+        print("note: the shoulders are cut away in this video: the avatar is a head on a neck that ends softly, as with --crop head")
+        whole = False
     if sequence.info.head_name != BUST_HEAD:
         return config.avatar
     return replace(config.avatar, bust_size=config.bust.size, bust_part="whole" if whole else "neck")

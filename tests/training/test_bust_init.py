@@ -16,7 +16,7 @@ from deja_vu.core.camera import Camera
 from deja_vu.core.gaussians import CHANNELS
 from deja_vu.heads.anny import load as load_anny
 from deja_vu.heads.skinning import axis_angle_to_matrix
-from deja_vu.training.bust_init import end_above_empty, fade_edge, hold_texels, limit_widening, raise_to_outline, stand_upright
+from deja_vu.training.bust_init import fade_edge, hold_texels, limit_widening, raise_to_outline, stand_upright
 from deja_vu.training.gaussian_config import BustConfig, LiftConfig
 from deja_vu.uv.attach import SurfaceFrames
 from deja_vu.uv.lift import fill_from_nearest
@@ -134,22 +134,6 @@ def test_training_may_move_what_faces_or_ends_in_the_pictures_and_color_what_fac
     held = hold_texels(unseen, told, BustConfig())
     assert held[:, CHANNELS["position"]].mean(1).tolist() == pytest.approx([1.0, 0.0, 0.0, 0.5])
     assert held[:, CHANNELS["color"]].mean(1).tolist() == pytest.approx([1.0, 1.0, 0.0, 1.0])
-
-
-def test_a_film_from_which_shoulders_were_cut_away_shows_a_neck_that_ends() -> None:
-    """A neck of 6 cm above shoulders that every picture shows as empty, in front and, hidden behind them, at the back."""
-    x, y, z = (
-        axis.flatten()
-        for axis in torch.meshgrid(torch.linspace(-0.2, 0.2, 41), torch.linspace(-0.3, 0, 61), torch.tensor([1.0, -1.0]), indexing="ij")
-    )
-    frames = torch.eye(3).repeat(len(x), 1, 1) * z[:, None, None]
-    rest = SurfaceFrames(torch.stack([x, y, 0.1 * z], 1)[None], frames[None], torch.ones(1, len(x)))
-    empty, filmed, bust = (y < -0.06).float(), torch.ones_like(x, dtype=torch.bool), BustConfig()
-    shown = end_above_empty(rest, filmed, empty, bust)
-    assert shown[y > -0.05].eq(1).all()
-    assert shown[y < -0.06 - bust.edge].eq(0).all()
-    whole = end_above_empty(rest, filmed, empty * (torch.rand(len(x), generator=torch.Generator().manual_seed(0)) < 0.08), bust)
-    assert whole.eq(1).all()  # a few are a pose that is a little wrong
 
 
 def test_a_torso_that_leans_ends_level_and_the_back_a_little_lower() -> None:

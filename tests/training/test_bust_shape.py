@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import torch
 
 from deja_vu.core.batch import Batch
 from deja_vu.core.camera import Camera
+from deja_vu.core.sequence import TrackedSequence
 from deja_vu.heads.anny import load as load_anny
 from deja_vu.heads.bust import load_bust
-from deja_vu.training.bust_shape import keep_filmed, shows_front
-from deja_vu.training.gaussian_config import BustConfig
+from deja_vu.training.bust_shape import has_shoulders, keep_filmed, shows_front
+from deja_vu.training.gaussian_config import BustConfig, GaussianTrainConfig, LiftConfig
+from deja_vu.training.gaussian_init import choose_sizes
 from deja_vu.uv.attach import vertex_normals
 
 
@@ -55,3 +60,31 @@ def test_filmed_is_what_lies_in_the_picture_and_does_not_face_away() -> None:
     assert not shown[(pixels[0, :, 0] - 96).abs() > 33].any()
     assert not shown[normal[:, 2] > 0.4].any()  # the camera looks along +z
     assert shown[within & (pixels[0, :, 1] < 190) & (normal[:, 2] < -0.4)].all()
+
+
+def cut_away(sequence: TrackedSequence, folder: Path) -> TrackedSequence:
+    """The same film with all below the head cut away, as data sets store it."""
+    shutil.copytree(sequence.folder, folder)
+    for path in (folder / "person_masks").iterdir():
+        masks = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        masks[..., 0] = masks[..., 1]  # what is left of the person is the head
+        assert cv2.imwrite(str(path), masks)
+    return TrackedSequence.load(folder)
+
+
+def test_a_film_from_which_shoulders_were_cut_away_makes_a_head_on_a_neck(made_up: TrackedSequence, tmp_path: Path, capsys) -> None:
+    config = GaussianTrainConfig()
+    assert has_shoulders(made_up, LiftConfig(resolution=64), BustConfig())
+    assert choose_sizes(made_up, config).bust_part == "whole"
+    cut = cut_away(made_up, tmp_path / "cut")
+    assert not has_shoulders(cut, LiftConfig(resolution=64), BustConfig())
+    assert "cut away" not in capsys.readouterr().out
+    assert choose_sizes(cut, config).bust_part == "neck"
+    assert "the shoulders are cut away in this video" in capsys.readouterr().out
+    assert choose_sizes(replace(cut, torso_shape=None), config).bust_part == "whole", "nothing was tracked that could say so"
+
+
+def test_a_torso_that_is_a_little_off_its_matte_is_not_taken_for_cut_away(made_up: TrackedSequence) -> None:
+    torso = made_up.params.torso.clone()
+    torso[:, 0, 3] += 0.01
+    assert has_shoulders(replace(made_up, params=replace(made_up.params, torso=torso)), LiftConfig(resolution=64), BustConfig())
