@@ -294,8 +294,8 @@ class GaussianAvatar(Avatar):
             unseen, uncovered = (torch.where(part, share, 0.0)[:, None].clamp_min(1e-6) for share in (self.unseen, self.uncovered))
             values, limit = self.rectification[:, CHANNELS[name]], most / self.gains[CHANNELS[name]]
             if name == "color":
-                light, tint = values.mean(1, keepdim=True), limit * hue / color / unseen
-                values.copy_(light + (values - light).clamp(-tint, tint))
+                tint, away = limit * hue / color / unseen, values - values.mean(1, keepdim=True)
+                values.sub_(away - away.clamp(-tint, tint))
             values.copy_(values.clamp(-limit / uncovered, limit / uncovered))
 
     def clothing_height(self) -> Float[Tensor, " M"]:
