@@ -226,7 +226,8 @@ def test_an_even_sample_is_scored_unless_all_are_asked_for(film, painted, tmp_pa
     assert int(sequence.test.sum()) == metrics["frames_held_out"] == 20
     assert metrics["frames_scored"] == len(asked) == SAMPLE
     assert (asked[0], asked[-1]) == (0, 19)
-    assert set(np.diff(asked)) <= {1, 2}
+    gaps = np.diff(asked)
+    assert gaps.max() - gaps.min() <= 1
     assert set(metrics["test"]) == set(metrics["baselines"]["other"]) == {"psnr", "ssim", "st_lpips", "l1", "regions"}
     assert evaluate_run(tmp_path / "run", frames=None)["frames_scored"] == 20
     assert inspect.signature(evaluate_command).parameters["frames"].default == SAMPLE
