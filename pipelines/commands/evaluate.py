@@ -15,7 +15,7 @@ from deja_vu.pipelines.run_folder import find_avatar
 def evaluate_command(
     run: Path,
     *,
-    frames: Positive | Literal["all"] = 12,
+    frames: Positive | Literal["all"] = 8,
     json: Path | None = None,
     save_frames: Path | None = None,
     truth: Path | None = None,
